@@ -1,0 +1,69 @@
+# Set-up and checks. Needs make and Python 3.11 or newer, and nothing else: everything goes into .venv.
+#
+#   make tune    tune a LightGBM model on a real table and register the best one
+#   make test    lint, types, tests
+#
+# PYTHON=/path/to/python3.12 picks an interpreter; CPU wheels of torch may need TORCH_INDEX (see .ci/torch).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+# The one place that says what `make tune` runs.
+TUNE := hpo tune lgbm --data sklearn:breast_cancer --target target --trials 30 \
+	--workers $(WORKERS) --name breast-cancer --register breast-cancer
+
+.PHONY: help tune test lint types tests format venv dev clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
+
+tune: venv
+	$(BIN)/$(TUNE)
+
+test: lint types tests
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: dev
+	$(BIN)/mypy
+
+tests: dev
+	$(BIN)/python -m pytest -q
+
+format: dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: $(VENV)/.core
+dev: $(VENV)/.dev
+
+$(VENV)/.python:
+	@PYTHON="$(PYTHON)" bash .ci/venv $(VENV)
+	@touch $@
+
+# pip that a Python brings may be years old; it reads wheels' metadata more slowly or not at all.
+$(VENV)/.pip: $(VENV)/.python
+	$(PIP) install --quiet --upgrade "pip>=25"
+	@touch $@
+
+# Reinstalled only when the requirements change: the install is editable, so code is always live.
+$(VENV)/.core: $(VENV)/.pip pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core .ci/torch
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev,dask]"
+	$(BIN)/python .ci/torch constraints.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
