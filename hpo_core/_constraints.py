@@ -1,0 +1,107 @@
+"""Input constraints: cheap predicates on a configuration, checked before anything runs."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hpo_core._errors import SpaceError, nearest
+
+Predicate = Callable[[dict[str, Any]], bool]
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "abs": abs,
+    "min": min,
+    "max": max,
+    "round": round,
+    "len": len,
+    "log": math.log,
+    "log2": math.log2,
+    "log10": math.log10,
+    "exp": math.exp,
+    "sqrt": math.sqrt,
+}
+
+# What an expression may be made of. Attribute access, subscripts, calls other than the functions
+# above, lambdas and comprehensions are absent, so an expression from a file cannot run code.
+_ALLOWED = (
+    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.UAdd,
+    ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow,
+    ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn,
+    ast.IfExp, ast.Call, ast.Name, ast.Load, ast.Constant, ast.Tuple, ast.List,
+)  # fmt: skip
+
+
+class Constraint:
+    """One predicate with its source, so that messages and JSON can show it."""
+
+    def __init__(self, original: str | Predicate, source: str, predicate: Predicate) -> None:
+        self.original = original
+        self.source = source
+        self._predicate = predicate
+
+    @classmethod
+    def of(cls, constraint: str | Predicate, names: Sequence[str]) -> Constraint:
+        """A constraint from an expression over ``names`` or from a callable."""
+        if isinstance(constraint, str):
+            return cls(constraint, constraint, _compiled(constraint, names))
+        if callable(constraint):
+            return cls(constraint, cls.name_of(constraint), constraint)
+        raise SpaceError(f"a constraint must be an expression or a function, got {constraint!r}")
+
+    @staticmethod
+    def name_of(predicate: Predicate) -> str:
+        """``module:qualified.name`` of a callable."""
+        module = getattr(predicate, "__module__", "?")
+        return f"{module}:{getattr(predicate, '__qualname__', type(predicate).__name__)}"
+
+    def holds(self, params: dict[str, Any]) -> bool:
+        """Whether the configuration meets the constraint.
+
+        A callable that needs an inactive parameter raises ``KeyError``; the constraint then holds.
+        """
+        try:
+            return bool(self._predicate(params))
+        except KeyError:
+            return True
+
+    def to_json(self) -> dict[str, str]:
+        """``{"expression": ...}``, or ``{"callable": name}`` for a function."""
+        return {"expression" if isinstance(self.original, str) else "callable": self.source}
+
+
+def _compiled(expression: str, names: Sequence[str]) -> Predicate:
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+    except SyntaxError as error:
+        raise SpaceError(f"the constraint {expression!r} cannot be read: {error.msg}") from None
+    used: set[str] = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, _ALLOWED):
+            raise SpaceError(
+                f"the constraint {expression!r} uses {type(node).__name__}; only arithmetic, comparison, "
+                f"and/or/not and {sorted(_FUNCTIONS)} over parameter names are understood"
+            )
+        if isinstance(node, ast.Call):
+            if not isinstance(node.func, ast.Name) or node.func.id not in _FUNCTIONS or node.keywords:
+                raise SpaceError(
+                    f"the constraint {expression!r} calls something other than {sorted(_FUNCTIONS)}"
+                )
+        elif isinstance(node, ast.Name):
+            used.add(node.id)
+    parameters = used - set(_FUNCTIONS)
+    for name in sorted(parameters - set(names)):
+        raise SpaceError(
+            f"the constraint {expression!r} names {name!r}, which is not in the space{nearest(name, names)}"
+        )
+    code = compile(tree, "<constraint>", "eval")
+    scope = {"__builtins__": {}, **{n: f for n, f in _FUNCTIONS.items() if n not in names}}
+
+    def predicate(params: dict[str, Any]) -> bool:
+        if not parameters <= params.keys():
+            return True
+        return bool(eval(code, scope, params))  # noqa: S307 - only the node types above can be in it
+
+    return predicate
