@@ -14,6 +14,7 @@ inactive column is ``NaN`` is called canonical.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -115,7 +116,7 @@ class SearchSpace:
         """Number of columns of the unit cube."""
         return len(self.column_names)
 
-    @property
+    @functools.cached_property
     def size(self) -> int | None:
         """Number of distinct configurations, ignoring constraints; ``None`` when infinite.
 
