@@ -102,6 +102,6 @@ def _compiled(expression: str, names: Sequence[str]) -> Predicate:
     def predicate(params: dict[str, Any]) -> bool:
         if not parameters <= params.keys():
             return True
-        return bool(eval(code, scope, params))  # noqa: S307 - only the node types above can be in it
+        return bool(eval(code, scope, params))
 
     return predicate

@@ -1,21 +1,21 @@
 """The errors of the project, split by what the caller does about them.
 
-    HpoError
-    ├── InputError            fix the input and call again (the command line exits with 2)
-    │   ├── SpaceError        a search space or configuration that makes no sense
-    │   ├── StrategyError     a strategy that is unknown, or cannot handle this space or objective
-    │   ├── ObjectiveError    an objective that cannot be found, shipped or called
-    │   └── StudyExistsError  the name is taken by a study with another space, data or objective
-    ├── JournalError          the journal is damaged; the message names the line
-    │   └── StudyLockedError  another driver holds the study
-    ├── StudyFinished         nothing is left to ask for
-    ├── MustWait              nothing can be asked for until a running trial has been told
-    └── StudyStateError       a call that the trial's or study's state does not allow
+HpoError
+├── InputError            fix the input and call again (the command line exits with 2)
+│   ├── SpaceError        a search space or configuration that makes no sense
+│   ├── StrategyError     a strategy that is unknown, or cannot handle this space or objective
+│   ├── ObjectiveError    an objective that cannot be found, shipped or called
+│   └── StudyExistsError  the name is taken by a study with another space, data or objective
+├── JournalError          the journal is damaged; the message names the line
+│   └── StudyLockedError  another driver holds the study
+├── StudyFinished         nothing is left to ask for
+├── MustWait              nothing can be asked for until a running trial has been told
+└── StudyStateError       a call that the trial's or study's state does not allow
 
-    TrialSignal               not errors: how an objective ends its own trial
-    ├── TrialPruned           stopped early on purpose
-    ├── TrialPaused           the segment has reached its target
-    └── Infeasible            the configuration cannot be evaluated
+TrialSignal               not errors: how an objective ends its own trial
+├── TrialPruned           stopped early on purpose
+├── TrialPaused           the segment has reached its target
+└── Infeasible            the configuration cannot be evaluated
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from hpo_core._errors import JournalError, StudyLockedError
 from hpo_core._events import Event, event_from_json, event_to_json
@@ -84,11 +84,11 @@ def read_journal(path: Path, *, start: int = 0) -> Iterator[tuple[int, Event, in
             yield seq, event, offset
 
 
-def _is_last(file: object, line: bytes) -> bool:
+def _is_last(file: BinaryIO, line: bytes) -> bool:
     if not line.endswith(b"\n"):
         return True
     # A power cut can leave a whole-looking last line of zeros or half-written blocks.
-    return not file.read(1)  # type: ignore[attr-defined,no-any-return]
+    return not file.read(1)
 
 
 class Journal:

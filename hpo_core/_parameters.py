@@ -139,9 +139,7 @@ class Parameter:
                 data[field.name.lstrip("_")] = list(value) if field.name == "choices" else value
         return data
 
-    def when(
-        self, parent: str, *values: Any, ge: float | None = None, le: float | None = None
-    ) -> Self:
+    def when(self, parent: str, *values: Any, ge: float | None = None, le: float | None = None) -> Self:
         """Active only when ``parent`` is one of ``values``, or lies in ``[ge, le]``.
 
         Several calls add up: all conditions must hold.
@@ -169,9 +167,7 @@ def _check_range(low: float, high: float, log: bool, kind: str) -> None:
     if low > high:
         raise SpaceError(f"{kind}: low must not be above high, got low={low!r}, high={high!r}; swap them")
     if log and low <= 0:
-        raise SpaceError(
-            f"{kind}: a log scale needs low > 0, got low={low!r}; raise low or drop log=True"
-        )
+        raise SpaceError(f"{kind}: a log scale needs low > 0, got low={low!r}; raise low or drop log=True")
 
 
 @dataclass(frozen=True, init=False)
@@ -243,9 +239,7 @@ class Float(Parameter):
         v = _number(value, "a Float's value", name)
         slack = 1e-9 * max(abs(self.low), abs(self.high)) if self.step else 0.0
         if not self.low - slack <= v <= self.high + slack:
-            raise SpaceError(
-                f"parameter {name!r}: {value!r} is outside [{self.low!r}, {self.high!r}]"
-            )
+            raise SpaceError(f"parameter {name!r}: {value!r} is outside [{self.low!r}, {self.high!r}]")
         if self.cardinality:
             index = round((v - self.low) / self.step) if self.step else 0
             return (min(max(index, 0), self.cardinality - 1) + 0.5) / self.cardinality
@@ -345,7 +339,7 @@ class Int(Parameter):
         if self.cardinality:
             return self.low + self.step * min(int(u * self.cardinality), self.cardinality - 1)
         bottom, top = self._log_ends
-        return int(min(max(np.round(np.exp(bottom + u * (top - bottom))), self.low), self.high))
+        return min(max(round(float(np.exp(bottom + u * (top - bottom)))), self.low), self.high)
 
     def encode(self, value: Any, name: str = "") -> float:
         """The ``u`` of a value in range."""
@@ -564,7 +558,7 @@ class Constant(Parameter):
         """One value."""
         return 1
 
-    def decode(self, u: float) -> Any:
+    def decode(self, u: float) -> Any:  # noqa: ARG002 - the base's signature
         """The value."""
         return self.value
 
@@ -594,7 +588,9 @@ def parameter_from_json(name: str, data: Mapping[str, Any]) -> Parameter:
     arguments = {k: v for k, v in data.items() if k not in ("type", "when")}
     unknown = sorted(set(arguments) - fields)
     if unknown:
-        raise SpaceError(f"parameter {name!r}: {unknown[0]!r} is not a field of {data['type']}: {sorted(fields)}")
+        raise SpaceError(
+            f"parameter {name!r}: {unknown[0]!r} is not a field of {data['type']}: {sorted(fields)}"
+        )
     try:
         parameter = kind(**arguments)
         for c in data.get("when", ()):

@@ -56,9 +56,7 @@ def nondominated_rank(V: Array, most: int | None = None) -> Ints:
     complete = ~np.isnan(V).any(axis=1)
     rank = 0
     if complete.any():
-        unique, inverse, counts = np.unique(
-            V[complete], axis=0, return_inverse=True, return_counts=True
-        )
+        unique, inverse, counts = np.unique(V[complete], axis=0, return_inverse=True, return_counts=True)
         inverse = inverse.reshape(-1)
         unique_ranks = np.full(len(unique), -1, dtype=np.int64)
         left, ranked = np.arange(len(unique)), 0

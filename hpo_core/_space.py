@@ -83,9 +83,7 @@ class SearchSpace:
         self.parameters: dict[str, Parameter] = dict(parameters)
         for name, parameter in self.parameters.items():
             if not isinstance(name, str) or not name:
-                raise SpaceError(
-                    f"a parameter's name must be a non-empty string, got {name!r}; rename it"
-                )
+                raise SpaceError(f"a parameter's name must be a non-empty string, got {name!r}; rename it")
             if not isinstance(parameter, Parameter):
                 raise SpaceError(
                     f"parameter {name!r} must be Float, Int, Categorical, Normal, LogNormal or "
@@ -275,7 +273,7 @@ class SearchSpace:
         for column, parameter in enumerate(self._columns):
             if parameter.default is not None:
                 u[column] = parameter.encode(parameter.default, self.column_names[column])
-        return self.snap(u[None, :])[0]
+        return np.asarray(self.snap(u[None, :])[0])
 
     def key(self, u: Array) -> bytes:
         """The identity of a canonical point, for finding duplicates."""
@@ -296,8 +294,7 @@ class SearchSpace:
         return self._with(merged)
 
     def _with(self, parameters: Mapping[str, Parameter]) -> SearchSpace:
-        space = SearchSpace(parameters, [c.original for c in self.constraints], version=self.version + 1)
-        return space
+        return SearchSpace(parameters, [c.original for c in self.constraints], version=self.version + 1)
 
     # -- JSON ----------------------------------------------------------------------------------
 
@@ -311,7 +308,10 @@ class SearchSpace:
 
     @classmethod
     def from_json(
-        cls, data: Mapping[str, Any], *, constraints: Sequence[Callable[[dict[str, Any]], bool]] = ()
+        cls,
+        data: Mapping[str, Any],
+        *,
+        constraints: Sequence[Callable[[dict[str, Any]], bool]] = (),
     ) -> SearchSpace:
         """The space that :meth:`to_json` wrote.
 

@@ -59,7 +59,7 @@ INFORMATIVE = frozenset(
 _ENDS = frozenset(s for s in TrialState if s.finished)
 _MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.WAITING: frozenset({TrialState.RUNNING}) | _ENDS,
-    TrialState.RUNNING: frozenset({TrialState.WAITING, TrialState.RUNNING, TrialState.PAUSED}) | _ENDS,
+    TrialState.RUNNING: frozenset({TrialState.WAITING, TrialState.PAUSED}) | _ENDS,
     TrialState.PAUSED: frozenset({TrialState.WAITING}) | _ENDS,
     **dict.fromkeys(_ENDS, frozenset({TrialState.WAITING})),
 }
@@ -71,6 +71,5 @@ def check_move(trial: int, old: TrialState, new: TrialState) -> None:
     if new not in _MOVES[old]:
         allowed = sorted(s.label for s in _MOVES[old]) or ["nothing: it is complete"]
         raise StudyStateError(
-            f"trial {trial} is {old.label} and cannot become {new.label}; it can become "
-            + ", ".join(allowed)
+            f"trial {trial} is {old.label} and cannot become {new.label}; it can become " + ", ".join(allowed)
         )

@@ -1,0 +1,214 @@
+"""The fold: events in, the state of the study out. The only code that changes a study."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hpo_core import _events as ev
+from hpo_core._errors import StudyStateError
+from hpo_core._history import History
+from hpo_core._records import Limits, Settings, TrialRecord
+from hpo_core._space import SearchSpace
+from hpo_core._states import TrialState, check_move
+
+BAD = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
+
+
+class Fold:
+    """Everything that follows from a journal: history, trials, queue, limits, clocks.
+
+    ``functions`` are the constraints of the space that JSON cannot carry.
+    """
+
+    def __init__(
+        self, created: ev.StudyCreated, functions: Sequence[Callable[[dict[str, Any]], bool]] = ()
+    ) -> None:
+        self.created = created
+        self.limits = Limits(**created.limits)  # type: ignore[arg-type]
+        self.settings = Settings(**created.settings)
+        self.functions = functions
+        self.history = History(
+            space=SearchSpace.from_json(created.space, constraints=functions),
+            objectives=created.objectives,
+            seed=created.seed,
+            workers=self.settings.workers,
+            max_steps=self.settings.max_steps,
+        )
+        self.history.max_trials = self.limits.trials
+        self.history.length = 1
+        self.trials: list[TrialRecord] = []
+        self.queue: deque[dict[str, Any]] = deque()
+        self.notes: list[ev.Noted] = []
+        self.stopped: ev.StudyStopped | None = None
+        self.token = 0
+        self.steps_spent = 0
+        self.seconds_spent = 0.0
+        self.cost_spent = 0.0
+        self.last_at = created.at
+        self._handlers: dict[type[ev.Event], Callable[[Any], None]] = {
+            ev.DriverTookOver: self._driver_took_over,
+            ev.SpaceChanged: self._space_changed,
+            ev.Enqueued: lambda e: self.queue.append(e.params),
+            ev.Observed: lambda e: self.history._observe(e.params, e.values),
+            ev.TrialAsked: self._asked,
+            ev.TrialResumed: self._resumed,
+            ev.SegmentStarted: self._started,
+            ev.TrialResolved: self._resolved,
+            ev.TrialReported: self._reported,
+            ev.CheckpointSaved: self._checkpoint_saved,
+            ev.CheckpointDropped: self._checkpoint_dropped,
+            ev.TrialPausedAt: self._paused,
+            ev.AttemptLost: self._lost,
+            ev.TrialFinished: self._finished,
+            ev.TrialRequeued: self._requeued,
+            ev.StudyExtended: self._extended,
+            ev.StudyStopped: self._stopped,
+            ev.Noted: self.notes.append,
+        }
+
+    def apply(self, event: ev.Event) -> None:
+        """Fold one event. Raises :class:`StudyStateError` for one that cannot follow."""
+        if not isinstance(event, ev.DriverTookOver) and event.at > self.last_at > 0.0:
+            # Time between two drivers is nobody's; a clock set back counts as none.
+            self.seconds_spent += event.at - self.last_at
+        if event.at:
+            self.last_at = event.at
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            raise StudyStateError(f"an event of type {event.type!r} cannot occur inside a study")
+        handler(event)
+        self.history.length += 1
+
+    def trial(self, number: int) -> TrialRecord:
+        if not 0 <= number < len(self.trials):
+            raise StudyStateError(f"there is no trial {number}; the study has {len(self.trials)}")
+        return self.trials[number]
+
+    def _move(self, trial: TrialRecord, state: TrialState) -> None:
+        check_move(trial.number, trial.state, state)
+        trial.state = state
+
+    def _driver_took_over(self, event: ev.DriverTookOver) -> None:
+        if event.token <= self.token:
+            raise StudyStateError(f"driver token {event.token} is not above {self.token}")
+        self.token = event.token
+
+    def _space_changed(self, event: ev.SpaceChanged) -> None:
+        self.history._change_space(SearchSpace.from_json(event.space, constraints=self.functions))
+
+    def _asked(self, event: ev.TrialAsked) -> None:
+        if event.trial != len(self.trials):
+            raise StudyStateError(f"expected trial {len(self.trials)} next, got {event.trial}")
+        if event.origin == "enqueued":
+            self.queue.popleft()
+        self.history._ask(
+            event.params,
+            target=event.target,
+            bracket=event.bracket,
+            parent=event.parent,
+            start=event.start_step,
+        )
+        self.trials.append(
+            TrialRecord(
+                number=event.trial,
+                params=event.params,
+                origin=event.origin,
+                note=event.note,
+                target=event.target,
+                bracket=event.bracket,
+                parent=event.parent,
+                start_step=event.start_step,
+                step=event.start_step,
+                asked_at=event.at,
+            )
+        )
+
+    def _resumed(self, event: ev.TrialResumed) -> None:
+        trial = self.trial(event.trial)
+        self._move(trial, TrialState.WAITING)
+        trial.target = event.target
+        self.history._retarget(event.trial, event.target)
+        self.history._move(event.trial, TrialState.WAITING)
+
+    def _started(self, event: ev.SegmentStarted) -> None:
+        trial = self.trial(event.trial)
+        self._move(trial, TrialState.RUNNING)
+        trial.attempt = event.attempt
+        trial.worker = event.worker
+        trial.started_at = trial.started_at or event.at
+        trial.segment_started_at = event.at
+        self.history._move(event.trial, TrialState.RUNNING)
+
+    def _resolved(self, event: ev.TrialResolved) -> None:
+        self.trial(event.trial).params = event.params
+        self.history._resolve(event.trial, event.params)
+
+    def _reported(self, event: ev.TrialReported) -> None:
+        trial = self.trial(event.trial)
+        if trial.state.finished or event.step <= trial.step:
+            raise StudyStateError(
+                f"trial {trial.number} is {trial.state.label} at step {trial.step}; a report at step "
+                f"{event.step} cannot follow"
+            )
+        self.steps_spent += event.step - trial.step
+        trial.step = event.step
+        self.history._report(event.trial, event.step, event.metrics)
+
+    def _checkpoint_saved(self, event: ev.CheckpointSaved) -> None:
+        self.trial(event.trial).checkpoints[event.step] = (event.uri, event.size)
+
+    def _checkpoint_dropped(self, event: ev.CheckpointDropped) -> None:
+        self.trial(event.trial).checkpoints.pop(event.step, None)
+
+    def _paused(self, event: ev.TrialPausedAt) -> None:
+        trial = self.trial(event.trial)
+        self._move(trial, TrialState.PAUSED)
+        self._spend(trial, event.at)
+        trial.segments += 1
+        self.history._move(event.trial, TrialState.PAUSED)
+
+    def _lost(self, event: ev.AttemptLost) -> None:
+        trial = self.trial(event.trial)
+        self._move(trial, TrialState.WAITING)
+        self._spend(trial, event.at)
+        trial.losses += 1
+        self.history._move(event.trial, TrialState.WAITING)
+
+    def _finished(self, event: ev.TrialFinished) -> None:
+        trial = self.trial(event.trial)
+        state = TrialState.of(event.state)
+        running = trial.state is TrialState.RUNNING
+        self._move(trial, state)
+        if running:
+            self._spend(trial, event.at)
+            trial.segments += 1
+        trial.values, trial.metrics = event.values, event.metrics
+        trial.reason = event.reason
+        trial.finished_at = event.at
+        if event.step > trial.step:
+            trial.step = event.step
+            self.history._steps[event.trial] = event.step
+        self.history._finish(event.trial, state, event.values)
+
+    def _requeued(self, event: ev.TrialRequeued) -> None:
+        trial = self.trial(event.trial)
+        self._move(trial, TrialState.WAITING)
+        trial.values, trial.metrics, trial.reason, trial.finished_at = {}, {}, "", 0.0
+        trial.losses = 0
+        self.history._move(event.trial, TrialState.WAITING)
+        self.stopped = None
+
+    def _extended(self, event: ev.StudyExtended) -> None:
+        self.limits = self.limits.updated(event.limits)
+        self.history.max_trials = self.limits.trials
+        self.stopped = None
+
+    def _stopped(self, event: ev.StudyStopped) -> None:
+        self.stopped = event
+
+    def _spend(self, trial: TrialRecord, at: float) -> None:
+        seconds = max(at - trial.segment_started_at, 0.0) if trial.segment_started_at else 0.0
+        trial.busy_seconds += seconds
+        self.cost_spent += seconds

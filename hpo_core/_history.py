@@ -1,0 +1,389 @@
+"""The history of a study: what strategies read, in columns that are appended to and never re-encoded.
+
+Notation
+--------
+n       trials asked so far; row = trial number
+d       columns of the search space's unit cube
+m       objectives, all minimised in here whatever the user's directions are
+k       rows of evidence: finished trials and warm-start observations, in the order they became known
+r       reports, in the order they arrived
+
+Arrays are read-only views. Rows of evidence and of reports never change once written (a new version
+of the space rewrites the encodings, and ``space.version`` tells), so a memo keyed by their number is
+safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo_core._columns import Column
+from hpo_core._space import SearchSpace
+from hpo_core._states import INFORMATIVE, TrialState
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Evidence:
+    """Append-only log of results: everything a model may learn from, oldest first."""
+
+    def __init__(self, dims: int, objectives: int) -> None:
+        self._X = Column(np.float64, width=dims, fill=np.nan)
+        self._values = Column(np.float64, width=objectives, fill=np.nan)
+        self._states = Column(np.int8)
+        self._steps = Column(np.int64)
+        self._trials = Column(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    @property
+    def X(self) -> Floats:
+        """(k, d) canonical unit cube, NaN = inactive."""
+        return self._X.view
+
+    @property
+    def values(self) -> Floats:
+        """(k, m) minimised; NaN where the trial has no finite result."""
+        return self._values.view
+
+    @property
+    def states(self) -> NDArray[np.int8]:
+        """(k,) :class:`TrialState` of each row, always an end state."""
+        return self._states.view
+
+    @property
+    def steps(self) -> Ints:
+        """(k,) the step each value belongs to; 0 when the trial reported none."""
+        return self._steps.view
+
+    @property
+    def trials(self) -> Ints:
+        """(k,) trial numbers, -1 for an observation from elsewhere."""
+        return self._trials.view
+
+    def _append(self, u: Floats, values: Floats, state: int, step: int, trial: int) -> None:
+        self._X.append(u)
+        self._values.append(values)
+        self._states.append(state)
+        self._steps.append(step)
+        self._trials.append(trial)
+
+
+class Reports:
+    """Append-only log of intermediate metrics, in the order they arrived."""
+
+    def __init__(self, objectives: tuple[str, ...], signs: Floats) -> None:
+        self._objectives = objectives
+        self._signs = signs
+        self._trials = Column(np.int64)
+        self._steps = Column(np.int64)
+        self._values = Column(np.float64, width=len(objectives), fill=np.nan)
+        self._extra: dict[str, dict[int, float]] = {}
+        self._rows: dict[int, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    @property
+    def trials(self) -> Ints:
+        """(r,) trial numbers."""
+        return self._trials.view
+
+    @property
+    def steps(self) -> Ints:
+        """(r,) steps."""
+        return self._steps.view
+
+    @property
+    def values(self) -> Floats:
+        """(r, m) objectives, minimised; NaN where an objective was not reported or not finite."""
+        return self._values.view
+
+    def metric(self, name: str) -> Floats:
+        """(r,) any reported metric as the user gave it, NaN where absent."""
+        if name in self._objectives:
+            column = self._objectives.index(name)
+            return np.asarray(self._values.view[:, column] * self._signs[column])
+        out = np.full(len(self), np.nan)
+        for row, value in self._extra.get(name, {}).items():
+            out[row] = value
+        return out
+
+    def rows(self, trial: int) -> list[int]:
+        """Row indices of one trial's reports, oldest first. Do not change the list."""
+        return self._rows.get(trial, [])
+
+    def metric_of(self, trial: int, name: str) -> Floats:
+        """(number of reports of the trial,) one metric of one trial, as the user gave it."""
+        rows = self.rows(trial)
+        if name in self._objectives:
+            column = self._objectives.index(name)
+            return np.asarray(self._values.view[rows, column] * self._signs[column])
+        known = self._extra.get(name, {})
+        return np.array([known.get(row, np.nan) for row in rows])
+
+    def _append(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
+        row = len(self)
+        self._trials.append(trial)
+        self._steps.append(step)
+        raw = np.array([metrics.get(name, np.nan) for name in self._objectives])
+        self._values.append(finite_or_nan(raw * self._signs))
+        for name, value in metrics.items():
+            if name not in self._objectives:
+                self._extra.setdefault(name, {})[row] = float(value)
+        self._rows.setdefault(trial, []).append(row)
+
+
+def finite_or_nan(values: Floats) -> Floats:
+    """The one rule for non-finite objective values: they are missing, never numbers to rank by."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+class History:
+    """A read-only, columnar view of a study for strategies; grown by the study's fold alone."""
+
+    def __init__(
+        self,
+        *,
+        space: SearchSpace,
+        objectives: Mapping[str, str],
+        seed: int,
+        workers: int = 1,
+        max_steps: int | None = None,
+    ) -> None:
+        self.space = space
+        self.objectives: tuple[str, ...] = tuple(objectives)
+        self.signs: Floats = np.array([1.0 if d == "min" else -1.0 for d in objectives.values()])
+        self.seed = seed
+        self.workers = workers
+        self.max_steps = max_steps
+        self.max_trials: int | None = None
+        self.length = 0
+        self._counts = np.zeros(len(TrialState), dtype=np.int64)
+        self._forks = 0
+        self._observed: list[tuple[dict[str, Any], Floats]] = []
+        self._params: list[dict[str, Any]] = []
+        self._open: dict[int, None] = {}
+        self._active: dict[TrialState, dict[int, None]] = {s: {} for s in TrialState if not s.finished}
+        self._X = Column(np.float64, width=space.dims, fill=np.nan)
+        self._states = Column(np.int8)
+        self._values = Column(np.float64, width=self.n_objectives, fill=np.nan)
+        self._steps = Column(np.int64)
+        self._targets = Column(np.int64)
+        self._brackets = Column(np.int64)
+        self._parents = Column(np.int64)
+        self._starts = Column(np.int64)
+        self._seen: dict[bytes, int] = {}
+        self.evidence = Evidence(space.dims, self.n_objectives)
+        self.reports = Reports(self.objectives, self.signs)
+
+    # -- sizes ---------------------------------------------------------------------------------
+
+    @property
+    def n_objectives(self) -> int:
+        """m, the number of objectives."""
+        return len(self.objectives)
+
+    @property
+    def n_trials(self) -> int:
+        """n, the number of trials asked so far."""
+        return len(self._states)
+
+    @property
+    def trials_left(self) -> int | None:
+        """How many new configurations the budget still has; forks do not count. ``None``: no limit."""
+        if self.max_trials is None:
+            return None
+        return max(self.max_trials - (self.n_trials - self._forks), 0)
+
+    def count(self, state: TrialState) -> int:
+        """How many trials are in this state."""
+        return int(self._counts[state])
+
+    # -- columns by trial ----------------------------------------------------------------------
+
+    @property
+    def X(self) -> Floats:
+        """(n, d) canonical unit cube of every trial, NaN = inactive."""
+        return self._X.view
+
+    @property
+    def states(self) -> NDArray[np.int8]:
+        """(n,) :class:`TrialState`."""
+        return self._states.view
+
+    @property
+    def values(self) -> Floats:
+        """(n, m) final values, minimised; NaN while unfinished and where there is none."""
+        return self._values.view
+
+    @property
+    def steps(self) -> Ints:
+        """(n,) last step reported, 0 for none."""
+        return self._steps.view
+
+    @property
+    def targets(self) -> Ints:
+        """(n,) the step each trial is to run to, -1 for the end."""
+        return self._targets.view
+
+    @property
+    def brackets(self) -> Ints:
+        """(n,) the scheduler's bracket of each trial."""
+        return self._brackets.view
+
+    @property
+    def parents(self) -> Ints:
+        """(n,) the trial each was forked from, -1 for none."""
+        return self._parents.view
+
+    @property
+    def starts(self) -> Ints:
+        """(n,) the step each trial began at: 0, or that of the checkpoint it was forked from."""
+        return self._starts.view
+
+    # -- open trials ---------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> Ints:
+        """(p,) numbers of the trials that are waiting, running or paused, oldest first."""
+        return np.fromiter(self._open, dtype=np.int64, count=len(self._open))
+
+    @property
+    def pending_X(self) -> Floats:
+        """(p, d) their configurations."""
+        return np.asarray(self._X.view[self.pending])
+
+    def in_state(self, state: TrialState) -> Ints:
+        """Numbers of the trials in an open state, in the order they entered it."""
+        return np.fromiter(self._active[state], dtype=np.int64, count=len(self._active[state]))
+
+    def reports_of(self, trial: int) -> list[int]:
+        """Rows of ``reports`` that belong to the trial, oldest first."""
+        return self.reports.rows(trial)
+
+    def params_of(self, trial: int) -> dict[str, Any]:
+        """The trial's configuration in the user's units. Do not change it."""
+        return self._params[trial]
+
+    def seen(self, u: Floats) -> int | None:
+        """The first trial that has this very configuration, if any."""
+        return self._seen.get(self.space.key(u))
+
+    # -- growth, by the fold alone ---------------------------------------------------------------
+
+    def _ask(
+        self,
+        params: dict[str, Any],
+        *,
+        target: int | None,
+        bracket: int,
+        parent: int | None,
+        start: int,
+    ) -> None:
+        u = self._encoded(params)
+        trial = self.n_trials
+        self._params.append(params)
+        self._X.append(u)
+        self._states.append(TrialState.WAITING)
+        self._values.append(np.nan)
+        self._steps.append(start)
+        self._targets.append(-1 if target is None else target)
+        self._brackets.append(bracket)
+        self._parents.append(-1 if parent is None else parent)
+        self._starts.append(start)
+        self._seen.setdefault(self.space.key(u), trial)
+        self._counts[TrialState.WAITING] += 1
+        self._forks += parent is not None
+        self._open[trial] = None
+        self._active[TrialState.WAITING][trial] = None
+
+    def _resolve(self, trial: int, params: dict[str, Any]) -> None:
+        self._params[trial] = params
+        u = self._encoded(params)
+        self._X[trial] = u
+        self._seen.setdefault(self.space.key(u), trial)
+
+    def _move(self, trial: int, state: TrialState) -> None:
+        old = TrialState(int(self._states.view[trial]))
+        self._states[trial] = state
+        self._counts[old] -= 1
+        self._counts[state] += 1
+        if not old.finished:
+            self._active[old].pop(trial, None)
+        if state.finished:
+            self._open.pop(trial, None)
+        else:
+            self._active[state][trial] = None
+            if old.finished:  # a requeued trial: its earlier result stays evidence, not its value
+                self._open[trial] = None
+                self._values[trial] = np.nan
+
+    def _retarget(self, trial: int, target: int | None) -> None:
+        self._targets[trial] = -1 if target is None else target
+
+    def _report(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
+        self._steps[trial] = step
+        self.reports._append(trial, step, metrics)
+
+    def _finish(self, trial: int, state: TrialState, values: Mapping[str, float]) -> None:
+        row = self._minimised(values)
+        self._values[trial] = row
+        self._move(trial, state)
+        if state in INFORMATIVE:
+            step = int(self._steps.view[trial])
+            self.evidence._append(self._X.view[trial], row, state, step, trial)
+
+    def _observe(self, params: dict[str, Any], values: Mapping[str, float]) -> None:
+        row = self._minimised(values)
+        self._observed.append((params, row))
+        state = TrialState.FAILED if np.isnan(row).any() else TrialState.COMPLETE
+        self.evidence._append(self._encoded(params), row, state, 0, -1)
+
+    def _minimised(self, values: Mapping[str, float]) -> Floats:
+        raw = np.array([values.get(name, np.nan) for name in self.objectives], dtype=float)
+        return finite_or_nan(raw * self.signs)
+
+    def _encoded(self, params: Mapping[str, Any]) -> Floats:
+        return self.space.encode(params)
+
+    def _change_space(self, space: SearchSpace) -> None:
+        """Re-encode everything under a new version of the space; what no longer fits is forgotten."""
+        old = self.evidence
+        self.space = space
+        self._X = Column(np.float64, width=space.dims, fill=np.nan)
+        self._seen = {}
+        fits: list[bool] = []
+        for trial, params in enumerate(self._params):
+            fits.append(_fits(space, params))
+            u = self._encoded(params) if fits[-1] else np.full(space.dims, np.nan)
+            self._X.append(u)
+            if fits[-1]:
+                self._seen.setdefault(space.key(u), trial)
+        self.evidence = Evidence(space.dims, self.n_objectives)
+        elsewhere, self._observed = iter(self._observed), []
+        for trial, values, state, step in zip(
+            old.trials.tolist(), old.values, old.states.tolist(), old.steps.tolist(), strict=True
+        ):
+            if trial >= 0:
+                if fits[trial]:
+                    self.evidence._append(self._X.view[trial], values, state, step, trial)
+                continue
+            params, row = next(elsewhere)
+            if _fits(space, params):
+                self._observed.append((params, row))
+                self.evidence._append(self._encoded(params), values, state, step, -1)
+
+
+def _fits(space: SearchSpace, params: Mapping[str, Any]) -> bool:
+    """Whether an old configuration is still a point of the space: no value out of range or unknown.
+
+    A parameter that the space gained since counts as inactive.
+    """
+    return all(n in space.parameters and space.parameters[n].contains(v) for n, v in params.items())

@@ -1,0 +1,178 @@
+"""Strategies by name: ``"tpe"``, ``"gp+asha"``, ``"bohb"``, a dict, or an object.
+
+A name is a sampler, a scheduler, a ready-made pair, or ``sampler+scheduler``. Classes are imported
+when they are first asked for, so that ``import hpo_core`` stays light.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from hpo_core._errors import StrategyError, nearest
+from hpo_core._strategy import Sampler, Scheduler, Strategy
+
+SAMPLERS: dict[str, str] = {
+    "auto": "hpo_core.samplers._auto:Auto",
+    "cmaes": "hpo_core.samplers._cmaes:CMAES",
+    "forest": "hpo_core.samplers._forest:Forest",
+    "gp": "hpo_core.samplers._gp:GP",
+    "grid": "hpo_core.samplers._grid:Grid",
+    "halton": "hpo_core.samplers._qmc:Halton",
+    "nsga2": "hpo_core.samplers._nsga2:NSGA2",
+    "random": "hpo_core.samplers._random:Random",
+    "sobol": "hpo_core.samplers._qmc:Sobol",
+    "tpe": "hpo_core.samplers._tpe:TPE",
+}
+
+SCHEDULERS: dict[str, str] = {
+    "asha": "hpo_core.schedulers._asha:ASHA",
+    "asha_stopping": "hpo_core.schedulers._asha:ASHAStopping",
+    "full": "hpo_core.schedulers._full:Full",
+    "hyperband": "hpo_core.schedulers._hyperband:Hyperband",
+    "levels": "hpo_core.schedulers._levels:Levels",
+    "median": "hpo_core.schedulers._percentile:Median",
+    "patience": "hpo_core.schedulers._patience:Patience",
+    "pbt": "hpo_core.schedulers._pbt:PBT",
+    "percentile": "hpo_core.schedulers._percentile:Percentile",
+    "successive_halving": "hpo_core.schedulers._halving:SuccessiveHalving",
+    "threshold": "hpo_core.schedulers._patience:Threshold",
+    "wilcoxon": "hpo_core.schedulers._wilcoxon:Wilcoxon",
+}
+
+# Names that stand for a pair. A scheduler alone goes with `auto`, except where its paper says otherwise.
+PAIRS: dict[str, tuple[str, str]] = {
+    "bohb": ("tpe", "hyperband"),
+    "multi_fidelity": ("auto", "levels"),
+    "pbt": ("random", "pbt"),
+}
+
+DEFAULT_SAMPLER, DEFAULT_SCHEDULER = "auto", "full"
+
+
+def strategy_names() -> list[str]:
+    """Every name that stands for a whole strategy, sorted; ``a+b`` composes a sampler and a scheduler."""
+    return sorted({*SAMPLERS, *SCHEDULERS, *PAIRS} - {DEFAULT_SCHEDULER, "levels"})
+
+
+def make_strategy(given: str | Mapping[str, Any] | Strategy | Sampler | Scheduler) -> Strategy:
+    """The strategy for a name, a dict, or an object.
+
+    A dict is ``{"sampler": S, "scheduler": D}`` where each is a name or ``{"name": ..., option: ...}``;
+    either may be left out. Raises :class:`StrategyError` for unknown names and options, with the
+    nearest known ones.
+    """
+    if isinstance(given, Strategy):
+        return given
+    if isinstance(given, str):
+        return _pair(*_split(given), name=given)
+    if isinstance(given, Mapping):
+        unknown = sorted(set(given) - {"sampler", "scheduler", "name"})
+        if unknown:
+            raise StrategyError(
+                f"a strategy has 'sampler' and 'scheduler', got {unknown[0]!r}{nearest(unknown[0], given)}"
+            )
+        sampler = _plain(given.get("sampler", DEFAULT_SAMPLER), SAMPLERS)
+        scheduler = _plain(given.get("scheduler", DEFAULT_SCHEDULER), SCHEDULERS)
+        name = given.get("name") or f"{_label(sampler)}+{_label(scheduler)}"
+        return _pair(sampler, scheduler, name=str(name))
+    if hasattr(given, "sample"):
+        return _of_objects(given, None)
+    if hasattr(given, "judge"):
+        return _of_objects(None, given)
+    raise StrategyError(
+        f"a strategy is a name ({', '.join(strategy_names())}), a dict or an object, got {given!r}"
+    )
+
+
+def _split(name: str) -> tuple[str, str]:
+    if name in PAIRS:
+        return PAIRS[name]
+    if name in SAMPLERS:
+        return name, DEFAULT_SCHEDULER
+    if name in SCHEDULERS:
+        return DEFAULT_SAMPLER, name
+    first, plus, second = name.partition("+")
+    if plus and first in SAMPLERS and (second in SCHEDULERS or second in PAIRS):
+        return first, second if second in SCHEDULERS else PAIRS[second][1]
+    wrong = name if not plus else (second if first in SAMPLERS else first)
+    known = strategy_names() if not plus else [*SAMPLERS, *SCHEDULERS]
+    raise StrategyError(
+        f"unknown strategy {wrong!r}{nearest(wrong, known)} (known: {', '.join(strategy_names())}; "
+        "compose a sampler and a scheduler as 'gp+asha')"
+    )
+
+
+def _plain(part: Any, known: Mapping[str, str]) -> Any:
+    return part if isinstance(part, str | Mapping) else _describe(part, known)
+
+
+def _label(part: Any) -> str:
+    return str(part["name"]) if isinstance(part, Mapping) else str(part)
+
+
+def _pair(sampler: Any, scheduler: Any, *, name: str) -> Strategy:
+    return Strategy(
+        name=name,
+        sampler=_build(sampler, SAMPLERS, "sampler"),
+        scheduler=_build(scheduler, SCHEDULERS, "scheduler"),
+        config={"name": name, "sampler": sampler, "scheduler": scheduler},
+    )
+
+
+def _of_objects(sampler: Any, scheduler: Any) -> Strategy:
+    parts = {
+        "sampler": _describe(sampler, SAMPLERS) if sampler is not None else DEFAULT_SAMPLER,
+        "scheduler": _describe(scheduler, SCHEDULERS) if scheduler is not None else DEFAULT_SCHEDULER,
+    }
+    name = "+".join(_label(p) for p in parts.values())
+    return Strategy(
+        name=name,
+        sampler=sampler or _build(DEFAULT_SAMPLER, SAMPLERS, "sampler"),
+        scheduler=scheduler or _build(DEFAULT_SCHEDULER, SCHEDULERS, "scheduler"),
+        config={"name": name, **parts},
+    )
+
+
+def compose(sampler: Sampler, scheduler: Scheduler) -> Strategy:
+    """A strategy from two objects; their public fields are its JSON."""
+    return _of_objects(sampler, scheduler)
+
+
+def _describe(part: Any, known: Mapping[str, str]) -> dict[str, Any]:
+    """``{"name": ..., option: ...}`` of an object: enough to build it again."""
+    path = f"{type(part).__module__}:{type(part).__name__}"
+    name = next((n for n, p in known.items() if p == path), path)
+    options = {
+        f.name: getattr(part, f.name)
+        for f in (dataclasses.fields(part) if dataclasses.is_dataclass(part) else ())
+        if f.init and f.compare and getattr(part, f.name) != f.default
+    }
+    return {"name": name, **options}
+
+
+def _build(part: Any, known: Mapping[str, str], what: str) -> Any:
+    options = dict(part) if isinstance(part, Mapping) else {"name": part}
+    name = str(options.pop("name", ""))
+    path = known.get(name, name if ":" in name else "")
+    if not path:
+        raise StrategyError(
+            f"unknown {what} {name!r}{nearest(name, known)} (known: {', '.join(sorted(known))})"
+        )
+    module, _, attribute = path.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise StrategyError(f"{what} {name!r} cannot be imported: {error}") from None
+    fields = [f.name for f in dataclasses.fields(cls) if f.init]
+    for option in options:
+        if option not in fields:
+            raise StrategyError(
+                f"{what} {name!r} has no option {option!r}{nearest(option, fields)} (it has {fields})"
+            )
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as error:
+        raise StrategyError(f"{what} {name!r} with {options!r}: {error}") from None

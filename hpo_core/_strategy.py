@@ -1,0 +1,170 @@
+"""What a strategy is: a sampler that chooses configurations and a scheduler that gives out budget.
+
+Both are frozen configuration with pure methods. A sampler or scheduler may keep a memo for speed, as
+long as dropping it at any moment changes no decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo_core._history import History
+from hpo_core._space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A configuration to try: ``u`` is ``(d,)`` canonical; ``note`` says in one line why."""
+
+    u: NDArray[np.float64]
+    note: str = ""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Chooses which configuration to try next."""
+
+    def check(self, space: SearchSpace, n_objectives: int) -> None:
+        """Raise :class:`StrategyError` naming the parameter and the strategies that can handle it."""
+        ...
+
+    def sample(self, history: History, rng: np.random.Generator) -> Proposal | None:
+        """The next configuration, given finished, running and paused trials.
+
+        Pure in ``(history, rng)``. ``history.evidence`` holds what is known; ``history.pending_X``
+        holds what is being tried. With evidence ``[(0.1, 3.0), (0.9, 5.0)]`` and 0.5 pending, a
+        sampler sees two results and must not propose 0.5 as if nobody were trying it. ``None`` says
+        that nothing is left to propose, as a grid does at its end.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a new trial, to run to step ``target`` (``None``: to the end)."""
+
+    target: int | None = None
+    bracket: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let a paused trial run on from its checkpoint to step ``target`` (``None``: to the end)."""
+
+    trial: int
+    target: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Start a new trial with configuration ``u`` from the checkpoint of ``source`` at ``step``."""
+
+    source: int
+    step: int
+    u: NDArray[np.float64]
+    target: int | None = None
+    bracket: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End a paused trial as pruned. The scheduler is asked again at once."""
+
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Start nothing until something that runs has reported or ended."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing will ever be left to start; running trials may end, paused ones are closed."""
+
+    reason: str
+
+
+Action = Start | Resume | Fork | Close | Wait | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the running trial early, as pruned."""
+
+    reason: str
+
+
+CONTINUE = None
+"""The verdict that lets a trial run on."""
+
+Verdict = Stop | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a scheduler will do, in numbers, before anything runs.
+
+    ``rungs`` has a row per bracket and rung: ``(bracket, rung, trials, step)``, where ``step`` is the
+    step at which those trials are compared. ``total_steps`` is the sum over all trials when none
+    fails; ``None`` where it depends on results. ``lines`` is for people.
+    """
+
+    rungs: tuple[tuple[int, int, int, int], ...] = ()
+    total_trials: int | None = None
+    total_steps: int | None = None
+    lines: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Scheduler(Protocol):
+    """Gives out budget: which trial runs how far, and which is stopped."""
+
+    def check(self, n_objectives: int, max_steps: int | None) -> None:
+        """Raise :class:`StrategyError` when the scheduler cannot work under these terms."""
+        ...
+
+    def next(self, history: History, rng: np.random.Generator) -> Action:
+        """What to do with a free slot.
+
+        Asked again after a :class:`Close`. A :class:`Start` when ``history.trials_left`` is 0 is
+        taken as :class:`Finish` once nothing is running, else as :class:`Wait`.
+        """
+        ...
+
+    def judge(self, history: History, trial: int) -> Verdict:
+        """Whether a running trial, whose latest report has just been folded, may go on."""
+        ...
+
+    def explain(self, trials: int | None, max_steps: int | None) -> Plan:
+        """The plan for this many trials."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """A named pair of sampler and scheduler, and the plain JSON it can be built from again."""
+
+    name: str
+    sampler: Sampler
+    scheduler: Scheduler
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, space: SearchSpace, n_objectives: int, max_steps: int | None) -> None:
+        """Raise :class:`StrategyError` before anything runs, with the reason and the remedy."""
+        self.sampler.check(space, n_objectives)
+        self.scheduler.check(n_objectives, max_steps)
+
+    def explain(self, trials: int | None, max_steps: int | None) -> Plan:
+        """Rungs, brackets, counts and total cost."""
+        return self.scheduler.explain(trials, max_steps)
