@@ -1,0 +1,188 @@
+"""The shape of the house, read from the source: arrows point down, and the core stays pure and light."""
+
+from __future__ import annotations
+
+import ast
+import io
+import subprocess
+import sys
+import tokenize
+import types
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("hpo_core", "tracking", "flows")
+CORE_MAY_IMPORT = sys.stdlib_module_names | {"hpo_core", "numpy", "scipy", "sklearn", "cmaes"}
+CORE_TESTING_MAY_IMPORT = CORE_MAY_IMPORT | {"hypothesis", "pytest"}
+FORBIDDEN = {
+    "hpo_core": {"mlflow", "prefect", "dask", "distributed", "tracking", "flows"},
+    "tracking": {"prefect", "dask", "distributed", "flows"},
+    "flows": set(),
+}
+ABOVE_THE_PACKAGES = {"benchmarks", "examples", "mlproject", "tests"}
+# The clock, the environment, other processes, the network, the disk, and random numbers without a seed.
+IMPURE = {
+    *("datetime", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random"),
+    *("secrets", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "threading"),
+    *("time", "urllib"),
+}
+MAY_TOUCH_FILES = {"hpo_core/_journal.py"}
+HEAVY = (
+    *("mlflow", "prefect", "dask", "distributed", "torch", "sklearn", "scipy", "pandas", "cmaes"),
+    *("matplotlib", "plotly", "lightgbm", "pyarrow"),
+)
+MODERN_RANDOM = {"BitGenerator", "Generator", "PCG64", "Philox", "SeedSequence", "default_rng"}
+MAX_CODE_LINES = 600
+
+
+def sources(*tops: str) -> list[Path]:
+    """Every module below the given folders of the repository."""
+    return sorted(path for top in tops for path in (ROOT / top).rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    """The path as it is written in this file."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def modules(*tops: str) -> pytest.MarkDecorator:
+    """One test for each module below the given folders."""
+    return pytest.mark.parametrize("path", sources(*tops), ids=relative)
+
+
+def tree(path: Path) -> ast.Module:
+    """The syntax tree of a module."""
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imports(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and top-level name of everything imported by name, wherever in the module."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.lineno, node.module.partition(".")[0]
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).rpartition(".")[2] in {"import_module", "__import__"}
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield node.lineno, str(node.args[0].value).partition(".")[0]
+
+
+def code_lines(source: str) -> int:
+    """Lines that hold code: no blank lines, comments or docstrings."""
+    ignored = {
+        *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
+        *(tokenize.ENCODING, tokenize.ENDMARKER),
+    }
+    lines = {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type not in ignored
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+@modules(*PACKAGES)
+def test_arrows_point_down(path: Path) -> None:
+    """hpo_core knows neither shell, tracking does not know Prefect, and nobody imports what lies above."""
+    package = relative(path).partition("/")[0]
+    forbidden = FORBIDDEN[package] | ABOVE_THE_PACKAGES
+    assert [found for found in imports(tree(path)) if found[1] in forbidden] == []
+
+
+@modules("hpo_core")
+def test_core_imports_only_its_four_libraries(path: Path) -> None:
+    """Nothing but numpy, scipy, scikit-learn and cmaes; the conformance suite adds pytest."""
+    testing = "testing" in relative(path)
+    allowed = CORE_TESTING_MAY_IMPORT if testing else CORE_MAY_IMPORT
+    assert [found for found in imports(tree(path)) if found[1] not in allowed] == []
+
+
+@modules("hpo_core")
+def test_core_touches_no_clock_environment_network_or_file(path: Path) -> None:
+    """Time, seeds and results arrive as arguments; the journal alone reads and writes files."""
+    if relative(path) in MAY_TOUCH_FILES or "testing" in relative(path):
+        return
+    module = tree(path)
+    opened = [
+        (node.lineno, "open")
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
+    ]
+    assert [found for found in imports(module) if found[1] in IMPURE] + opened == []
+
+
+@modules(*PACKAGES, "examples", "benchmarks", "tests")
+def test_docstring_is_the_first_statement(path: Path) -> None:
+    """A docstring after `from __future__` is no docstring: Python ignores it."""
+    source = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(source)), f"{relative(path)} does not begin with a docstring"
+
+
+@modules(*PACKAGES)
+def test_no_legacy_random_numbers(path: Path) -> None:
+    """Random numbers come from a Generator that was passed in, never from a global state."""
+    legacy = [
+        (node.lineno, ast.unparse(node))
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node.value) in {"np.random", "numpy.random"}
+        and node.attr not in MODERN_RANDOM
+    ]
+    named = [
+        (node.lineno, alias.name)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module == "numpy.random"
+        for alias in node.names
+        if alias.name not in MODERN_RANDOM
+    ]
+    assert legacy + named + [found for found in imports(tree(path)) if found[1] == "random"] == []
+
+
+@modules(*PACKAGES)
+def test_modules_stay_readable_in_one_sitting(path: Path) -> None:
+    """At most 600 lines of code; docstrings and comments are free."""
+    assert code_lines(path.read_text(encoding="utf-8")) <= MAX_CODE_LINES
+
+
+def public_packages() -> list[str]:
+    """Dotted names of the packages that anybody may import from."""
+    inits = [path for path in sources(*PACKAGES) if path.name == "__init__.py"]
+    names = [".".join(path.parent.relative_to(ROOT).parts) for path in inits]
+    return [name for name in names if not any(part[0] == "_" for part in name.split("."))]
+
+
+@pytest.mark.parametrize("name", public_packages())
+def test_public_surface_is_what_all_says(name: str) -> None:
+    """`__all__` is sorted, each of its names resolves, and nothing else without underscore is visible."""
+    package = import_module(name)
+    declared = getattr(package, "__all__", [])
+    visible = {
+        key
+        for key, value in vars(package).items()
+        if key[0] != "_" and not isinstance(value, types.ModuleType) and key != "annotations"
+    }
+    assert list(declared) == sorted(set(declared))
+    assert visible - set(declared) == set()
+    assert [key for key in declared if not hasattr(package, key)] == []
+
+
+@pytest.mark.skipif(not sources("hpo_core"), reason="no hpo_core to import")
+def test_core_imports_light() -> None:
+    """A fresh interpreter that imports hpo_core has loaded no heavy library."""
+    program = f"import hpo_core, sys; print(*(set(sys.modules) & set({HEAVY!r})))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    assert done.stdout.split() == []
