@@ -1,0 +1,3 @@
+"""Gaussian processes for Bayesian optimisation, on plain arrays in the unit cube."""
+
+from __future__ import annotations
