@@ -168,12 +168,16 @@ class TrialPausedAt(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptLost(Event):
-    """The worker vanished. The segment is to be repeated; nothing is learned about the trial."""
+    """The worker vanished, or was sent away on purpose (``counted`` is false then).
+
+    The segment is to be repeated; nothing is learned about the trial.
+    """
 
     type: ClassVar[str] = "attempt_lost"
     trial: int
     attempt: int
     reason: str = ""
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

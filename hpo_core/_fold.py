@@ -173,7 +173,7 @@ class Fold:
         trial = self.trial(event.trial)
         self._move(trial, TrialState.WAITING)
         self._spend(trial, event.at)
-        trial.losses += 1
+        trial.losses += event.counted
         self.history._move(event.trial, TrialState.WAITING)
 
     def _finished(self, event: ev.TrialFinished) -> None:

@@ -425,19 +425,18 @@ class Study:
         )
         return state
 
-    def lost(self, trial: int, reason: str, now: float = 0.0) -> None:
-        """The trial's worker vanished: repeat the segment, or give up after ``max_attempts`` losses."""
+    def lost(self, trial: int, reason: str, *, counted: bool = True, now: float = 0.0) -> None:
+        """The trial's worker is gone: repeat the segment, or give up after ``max_attempts`` losses.
+
+        A loss that is nobody's fault, such as the end of the driver, is not ``counted``.
+        """
         record = self._known(trial)
-        event = ev.AttemptLost(at=now, trial=trial, attempt=record.attempt, reason=reason)
-        self._record(event)
+        self._record(
+            ev.AttemptLost(at=now, trial=trial, attempt=record.attempt, reason=reason, counted=counted)
+        )
         most = self._fold.settings.max_attempts
         if record.losses >= most:
-            self.finish(
-                trial,
-                state=TrialState.LOST,
-                reason=f"{reason} ({most} attempts were lost)",
-                now=now,
-            )
+            self.finish(trial, state=TrialState.LOST, reason=f"{reason} ({most} attempts were lost)", now=now)
 
     def _close(self, trial: int, reason: str, now: float) -> None:
         self.finish(trial, state=TrialState.PRUNED, reason=reason, now=now)
