@@ -1,0 +1,111 @@
+"""A worker process: ``python -m flows._child FD``. Warm, spawned, one segment at a time.
+
+It reads jobs from the socket ``FD`` and writes reports and outcomes to it. It dies with its driver:
+when the socket closes, its whole process group is killed, whatever the objective is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from typing import Any, BinaryIO
+
+from flows import _messages as m
+from flows._execute import Objective, execute
+from flows._trial import Signals
+
+
+class SocketChannel:
+    """The line to the driver; several threads may send."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one message."""
+        with self._lock:
+            self._connection.sendall(m.encode(message))
+
+    def ask_run_id(self) -> str:
+        """Ask the driver and wait."""
+        self.send({"type": "run_id"})
+        answer = self._answers.get()
+        if not answer:
+            raise RuntimeError("the tracking server cannot be reached, so this trial has no MLflow run yet")
+        return answer
+
+    def answer(self, run_id: str) -> None:
+        """The driver's answer has come."""
+        self._answers.put(run_id)
+
+
+def main(argv: list[str]) -> None:
+    """Serve jobs until the driver closes the line."""
+    connection = socket.socket(fileno=int(argv[1]))
+    os.set_inheritable(connection.fileno(), False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    stream = connection.makefile("rb")
+    channel = SocketChannel(connection)
+    setup = m.decode(stream.readline())
+    sys.path[:] = setup["path"]
+    os.chdir(setup["cwd"])
+    objective, problem = _objective(setup["objective"])
+    channel.send({"type": "ready", "problem": problem})
+    jobs: queue.SimpleQueue[tuple[m.Job, Signals]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(stream, channel, jobs), daemon=True).start()
+    active_run = _active_run(setup)
+    while True:
+        job, signals = jobs.get()
+        if objective is None:
+            outcome = m.Outcome(kind=m.RAISED, reason=problem)
+        else:
+            outcome = execute(objective, job, channel, signals, active_run)
+        for out in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                out.flush()
+        channel.send({"type": "done", "attempt": job.attempt, "trial": job.trial, **outcome.to_json()})
+
+
+def _objective(packed: str) -> tuple[Objective | None, str]:
+    try:
+        return m.unpack(packed), ""
+    except Exception as error:  # noqa: BLE001 - whatever an import raises is the user's to read
+        return None, f"the objective cannot be loaded in a worker process: {type(error).__name__}: {error}"
+
+
+def _active_run(setup: dict[str, Any]) -> Any:
+    if not setup.get("tracking"):
+        return None
+    from tracking import trial_run_activator
+
+    return trial_run_activator(**setup["tracking"])
+
+
+def _listen(stream: BinaryIO, channel: SocketChannel, jobs: queue.SimpleQueue[tuple[m.Job, Signals]]) -> None:
+    signals = Signals()
+    with contextlib.suppress(OSError, ValueError):
+        for line in stream:
+            message = m.decode(line)
+            match message.pop("type"):
+                case "run":
+                    signals = Signals()
+                    jobs.put((m.Job(**message), signals))
+                case "stop":
+                    signals.stop.set()
+                case "suspend":
+                    signals.suspend.set()
+                case "run_id":
+                    channel.answer(message["run_id"])
+    # The driver is gone. Nothing may outlive it, not even what the objective started.
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,367 @@
+"""The driver: keeps the runner's slots busy with what the study decides, and journals what happens.
+
+It takes no decision itself. One event loop, one lane per slot; whatever finishes first is folded
+first. It never asks MLflow or Prefect anything in order to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from flows import _messages as m
+from flows._messages import Job, Outcome
+from flows._runner import Curve, Message, Report, Runner, RunIdWanted, Saved
+from hpo_core import InputError, Segment, Study, TrialState
+from hpo_core._parameters import parameter_from_json
+from hpo_core._strategy import Finish
+
+# How long a trial that was asked to end may take before its process is killed.
+GRACE_SECONDS = 3.0
+# How often the study's clock limits and the cancel file are looked at.
+_LOOK_SECONDS = 0.25
+_RUN_ID_SECONDS = 60.0
+
+_END_STATES = {
+    m.PRUNED: TrialState.PRUNED,
+    m.INFEASIBLE: TrialState.INFEASIBLE,
+    m.RAISED: TrialState.FAILED,
+    m.TIMED_OUT: TrialState.TIMED_OUT,
+    m.OUT_OF_MEMORY: TrialState.OUT_OF_MEMORY,
+}
+
+
+class Tracking(Protocol):
+    """What the driver needs of the tracker; see :class:`tracking.StudyTracker`."""
+
+    def notify(self) -> None:
+        """The journal has grown."""
+
+    def run_id(self, trial: int, timeout: float) -> str:
+        """The trial's MLflow run, made now if need be."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one orchestrated task runs: a segment, and further short ones while there is time."""
+
+    title: str
+    tags: tuple[str, ...]
+    body: Callable[[], Awaitable[tuple[str, str]]]
+    after: tuple[Any, ...]
+
+
+# Runs the stretch's body as one task run and returns a handle that later stretches can follow.
+Orchestrate = Callable[[Stretch], Awaitable[Any]]
+
+
+async def bare(stretch: Stretch) -> None:
+    """Run the body with no orchestrator around it."""
+    await stretch.body()
+
+
+@dataclass(slots=True)
+class _Running:
+    segment: Segment
+    end: str = ""  # why it was asked to end: a verdict, a limit or a cancellation
+    state: TrialState | None = None  # the end state that goes with it
+
+
+class Driver:
+    """Drives one study to its end, or to an interruption.
+
+    ``tracker`` is told when the journal has grown. ``orchestrate`` wraps each stretch of work as a
+    task run. ``watch`` is called with a line for the user whenever there is one. ``granularity``:
+    a task run covers at least this many seconds of segments, so that tiny trials share one.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        runner: Runner,
+        *,
+        folder: Path,
+        tracker: Tracking | None = None,
+        orchestrate: Orchestrate = bare,
+        tell: Callable[[str], None] = lambda line: None,
+        granularity: float = 1.0,
+    ) -> None:
+        self._study = study
+        self._runner = runner
+        self._folder = folder
+        self._tracker = tracker
+        self._orchestrate = orchestrate
+        self._tell = tell
+        self._granularity = granularity
+        self._running: dict[int, _Running] = {}
+        self._handles: dict[int, Any] = {}
+        self._changed = asyncio.Event()
+        self._told: set[str] = set()
+        self._draining = ""
+        self._cancelled = False
+        self._typical = float("inf")  # seconds of a segment, a running mean
+        self._helpers: set[asyncio.Task[None]] = set()
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    async def drive(self) -> str:
+        """Run until nothing is left or somebody interrupts; returns why it ended.
+
+        The study is stopped when its plan is done; after an interruption it stays open.
+        """
+        watch = asyncio.create_task(self._look_around())
+        lanes = [asyncio.create_task(self._lane(slot)) for slot in range(self._runner.slots)]
+        try:
+            for lane in asyncio.as_completed([*lanes, watch]):
+                await lane
+                if all(task.done() for task in lanes):
+                    break
+        finally:
+            for task in (watch, *lanes, *self._helpers):
+                task.cancel()
+            await asyncio.gather(watch, *lanes, *self._helpers, return_exceptions=True)
+        return self._conclude()
+
+    def _conclude(self) -> str:
+        if self._cancelled:
+            self._study.stop("cancelled", self._draining, now=time.time())
+            self._notify()
+            return self._draining
+        if self._draining:
+            self._study.note("driver_left", {"reason": self._draining}, now=time.time())
+            self._notify()
+            return self._draining
+        due = self._study.next(time.time())
+        reason = due.reason if isinstance(due, Finish) else "nothing is left to run"
+        if self._study.stopped is None:
+            self._study.stop("finished", reason, now=time.time())
+            self._notify()
+        return reason
+
+    async def _lane(self, slot: int) -> None:
+        while (segment := await self._take(slot)) is not None:
+            stretch = Stretch(
+                title=self._title(segment),
+                tags=(),
+                body=lambda s=segment: self._stretch(slot, s),
+                after=self._after(segment),
+            )
+            handle = await self._orchestrate(stretch)
+            if self._study.trials[segment.trial].state.finished:
+                self._handles.pop(segment.trial, None)
+            else:
+                self._handles[segment.trial] = handle
+
+    def _title(self, segment: Segment) -> str:
+        if self._typical < self._granularity / 2:
+            return f"trials from {segment.trial:04d}"
+        name = f"trial-{segment.trial:04d}"
+        if segment.rung:
+            name += f" rung {segment.rung}"
+        return name + (f" attempt {segment.attempt}" if segment.attempt > segment.rung + 1 else "")
+
+    def _after(self, segment: Segment) -> tuple[Any, ...]:
+        linked = (segment.trial, segment.parent)
+        return tuple(self._handles[t] for t in linked if t is not None and t in self._handles)
+
+    async def _take(self, slot: int) -> Segment | None:
+        """The next segment for this slot, begun in the journal; waits for one; ``None`` at the end."""
+        while not self._draining:
+            changed = self._changed
+            due = self._study.next(time.time())
+            if isinstance(due, Segment):
+                self._begin(slot, due)
+                return due
+            if isinstance(due, Finish):
+                return None
+            await changed.wait()
+        return None
+
+    def _begin(self, slot: int, segment: Segment) -> None:
+        self._study.started(segment, worker=self._runner.label(slot), now=time.time())
+        self._running[slot] = _Running(segment)
+        self._notify()
+
+    async def _stretch(self, slot: int, segment: Segment) -> tuple[str, str]:
+        """Run the segment, and further due ones while they are short; returns (state, message)."""
+        began = time.monotonic()
+        count = 1
+        state = await self._run(slot, segment)
+        while not self._draining and time.monotonic() - began < self._granularity:
+            due = self._study.next(time.time())
+            if not isinstance(due, Segment):
+                break
+            self._begin(slot, due)
+            state = await self._run(slot, due)
+            count += 1
+        if count > 1:
+            return "Completed", f"{count} short segments"
+        record = self._study.trials[segment.trial]
+        return state.capitalize().replace("_", " "), record.reason or f"step {record.step}"
+
+    # -- one segment ---------------------------------------------------------------------------
+
+    async def _run(self, slot: int, segment: Segment) -> str:
+        running = self._running[slot]
+        record = self._study.trials[segment.trial]
+        checkpoint = segment.checkpoint[2] if segment.checkpoint else ""
+        job = Job(
+            trial=segment.trial,
+            attempt=segment.attempt,
+            params=segment.params,
+            seed=segment.seed,
+            target=segment.target,
+            from_step=segment.from_step if checkpoint else 0,
+            known_step=record.step,
+            checkpoint=checkpoint,
+            folder=str(self._folder),
+        )
+        began = time.monotonic()
+
+        async def on_message(message: Message) -> None:
+            self._heard(slot, running, message)
+
+        outcome = await self._runner.run(slot, job, on_message)
+        del self._running[slot]
+        self._settle(running, outcome)
+        seconds = time.monotonic() - began
+        self._typical = seconds if self._typical == float("inf") else 0.8 * self._typical + 0.2 * seconds
+        self._wake()
+        return self._study.trials[segment.trial].state.label
+
+    def _heard(self, slot: int, running: _Running, message: Message) -> None:
+        trial = running.segment.trial
+        match message:
+            case Report(step, metrics):
+                verdict = self._study.report(trial, step, metrics, now=time.time())
+                if verdict is not None and not running.end:
+                    running.end, running.state = verdict.reason, TrialState.PRUNED
+                    self._runner.stop(slot)
+                self._wake()
+            case Curve(name, steps, points):
+                self._study.curve(trial, name, steps, points, now=time.time())
+            case Saved(step, uri, size):
+                self._study.checkpointed(trial, step, uri, size, now=time.time())
+                self._notify()
+            case RunIdWanted(answer):
+                helper = asyncio.create_task(self._answer_run_id(trial, answer))
+                self._helpers.add(helper)
+                helper.add_done_callback(self._helpers.discard)
+
+    async def _answer_run_id(self, trial: int, answer: Callable[[str], None]) -> None:
+        run_id = ""
+        if self._tracker is not None:
+            with contextlib.suppress(TimeoutError):
+                run_id = await asyncio.to_thread(self._tracker.run_id, trial, _RUN_ID_SECONDS)
+        answer(run_id)
+
+    def _settle(self, running: _Running, outcome: Outcome) -> None:
+        """Journal how the segment ended."""
+        trial, now = running.segment.trial, time.time()
+        if outcome.note and outcome.note not in self._told:
+            self._told.add(outcome.note)
+            self._tell(outcome.note)
+        if outcome.traceback:
+            self._keep(trial, "traceback.txt", outcome.traceback)
+        if outcome.found:
+            try:
+                found = {n: parameter_from_json(n, p) for n, p in outcome.found.items()}
+                self._study.resolved(trial, outcome.params, found)
+            except InputError as error:
+                self._study.finish(trial, state=TrialState.FAILED, reason=str(error), now=now)
+                return
+        match outcome.kind:
+            case m.RETURNED:
+                self._study.finish(trial, outcome.values, now=now)
+            case m.PAUSED:
+                self._study.paused(trial, now=now)
+            case m.SUSPENDED:
+                self._study.lost(trial, "suspended", counted=False, now=now)
+            case m.STOPPED | m.LOST if running.state is not None:
+                self._study.finish(trial, state=running.state, reason=running.end, now=now)
+            case m.STOPPED | m.LOST if self._draining:
+                self._study.lost(trial, self._draining, counted=False, now=now)
+            case m.STOPPED | m.LOST:
+                self._study.lost(trial, outcome.reason or "its worker stopped it unasked", now=now)
+            case kind:
+                self._study.finish(trial, state=_END_STATES[kind], reason=outcome.reason, now=now)
+
+    def _keep(self, trial: int, name: str, text: str) -> None:
+        """Lay a file where the tracker picks up the trial's artifacts."""
+        folder = self._folder / "artifacts" / str(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+    # -- interruptions and limits --------------------------------------------------------------
+
+    async def _look_around(self) -> None:
+        """Heed the study's limits and a request to cancel."""
+        request = self._folder / "cancel"
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if request.exists():
+                request.unlink()
+                self.cancel("cancelled on request")
+            reason = self._study.exhausted(time.time())
+            if reason is not None:
+                self._end_running(TrialState.CANCELLED, reason)
+            self._wake()
+
+    def cancel(self, reason: str) -> None:
+        """End the study as cancelled: what runs is stopped, then killed. It can be resumed."""
+        self._cancelled = True
+        self._draining = reason
+        self._end_running(TrialState.CANCELLED, reason)
+        self._wake()
+
+    def drain(self, reason: str) -> None:
+        """Start nothing new; what runs may finish, or end at its next checkpoint."""
+        self._draining = self._draining or reason
+        for slot in self._running:
+            self._runner.suspend(slot)
+        self._wake()
+
+    def interrupt(self, reason: str) -> None:
+        """Stop now; what ran is repeated from its checkpoint when the study is resumed."""
+        self._draining = reason
+        for slot in self._running:
+            self._helper(self._runner.kill(slot, reason))
+        self._wake()
+
+    def _end_running(self, state: TrialState, reason: str) -> None:
+        for slot, running in self._running.items():
+            if running.state is None:
+                running.state, running.end = state, reason
+                self._runner.stop(slot)
+                self._helper(self._kill_later(slot, running, reason))
+
+    async def _kill_later(self, slot: int, running: _Running, reason: str) -> None:
+        await asyncio.sleep(GRACE_SECONDS)
+        if self._running.get(slot) is running:
+            await self._runner.kill(slot, reason)
+
+    def _helper(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._helpers.add(task)
+        task.add_done_callback(self._helpers.discard)
+
+    # -- wake-ups ------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Let waiting lanes ask the study again, and the tracker read on."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._tracker is not None:
+            self._tracker.notify()
+
+
+__all__: Sequence[str] = ("Driver", "Orchestrate", "Stretch", "Tracking", "bare")

@@ -1,0 +1,109 @@
+"""Run one segment of a trial: call the objective and say how it ended. The same code in every runner."""
+
+from __future__ import annotations
+
+import contextlib
+import numbers
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from flows import _messages as m
+from flows._messages import Job, Outcome
+from flows._trial import Channel, LiveTrial, Signals
+from hpo_core import Infeasible, TrialPaused, TrialPruned
+
+Objective = Callable[[Any], Any]
+
+
+def execute(
+    objective: Objective,
+    job: Job,
+    channel: Channel,
+    signals: Signals,
+    active_run: Callable[[Callable[[], str]], contextlib.AbstractContextManager[object]] | None = None,
+) -> Outcome:
+    """The outcome of the segment; never raises for what the objective does.
+
+    ``active_run`` makes the trial's MLflow run the active one, given a way to ask for its id.
+    """
+    trial = LiveTrial(job, channel, signals)
+    surrounding = active_run(channel.ask_run_id) if active_run else contextlib.nullcontext()
+    with _caught() as caught, surrounding:
+        caught.returned = objective(trial)
+    outcome = _outcome(trial, caught)
+    used = trial.suggestions
+    return Outcome(
+        kind=outcome.kind,
+        values=outcome.values,
+        reason=outcome.reason,
+        traceback=outcome.traceback,
+        params=trial.params if used.found else {},
+        found={name: parameter.to_json() for name, parameter in used.found.items()},
+        note=trial.notice(),
+    )
+
+
+class _Caught:
+    returned: Any = None
+    error: BaseException | None = None
+
+
+@contextlib.contextmanager
+def _caught() -> Iterator[_Caught]:
+    caught = _Caught()
+    try:
+        yield caught
+    except BaseException as error:  # noqa: BLE001 - SystemExit of an objective must not end the worker
+        caught.error = error
+
+
+def _outcome(trial: LiveTrial, caught: _Caught) -> Outcome:
+    error = caught.error
+    if isinstance(error, Infeasible):
+        return Outcome(kind=m.INFEASIBLE, reason=str(error))
+    if isinstance(error, TrialPruned | TrialPaused) and trial.ended:
+        return Outcome(kind=trial.ended)
+    if isinstance(error, TrialPruned):
+        return Outcome(kind=m.PRUNED, reason=str(error) or "the objective pruned it")
+    if isinstance(error, MemoryError):
+        return Outcome(kind=m.OUT_OF_MEMORY, reason=_one_line(error), traceback=_traceback(error))
+    if error is not None:
+        return Outcome(kind=m.RAISED, reason=_one_line(error), traceback=_traceback(error))
+    if trial.ended:
+        return Outcome(kind=trial.ended)
+    try:
+        return Outcome(kind=m.RETURNED, values=_numbers(caught.returned))
+    except TypeError as wrong:
+        return Outcome(kind=m.RAISED, reason=str(wrong))
+
+
+def _numbers(returned: Any) -> dict[str, float] | float | None:
+    """What an objective returned as plain floats. Raises ``TypeError`` for anything else."""
+    if returned is None:
+        return None
+    if isinstance(returned, Mapping):
+        return {str(name): _number(value) for name, value in returned.items()}
+    return _number(returned)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, numbers.Real) or (hasattr(value, "item") and getattr(value, "size", 1) == 1):
+        return float(value)
+    if hasattr(value, "numel") and value.numel() == 1:
+        return float(value)
+    raise TypeError(
+        "an objective returns a number, a dict of numbers, or nothing when it reported its steps; got "
+        f"{type(value).__name__} {str(value)[:80]!r}"
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
+
+
+def _traceback(error: BaseException) -> str:
+    # The first frame is ours and says nothing about the user's code.
+    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    return "".join(traceback.format_exception(type(error), error, frames))

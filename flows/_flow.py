@@ -1,0 +1,132 @@
+"""The Prefect flow ``tune``: one flow run per session of a study, one task run per stretch of work."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow
+from prefect import task as prefect_task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from flows._plan import Plan, Request, plan_request
+from flows._prefect import task_runs
+from flows._session import Session, Watch, drive, session
+from flows._summary import summary_of
+
+
+class Handed:
+    """What a caller in this process hands to the flow beside its JSON parameters."""
+
+    def __init__(self, plan: Plan, tell: Callable[[str], None], watch: Watch) -> None:
+        self.plan = plan
+        self.tell = tell
+        self.watch = watch
+        self.summary: dict[str, Any] | None = None
+
+
+handed: contextvars.ContextVar[Handed | None] = contextvars.ContextVar("handed", default=None)
+
+
+def _run_name() -> str:
+    context = handed.get()
+    return f"tune-{context.plan.terms.name}" if context is not None else "tune"
+
+
+@flow(name="tune", flow_run_name=_run_name, persist_result=False)
+async def tune_flow(
+    objective: str = "lgbm",
+    data: str | None = None,
+    target: str | None = None,
+    metric: str | None = None,
+    task: str | None = None,
+    space: str | None = None,
+    strategy: str = "auto",
+    trials: int | None = 100,
+    timeout: float | None = None,
+    workers: int | None = None,
+    runner: str = "local",
+    name: str | None = None,
+    seed: int = 0,
+    register_as: str | None = None,
+    experiment: str | None = None,
+    tracking_uri: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Tune hyperparameters: run a study, or go on with the one of this name.
+
+    objective: lgbm, sklearn, torch, PATH.py:function or package.module:function.
+    data: CSV or Parquet file, or sklearn:NAME (for the ready objectives).
+    trials: total of the study, not per run. timeout: seconds. register_as: model name for the champion.
+    """
+    context = handed.get()
+    if context is None:
+        request = Request(
+            objective=objective,
+            data=data,
+            target=target,
+            metric=metric,
+            task=task,
+            space=space,
+            strategy=strategy,
+            trials=trials,
+            timeout=timeout,
+            workers=workers,
+            runner=runner,
+            name=name,
+            seed=seed,
+            register_as=register_as,
+            experiment=experiment,
+            tracking_uri=tracking_uri,
+            options=options or {},
+        )
+        context = Handed(plan_request(request), tell=print, watch=lambda session: None)
+    summary = await carry_out(context)
+    context.summary = summary
+    return summary
+
+
+async def carry_out(context: Handed) -> dict[str, Any]:
+    """Open the study, run its trials, make the final model."""
+    plan = context.plan
+    async with session(plan.terms, plan.tracking, edit=plan.edit, tell=context.tell) as current:
+        _note_flow_run(current)
+        stopped = current.study.stopped
+        if stopped is None or stopped.state != "finished":
+            orchestrate = task_runs(plan.terms.name, context.tell)
+            await drive(
+                current,
+                plan.objective,
+                plan.execution,
+                orchestrate=orchestrate,
+                tell=context.tell,
+                watch=context.watch,
+            )
+        if plan.table is not None and _worth_a_model(current):
+            await final_model(current, plan)
+        return summary_of(current)
+
+
+def _worth_a_model(current: Session) -> bool:
+    stopped = current.study.stopped
+    return stopped is not None and stopped.state == "finished" and current.study.history.count(3) > 0  # type: ignore[arg-type]
+
+
+def _note_flow_run(current: Session) -> None:
+    run = FlowRunContext.get()
+    if run is not None and run.flow_run is not None and current.study.stopped is None:
+        current.study.note("flow_run", {"id": str(run.flow_run.id), "name": run.flow_run.name})
+
+
+@prefect_task(name="final model", cache_policy=NO_CACHE, persist_result=False)
+async def _final_model(current: Any, plan: Any) -> None:
+    from flows._final import make_final_model
+
+    await make_final_model(current, plan)
+
+
+async def final_model(current: Session, plan: Plan) -> None:
+    """Refit the best configuration, score it once on the test rows, log, register and alias it."""
+    await _final_model(current, plan)

@@ -1,0 +1,271 @@
+"""The local runner: each slot keeps one warm, spawned child process under hard limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from flows import _messages as m
+from flows._messages import Job, Outcome
+from flows._runner import OnMessage, Work, message_of
+from hpo_core import ObjectiveError
+
+# How often a slot with a memory limit is weighed.
+_WEIGH_SECONDS = 0.2
+_LINE_LIMIT = 64 * 2**20
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from flows._child import main; main(sys.argv)"
+
+
+class ChildProcess:
+    """One worker process and the line to it."""
+
+    def __init__(self, work: Work, environment: dict[str, str], output: Path) -> None:
+        ours, theirs = socket.socketpair()
+        here = str(Path(__file__).resolve().parent.parent)
+        self.output = output
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with theirs, output.open("ab") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _START, here, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env={**_inherited(), **work.environment, **environment},
+                start_new_session=True,  # its own group, to be killed as one
+            )
+        self._work = work
+        self._socket = ours
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self.problem = ""
+
+    async def open(self) -> None:
+        """Hand over the objective and wait until the child is ready; ``problem`` says what is wrong."""
+        self._reader, self._writer = await asyncio.open_connection(sock=self._socket, limit=_LINE_LIMIT)
+        self.send(
+            {
+                "type": "setup",
+                "path": sys.path,
+                "cwd": str(Path.cwd()),
+                "objective": self._work.objective,
+                "tracking": self._work.tracking,
+            }
+        )
+        ready = await self.receive()
+        if ready is None:
+            self.problem = f"a worker process ended before it was ready: {_tail(self.output)}"
+        else:
+            self.problem = str(ready["problem"])
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Queue a message; a dead child is noticed by :meth:`receive`."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(m.encode(message))
+
+    async def receive(self) -> dict[str, Any] | None:
+        """The next message, or ``None`` when the child is gone."""
+        assert self._reader is not None
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            line = await self._reader.readline()
+            if line.endswith(b"\n"):
+                return m.decode(line)
+        return None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    async def kill(self) -> str:
+        """End the whole process group; returns how the process had ended, for people."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        code = await asyncio.to_thread(self.process.wait)
+        if self._writer is not None:
+            self._writer.close()
+        else:
+            self._socket.close()
+        return _died(code)
+
+    def memory(self) -> int:
+        """Resident bytes of the process and all it started."""
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            root = psutil.Process(self.process.pid)
+            for process in [root, *root.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_info().rss
+        return total
+
+
+class LocalRunner:
+    """Slots on this machine, one warm process each.
+
+    ``environments`` has one dict of variables per slot, set before the child imports anything.
+    """
+
+    def __init__(self, work: Work, *, slots: int, environments: list[dict[str, str]] | None = None) -> None:
+        self._work = work
+        self._environments = environments or [{} for _ in range(slots)]
+        self._children: list[ChildProcess | None] = [None] * slots
+        self._killed: dict[int, Outcome] = {}
+
+    @property
+    def slots(self) -> int:
+        """Number of processes."""
+        return len(self._children)
+
+    def label(self, slot: int) -> str:
+        """``local-3``."""
+        return f"local-{slot}"
+
+    async def start(self) -> None:
+        """Start one child to prove that the objective loads; the others start with their first job."""
+        child = await self._fresh(0)
+        if child.problem:
+            await child.kill()
+            raise ObjectiveError(child.problem)
+        for slot in range(1, self.slots):
+            self._children[slot] = self._spawn(slot)
+
+    def _spawn(self, slot: int) -> ChildProcess:
+        output = self._work.folder / "slots" / f"{slot}.out"
+        return ChildProcess(self._work, self._environments[slot], output)
+
+    async def _fresh(self, slot: int) -> ChildProcess:
+        child = self._children[slot] or self._spawn(slot)
+        self._children[slot] = child
+        if child._reader is None:
+            await child.open()
+        return child
+
+    async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
+        """Run the segment in the slot's process; see :class:`flows._runner.Runner`."""
+        child = self._children[slot]
+        if child is not None and not child.alive:
+            await self._discard(slot)
+        child = await self._fresh(slot)
+        self._killed.pop(slot, None)
+        child.send({"type": "run", **job.to_json()})
+        guard = asyncio.create_task(self._guard(slot, child))
+        try:
+            outcome = await self._converse(child, job, on_message)
+        finally:
+            guard.cancel()
+        if outcome is None:
+            died = await self._discard(slot)
+            outcome = self._killed.pop(slot, None) or _outcome_of_death(died)
+        self._keep_output(slot, job)
+        return outcome
+
+    async def _converse(self, child: ChildProcess, job: Job, on_message: OnMessage) -> Outcome | None:
+        while (data := await child.receive()) is not None:
+            if data["type"] == "done":
+                fields = {k: v for k, v in data.items() if k not in ("type", "trial", "attempt")}
+                if (data["trial"], data["attempt"]) == (job.trial, job.attempt):
+                    return Outcome(**fields)
+                continue
+            message = message_of(data, lambda run_id: child.send({"type": "run_id", "run_id": run_id}))
+            if message is not None:
+                await on_message(message)
+        return None
+
+    async def _guard(self, slot: int, child: ChildProcess) -> None:
+        """Kill the child when it breaks a limit."""
+        limits = self._work.limits
+        began = time.monotonic()
+        while limits.seconds is not None or limits.memory is not None:
+            left = None if limits.seconds is None else limits.seconds - (time.monotonic() - began)
+            if left is not None and left <= 0:
+                self._condemn(slot, m.TIMED_OUT, f"it ran longer than its limit of {limits.seconds:g} s")
+                return
+            if limits.memory is not None and (held := await asyncio.to_thread(child.memory)) > limits.memory:
+                self._condemn(
+                    slot,
+                    m.OUT_OF_MEMORY,
+                    f"it held {held / 2**20:,.0f} MiB, its limit is {limits.memory / 2**20:,.0f} MiB",
+                )
+                return
+            waits = [
+                w for w in (left, _WEIGH_SECONDS if limits.memory is not None else None) if w is not None
+            ]
+            await asyncio.sleep(min(waits))
+
+    def _condemn(self, slot: int, kind: str, reason: str) -> None:
+        child = self._children[slot]
+        if child is not None:
+            self._killed[slot] = Outcome(kind=kind, reason=reason)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.process.pid, signal.SIGKILL)
+
+    def stop(self, slot: int) -> None:
+        """See :class:`flows._runner.Runner`."""
+        if (child := self._children[slot]) is not None:
+            child.send({"type": "stop"})
+
+    def suspend(self, slot: int) -> None:
+        """See :class:`flows._runner.Runner`."""
+        if (child := self._children[slot]) is not None:
+            child.send({"type": "suspend"})
+
+    async def kill(self, slot: int, reason: str) -> None:
+        """See :class:`flows._runner.Runner`."""
+        self._condemn(slot, m.LOST, reason)
+
+    async def _discard(self, slot: int) -> str:
+        child, self._children[slot] = self._children[slot], None
+        return await child.kill() if child is not None else ""
+
+    async def close(self) -> None:
+        """Kill every process group."""
+        await asyncio.gather(*(self._discard(slot) for slot in range(self.slots)))
+
+    def _keep_output(self, slot: int, job: Job) -> None:
+        """Move what the segment printed to the trial's artifacts."""
+        output = self._work.folder / "slots" / f"{slot}.out"
+        with contextlib.suppress(FileNotFoundError):
+            if output.stat().st_size == 0:
+                return
+            target = self._work.folder / "artifacts" / str(job.trial) / "output.txt"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("ab") as file:
+                file.write(output.read_bytes())
+            os.truncate(output, 0)
+
+
+def _inherited() -> dict[str, str]:
+    """This process's environment without what belongs to its own MLflow run."""
+    return {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"}
+
+
+def _died(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _outcome_of_death(died: str) -> Outcome:
+    """A crash of the interpreter is the objective's doing; a kill from outside is not."""
+    if died in ("killed by SIGKILL", "killed by SIGTERM", "killed by SIGHUP"):
+        return Outcome(kind=m.LOST, reason=f"the worker process was {died}")
+    return Outcome(kind=m.RAISED, reason=f"the worker process ended with {died}")
+
+
+def _tail(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = path.read_text(errors="replace").strip().splitlines()
+        if lines:
+            return lines[-1][:300]
+    return "it printed nothing"

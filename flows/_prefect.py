@@ -1,0 +1,105 @@
+"""Prefect's side of a study: the server to talk to, and task runs around stretches of work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from flows._driver import Orchestrate, Stretch
+
+# Prefect reads these when it is imported; whoever set them wins.
+_QUIET = {
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+@contextlib.contextmanager
+def prefect_api() -> Iterator[str]:
+    """A Prefect API to run flows against: the configured one, or the embedded server.
+
+    Has to be entered before Prefect runs anything in this process. Raises :class:`HpoError` when no
+    server can be had.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    url = _configured()
+    if url:
+        yield url
+        return
+    from flows._embedded import embedded_api
+
+    with embedded_api() as url:
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+
+
+def _configured() -> str:
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value() or "")
+
+
+def task_runs(study: str, tell: Callable[[str], None]) -> Orchestrate:
+    """An orchestrator that makes each stretch a task run of the current flow run.
+
+    When Prefect cannot be reached the work is done all the same and ``tell`` is told once.
+    """
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.states import Completed
+
+    complained = False
+
+    @task(name="trial", task_run_name="{title}", cache_policy=NO_CACHE, persist_result=False)
+    async def run_stretch(title: str, work: _Work) -> Any:  # noqa: ARG001 - the title names the run
+        name, message = await work.run()
+        return Completed(name=name, message=message)
+
+    async def orchestrate(stretch: Stretch) -> Any:
+        nonlocal complained
+        work = _Work(stretch.body)
+        try:
+            return await run_stretch(
+                stretch.title, work, wait_for=list(stretch.after) or None, return_state=True
+            )
+        except Exception as error:
+            if work.error is not None:
+                raise work.error from None
+            if not complained:
+                complained = True
+                tell(
+                    f"Prefect cannot be reached ({type(error).__name__}); study {study!r} goes on without it"
+                )
+            if not work.begun:
+                await stretch.body()
+            return None
+        finally:
+            if work.error is not None:
+                raise work.error
+
+    return orchestrate
+
+
+class _Work:
+    """The body of a stretch, which remembers how far it got."""
+
+    def __init__(self, body: Callable[[], Awaitable[tuple[str, str]]]) -> None:
+        self._body = body
+        self.begun = False
+        self.error: BaseException | None = None
+
+    async def run(self) -> tuple[str, str]:
+        self.begun = True
+        try:
+            return await self._body()
+        except BaseException as error:
+            self.error = error
+            raise

@@ -1,0 +1,220 @@
+"""One session of a study: open it, bring up workers and tracking, drive, finish, close. No Prefect."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows import _messages as m
+from flows._driver import Driver, Orchestrate, bare
+from flows._execute import Objective
+from flows._runner import Runner, TrialLimits, Work
+from flows._workspace import Opened, Terms, open_study
+from hpo_core import InputError, Study
+from tracking import StudyTracker
+
+# How long the end of a session waits for MLflow to take what is left.
+_DELIVER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How and where trials run; nothing in here changes what a study finds.
+
+    ``runner``: ``local``, ``dask`` or ``gpu``. ``isolation``: ``process`` or ``thread``.
+    ``granularity``: seconds of tiny trials that share one Prefect task run.
+    """
+
+    workers: int = 1
+    runner: str = "local"
+    isolation: str = "process"
+    limits: TrialLimits = TrialLimits()
+    granularity: float = 1.0
+    gpus_per_trial: float | None = None
+    dask: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingTerms:
+    """Where the study is shown. ``adopt_run``: a run to use as the study's parent."""
+
+    uri: str | None = None
+    experiment: str | None = None
+    adopt_run: str | None = None
+    offline: bool = False
+
+
+@dataclass(kw_only=True)
+class Session:
+    """What callers may watch while it lasts, and read afterwards."""
+
+    study: Study
+    folder: Path
+    resumed: bool
+    tracker: StudyTracker
+    parent_run: str | None = None
+    ended: str = ""
+    lines: list[str] = field(default_factory=list)
+
+
+Watch = Callable[[Session], None]
+
+
+@contextlib.asynccontextmanager
+async def session(
+    terms: Terms,
+    tracking: TrackingTerms,
+    *,
+    home: Path | str | None = None,
+    edit: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> AsyncIterator[Session]:
+    """The opened study with its tracker running; closed in order whatever happens.
+
+    Raises :class:`InputError` when the study or the tracking server cannot be opened; then nothing
+    was created.
+    """
+    adopt = tracking.adopt_run or os.environ.pop("MLFLOW_RUN_ID", None)
+    with _probed(tracking):
+        opened = open_study(terms, now=time.time(), home=home, edit=edit)
+    tracker = StudyTracker(
+        opened.folder,
+        tracking.uri,
+        tracking.experiment or terms.name,
+        adopt_run=adopt,
+        offline=tracking.offline,
+    )
+    try:
+        parent = await asyncio.to_thread(tracker.start)
+        for line in opened.lines:
+            tell(line)
+        yield Session(
+            study=opened.study,
+            folder=opened.folder,
+            resumed=opened.resumed,
+            tracker=tracker,
+            parent_run=parent,
+            lines=list(opened.lines),
+        )
+    finally:
+        await _close(opened, tracker, tell)
+
+
+@contextlib.contextmanager
+def _probed(tracking: TrackingTerms) -> Iterator[None]:
+    """Nothing is created for a study whose tracking server does not answer."""
+    from tracking import probe
+
+    if not tracking.offline:
+        probe(tracking.uri)
+    yield
+
+
+async def _close(opened: Opened, tracker: StudyTracker, tell: Callable[[str], None]) -> None:
+    opened.journal.sync()
+    tracker.notify()
+    if not await asyncio.to_thread(tracker.close, _DELIVER_SECONDS):
+        tell(
+            f"MLflow has not taken everything yet; `hpo sync {opened.study.name}` or the next command on this "
+            "study delivers the rest"
+        )
+    opened.journal.close()
+
+
+async def drive(
+    current: Session,
+    objective: Objective,
+    execution: Execution,
+    *,
+    orchestrate: Orchestrate = bare,
+    tell: Callable[[str], None] = lambda line: None,
+    watch: Watch = lambda session: None,
+) -> str:
+    """Run the study's trials until it ends or is interrupted; returns why it ended."""
+    runner = make_runner(current, objective, execution)
+    driver = Driver(
+        current.study,
+        runner,
+        folder=current.folder,
+        tracker=current.tracker,
+        orchestrate=orchestrate,
+        tell=tell,
+        granularity=execution.granularity,
+    )
+    watcher = asyncio.create_task(_watching(current, watch))
+    try:
+        await runner.start()
+        with _signals(driver, tell):
+            current.ended = await driver.drive()
+    finally:
+        watcher.cancel()
+        await runner.close()
+        watch(current)
+    return current.ended
+
+
+def make_runner(current: Session, objective: Objective, execution: Execution) -> Runner:
+    """The runner that these terms ask for. Raises :class:`InputError` for terms that make none."""
+    if execution.isolation not in ("process", "thread"):
+        raise InputError(f"isolation must be 'process' or 'thread', got {execution.isolation!r}")
+    work = Work(
+        objective=m.pack(objective) if execution.isolation == "process" else "",
+        folder=current.folder,
+        tracking=current.tracker.worker_settings(),
+        environment={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+        limits=execution.limits,
+    )
+    if execution.runner != "local":
+        raise InputError(f"unknown runner {execution.runner!r}; there is 'local'")
+    if execution.isolation == "thread":
+        from flows._threads import ThreadRunner
+
+        return ThreadRunner(work, slots=execution.workers, objective=objective)
+    from flows._local import LocalRunner
+
+    return LocalRunner(work, slots=execution.workers)
+
+
+async def _watching(current: Session, watch: Watch) -> None:
+    while True:
+        watch(current)
+        await asyncio.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _signals(driver: Driver, tell: Callable[[str], None]) -> Iterator[None]:
+    """Ctrl-C once drains, twice interrupts; SIGTERM interrupts. Only where signals can be had."""
+    loop = asyncio.get_running_loop()
+    presses = 0
+
+    def on_sigint() -> None:
+        nonlocal presses
+        presses += 1
+        if presses == 1:
+            tell("stopping: what runs may finish or reach its next checkpoint; Ctrl-C again stops now")
+            driver.drain("interrupted")
+        else:
+            driver.interrupt("interrupted")
+
+    installed: list[tuple[int, Any]] = []
+    try:
+        handlers = ((signal.SIGINT, on_sigint), (signal.SIGTERM, lambda: driver.interrupt("terminated")))
+        for number, handler in handlers:
+            before = signal.getsignal(number)
+            loop.add_signal_handler(number, handler)
+            installed.append((number, before))
+    except (ValueError, RuntimeError):
+        pass  # not the main thread: a notebook, or a test
+    try:
+        yield
+    finally:
+        for number, before in installed:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before)

@@ -1,0 +1,120 @@
+"""Trials in threads of this process: for notebooks and tiny objectives; no hard limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from flows import _messages as m
+from flows._execute import Objective, execute
+from flows._messages import Job, Outcome
+from flows._runner import OnMessage, Work, message_of
+from flows._trial import Signals
+from hpo_core import InputError
+
+
+class ThreadRunner:
+    """Slots that are threads. A trial that hangs cannot be killed, so limits are refused."""
+
+    def __init__(self, work: Work, *, slots: int, objective: Objective) -> None:
+        if work.limits.seconds is not None or work.limits.memory is not None:
+            raise InputError(
+                "a trial in a thread cannot be killed at a limit; use isolation='process', or drop the "
+                "limits on time and memory per trial"
+            )
+        self._work = work
+        self._objective = objective
+        self._signals = [Signals() for _ in range(slots)]
+        self._abandoned: list[asyncio.Future[str] | None] = [None] * slots
+        self._active_run: Any = None
+
+    @property
+    def slots(self) -> int:
+        """Number of threads."""
+        return len(self._signals)
+
+    def label(self, slot: int) -> str:
+        """``thread-3``."""
+        return f"thread-{slot}"
+
+    async def start(self) -> None:
+        """Nothing to bring up but the link to MLflow."""
+        if self._work.tracking:
+            from tracking import trial_run_activator
+
+            self._active_run = trial_run_activator(**self._work.tracking)
+
+    async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
+        """See :class:`flows._runner.Runner`."""
+        loop = asyncio.get_running_loop()
+        inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        channel = _LoopChannel(lambda data: loop.call_soon_threadsafe(inbox.put_nowait, data))
+        signals = self._signals[slot] = Signals()
+        abandoned = self._abandoned[slot] = loop.create_future()
+
+        def work() -> None:
+            outcome = execute(self._objective, job, channel, signals, self._active_run)
+            with contextlib.suppress(RuntimeError):  # the loop has gone: the study was stopped hard
+                channel.send({"type": "done", "outcome": outcome})
+
+        threading.Thread(target=work, name=f"trial-{job.trial}", daemon=True).start()
+        while True:
+            getter = asyncio.ensure_future(inbox.get())
+            await asyncio.wait({getter, abandoned}, return_when=asyncio.FIRST_COMPLETED)
+            if not getter.done():
+                getter.cancel()
+                signals.stop.set()
+                return Outcome(kind=m.LOST, reason=abandoned.result())
+            data = getter.result()
+            if data["type"] == "done":
+                outcome: Outcome = data["outcome"]
+                return outcome
+            message = message_of(data, channel.answer)
+            if message is not None:
+                await on_message(message)
+
+    def stop(self, slot: int) -> None:
+        """See :class:`flows._runner.Runner`."""
+        self._signals[slot].stop.set()
+
+    def suspend(self, slot: int) -> None:
+        """See :class:`flows._runner.Runner`."""
+        self._signals[slot].suspend.set()
+
+    async def kill(self, slot: int, reason: str) -> None:
+        """Ask the thread to stop and wait for it no longer."""
+        future = self._abandoned[slot]
+        if future is not None and not future.done():
+            future.set_result(reason)
+
+    async def close(self) -> None:
+        """Ask every thread to stop."""
+        for signals in self._signals:
+            signals.stop.set()
+
+
+class _LoopChannel:
+    def __init__(self, post: Callable[[dict[str, Any]], object]) -> None:
+        self._post = post
+        self._run_id: Future[str] = Future()
+        self._asked = threading.Event()
+
+    def send(self, message: dict[str, Any]) -> None:
+        self._post(message)
+
+    def ask_run_id(self) -> str:
+        if not self._asked.is_set():
+            self._asked.set()
+            self.send({"type": "run_id"})
+        run_id = self._run_id.result()
+        if not run_id:
+            raise RuntimeError("the tracking server cannot be reached, so this trial has no MLflow run yet")
+        return run_id
+
+    def answer(self, run_id: str) -> None:
+        if not self._run_id.done():
+            self._run_id.set_result(run_id)

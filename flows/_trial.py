@@ -1,0 +1,201 @@
+"""The trial as an objective sees it, wherever it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from flows._messages import Job
+from hpo_core import InputError, TrialPaused, TrialPruned
+from hpo_core._trial import Suggesting, Suggestions
+
+
+class Channel(Protocol):
+    """The worker's end of the line to the driver."""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Pass a message on; never waits for an answer."""
+        ...
+
+    def ask_run_id(self) -> str:
+        """The MLflow run of the trial; waits until the driver has it."""
+        ...
+
+
+class Signals:
+    """What the driver wants of a running trial; set from another thread."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.suspend = threading.Event()
+
+
+class Checkpoint:
+    """A saved state to go on from: ``step`` and ``path``; ``load()`` gives back what was saved."""
+
+    def __init__(self, step: int, path: Path, on_use: Callable[[], None]) -> None:
+        self.step = step
+        self._path = path
+        self._on_use = on_use
+
+    @property
+    def path(self) -> Path:
+        """The folder (or the file, where one file was saved)."""
+        self._on_use()
+        return self._path
+
+    def load(self) -> Any:
+        """What was saved: bytes, a path, arrays, a torch state, a model."""
+        from tracking import load_checkpoint
+
+        self._on_use()
+        return load_checkpoint(self._path)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint(step={self.step})"
+
+
+class LiveTrial(Suggesting):
+    """One trial of a study, as handed to the objective.
+
+    ``number``, ``params``, ``seed`` (for the objective's own randomness), ``attempt``. Reports and
+    checkpoints go to the driver without waiting for it; its decisions arrive a step later at most.
+    """
+
+    def __init__(self, job: Job, channel: Channel, signals: Signals) -> None:
+        super().__init__(Suggestions(job.params, job.seed))
+        self._job = job
+        self._channel = channel
+        self._signals = signals
+        self._last_step = job.from_step
+        self._checkpoint_used = False
+        self._saved = False
+        self._stepping = False
+        self._ended = ""
+        self.number = job.trial
+        self.seed = job.seed
+        self.attempt = job.attempt
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The configuration; in a define-by-run objective, what has been asked for so far."""
+        return {**self._job.params, **self._suggestions.used}
+
+    @property
+    def suggestions(self) -> Suggestions:
+        """What a define-by-run objective asked for."""
+        return self._suggestions
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The state to go on from: the trial's own last, or that of the trial it was forked from."""
+        if not self._job.checkpoint:
+            return None
+        return Checkpoint(self._job.from_step, Path(self._job.checkpoint), self._mark_used)
+
+    def _mark_used(self) -> None:
+        self._checkpoint_used = True
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the study wants this trial to end now; :meth:`steps` and :meth:`report` heed it."""
+        return bool(self._end_reason())
+
+    def _end_reason(self) -> str:
+        if self._signals.stop.is_set():
+            return "stopped"
+        if self._job.target is not None and self._last_step >= self._job.target:
+            return "paused"
+        if self._signals.suspend.is_set() and self._saved:
+            return "suspended"
+        return ""
+
+    @property
+    def ended(self) -> str:
+        """``"stopped"``, ``"paused"`` or ``"suspended"`` once :meth:`steps` has ended early, else ``""``."""
+        return self._ended
+
+    def steps(self, n: int) -> Iterator[int]:
+        """Step numbers up to ``n``, from 1 or from the one after the checkpoint.
+
+        Ends early when the study stops or pauses the trial; whatever the objective returns then is
+        not taken as its final result.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise InputError(f"trial.steps needs a whole number of at least 1, got {n!r}")
+        self._stepping = True
+        for step in range(self._job.from_step + 1, n + 1):
+            yield step
+            # The body may save after it reported, so a decision takes effect between two steps.
+            self._last_step = max(self._last_step, step)
+            if step < n and (reason := self._end_reason()):
+                self._ended = reason
+                return
+
+    def report(self, step: int, metrics: Mapping[str, float] | None = None, **more: float) -> None:
+        """Metrics at a step; steps must rise. Never waits.
+
+        In an objective that does not loop over :meth:`steps` this call ends the trial when the study
+        stops or pauses it, by an exception that must not be caught; save before you report then.
+        """
+        values = {k: float(v) for k, v in {**(metrics or {}), **more}.items()}
+        if isinstance(step, bool) or not float(step).is_integer() or step < 1:
+            raise InputError(f"trial.report needs a step, a whole number of at least 1, got {step!r}")
+        if not values:
+            raise InputError("trial.report needs at least one metric, such as trial.report(3, loss=0.1)")
+        step = int(step)
+        if step > self._job.known_step:
+            self._channel.send({"type": "report", "step": step, "metrics": values})
+        self._last_step = max(self._last_step, step)
+        if not self._stepping and (reason := self._end_reason()):
+            self._ended = reason
+            raise TrialPruned("stopped by the study") if reason == "stopped" else TrialPaused(reason)
+
+    def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Points of a curve that are to be seen in MLflow and that no decision reads."""
+        points = [float(v) for v in values]
+        self._channel.send(
+            {"type": "curve", "name": name, "steps": [int(s) for s in steps], "points": points}
+        )
+
+    def save(self, step: int, thing: Any) -> None:
+        """Save a checkpoint: bytes, a path to a file or folder, arrays, a torch state, a model.
+
+        The trial can be resumed from it after a pause or a crash, and others can be forked from it.
+        """
+        from tracking import save_checkpoint
+
+        folder = checkpoint_folder(Path(self._job.folder), self.number, step, self.attempt)
+        size = save_checkpoint(folder, thing)
+        self._saved = True
+        self._channel.send({"type": "saved", "step": int(step), "uri": str(folder), "size": size})
+
+    def log_model(self, model: Any, **options: Any) -> None:
+        """Log a model to the trial's run; ``options`` as for the flavour's ``log_model``."""
+        from tracking import log_trial_model
+
+        log_trial_model(self._channel.ask_run_id(), model, **options)
+
+    def notice(self) -> str:
+        """What the user should be told about how the objective used the trial."""
+        if self._job.checkpoint and not self._checkpoint_used:
+            return (
+                f"trial {self.number} was to go on from step {self._job.from_step} but the objective never "
+                "looked at trial.checkpoint, so it began anew; load it, or use a strategy that does not pause"
+            )
+        if self._job.known_step and not self._job.checkpoint:
+            return (
+                f"trial {self.number} had got to step {self._job.known_step} but never saved a checkpoint, so "
+                "it began anew; call trial.save(step, ...)"
+            )
+        return ""
+
+    def __repr__(self) -> str:
+        return f"Trial({self.number}, {self.params})"
+
+
+def checkpoint_folder(study: Path, trial: int, step: int, attempt: int) -> Path:
+    """Where a checkpoint lies; a late worker of an earlier attempt cannot write into a later one's."""
+    return study / "checkpoints" / f"trial-{trial:06d}" / f"step-{step:08d}-{attempt}"

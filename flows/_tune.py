@@ -1,0 +1,175 @@
+"""``tune``: the Python face. Runs the Prefect flow in this process and hands back the result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpo_core import InputError, Parameter, SearchSpace, Study
+from hpo_core._records import TrialRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came out of a session.
+
+    ``study``: to be read (``best``, ``pareto_front``, ``trials``, ``history``). ``ended``: why the
+    session ended. ``run_id`` and ``run_url``: the study's parent run in MLflow. ``model``: the
+    registered version as ``name@alias (version n)``, if one was made, and ``scores`` its scores on rows
+    that tuning never saw.
+    """
+
+    study: Study
+    name: str
+    ended: str
+    run_id: str | None = None
+    run_url: str | None = None
+    model: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def best(self) -> TrialRecord:
+        """The best complete trial. Raises :class:`StudyStateError` when there is none."""
+        return self.study.best
+
+
+def tune(
+    objective: Callable[[Any], Any] | str,
+    *,
+    space: SearchSpace | Mapping[str, Parameter] | None = None,
+    objectives: Mapping[str, str] | None = None,
+    strategy: Any = "auto",
+    trials: int | None = 100,
+    timeout: float | None = None,
+    workers: int | None = None,
+    runner: str = "local",
+    isolation: str = "process",
+    name: str | None = None,
+    seed: int = 0,
+    tell: Callable[[str], None] = print,
+    **more: Any,
+) -> Result:
+    """Tune an objective; the study is run by Prefect and tracked in MLflow.
+
+    ``objective``: a function of a trial, returning a number or a dict of numbers; or the name of a
+    ready one (``"lgbm"``, with ``data=`` and so on), or ``"package.module:function"``. ``space``: the
+    search space; ``None`` for define-by-run. ``objectives``: name to ``"min"`` or ``"max"``.
+    ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
+    study runs nothing. ``timeout``: seconds. ``workers``: trials at once, default one per core.
+    ``isolation``: ``"process"`` or ``"thread"``. ``more``: the other fields of a request
+    (``experiment``, ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...).
+
+    Raises :class:`InputError` before anything runs when the terms make no sense.
+    """
+    from flows._plan import Request, plan_callable, plan_request
+
+    settings = more.pop("settings", None)
+    if callable(objective) and not isinstance(strategy, str):
+        named = "auto"
+    else:
+        named = strategy
+    fields = {
+        "strategy": named,
+        "trials": trials,
+        "timeout": timeout,
+        "workers": workers,
+        "runner": runner,
+        "isolation": isolation,
+        "name": name,
+        "seed": seed,
+        **more,
+    }
+    unknown = [f for f in fields if f not in Request.__dataclass_fields__]
+    if unknown:
+        from hpo_core._errors import nearest
+
+        raise InputError(
+            f"tune() has no argument {unknown[0]!r}{nearest(unknown[0], Request.__dataclass_fields__)}"
+        )
+    if isinstance(objective, str):
+        plan = plan_request(Request(objective=objective, **fields))
+    else:
+        declared = space if space is None or isinstance(space, SearchSpace) else SearchSpace(space)
+        plan = plan_callable(
+            objective,
+            request=Request(**fields),
+            space=declared,
+            objectives=objectives,
+            strategy=strategy,
+            settings=settings,
+        )
+    return run_plan(plan, tell=tell)
+
+
+def run_plan(
+    plan: Any, *, tell: Callable[[str], None] = print, watch: Callable[[Any], None] = lambda s: None
+) -> Result:
+    """Carry out a plan under Prefect, from any thread, with or without a running event loop."""
+    from flows._prefect import prefect_api
+
+    with prefect_api():
+        from flows._flow import Handed, handed, tune_flow
+
+        sessions: list[Any] = []
+
+        def watching(current: Any) -> None:
+            if not sessions:
+                sessions.append(current)
+            watch(current)
+
+        context = Handed(plan, tell, watching)
+
+        def work() -> dict[str, Any]:
+            handed.set(context)
+            return asyncio.run(_flow_or_its_summary(tune_flow, context))
+
+        summary = _in_fresh_loop(work)
+    return Result(**summary)
+
+
+async def _flow_or_its_summary(flow: Any, context: Any) -> dict[str, Any]:
+    """The study's result, even when Prefect could not take the flow run's final state."""
+    plan = context.plan
+    try:
+        result: dict[str, Any] = await flow(
+            objective=plan.terms.identity["objective"],
+            strategy=plan.terms.strategy.name,
+            trials=plan.terms.limits.trials,
+            timeout=plan.terms.limits.seconds,
+            workers=plan.execution.workers,
+            runner=plan.execution.runner,
+            name=plan.terms.name,
+            seed=plan.terms.seed or 0,
+        )
+    except Exception:
+        if context.summary is None:
+            raise
+        return dict(context.summary)
+    return result
+
+
+def _in_fresh_loop(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return contextvars.copy_context().run(work)
+    # A notebook: its loop is busy running us, so the study gets a thread with a loop of its own.
+    box: list[Any] = []
+
+    def target() -> None:
+        try:
+            box.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed on to the caller's thread
+            box.append(error)
+
+    thread = threading.Thread(target=target, name="tune")
+    thread.start()
+    thread.join()
+    if isinstance(box[0], BaseException):
+        raise box[0]
+    return dict(box[0])

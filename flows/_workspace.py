@@ -1,0 +1,195 @@
+"""Where studies live on disk, and how one is created, found again, or refused.
+
+``$HPO_HOME`` (default ``.hpo`` in the working directory) holds one folder per study: the journal,
+checkpoints, and what waits to be delivered to MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpo_core import (
+    InputError,
+    Journal,
+    Limits,
+    SearchSpace,
+    Settings,
+    Strategy,
+    Study,
+    StudyExistsError,
+    TrialState,
+    make_strategy,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a study is asked to be.
+
+    ``space`` is ``None`` for define-by-run. ``identity``: what must be the same for a name to mean the
+    same study (objective, data); ``meta``: what else later readers want to know.
+    """
+
+    name: str
+    space: SearchSpace | None
+    objectives: dict[str, str]
+    strategy: Strategy
+    seed: int | None
+    limits: Limits
+    settings: Settings
+    identity: dict[str, str] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A study ready to be driven. ``lines`` tell the user what was found."""
+
+    study: Study
+    journal: Journal
+    folder: Path
+    resumed: bool
+    lines: tuple[str, ...] = ()
+
+
+def studies_home(home: Path | str | None = None) -> Path:
+    """The folder that holds the studies' folders."""
+    return Path(home or os.environ.get("HPO_HOME") or ".hpo").expanduser().resolve() / "studies"
+
+
+def study_folder(name: str, home: Path | str | None = None) -> Path:
+    """A study's folder. Raises :class:`InputError` for a name that makes no good folder."""
+    if not re.fullmatch(r"[\w][\w .+-]{0,119}", name):
+        raise InputError(
+            f"a study's name has letters, digits, spaces, dots, dashes and underscores, begins with a "
+            f"letter or digit and has at most 120 characters; got {name!r}"
+        )
+    return studies_home(home) / name
+
+
+def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit: bool = False) -> Opened:
+    """Create the study, or go on with the one of that name.
+
+    Going on needs the same objective, data, objectives and space (``edit`` allows another space), and
+    takes over from a dead driver: what that had running is to be repeated. A higher number of trials,
+    or another limit, than the study has is taken as its new budget.
+
+    Raises :class:`StudyExistsError` when the name is another study's, :class:`StudyLockedError` when
+    a living driver holds it.
+    """
+    folder = study_folder(terms.name, home)
+    fresh = not (folder / "journal.jsonl").exists()
+    journal = Journal(folder / "journal.jsonl")
+    try:
+        events, journal.events = journal.events, []
+        if fresh or not events:
+            study = _created(terms, journal, now)
+            study.take_over(driver_label(), now)
+            return Opened(study, journal, folder, resumed=False)
+        study = Study.replay(events, journal=journal, space=terms.space, strategy=None)
+        _check_same(study, terms, edit=edit)
+        lines = _take_over(study, terms, now=now, edit=edit)
+        return Opened(study, journal, folder, resumed=True, lines=tuple(lines))
+    except BaseException:
+        journal.close()
+        if fresh and not (folder / "journal.jsonl").stat().st_size:
+            _remove_traces(folder)
+        raise
+
+
+def _created(terms: Terms, journal: Journal, now: float) -> Study:
+    return Study(
+        terms.space,
+        objectives=terms.objectives,
+        strategy=terms.strategy,
+        seed=terms.seed,
+        name=terms.name,
+        limits=terms.limits,
+        settings=terms.settings,
+        meta={**terms.meta, "identity": terms.identity, "define_by_run": terms.space is None},
+        journal=journal,
+        now=now,
+    )
+
+
+def _remove_traces(folder: Path) -> None:
+    for name in ("journal.jsonl", "journal.lock"):
+        (folder / name).unlink(missing_ok=True)
+    folder.rmdir()
+
+
+def driver_label() -> str:
+    """Who drives: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:
+    known: Mapping[str, str] = study.created.meta.get("identity", {})
+    differences = [
+        f"its {what} is {known.get(what)!r}, not {value!r}"
+        for what, value in terms.identity.items()
+        if known.get(what, value) != value
+    ]
+    if study.objectives != terms.objectives:
+        differences.append(f"its objectives are {study.objectives}, not {terms.objectives}")
+    if terms.space is not None and not edit and study.space.digest() != terms.space.digest():
+        differences.append("its search space is another one (--edit-space goes on with the new one)")
+    if differences:
+        raise StudyExistsError(
+            f"study {terms.name!r} exists and {'; '.join(differences)}. Run with the same terms to resume it, "
+            "or choose another --name"
+        )
+
+
+def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[str]:
+    """Become the driver; returns lines for the user."""
+    lines: list[str] = []
+    changes = _raised(study.state.limits, terms.limits)
+    if study.stopped is not None and study.stopped.state == "finished" and not changes:
+        return [f"the study is finished: {study.stopped.reason}"]
+    study.take_over(driver_label(), now)
+    for trial in study.history.in_state(TrialState.RUNNING).tolist():
+        study.lost(trial, "its driver ended", counted=False, now=now)
+    if edit and terms.space is not None and terms.space.digest() != study.space.digest():
+        study.change_space(terms.space, now)
+        lines.append("the search space was changed; earlier trials that still fit it are kept")
+    if make_strategy(study.created.strategy).config != terms.strategy.config:
+        lines.append(
+            f"the study keeps its strategy {study.strategy.name!r} (asked for: {terms.strategy.name!r})"
+        )
+    if changes:
+        study.extend(now, **changes)
+        lines.append("its limits are now " + ", ".join(f"{k}={v:g}" for k, v in changes.items()))
+    if study.stopped is not None and study.stopped.state == "cancelled":
+        again = [t.number for t in study.trials if t.state is TrialState.CANCELLED]
+        for trial in again:
+            study.requeue(trial, now)
+        if study.stopped is not None:
+            study.extend(now)
+        lines.append(f"it was cancelled; {len(again)} cancelled trials are run again")
+    return lines
+
+
+def _raised(old: Limits, new: Limits) -> dict[str, float | None]:
+    """The limits that the new terms raise; a lower number never takes finished trials back."""
+    changes: dict[str, float | None] = {}
+    for name, value in new.to_json().items():
+        known = getattr(old, name)
+        if value is not None and known is not None and value > known:
+            changes[name] = value
+    return changes
+
+
+def requeue_failed(study: Study, now: float, *, wanted: Callable[[int], bool] = lambda n: True) -> int:
+    """Queue trials that ended badly to be run again; returns how many."""
+    bad = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
+    numbers = [t.number for t in study.trials if t.state in bad and wanted(t.number)]
+    for number in numbers:
+        study.requeue(number, now)
+    return len(numbers)
