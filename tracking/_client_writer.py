@@ -1,0 +1,100 @@
+"""Writes runs through MLflow's client, for any tracking server: three calls for a trial that is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tracking._errors import brief, is_permanent
+from tracking._states import RUNNING
+from tracking._writes import Progress, Refused, RunWrite
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+class ClientWriter:
+    """Writes through a client, with explicit run ids; never touches MLflow's active run."""
+
+    # Small, so that somebody who waits for a run id does not wait for everybody else's metrics.
+    batch = 10
+
+    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+
+    def write(self, writes: Sequence[RunWrite], progress: Progress) -> None:
+        """See :class:`tracking._writes.Writer`."""
+        for write in writes:
+            self._write(write, progress)
+
+    def _write(self, write: RunWrite, progress: Progress) -> None:
+        run_id, tags = write.run_id, write.tags
+        if run_id is None:
+            progress.creating(write)
+            # One transaction, whatever the number of tags; and never a run without its parent.
+            run = self._client.create_run(
+                self._experiment_id, start_time=write.start_time, tags=tags, run_name=write.name
+            )
+            run_id, tags = run.info.run_id, {}
+            progress.created(write, run_id)
+        try:
+            self._log(run_id, write, tags)
+            self._set_status(run_id, write)
+        except Exception as error:
+            if not is_permanent(error):
+                raise
+            self._piecewise(run_id, write, progress)
+        progress.done(write, run_id)
+
+    def _log(self, run_id: str, write: RunWrite, tags: dict[str, str]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(p.key, p.value, p.timestamp, p.step) for p in write.points],
+            params=[Param(k, v) for k, v in write.params.items()],
+            tags=[RunTag(k, v) for k, v in tags.items()],
+            synchronous=True,
+        )
+
+    def _set_status(self, run_id: str, write: RunWrite) -> None:
+        if write.status == RUNNING:
+            self._client.update_run(run_id, status=RUNNING)
+        elif write.status is not None:
+            self._client.set_terminated(run_id, write.status, end_time=write.end_time)
+
+    def _piecewise(self, run_id: str, write: RunWrite, progress: Progress) -> None:
+        """MLflow refuses something in the write: find it, leave it out, say so in a tag."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        refused: list[Refused] = []
+        client = self._client
+
+        def attempt(what: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+            try:
+                call(*args, **kwargs)
+            except Exception as error:
+                if not is_permanent(error):
+                    raise
+                refused.append(Refused(write.number, what, brief(error)))
+                return False
+            return True
+
+        metrics = [Metric(p.key, p.value, p.timestamp, p.step) for p in write.points]
+        if not attempt("metrics", client.log_batch, run_id, metrics=metrics, synchronous=True):
+            refused.pop()
+            for m in metrics:
+                attempt(f"metric {m.key}", client.log_batch, run_id, metrics=[m], synchronous=True)
+        for key, text in write.params.items():
+            param = [Param(key, text)]
+            attempt(f"parameter {key}", client.log_batch, run_id, params=param, synchronous=True)
+        for key, text in write.tags.items():
+            tag = [RunTag(key, text)]
+            attempt(f"tag {key}", client.log_batch, run_id, tags=tag, synchronous=True)
+        attempt("status", self._set_status, run_id, write)
+        for item in refused:
+            progress.refused(item)
+        if refused:
+            remark = "; ".join(f"{item.what}: {item.why}" for item in refused)[:4000]
+            attempt("remark", client.set_tag, run_id, "hpo.refused", remark)

@@ -1,0 +1,180 @@
+"""The way to one experiment on one tracking server, opened once and checked before anything is made."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpo_core import InputError
+from tracking import _settings, _sqlite
+from tracking._errors import brief
+from tracking._states import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID
+from tracking._text import safe_key
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_CONNECT_SECONDS = 5.0
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """``client`` talks to ``uri``; ``sqlite``: the database file, where it is one on this machine."""
+
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+    sqlite: Path | None = None
+
+    def runs(self, query: str, *, most: int | None = None) -> Iterator[Run]:
+        """All active runs of the experiment that match, oldest first, each once."""
+        token: str | None = None
+        seen: set[str] = set()
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id],
+                query,
+                max_results=min(_PAGE, most or _PAGE),
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            for run in page:
+                # Pages are offsets: a run that appears meanwhile shifts the others into the next page.
+                if run.info.run_id not in seen:
+                    seen.add(run.info.run_id)
+                    yield run
+            token = page.token
+            if not token or (most is not None and len(seen) >= most):
+                return
+
+    def study_runs(self, study_id: str) -> list[Run]:
+        """The runs that stand for this study: one, or none, or ghosts of a creation that was repeated."""
+        return list(self.runs(f"tags.`{STUDY_ID}` = '{study_id}' AND tags.`{ROLE}` = 'study'"))
+
+    def named_studies(self, name: str) -> list[Run]:
+        """The runs of all studies of that name, newest first."""
+        quoted = name.replace("'", "\\'")
+        return list(self.runs(f"tags.`{STUDY}` = '{quoted}' AND tags.`{ROLE}` = 'study'"))[::-1]
+
+    def children(self, parent: str, extra: str = "") -> Iterator[Run]:
+        """The runs directly below ``parent``."""
+        return self.runs(f"tags.`{PARENT_RUN_ID}` = '{parent}'{extra}")
+
+    def url(self, run_id: str) -> str | None:
+        """Where a browser shows the run, for a server that has pages."""
+        if not self.uri.startswith(("http://", "https://")):
+            return None
+        base = self.uri.rstrip("/")
+        return f"{base}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+
+def resolve_uri(tracking_uri: str | None) -> str:
+    """The URI itself, or where MLflow would write by default in this process."""
+    if tracking_uri:
+        return tracking_uri
+    import mlflow
+
+    return mlflow.get_tracking_uri()
+
+
+def connect(tracking_uri: str | None, experiment: str) -> Connection:
+    """Open the experiment, which is created if need be.
+
+    Raises :class:`InputError`, one line, when the server does not answer, when the URI makes no sense,
+    or when the experiment was deleted.
+    """
+    _settings.set_up_process()
+    from mlflow import MlflowClient
+
+    uri = resolve_uri(tracking_uri)
+    _check_reachable(uri)
+    path = _sqlite.database_file(uri)
+    try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sqlite.prepare(path)
+        client = MlflowClient(uri)
+        experiment_id = _experiment(client, experiment, path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unusable(uri, brief(error)) from error
+    return Connection(client, uri, experiment_id, path)
+
+
+def _check_reachable(uri: str) -> None:
+    """A quick no is better than MLflow's patient one."""
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        return
+    proxy = f"{parts.scheme}_proxy"
+    proxied = os.environ.get(proxy) or os.environ.get(proxy.upper())
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise _unusable(uri, "the port is not a number from 0 to 65535") from None
+    if not parts.hostname:
+        raise _unusable(uri, "it names no host")
+    if proxied:
+        return
+    try:
+        socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _unusable(uri, f"nothing answers at {parts.hostname}:{port} ({brief(error)})") from None
+
+
+def _unusable(uri: str, why: str) -> InputError:
+    return InputError(
+        f"cannot track to {_without_password(uri)!r}: {why}; start the server, give another tracking URI, "
+        "or run offline (the journal keeps everything and can be projected later)"
+    )
+
+
+def _without_password(uri: str) -> str:
+    parts = urllib.parse.urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return uri.replace(f":{parts.password}@", ":***@", 1)
+
+
+def _experiment(client: MlflowClient, name: str, database: Path | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # MLflow's own default would be a folder in whatever happens to be the working directory.
+        location = None if database is None else (database.parent / "mlartifacts" / safe_key(name)).as_uri()
+        try:
+            made: str = client.create_experiment(
+                name, artifact_location=location, tags={"mlflow.experimentKind": "custom_model_development"}
+            )
+            return made
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the experiment {name!r} was deleted in MLflow, which keeps its name; restore it with "
+            f"`mlflow experiments restore`, or choose another experiment"
+        )
+    experiment_id: str = found.experiment_id
+    return experiment_id
+
+
+def set_primary_metric(connection: Connection, metric: str, *, maximise: bool) -> None:
+    """Tell MLflow's pages which metric matters, unless somebody has said so already."""
+    client, experiment_id = connection.client, connection.experiment_id
+    if "mlflow.experiment.primaryMetric.name" in client.get_experiment(experiment_id).tags:
+        return
+    client.set_experiment_tag(experiment_id, "mlflow.experiment.primaryMetric.name", metric)
+    client.set_experiment_tag(
+        experiment_id, "mlflow.experiment.primaryMetric.greaterIsBetter", str(maximise).lower()
+    )

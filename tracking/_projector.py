@@ -1,0 +1,388 @@
+"""The projector: reads the journal, compares it with what MLflow has been told, tells it the rest.
+
+No threads here and no waiting: :class:`tracking._tracker.StudyTracker` calls it and decides when. It may
+be stopped at any point and begun again, here or on another machine: runs are found by ``hpo.uid``, and
+writing the same thing twice changes nothing, because every timestamp comes from the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpo_core import InputError
+from hpo_core import _events as ev
+from hpo_core._journal import read_journal
+from tracking._client_writer import ClientWriter
+from tracking._connection import Connection, set_primary_metric
+from tracking._cursor import Cursor, Known, Target
+from tracking._errors import brief, is_permanent
+from tracking._states import KILLED, RUNNING, STUDY, STUDY_ID, TRIAL_STATUS, UID, trial_uid
+from tracking._study_view import StudyView
+from tracking._trial_view import TrialView
+from tracking._uploads import Uploads, folder_upload, journal_upload
+from tracking._writes import Refused, RunWrite, Writer
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+JOURNAL = "journal.jsonl"
+ARTIFACTS = "artifacts"
+# More lookups by uid than this are slower than reading all runs of the study at once.
+_FEW = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackerOptions:
+    """How often things are written, in seconds.
+
+    ``flush``: how long a trial's news may wait for more news; ``summary``: between two updates of the
+    study's run; ``journal``: between two uploads of the journal.
+    """
+
+    flush: float = 0.5
+    summary: float = 5.0
+    journal: float = 300.0
+
+
+class Projector:
+    """Projects the study in ``folder`` to one experiment. Every method may raise what MLflow raises."""
+
+    def __init__(self, folder: Path, connection: Connection, options: TrackerOptions) -> None:
+        self._folder = folder
+        self._journal = folder / JOURNAL
+        self._connection = connection
+        self._options = options
+        self._writer: Writer = ClientWriter(connection.client, connection.experiment_id)
+        self.uploads = Uploads()
+        self.refusals: list[Refused] = []
+        self.parent = ""
+        self._offset = 0
+        self._due: dict[int, tuple[float, TrialView]] = {}
+        self._next_summary = 0.0
+        self._next_journal = 0.0
+        self._uploaded_offset = 0
+        # Trials whose run somebody asked for: user code may have opened runs of its own below them.
+        self._asked_for: set[int] = set()
+        self._found: dict[str, Run] = {}
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def open(self, now: float, adopt_run: str | None = None) -> str:
+        """Find or make the study's run and take up where the last projector stopped; returns its id.
+
+        ``adopt_run``: a run that becomes the study's, unless the study has one.
+        """
+        created = next((event for _, event, _ in read_journal(self._journal)), None)
+        if not isinstance(created, ev.StudyCreated):
+            raise InputError(f"{self._journal} holds no study; expected a journal that begins with one")
+        self.view = StudyView(created)
+        self.view.terms.context_tags = _context_tags()
+        connection = self._connection
+        target = Target(created.study_id, connection.uri, connection.experiment_id)
+        self._cursor = Cursor(self._folder, target, events=_count_lines(self._journal))
+        parent = self._known_parent() or self._search_parent()
+        if parent is None or self._cursor.parent != parent:
+            self._cursor.trials = {}
+        if parent is None:
+            parent = self._new_parent(adopt_run)
+        else:
+            if self._cursor.parent != parent:
+                self._found = self._sorted_out(connection.children(parent))
+            if adopt_run not in (None, parent):
+                self._point_to(parent, str(adopt_run))
+        self.parent = self.view.terms.parent_run = parent
+        self._restored = self._cursor.trials
+        self._cursor.begin(parent)
+        self._next_journal = now + self._options.journal
+        self.read(now)
+        self._found.clear()
+        self._enqueue_leftovers()
+        self._write_parent(now, suspended=False)
+        return parent
+
+    def _known_parent(self) -> str | None:
+        if self._cursor.parent is None:
+            return None
+        try:
+            run = self._connection.client.get_run(self._cursor.parent)
+        except Exception as error:
+            if is_permanent(error):
+                return None
+            raise
+        ours = run.data.tags.get(STUDY_ID) == self.view.terms.created.study_id
+        return self._cursor.parent if ours and run.info.lifecycle_stage == "active" else None
+
+    def _search_parent(self) -> str | None:
+        runs = self._connection.study_runs(self.view.terms.created.study_id)
+        for ghost in runs[1:]:
+            self._remove(ghost.info.run_id)
+        return runs[0].info.run_id if runs else None
+
+    def _new_parent(self, adopt_run: str | None) -> str:
+        client = self._connection.client
+        objective, direction = next(iter(self.view.terms.created.objectives.items()))
+        key = self.view.terms.metrics.key(objective)
+        set_primary_metric(self._connection, key, maximise=direction == "max")
+        if adopt_run is None:
+            write = self.view.pending(None)
+            run = client.create_run(
+                self._connection.experiment_id,
+                start_time=write.start_time,
+                tags=write.tags,
+                run_name=write.name,
+            )
+            run_id: str = run.info.run_id
+            return run_id
+        try:
+            info = client.get_run(adopt_run).info
+        except Exception as error:
+            if not is_permanent(error):
+                raise
+            raise InputError(
+                f"cannot make run {adopt_run!r} the study's: {brief(error)}; unset MLFLOW_RUN_ID, or point "
+                "the tracking URI to the server that has it"
+            ) from None
+        if info.experiment_id != self._connection.experiment_id:
+            raise InputError(
+                f"cannot make run {adopt_run!r} the study's: it is in experiment {info.experiment_id}, the "
+                f"study in {self._connection.experiment_id}; leave the experiment's name out, or unset "
+                "MLFLOW_RUN_ID"
+            )
+        # Whoever made the run has said where it comes from.
+        self.view.hide_context()
+        return adopt_run
+
+    def _point_to(self, parent: str, run_id: str) -> None:
+        """``mlflow run`` opened a run for a study that has one: leave a trace from the one to the other."""
+        name = self.view.terms.created.name
+        client = self._connection.client
+        client.set_tag(run_id, STUDY, name)
+        client.set_tag(run_id, "hpo.resumed_run_id", parent)
+
+    def _sorted_out(self, runs: Iterable[Run]) -> dict[str, Run]:
+        """Runs by uid. Of several with one uid the most advanced stays; the others are removed."""
+        found: dict[str, Run] = {}
+        for run in runs:
+            uid = run.data.tags.get(UID)
+            if uid is None:
+                continue
+            other = found.setdefault(uid, run)
+            if other is run:
+                continue
+            # Only the run that was written to has metrics; a ghost has the tags of its creation.
+            keep, drop = (run, other) if len(run.data.metrics) > len(other.data.metrics) else (other, run)
+            found[uid] = keep
+            self._remove(drop.info.run_id)
+        return found
+
+    def _remove(self, run_id: str) -> None:
+        client = self._connection.client
+        client.set_terminated(run_id, KILLED)
+        client.delete_run(run_id)
+
+    def _enqueue_leftovers(self) -> None:
+        folder = self._folder / ARTIFACTS
+        names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        for number in sorted(int(name) for name in names if name.isdecimal()):
+            if number < len(self.view.trials) and number not in self._due:
+                self._enqueue_files(self.view.trials[number])
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def read(self, now: float) -> bool:
+        """Fold what the journal has grown by; whether it had."""
+        grown = False
+        for seq, event, offset in read_journal(self._journal, start=self._offset):
+            self._offset, grown = offset, True
+            if seq == 0:
+                continue
+            view = self.view.apply(seq, event)
+            if view is None:
+                continue
+            if isinstance(event, ev.TrialAsked):
+                self._recall(view, seq)
+            if view.due:
+                self._due.setdefault(view.number, (now, view))
+        return grown
+
+    def _recall(self, view: TrialView, seq: int) -> None:
+        known = self._restored.pop(view.number, None)
+        run = self._found.pop(trial_uid(self.view.terms.created.study_id, view.number), None)
+        if run is not None:
+            view.adopt(run.info.run_id, run.info.status)
+        elif known is not None:
+            view.restore(run_id=known.run_id, seq=known.seq, status=known.status, intended=known.intended)
+        if seq > view.written_seq:
+            view.touch(seq)
+
+    # -- writing -------------------------------------------------------------------------------
+
+    @property
+    def pending_events(self) -> int:
+        """Events that were read and that MLflow does not show."""
+        return sum(view.unwritten for _, view in self._due.values())
+
+    @property
+    def delivered_seq(self) -> int:
+        """All events up to this one are in MLflow, or have nothing to show there."""
+        firsts = [view.first_unwritten for _, view in self._due.values() if view.unwritten]
+        return min(firsts, default=self.view.seq + 1) - 1
+
+    def next_due(self) -> float:
+        """When something is to be written next; infinity when nothing waits."""
+        due = [since + self._options.flush for since, _ in self._due.values()]
+        if self.view.dirty:
+            due.append(self._next_summary)
+        if self._offset > self._uploaded_offset:
+            due.append(self._next_journal)
+        return min(due, default=float("inf"))
+
+    def want(self, trial: int, now: float) -> bool:
+        """Create the trial's run next; ``False`` while the journal does not know the trial."""
+        if trial >= len(self.view.trials):
+            return False
+        view = self.view.trials[trial]
+        self._asked_for.add(trial)
+        if view.run_id is None:
+            view.wanted = True
+            self._due.setdefault(trial, (now, view))
+        return True
+
+    def deliver(self, now: float, *, everything: bool = False, suspended: bool = False) -> bool:
+        """Write a batch of what is due; whether more is due now.
+
+        ``everything``: due or not. ``suspended``: the driver leaves an open study.
+        """
+        limit = now - self._options.flush
+        ready = [v for since, v in self._due.values() if everything or v.wanted or since <= limit]
+        ready.sort(key=lambda view: not view.wanted)
+        batch = ready[: self._writer.batch]
+        self._look_up([view for view in batch if view.intended and view.run_id is None])
+        if batch:
+            self._writer.write([view.pending(suspended=suspended) for view in batch], self)
+        if len(ready) > len(batch):
+            return True
+        if self.view.dirty and (everything or now >= self._next_summary):
+            self._write_parent(now, suspended=suspended)
+        if now >= self._next_journal and self._offset > self._uploaded_offset:
+            self.upload_journal(now)
+        return False
+
+    def finish(self, now: float) -> None:
+        """The driver leaves: close every run that is open, write all that is left."""
+        suspended = self.view.ended is None
+        for view in self.view.trials:
+            # A paused trial's run is open as long as somebody may go on with it.
+            if view.run_id is not None and not view.finished:
+                self._due.setdefault(view.number, (now, view))
+        while self.deliver(now, everything=True, suspended=suspended):
+            pass
+        self._write_parent(now, suspended=suspended)
+        self._sweep()
+
+    def upload_journal(self, now: float) -> None:
+        """Queue an upload of the journal to the study's run."""
+        self._next_journal = now + self._options.journal
+        self._uploaded_offset = self._offset
+        self.uploads.add(JOURNAL, journal_upload(self._connection.client, self.parent, self._journal))
+
+    def close(self) -> None:
+        """Let go of the notes' file."""
+        self._cursor.close()
+
+    def _look_up(self, views: list[TrialView]) -> None:
+        """Runs whose creation was begun but never confirmed may exist."""
+        if not views:
+            return
+        study = self.view.terms.created.study_id
+        if len(views) > _FEW:
+            found = self._sorted_out(self._connection.children(self.parent))
+        else:
+            found = {}
+            for view in views:
+                query = f"tags.`{UID}` = '{trial_uid(study, view.number)}'"
+                found.update(self._sorted_out(self._connection.runs(query)))
+        for view in views:
+            run = found.get(trial_uid(study, view.number))
+            view.intended = False
+            if run is not None:
+                view.adopt(run.info.run_id, run.info.status)
+
+    def _write_parent(self, now: float, *, suspended: bool) -> None:
+        write = self.view.pending(self.parent, suspended=suspended)
+        self._writer.write([write], self)
+        self._next_summary = now + self._options.summary
+
+    def creating(self, write: RunWrite) -> None:
+        """See :class:`tracking._writes.Progress`."""
+        self.view.trials[write.number].intended = True
+        self._cursor.note(write.number, Known())
+
+    def created(self, write: RunWrite, run_id: str) -> None:
+        """See :class:`tracking._writes.Progress`."""
+        view = self.view.trials[write.number]
+        view.run_id, view.intended = run_id, False
+        self._cursor.note(write.number, Known(run_id))
+
+    def done(self, write: RunWrite, run_id: str) -> None:
+        """See :class:`tracking._writes.Progress`."""
+        if write.number < 0:
+            self.view.written(write)
+            return
+        view = self.view.trials[write.number]
+        view.run_id = run_id
+        view.written(write, self.view.seq)
+        self._due.pop(view.number, None)
+        status = write.status or RUNNING
+        self._cursor.note(view.number, Known(run_id, self.view.seq, view.sent_status or status))
+        self._enqueue_files(view)
+        if view.finished and view.number in self._asked_for:
+            self._asked_for.discard(view.number)
+            self._close_below(run_id)
+
+    def refused(self, refused: Refused) -> None:
+        """See :class:`tracking._writes.Progress`."""
+        self.refusals.append(refused)
+
+    def _enqueue_files(self, view: TrialView) -> None:
+        folder = self._folder / ARTIFACTS / str(view.number)
+        if view.long_config is not None and view.finished and not (folder / "config.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.json").write_text(view.long_config, encoding="utf-8")
+        if view.finished and view.run_id is not None and folder.is_dir():
+            client = self._connection.client
+            self.uploads.add(f"{ARTIFACTS}/{view.number}", folder_upload(client, view.run_id, folder))
+
+    def _close_below(self, run_id: str) -> None:
+        """Runs that the trial's own code opened and that its death left open."""
+        for run in self._connection.children(run_id, f" AND attributes.status = '{RUNNING}'"):
+            self._connection.client.set_terminated(run.info.run_id, KILLED)
+
+    def _sweep(self) -> None:
+        """Nothing of the study stays RUNNING: ghosts of repeated creations, statuses that user code set."""
+        study = self.view.terms.created.study_id
+        by_uid = {trial_uid(study, view.number): view for view in self.view.trials}
+        client = self._connection.client
+        for run in list(self._connection.children(self.parent, f" AND attributes.status = '{RUNNING}'")):
+            view = by_uid.get(run.data.tags.get(UID, ""))
+            if view is None:
+                continue
+            if view.run_id not in (None, run.info.run_id):
+                self._remove(run.info.run_id)
+            else:
+                client.set_terminated(run.info.run_id, TRIAL_STATUS.get(view.state, KILLED))
+
+
+def _context_tags() -> dict[str, str]:
+    """User, source and version of the code, as MLflow finds them out; once, it is slow."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return {str(k): str(v) for k, v in resolve_tags().items()}
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))

@@ -1,0 +1,53 @@
+"""How the states of trials and studies look in MLflow: the one table, and the names of the tags.
+
+| state of the trial (tag ``hpo.state``)    | status of its run | why                                    |
+|-------------------------------------------|-------------------|----------------------------------------|
+| waiting, running, paused (driver alive)   | RUNNING           | somebody still owns it                 |
+| waiting, running, paused (driver is gone) | KILLED            | nothing stays RUNNING after its driver |
+| complete                                  | FINISHED          | the only state that is a success       |
+| pruned                                    | KILLED            | stopped on purpose, not a success      |
+| cancelled                                 | KILLED            | somebody said so                       |
+| failed, infeasible, timed_out,            | FAILED            | the tag says which                     |
+| out_of_memory, lost                       |                   |                                        |
+
+A study's run is RUNNING while a driver lives, FINISHED once its plan is done, KILLED when it was
+cancelled or suspended (``hpo.state`` says which), FAILED for any other end.
+"""
+
+from __future__ import annotations
+
+RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+
+TRIAL_STATUS: dict[str, str] = {
+    "complete": FINISHED,
+    "pruned": KILLED,
+    "cancelled": KILLED,
+    "failed": FAILED,
+    "infeasible": FAILED,
+    "timed_out": FAILED,
+    "out_of_memory": FAILED,
+    "lost": FAILED,
+}
+
+STUDY_STATUS: dict[str, str] = {"finished": FINISHED, "cancelled": KILLED, "suspended": KILLED}
+
+PARENT_RUN_ID = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+
+# Tags of trials and studies that people filter by. Everything else is spelt where it is written.
+STUDY = "hpo.study"
+STUDY_ID = "hpo.study_id"
+ROLE = "hpo.role"
+UID = "hpo.uid"
+TRIAL = "hpo.trial"
+STATE = "hpo.state"
+
+
+def trial_uid(study_id: str, trial: int) -> str:
+    """The identity of a trial's run, the same from every machine: runs with one uid are one trial."""
+    return f"{study_id}:{trial}"
+
+
+def study_status(state: str | None) -> str:
+    """The status of the study's run; ``None`` is a study that is open and has a driver."""
+    return RUNNING if state is None else STUDY_STATUS.get(state, FAILED)

@@ -1,0 +1,188 @@
+"""The study as its run in MLflow is to look: counts, the best trials so far, and the trials' views."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from hpo_core import _events as ev
+from tracking._states import NOTE, ROLE, STATE, STUDY, STUDY_ID, study_status
+from tracking._summary import Standing, note
+from tracking._text import MAX_TAG, config_json, preview, safe_key
+from tracking._trial_view import StudyTerms, TrialView, milliseconds
+from tracking._writes import Point, RunWrite
+
+_TRIAL_EVENTS = (
+    ev.TrialResumed, ev.SegmentStarted, ev.TrialResolved, ev.TrialReported, ev.CheckpointSaved,
+    ev.CheckpointDropped, ev.TrialPausedAt, ev.AttemptLost, ev.TrialFinished, ev.TrialRequeued,
+)  # fmt: skip
+
+
+class StudyView:
+    """Folds a journal into views. Tracks the best by the values that the study's rule gave.
+
+    ``dirty``: the study's own run is out of date.
+    """
+
+    def __init__(self, created: ev.StudyCreated) -> None:
+        self.terms = StudyTerms(created)
+        self.trials: list[TrialView] = []
+        self.seq = 0
+        self.last_at = milliseconds(created.at)
+        self.ended: ev.StudyStopped | None = None
+        self.limits = dict(created.limits)
+        self.tags: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
+        self.dirty = True
+        # Best value and trial for each objective, and the points of best-so-far not yet written.
+        self.best: dict[str, tuple[float, int]] = {}
+        self.points: list[Point] = []
+        # The Pareto front as (minimised values, trial), by the first objective; of one objective, the best.
+        self._front: list[tuple[list[float], int]] = []
+        self._finished = 0
+        self._sent: dict[str, str] = {}
+        self._sent_status: str | None = None
+
+    def apply(self, seq: int, event: ev.Event) -> TrialView | None:
+        """Fold one event; returns the view of the trial it is about."""
+        self.seq = seq
+        self.last_at = milliseconds(event.at) or self.last_at
+        match event:
+            case ev.TrialAsked():
+                self.trials.append(TrialView(self.terms, event))
+                self.counts["waiting"] += 1
+                self.dirty = True
+                return self.trials[-1]
+            case ev.StudyStopped():
+                self.ended, self.dirty = event, True
+            case ev.StudyExtended():
+                self.limits.update(event.limits)
+                self.ended, self.dirty = None, True
+            case ev.Noted():
+                return self._noted(seq, event)
+            case _ if isinstance(event, _TRIAL_EVENTS):
+                return self._trial_event(seq, event)
+        return None
+
+    def _trial_event(self, seq: int, event: Any) -> TrialView:
+        view = self.trials[event.trial]
+        before = view.state
+        view.apply(seq, event)
+        if view.state != before:
+            self.counts[before] -= 1
+            self.counts[view.state] += 1
+            self.dirty = True
+        if isinstance(event, ev.TrialFinished):
+            self._rank(view, milliseconds(event.at))
+        elif isinstance(event, ev.TrialRequeued):
+            self.ended = None
+        return view
+
+    def _noted(self, seq: int, event: ev.Noted) -> TrialView | None:
+        """Topic ``tags``: tags for the study's run, or for the run of ``trial``. Others stay in the journal."""
+        tags = event.data.get("tags")
+        if event.topic != "tags" or not isinstance(tags, dict):
+            return None
+        trial = event.data.get("trial")
+        if trial is None:
+            self.tags.update({safe_key(k): preview(str(v), MAX_TAG) for k, v in tags.items()})
+            self.dirty = True
+            return None
+        view = self.trials[trial]
+        view.tag({safe_key(k): str(v) for k, v in tags.items()}, seq)
+        return view
+
+    def _rank(self, view: TrialView, at: int) -> None:
+        self._finished += 1
+        objectives = self.terms.created.objectives
+        if view.state != "complete" or any(n not in view.values for n in objectives):
+            return
+        for name, direction in objectives.items():
+            value = view.values[name]
+            sign = 1 if direction == "min" else -1
+            if name not in self.best or sign * value < sign * self.best[name][0]:
+                self.best[name] = (value, view.number)
+                key = f"best_{self.terms.metrics.key(name)}"
+                self.points.append(Point(key, value, at, self._finished))
+        row = [view.values[n] if d == "min" else -view.values[n] for n, d in objectives.items()]
+        if not any(_covers(other, row) for other, _ in self._front):
+            rest = [kept for kept in self._front if not _covers(row, kept[0])]
+            self._front = sorted([*rest, (row, view.number)])
+
+    # -- what is to be written -----------------------------------------------------------------
+
+    def standing(self, *, suspended: bool) -> Standing:
+        """What a reader wants to know of the study now."""
+        created = self.terms.created
+        state = self.ended.state if self.ended else "suspended" if suspended else "running"
+        return Standing(
+            name=created.name,
+            state=state,
+            reason=self.ended.reason if self.ended else "",
+            objectives=created.objectives,
+            strategy=str(created.strategy.get("name", created.strategy)),
+            planned=self.limits.get("trials"),
+            counts={k: n for k, n in self.counts.items() if n > 0},
+            best=[self.trials[number] for _, number in self._front],
+            seconds=max(self.last_at - milliseconds(created.at), 0) / 1000,
+        )
+
+    def pending(self, run_id: str | None, *, suspended: bool = False) -> RunWrite:
+        """What the study's run does not show yet; ``suspended``: the driver is about to leave."""
+        created = self.terms.created
+        standing = self.standing(suspended=suspended)
+        tags = {
+            **self.terms.context_tags,
+            ROLE: "study",
+            STUDY: preview(created.name, MAX_TAG),
+            STUDY_ID: created.study_id,
+            STATE: standing.state,
+            "hpo.reason": preview(standing.reason, MAX_TAG),
+            "hpo.objectives": config_json(created.objectives),
+            "hpo.strategy": preview(config_json(created.strategy), MAX_TAG),
+            "hpo.space": preview(config_json(created.space), MAX_TAG),
+            "hpo.limits": config_json(self.limits),
+            "hpo.seed": str(created.seed),
+            "hpo.trials": str(len(self.trials)),
+            "hpo.counts": config_json(standing.counts),
+            NOTE: note(standing),
+            **self.tags,
+        }
+        if standing.best:
+            first = standing.best[0]
+            tags["hpo.best_trial"] = str(first.number)
+            tags["hpo.best_params"] = preview(config_json(first.params), MAX_TAG)
+            tags["hpo.best_values"] = config_json(first.values)
+            if first.run_id:
+                tags["hpo.best_run_id"] = first.run_id
+        if len(created.objectives) > 1:
+            tags["hpo.pareto"] = preview(json.dumps([t.number for t in standing.best]), MAX_TAG)
+        status = study_status(None if standing.state == "running" else standing.state)
+        return RunWrite(
+            number=-1,
+            uid=created.study_id,
+            run_id=run_id,
+            name=created.name,
+            start_time=milliseconds(created.at),
+            tags={k: v for k, v in tags.items() if self._sent.get(k) != v},
+            points=list(self.points),
+            status=None if status == self._sent_status else status,
+            end_time=None if status == "RUNNING" else self.last_at,
+        )
+
+    def hide_context(self) -> None:
+        """Leave user, source and version of the adopted run as they are."""
+        self._sent.update(self.terms.context_tags)
+
+    def written(self, write: RunWrite) -> None:
+        """``write`` is in MLflow."""
+        self._sent.update(write.tags)
+        self._sent_status = write.status or self._sent_status
+        del self.points[: len(write.points)]
+        self.dirty = False
+
+
+def _covers(a: list[float], b: list[float]) -> bool:
+    """Whether ``a`` is at least as good as ``b`` everywhere; the earlier of equals stands for both."""
+    return all(x <= y for x, y in zip(a, b, strict=True))

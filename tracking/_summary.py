@@ -1,0 +1,104 @@
+"""The description of a study's run: what a reader of MLflow wants to know without opening a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tracking._states import TRIAL_STATUS
+from tracking._text import MAX_TAG, number_text, preview
+
+if TYPE_CHECKING:
+    from tracking._trial_view import TrialView
+
+_ROWS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A study at one moment. ``best``: the best trial, or the Pareto front."""
+
+    name: str
+    state: str
+    reason: str
+    objectives: Mapping[str, str]
+    strategy: str
+    planned: float | None
+    counts: Mapping[str, int]
+    best: list[TrialView]
+    seconds: float
+
+
+def note(standing: Standing) -> str:
+    """The description in Markdown, for the tag ``mlflow.note.content``."""
+    goal = " and ".join(
+        f"{'maximise' if d == 'max' else 'minimise'} `{n}`" for n, d in standing.objectives.items()
+    )
+    finished = sum(n for state, n in standing.counts.items() if state in TRIAL_STATUS)
+    planned = f" of {standing.planned:g}" if standing.planned else ""
+    lines = [
+        f"**{_escape(standing.name)}** is {standing.state}"
+        + (f": {_escape(standing.reason)}" if standing.reason else "")
+        + ".",
+        "",
+        f"{goal}, strategy `{standing.strategy}`. {finished}{planned} trials finished in "
+        f"{_duration(standing.seconds)}: "
+        + (", ".join(f"{n} {state}" for state, n in sorted(standing.counts.items())) or "none yet")
+        + ".",
+        "",
+        *(_best_trial(standing) if len(standing.objectives) == 1 else _front(standing)),
+    ]
+    return preview("\n".join(lines), MAX_TAG)
+
+
+def _best_trial(standing: Standing) -> list[str]:
+    if not standing.best:
+        return ["No trial is complete yet."]
+    trial = standing.best[0]
+    scores = ", ".join(f"`{n}` = **{number_text(v)}**" for n, v in trial.values.items())
+    rows = [f"| {_cell(n)} | {_cell(v)} |" for n, v in trial.params.items()]
+    hidden = len(rows) - _ROWS
+    return [
+        f"Best: trial {trial.number}, {scores}.",
+        "",
+        "| parameter | value |",
+        "|---|---|",
+        *rows[:_ROWS],
+        *([f"| and {hidden} more | |"] if hidden > 0 else []),
+    ]
+
+
+def _front(standing: Standing) -> list[str]:
+    if not standing.best:
+        return ["No trial is complete yet."]
+    names = list(standing.objectives)
+    rows = [
+        f"| {t.number} | " + " | ".join(number_text(t.values[n]) for n in names) + " |"
+        for t in standing.best[:_ROWS]
+    ]
+    hidden = len(standing.best) - _ROWS
+    return [
+        f"Pareto front, {len(standing.best)} trials:",
+        "",
+        f"| trial | {' | '.join(map(_cell, names))} |",
+        "|---" * (len(names) + 1) + "|",
+        *rows,
+        *([f"and {hidden} more"] if hidden > 0 else []),
+    ]
+
+
+def _cell(value: object) -> str:
+    text = number_text(value) if isinstance(value, float) else str(value)
+    return _escape(preview(text, 80))
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,258 @@
+"""A study's tracking in MLflow, as the driver sees it: start, notify, ask for a run, close."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracking._connection import Connection, connect
+from tracking._errors import TrackingError, brief
+from tracking._projector import Projector, TrackerOptions
+
+# How long news gather before the journal is read again; reading line by line would cost the driver.
+_GATHER = 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
+_PAUSE_WHEN_CLOSING = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackerStatus:
+    """``degraded``: what is wrong between us and MLflow, in a sentence, or ``None``.
+
+    ``delivered_seq``: MLflow shows all events up to this one. ``pending_events``: how many wait.
+    ``pending_files``: uploads that wait.
+    """
+
+    degraded: str | None
+    delivered_seq: int
+    pending_events: int
+    pending_files: int = 0
+
+
+class StudyTracker:
+    """Shows the study in ``folder``, which holds ``journal.jsonl``, in MLflow while it runs.
+
+    One thread of the driver's process follows the journal and writes; a second one uploads files. When
+    MLflow is away, they try again for ever, and :attr:`status` says so; the journal keeps everything.
+
+    ``tracking_uri``: ``None`` for MLflow's own default. ``adopt_run``: a run that becomes the study's,
+    as the one that ``mlflow run`` opens. ``offline``: track nothing now; the next tracker that is not
+    offline catches up.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tracking_uri: str | None,
+        experiment: str,
+        *,
+        adopt_run: str | None = None,
+        offline: bool = False,
+        options: TrackerOptions | None = None,
+    ) -> None:
+        self._folder = Path(folder)
+        self._uri = tracking_uri
+        self._experiment = experiment
+        self._adopt_run = adopt_run
+        self._offline = offline
+        self._options = options or TrackerOptions()
+        self._changed = threading.Condition()
+        self._connection: Connection | None = None
+        self._projector: Projector | None = None
+        self._thread: threading.Thread | None = None
+        self._grown = False
+        self._wanted: set[int] = set()
+        self._deadline: float | None = None
+        self._complete = False
+        self._degraded: str | None = "tracking is offline" if offline else None
+        self._counts = (-1, 0)
+
+    # -- the driver's calls --------------------------------------------------------------------
+
+    def start(self) -> str | None:
+        """Connect, find or make the study's run, and begin to follow the journal.
+
+        Returns the id of the study's run, ``None`` when offline. Raises :class:`InputError` when the
+        tracking server does not answer or the experiment cannot be used.
+        """
+        if self._offline:
+            return None
+        self._connection = connect(self._uri, self._experiment)
+        projector = Projector(self._folder, self._connection, self._options)
+        parent = projector.open(time.monotonic(), self._adopt_run)
+        self._projector = projector
+        # Whoever starts a run in this process or a child of it must not get the study's.
+        if os.environ.get("MLFLOW_RUN_ID") in (parent, self._adopt_run):
+            os.environ.pop("MLFLOW_RUN_ID", None)
+        self._counts = (projector.delivered_seq, projector.pending_events)
+        self._thread = threading.Thread(target=self._run, name="hpo-tracking", daemon=True)
+        self._thread.start()
+        return parent
+
+    def notify(self) -> None:
+        """The journal has grown. Costs about a microsecond."""
+        if not self._grown:
+            with self._changed:
+                self._grown = True
+                self._changed.notify_all()
+
+    def run_id(self, trial: int, timeout: float) -> str:
+        """The id of the trial's run, which is made now if there is none. Any thread may ask.
+
+        Raises :class:`TrackingError` when there is no answer within ``timeout`` seconds.
+        """
+        projector = self._projector
+        if projector is None:
+            raise TrackingError(f"trial {trial} has no run: {self._degraded or 'tracking has not started'}")
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                run_id = self._run_of(trial)
+                if run_id is not None:
+                    return run_id
+                left = deadline - time.monotonic()
+                if left <= 0 or self._complete:
+                    why = self._degraded or "MLflow did not answer in time"
+                    raise TrackingError(f"trial {trial} has no run yet: {why}")
+                self._wanted.add(trial)
+                self._changed.notify_all()
+                self._changed.wait(left)
+
+    @property
+    def status(self) -> TrackerStatus:
+        """How far the projection is; cheap, any thread may ask."""
+        delivered, pending = self._counts
+        projector = self._projector
+        files = projector.uploads.pending if projector else 0
+        degraded = self._degraded or (projector.uploads.trouble if projector else None)
+        return TrackerStatus(
+            degraded=degraded, delivered_seq=delivered, pending_events=pending, pending_files=files
+        )
+
+    def close(self, timeout: float = 30.0) -> bool:
+        """Write what is left, close what is open, wait at most ``timeout`` seconds; whether all arrived.
+
+        An unfinished study is shown as suspended. What did not arrive is in the journal: the next
+        tracker on this folder delivers it. Calling it twice is harmless.
+        """
+        if self._thread is None:
+            return True
+        with self._changed:
+            if self._deadline is None:
+                self._deadline = time.monotonic() + timeout
+            self._changed.notify_all()
+        # A request that hangs cannot be interrupted; its thread dies with the process.
+        self._thread.join(timeout + _PAUSE_WHEN_CLOSING)
+        return self._complete and not self._thread.is_alive()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, once started. Raises :class:`TrackingError` before and when offline."""
+        if self._connection is None:
+            raise TrackingError(f"there is no connection to MLflow: {self._degraded or 'start first'}")
+        return self._connection
+
+    @property
+    def parent_url(self) -> str | None:
+        """Where a browser shows the study's run; ``None`` where there is no server with pages."""
+        if self._connection is None or self._projector is None:
+            return None
+        return self._connection.url(self._projector.parent)
+
+    def trial_url(self, trial: int) -> str | None:
+        """Where a browser shows the trial's run; ``None`` while it has none."""
+        if self._connection is None:
+            return None
+        run_id = self._run_of(trial)
+        return None if run_id is None else self._connection.url(run_id)
+
+    def _run_of(self, trial: int) -> str | None:
+        projector = self._projector
+        if projector is None or trial >= len(projector.view.trials):
+            return None
+        view = projector.view.trials[trial]
+        # A wanted run counts only once its parameters are in it: the user's own come after them.
+        return None if view.wanted else view.run_id
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        assert self._projector is not None
+        projector, pause, not_before, gathered = self._projector, _FIRST_PAUSE, 0.0, 0.0
+        while self._wait(projector, not_before, gathered):
+            closing = self._deadline is not None
+            try:
+                self._round(projector, closing)
+                if closing:
+                    break
+                pause, not_before, self._degraded = _FIRST_PAUSE, 0.0, self._refusals(projector)
+            except Exception as error:  # noqa: BLE001 - whatever MLflow does, training goes on
+                self._degraded = f"MLflow is away, everything waits in the journal: {brief(error)}"
+                not_before = time.monotonic() + (_PAUSE_WHEN_CLOSING if closing else pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            gathered = time.monotonic() + _GATHER
+            with contextlib.suppress(RuntimeError):
+                self._counts = (projector.delivered_seq, projector.pending_events)
+            with self._changed:
+                self._changed.notify_all()
+        self._end(projector)
+
+    def _round(self, projector: Projector, closing: bool) -> None:
+        self._grown = False
+        projector.read(time.monotonic())
+        if closing:
+            projector.finish(time.monotonic())
+            projector.upload_journal(time.monotonic())
+            self._complete = True
+            return
+        with self._changed:
+            wanted, self._wanted = self._wanted, set()
+        for trial in wanted:
+            if not projector.want(trial, time.monotonic()):
+                with self._changed:
+                    self._wanted.add(trial)
+        projector.deliver(time.monotonic())
+
+    def _wait(self, projector: Projector, not_before: float, gathered: float) -> bool:
+        """Sleep until there is something to do; ``False`` when the time for closing is over."""
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                if self._deadline is not None and now >= self._deadline:
+                    return False
+                urgent = self._wanted or self._deadline is not None
+                due = now if urgent else projector.next_due()
+                if self._grown:
+                    due = min(due, gathered)
+                due = max(due, not_before)
+                if self._wanted and self._deadline is None:
+                    # A trial that the journal does not know yet: the driver will notify.
+                    due = max(due, gathered)
+                if due <= now:
+                    return True
+                if self._deadline is not None:
+                    due = min(due, self._deadline)
+                self._changed.wait(None if due == float("inf") else due - now)
+
+    def _end(self, projector: Projector) -> None:
+        assert self._deadline is not None
+        uploaded = projector.uploads.close(self._deadline)
+        if self._complete:
+            self._counts = (projector.delivered_seq, projector.pending_events)
+            self._degraded = self._refusals(projector)
+        self._complete = self._complete and uploaded
+        projector.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    @staticmethod
+    def _refusals(projector: Projector) -> str | None:
+        if not projector.refusals:
+            return None
+        number, what, why = projector.refusals[-1]
+        where = "the study" if number < 0 else f"trial {number}"
+        return f"MLflow refused {len(projector.refusals)} items, the last was {what} of {where}: {why}"

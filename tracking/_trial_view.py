@@ -1,0 +1,272 @@
+"""One trial as its run in MLflow is to look: folds the trial's events and says what is not written yet."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from hpo_core import _events as ev
+from hpo_core._trial import trial_seed
+from tracking._states import (
+    KILLED,
+    PARENT_RUN_ID,
+    ROLE,
+    RUNNING,
+    STATE,
+    STUDY,
+    STUDY_ID,
+    TRIAL,
+    TRIAL_STATUS,
+    UID,
+    trial_uid,
+)
+from tracking._text import MAX_TAG, Names, config_json, config_sha256, param_text, preview
+from tracking._writes import Point, RunWrite
+
+
+def milliseconds(at: float) -> int:
+    """Seconds since the epoch as MLflow's whole milliseconds."""
+    return max(round(at * 1000), 0)
+
+
+class StudyTerms:
+    """What all trials of a study share: its identity, the names of its keys, tags from outside."""
+
+    def __init__(self, created: ev.StudyCreated) -> None:
+        self.created = created
+        self.parent_run = ""
+        # MLflow's own context: user, source, version of the code. Known once MLflow is.
+        self.context_tags: dict[str, str] = {}
+        self.params = Names()
+        self.metrics = Names()
+        # A define-by-run trial is free not to use what was proposed, and a parameter cannot be taken
+        # back from MLflow: there, parameters are written when the trial has ended.
+        self.declared = bool(created.space.get("parameters"))
+
+
+class TrialView:
+    """One trial. ``run_id`` is ``None`` while it has no run; ``due`` says whether anything is unwritten."""
+
+    __slots__ = (
+        "_checkpoints",
+        "_diverged",
+        "_end",
+        "_last",
+        "_sent_params",
+        "_sent_tags",
+        "_start",
+        "_tags",
+        "_terms",
+        "attempt",
+        "first_unwritten",
+        "intended",
+        "number",
+        "params",
+        "points",
+        "run_id",
+        "sent_status",
+        "state",
+        "step",
+        "unwritten",
+        "values",
+        "wanted",
+        "written_seq",
+    )
+
+    def __init__(self, terms: StudyTerms, event: ev.TrialAsked) -> None:
+        self._terms = terms
+        self.number = event.trial
+        self.params: dict[str, Any] = event.params
+        self.state = "waiting"
+        self.step = event.start_step
+        self.attempt = 0
+        self.values: dict[str, float] = {}
+        self.points: list[Point] = []
+        self.run_id: str | None = None
+        # A creation was begun and its end was never seen: look before creating again.
+        self.intended = False
+        self.wanted = False
+        self.written_seq = -1
+        self.unwritten = 0
+        self.first_unwritten = -1
+        self._start = milliseconds(event.at)
+        self._end = 0
+        self._last: dict[str, tuple[int, float]] = {}
+        self._diverged: dict[str, tuple[int, str]] = {}
+        self._checkpoints: set[int] = set()
+        self._sent_tags: dict[str, str] = {}
+        self._sent_params: frozenset[str] = frozenset()
+        # The status that MLflow shows, as far as we know.
+        self.sent_status: str | None = None
+        self._tags = {"hpo.origin": event.origin}
+        if event.note:
+            self._tags["hpo.note"] = preview(event.note, MAX_TAG)
+        if event.bracket:
+            self._tags["hpo.bracket"] = str(event.bracket)
+        if event.parent is not None:
+            self._tags["hpo.parent_trial"] = str(event.parent)
+            self._tags["hpo.start_step"] = str(event.start_step)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial has its end state."""
+        return self.state in TRIAL_STATUS
+
+    @property
+    def due(self) -> bool:
+        """Whether something is to be written. A trial that only waits has nothing to show."""
+        started = self.run_id is not None or self.attempt > 0 or self.finished
+        return self.wanted or (self.unwritten > 0 and started)
+
+    def apply(self, seq: int, event: ev.Event) -> None:
+        """Fold one of the trial's events after the first. Its points count only if they are new here."""
+        at = milliseconds(event.at)
+        if not self.finished:
+            self._end = at or self._end
+        match event:
+            case ev.SegmentStarted():
+                if not self.attempt:
+                    self._start = at or self._start
+                self.state, self.attempt = "running", event.attempt
+                if event.worker:
+                    self._tags["hpo.worker"] = event.worker
+            case ev.TrialReported():
+                self.step = event.step
+                self._add(event.metrics, at, event.step, new=seq > self.written_seq)
+            case ev.TrialResolved():
+                self.params = event.params
+            case ev.TrialPausedAt():
+                self.state = "paused"
+            case ev.TrialResumed() | ev.AttemptLost() | ev.TrialRequeued():
+                self.state, self._end = "waiting", at
+                if "hpo.reason" in self._tags:
+                    self._tags["hpo.reason"] = ""
+                if isinstance(event, ev.AttemptLost):
+                    self._tags["hpo.last_loss"] = preview(event.reason, MAX_TAG)
+            case ev.CheckpointSaved():
+                self._checkpoints.add(event.step)
+            case ev.CheckpointDropped():
+                self._checkpoints.discard(event.step)
+                if self.finished:
+                    # Housekeeping after the end is not worth a call per trial.
+                    return
+            case ev.TrialFinished():
+                self._finish(event, at, new=seq > self.written_seq)
+        if seq > self.written_seq:
+            self.touch(seq)
+
+    def touch(self, seq: int) -> None:
+        """Count one event that MLflow does not show yet."""
+        if not self.unwritten:
+            self.first_unwritten = seq
+        self.unwritten += 1
+
+    def tag(self, tags: dict[str, str], seq: int) -> None:
+        """Add tags from outside, such as the ids of Prefect's runs."""
+        self._tags.update({k: preview(str(v), MAX_TAG) for k, v in tags.items()})
+        if seq > self.written_seq:
+            self.touch(seq)
+
+    def _finish(self, event: ev.TrialFinished, at: int, *, new: bool) -> None:
+        self.state = event.state
+        self.step = max(self.step, event.step)
+        self.values = event.values
+        if event.reason:
+            self._tags["hpo.reason"] = preview(event.reason, MAX_TAG)
+        self._add({**event.metrics, **event.values}, at, self.step, new=new, final=True)
+
+    def _add(self, metrics: dict[str, float], at: int, step: int, *, new: bool, final: bool = False) -> None:
+        for name, value in metrics.items():
+            key = self._terms.metrics.key(name)
+            if not math.isfinite(value):
+                # MLflow would keep NaN, turn infinities into 1.8e308, and match both in filters.
+                self._diverged.setdefault(key, (step, repr(value)))
+                continue
+            # The final value usually is the last report; a second point there would only be a spike.
+            if final and self._last.get(key) == (step, value):
+                continue
+            self._last[key] = (step, value)
+            if new:
+                self.points.append(Point(key, value, at, step))
+
+    # -- what is to be written -----------------------------------------------------------------
+
+    def _all_tags(self) -> dict[str, str]:
+        terms, created = self._terms, self._terms.created
+        tags = {
+            **terms.context_tags,
+            PARENT_RUN_ID: terms.parent_run,
+            ROLE: "trial",
+            STUDY: preview(created.name, MAX_TAG),
+            STUDY_ID: created.study_id,
+            UID: trial_uid(created.study_id, self.number),
+            TRIAL: str(self.number),
+            STATE: self.state,
+            "hpo.attempt": str(self.attempt),
+            "hpo.seed": str(trial_seed(created.seed, self.number)),
+            "hpo.config_sha256": config_sha256(self.params),
+            **self._tags,
+        }
+        if self.long_config is None:
+            tags["hpo.params"] = config_json(self.params)
+        if self._checkpoints:
+            tags["hpo.checkpoint_step"] = str(max(self._checkpoints))
+        if self._diverged:
+            tags["hpo.diverged"] = preview(json.dumps(self._diverged), MAX_TAG)
+        renamed = {**terms.params.renamed(), **terms.metrics.renamed()}
+        if renamed:
+            tags["hpo.names"] = preview(json.dumps(renamed, ensure_ascii=False), MAX_TAG)
+        return tags
+
+    @property
+    def long_config(self) -> str | None:
+        """The configuration as JSON where it is too long for a tag and has to become an artifact."""
+        text = config_json(self.params)
+        return text if len(text) > MAX_TAG else None
+
+    def pending(self, *, suspended: bool = False) -> RunWrite:
+        """Everything that MLflow does not show yet. ``suspended``: the driver is about to leave."""
+        created = self._terms.created
+        params: dict[str, str] = {}
+        if self._terms.declared or self.finished:
+            keyed = ((self._terms.params.key(n), v) for n, v in self.params.items())
+            params = {k: param_text(v) for k, v in keyed if k not in self._sent_params}
+        # Names are asked for first: the tags list those that had to be changed.
+        tags = {k: v for k, v in self._all_tags().items() if self._sent_tags.get(k) != v}
+        status = TRIAL_STATUS.get(self.state, KILLED if suspended else RUNNING)
+        return RunWrite(
+            number=self.number,
+            uid=trial_uid(created.study_id, self.number),
+            run_id=self.run_id,
+            name=f"trial-{self.number:04d}",
+            start_time=self._start,
+            tags=tags,
+            params=params,
+            points=self.points,
+            status=None if status == (self.sent_status or RUNNING) else status,
+            end_time=None if status == RUNNING else (self._end or self._start),
+        )
+
+    def written(self, write: RunWrite, seq: int) -> None:
+        """``write``, made of everything up to ``seq``, is in MLflow."""
+        self._sent_tags.update(write.tags)
+        self._sent_params = self._sent_params.union(write.params)
+        self.sent_status = write.status or self.sent_status or RUNNING
+        self.points = []
+        self.unwritten = 0
+        self.written_seq = seq
+        self.wanted = self.intended = False
+        if self.finished:
+            # Ten thousand of these stay in memory; only a requeued trial needs them again.
+            self._sent_tags = {}
+            self._last = {}
+
+    def restore(self, *, run_id: str | None, seq: int, status: str | None, intended: bool) -> None:
+        """Take over from the cursor file what an earlier projector had written."""
+        self.run_id, self.written_seq, self.intended = run_id, seq, intended
+        self.sent_status = status
+
+    def adopt(self, run_id: str, status: str | None) -> None:
+        """The trial's run was found in MLflow: what it shows is unknown, so everything is sent again."""
+        self.run_id, self.sent_status, self.intended = run_id, status, False

@@ -1,0 +1,117 @@
+"""Files on their way to MLflow: a thread of their own, since a large file must not hold up the metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracking._errors import brief, is_permanent
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+JOURNAL_ARTIFACT = "journal.jsonl.gz"
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+
+class Uploads:
+    """A queue of uploads, each named, each repeated until it succeeds or MLflow refuses it for good.
+
+    What is queued under a name that waits already replaces it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, Callable[[], None]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._busy = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self.trouble: str | None = None
+
+    def add(self, name: str, upload: Callable[[], None]) -> None:
+        """Queue an upload."""
+        with self._changed:
+            if self._closed:
+                return
+            self._waiting[name] = upload
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="hpo-uploads", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    @property
+    def pending(self) -> int:
+        """How many uploads are not done."""
+        with self._changed:
+            return len(self._waiting) + self._busy
+
+    def close(self, deadline: float) -> bool:
+        """Wait for the queue to empty until ``deadline`` (monotonic seconds); whether it did."""
+        with self._changed:
+            while (self._waiting or self._busy) and time.monotonic() < deadline:
+                self._changed.wait(max(deadline - time.monotonic(), 0.0))
+            self._closed = True
+            self._changed.notify_all()
+            empty = not self._waiting and not self._busy
+        if empty and self._thread is not None:
+            self._thread.join()
+        return empty
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                name, upload = self._waiting.popitem(last=False)
+                self._busy = True
+            try:
+                upload()
+                failed, pause, self.trouble = False, _FIRST_PAUSE, None
+            except Exception as error:  # noqa: BLE001 - a lost plot must never end a study
+                failed = not is_permanent(error)
+                self.trouble = f"{name} cannot be uploaded: {brief(error)}"
+            with self._changed:
+                self._busy = False
+                if failed:
+                    self._waiting.setdefault(name, upload)
+                    self._waiting.move_to_end(name)
+                self._changed.notify_all()
+                if failed and not self._closed:
+                    self._changed.wait_for(lambda: self._closed, pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def folder_upload(client: MlflowClient, run_id: str, folder: Path) -> Callable[[], None]:
+    """Upload everything in ``folder`` to the root of the run's artifacts, then remove the folder."""
+
+    def upload() -> None:
+        if folder.is_dir():
+            client.log_artifacts(run_id, str(folder))
+            shutil.rmtree(folder, ignore_errors=True)
+
+    return upload
+
+
+def journal_upload(client: MlflowClient, run_id: str, journal: Path) -> Callable[[], None]:
+    """Upload a compressed copy of the journal as it is when the upload's turn comes."""
+
+    def upload() -> None:
+        copy = journal.with_name(JOURNAL_ARTIFACT)
+        try:
+            with journal.open("rb") as source, gzip.open(copy, "wb", compresslevel=5) as packed:
+                shutil.copyfileobj(source, packed, 1 << 20)
+            client.log_artifact(run_id, str(copy))
+        finally:
+            with contextlib.suppress(OSError):
+                copy.unlink()
+
+    return upload
