@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from flows import _messages as m
 from flows._messages import Job, Outcome
-from flows._runner import Curve, Message, Report, Runner, RunIdWanted, Saved
+from flows._runner import Curve, Message, Report, RunIdWanted, Runner, Saved
 from hpo_core import InputError, Segment, Study, TrialState
 from hpo_core._parameters import parameter_from_json
 from hpo_core._strategy import Finish

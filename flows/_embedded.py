@@ -20,6 +20,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from hpo_core import HpoError
 
@@ -49,12 +50,15 @@ def embedded_api() -> Iterator[str]:
     folder = home()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "hpo-server.users").open("ab") as users:
-        with (folder / "hpo-server.start").open("ab") as starting:
-            # One starter at a time; the keeper cannot leave while we hold the users' lock.
-            fcntl.flock(starting, fcntl.LOCK_EX)
-            fcntl.flock(users, fcntl.LOCK_SH)
-            url = _answering(folder) or _started(folder)
-        yield url
+        yield _shared(folder, users)
+
+
+def _shared(folder: Path, users: BinaryIO) -> str:
+    with (folder / "hpo-server.start").open("ab") as starting:
+        # One starter at a time; the keeper cannot leave while we hold the users' lock.
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        fcntl.flock(users, fcntl.LOCK_SH)
+        return _answering(folder) or _started(folder)
 
 
 def _answering(folder: Path) -> str:

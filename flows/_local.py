@@ -113,10 +113,19 @@ class LocalRunner:
     """Slots on this machine, one warm process each.
 
     ``environments`` has one dict of variables per slot, set before the child imports anything.
+    ``output`` is the folder that takes what the children print.
     """
 
-    def __init__(self, work: Work, *, slots: int, environments: list[dict[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        *,
+        slots: int,
+        environments: list[dict[str, str]] | None = None,
+        output: Path | None = None,
+    ) -> None:
         self._work = work
+        self._output = output or work.folder / "slots"
         self._environments = environments or [{} for _ in range(slots)]
         self._children: list[ChildProcess | None] = [None] * slots
         self._killed: dict[int, Outcome] = {}
@@ -140,8 +149,7 @@ class LocalRunner:
             self._children[slot] = self._spawn(slot)
 
     def _spawn(self, slot: int) -> ChildProcess:
-        output = self._work.folder / "slots" / f"{slot}.out"
-        return ChildProcess(self._work, self._environments[slot], output)
+        return ChildProcess(self._work, self._environments[slot], self._output / f"{slot}.out")
 
     async def _fresh(self, slot: int) -> ChildProcess:
         child = self._children[slot] or self._spawn(slot)
@@ -233,7 +241,7 @@ class LocalRunner:
 
     def _keep_output(self, slot: int, job: Job) -> None:
         """Move what the segment printed to the trial's artifacts."""
-        output = self._work.folder / "slots" / f"{slot}.out"
+        output = self._output / f"{slot}.out"
         with contextlib.suppress(FileNotFoundError):
             if output.stat().st_size == 0:
                 return

@@ -48,7 +48,7 @@ class Metric:
     needs: Needs
     function: Callable[[Array, Array], float]
     smooth: bool = True
-    problem_with: Callable[[Array], str] = lambda y: ""  # noqa: ARG005 - most metrics take any target
+    problem_with: Callable[[Array], str] = lambda y: ""
 
     def __call__(self, y: Array, p: Array) -> float:
         """The value on these rows; NaN where it is not defined or a prediction is not finite."""

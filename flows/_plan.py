@@ -116,7 +116,7 @@ def plan_callable(
         strategy=chosen,
         seed=request.seed,
         limits=_limits(request),
-        settings=_settings(request, execution.workers, request.max_steps, settings or {}),
+        settings=_settings(execution.workers, request.max_steps, settings or {}),
         identity={"objective": label},
         meta={"request": _plain_request(request, label)},
     )
@@ -157,7 +157,7 @@ def _plan_table(request: Request, execution: Execution) -> Plan:
         strategy=strategy,
         seed=request.seed,
         limits=_limits(request),
-        settings=_settings(request, execution.workers, max_steps, {}),
+        settings=_settings(execution.workers, max_steps, {}),
         identity={"objective": request.objective, "data": prepared.data_digest, "question": prepared.digest},
         meta={
             "request": _plain_request(request, request.objective),
@@ -225,7 +225,7 @@ def _limits(request: Request) -> Limits:
     return Limits(trials=request.trials, seconds=request.timeout, failures=request.max_failures)
 
 
-def _settings(request: Request, workers: int, max_steps: int | None, more: Mapping[str, Any]) -> Settings:
+def _settings(workers: int, max_steps: int | None, more: Mapping[str, Any]) -> Settings:
     unknown = [name for name in more if name not in Settings.__slots__]
     if unknown:
         raise InputError(f"unknown setting {unknown[0]!r}{nearest(unknown[0], Settings.__slots__)}")
@@ -281,12 +281,13 @@ def _module_of_file(path: Path) -> Any:
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
         return known
     spec = importlib.util.spec_from_file_location(name, path.resolve())
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ObjectiveError(f"{path} cannot be loaded as a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever the user's file raises is theirs to read
         del sys.modules[name]
         raise ObjectiveError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from None
     return module

@@ -70,7 +70,7 @@ def task_runs(study: str, tell: Callable[[str], None]) -> Orchestrate:
             return await run_stretch(
                 stretch.title, work, wait_for=list(stretch.after) or None, return_state=True
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a view that fails must not take the study along
             if work.error is not None:
                 raise work.error from None
             if not complained:

@@ -35,7 +35,7 @@ class Execution:
     workers: int = 1
     runner: str = "local"
     isolation: str = "process"
-    limits: TrialLimits = TrialLimits()
+    limits: TrialLimits = field(default_factory=TrialLimits)
     granularity: float = 1.0
     gpus_per_trial: float | None = None
     dask: str | None = None
@@ -122,8 +122,8 @@ async def _close(opened: Opened, tracker: StudyTracker, tell: Callable[[str], No
     tracker.notify()
     if not await asyncio.to_thread(tracker.close, _DELIVER_SECONDS):
         tell(
-            f"MLflow has not taken everything yet; `hpo sync {opened.study.name}` or the next command on this "
-            "study delivers the rest"
+            f"MLflow has not taken everything yet; `hpo sync {opened.study.name}`, or the next command on "
+            "this study, delivers the rest"
         )
     opened.journal.close()
 
@@ -138,7 +138,7 @@ async def drive(
     watch: Watch = lambda session: None,
 ) -> str:
     """Run the study's trials until it ends or is interrupted; returns why it ended."""
-    runner = make_runner(current, objective, execution)
+    runner = make_runner(current, objective, execution, tell)
     driver = Driver(
         current.study,
         runner,
@@ -160,8 +160,15 @@ async def drive(
     return current.ended
 
 
-def make_runner(current: Session, objective: Objective, execution: Execution) -> Runner:
+def make_runner(
+    current: Session,
+    objective: Objective,
+    execution: Execution,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Runner:
     """The runner that these terms ask for. Raises :class:`InputError` for terms that make none."""
+    if execution.runner not in ("local", "dask", "gpu"):
+        raise InputError(f"runner must be 'local', 'dask' or 'gpu', got {execution.runner!r}")
     if execution.isolation not in ("process", "thread"):
         raise InputError(f"isolation must be 'process' or 'thread', got {execution.isolation!r}")
     work = Work(
@@ -171,15 +178,35 @@ def make_runner(current: Session, objective: Objective, execution: Execution) ->
         environment={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
         limits=execution.limits,
     )
-    if execution.runner != "local":
-        raise InputError(f"unknown runner {execution.runner!r}; there is 'local'")
     if execution.isolation == "thread":
         from flows._threads import ThreadRunner
 
         return ThreadRunner(work, slots=execution.workers, objective=objective)
+    if execution.runner == "dask":
+        return _dask_runner(work, execution)
     from flows._local import LocalRunner
 
+    if execution.runner == "gpu":
+        from flows._gpu import gpu_slots, visible_gpus
+
+        gpus = visible_gpus()
+        if gpus:
+            cards = gpu_slots(gpus, gpus_per_trial=execution.gpus_per_trial or 1, most=execution.workers)
+            environments = [{"CUDA_VISIBLE_DEVICES": card} for card in cards]
+            return LocalRunner(work, slots=len(cards), environments=environments)
+        tell("this machine has no GPU that CUDA shows; the trials run on the CPU")
     return LocalRunner(work, slots=execution.workers)
+
+
+def _dask_runner(work: Work, execution: Execution) -> Runner:
+    try:
+        from flows._dask import DaskRunner
+    except ImportError as error:
+        raise InputError(
+            f"the dask runner needs the package distributed ({error}): pip install 'mlflow-hpo[dask]'"
+        ) from None
+    resources = {} if execution.gpus_per_trial is None else {"GPU": execution.gpus_per_trial}
+    return DaskRunner(work, slots=execution.workers, address=execution.dask, resources=resources)
 
 
 async def _watching(current: Session, watch: Watch) -> None:

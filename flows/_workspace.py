@@ -142,8 +142,8 @@ def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:
         differences.append("its search space is another one (--edit-space goes on with the new one)")
     if differences:
         raise StudyExistsError(
-            f"study {terms.name!r} exists and {'; '.join(differences)}. Run with the same terms to resume it, "
-            "or choose another --name"
+            f"study {terms.name!r} exists and {'; '.join(differences)}. Run with the same terms to resume "
+            "it, or choose another --name"
         )
 
 
