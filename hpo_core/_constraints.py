@@ -37,18 +37,21 @@ _ALLOWED = (
 class Constraint:
     """One predicate with its source, so that messages and JSON can show it."""
 
-    def __init__(self, original: str | Predicate, source: str, predicate: Predicate) -> None:
+    def __init__(
+        self, original: str | Predicate, source: str, predicate: Predicate, names: Sequence[str]
+    ) -> None:
         self.original = original
         self.source = source
         self._predicate = predicate
+        self._names = frozenset(names)
 
     @classmethod
     def of(cls, constraint: str | Predicate, names: Sequence[str]) -> Constraint:
         """A constraint from an expression over ``names`` or from a callable."""
         if isinstance(constraint, str):
-            return cls(constraint, constraint, _compiled(constraint, names))
+            return cls(constraint, constraint, _compiled(constraint, names), names)
         if callable(constraint):
-            return cls(constraint, cls.name_of(constraint), constraint)
+            return cls(constraint, cls.name_of(constraint), constraint, names)
         raise SpaceError(f"a constraint must be an expression or a function, got {constraint!r}")
 
     @staticmethod
@@ -61,11 +64,23 @@ class Constraint:
         """Whether the configuration meets the constraint.
 
         A callable that needs an inactive parameter raises ``KeyError``; the constraint then holds.
+        Raises :class:`SpaceError` where the predicate fails in any other way.
         """
         try:
             return bool(self._predicate(params))
-        except KeyError:
-            return True
+        except KeyError as error:
+            name = error.args[0] if error.args else None
+            if name in self._names:
+                return True
+            raise SpaceError(
+                f"the constraint {self.source!r} asks for {name!r}, which is not in the space"
+                f"{nearest(str(name), self._names)}"
+            ) from error
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise SpaceError(
+                f"the constraint {self.source!r} cannot be evaluated for {params!r} ({error}); guard it, "
+                "as in 'b == 0 or a / b < 1'"
+            ) from error
 
     def to_json(self) -> dict[str, str]:
         """``{"expression": ...}``, or ``{"callable": name}`` for a function."""
@@ -77,6 +92,8 @@ def _compiled(expression: str, names: Sequence[str]) -> Predicate:
         tree = ast.parse(expression.strip(), mode="eval")
     except SyntaxError as error:
         raise SpaceError(f"the constraint {expression!r} cannot be read: {error.msg}") from None
+    if isinstance(tree.body, ast.BinOp | ast.List | ast.Tuple):
+        raise SpaceError(f"the constraint {expression!r} compares nothing; write one such as 'a + b <= 1'")
     used: set[str] = set()
     for node in ast.walk(tree):
         if not isinstance(node, _ALLOWED):
@@ -91,7 +108,7 @@ def _compiled(expression: str, names: Sequence[str]) -> Predicate:
                 )
         elif isinstance(node, ast.Name):
             used.add(node.id)
-    parameters = used - set(_FUNCTIONS)
+    parameters = {n for n in used if n in names or n not in _FUNCTIONS}
     for name in sorted(parameters - set(names)):
         raise SpaceError(
             f"the constraint {expression!r} names {name!r}, which is not in the space{nearest(name, names)}"

@@ -17,13 +17,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._conditions import Gate
 from hpo_core._constraints import Constraint
+from hpo_core._counting import count_points, list_points
 from hpo_core._errors import SpaceError, nearest
 from hpo_core._parameters import (
     CONTINUOUS,
@@ -31,7 +33,6 @@ from hpo_core._parameters import (
     NOMINAL,
     ORDINAL,
     Categorical,
-    Condition,
     Constant,
     Float,
     Int,
@@ -57,9 +58,14 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+Predicate = Callable[[dict[str, Any]], bool]
 
-# A rejection sampler draws this many points per point wanted before it calls the constraints unsatisfiable.
-_REJECTION_ROUNDS = 200
+# How many points may be drawn, for each point wanted and at least, before the constraints count as
+# unsatisfiable; a finite space of at most so many points is listed instead.
+_DRAWS_PER_POINT, _DRAWS = 200, 20_000
+_LISTABLE = 20_000
+# Two floats closer than this in the unit cube are one configuration: encoding and decoding round.
+_RESOLUTION = 1e12
 
 
 class SearchSpace:
@@ -76,19 +82,11 @@ class SearchSpace:
     def __init__(
         self,
         parameters: Mapping[str, Parameter],
-        constraints: Sequence[str | Callable[[dict[str, Any]], bool]] = (),
+        constraints: str | Predicate | Sequence[str | Predicate] = (),
         *,
         version: int = 0,
     ) -> None:
-        self.parameters: dict[str, Parameter] = dict(parameters)
-        for name, parameter in self.parameters.items():
-            if not isinstance(name, str) or not name:
-                raise SpaceError(f"a parameter's name must be a non-empty string, got {name!r}; rename it")
-            if not isinstance(parameter, Parameter):
-                raise SpaceError(
-                    f"parameter {name!r} must be Float, Int, Categorical, Normal, LogNormal or "
-                    f"Constant, got {parameter!r}; wrap a fixed value as Constant({parameter!r})"
-                )
+        self.parameters = _checked(parameters)
         self.version = version
         self.names: tuple[str, ...] = tuple(self.parameters)
         self.column_names: tuple[str, ...] = tuple(
@@ -98,14 +96,18 @@ class SearchSpace:
         self._columns = tuple(self.parameters[n] for n in self.column_names)
         self.kinds = _frozen(np.array([p.kind for p in self._columns], dtype=np.int8))
         self.cardinality = _frozen(np.array([p.cardinality for p in self._columns], dtype=np.int64))
-        self._discrete = [i for i, p in enumerate(self._columns) if p.count is not None]
-        self._order = self._topological_order()
-        self.conditional = _frozen(np.array([bool(p.conditions) for p in self._columns], dtype=bool))
+        self._cells = np.flatnonzero(self.cardinality)
+        self._log_ints = [i for i, p in enumerate(self._columns) if not p.cardinality and p.count is not None]
+        self._order = self._parents_first()
+        self._gates = self._compiled_conditions()
+        gated = [self._gates.get(name, ()) for name in self.column_names]
+        self.conditional = _frozen(np.array([bool(gates) for gates in gated], dtype=bool))
         self.parents: tuple[tuple[int, ...], ...] = tuple(
-            tuple(self._column_of[c.parent] for c in p.conditions if c.parent in self._column_of)
-            for p in self._columns
+            tuple(dict.fromkeys(parent for parent, _ in gates)) for gates in gated
         )
-        self.constraints = tuple(Constraint.of(c, self.names) for c in constraints)
+        single = isinstance(constraints, str) or callable(constraints)
+        given: Sequence[str | Predicate] = [constraints] if single else constraints  # type: ignore[list-item,assignment]
+        self.constraints = tuple(Constraint.of(c, self.names) for c in given)
 
     # -- shape ---------------------------------------------------------------------------------
 
@@ -118,46 +120,28 @@ class SearchSpace:
     def size(self) -> int | None:
         """Number of distinct configurations, ignoring constraints; ``None`` when infinite.
 
-        Exact for unconditional spaces; for conditional spaces the number of active combinations is
-        counted by recursion over the conditions when that is cheap, else bounded from above by the
-        product of the cardinalities.
+        Exact, except that conditions so entangled that counting would take long are ignored; it is
+        then an upper bound.
         """
-        product = 1
-        for parameter in self._columns:
-            if parameter.count is None:
-                return None
-            product *= parameter.count
-        if product <= 100_000 and self.conditional.any():
-            return len(np.unique(np.nan_to_num(self._grid(), nan=-1.0), axis=0))
-        return product
+        return count_points(self._columns, self._column_gates())
 
     def enumerate(self) -> Array:
         """Every allowed configuration of a finite space, ``(n, d)`` canonical, in a fixed order.
 
-        Raises :class:`SpaceError` for an infinite space and for more than a million combinations.
+        The order is that of the columns, the first one slowest, inactive before active. Raises
+        :class:`SpaceError` for an infinite space and for more than a million configurations.
         """
         for name, parameter in zip(self.column_names, self._columns, strict=True):
             if parameter.count is None:
                 raise SpaceError(
                     f"parameter {name!r} is continuous, so its space cannot be enumerated; give it a step"
                 )
-        points = self._grid()
-        keyed = np.nan_to_num(points, nan=-1.0)
-        _, first = np.unique(keyed, axis=0, return_index=True)
-        points = points[np.sort(first)]
+        points = list_points(self._columns, self._column_gates())
         return points[self.allowed(points)]
 
-    def _grid(self) -> Array:
-        total = 1
-        for parameter in self._columns:
-            total *= parameter.count or 1
-            if total > 1_000_000:
-                raise SpaceError("the space has over a million combinations; give some a larger step")
-        if not self.dims:
-            return np.zeros((1, 0))
-        axes = [parameter.units() for parameter in self._columns]
-        mesh = np.meshgrid(*axes, indexing="ij")
-        return self.snap(np.stack([m.ravel() for m in mesh], axis=1))
+    def _column_gates(self) -> dict[int, list[tuple[int, Gate]]]:
+        """The gates of each column, parents before children."""
+        return {c: self._gates.get(self.column_names[c], []) for c in self._order}
 
     # -- unit cube -----------------------------------------------------------------------------
 
@@ -168,39 +152,23 @@ class SearchSpace:
         fail become ``NaN``, and a column that is active but ``NaN`` gets its centre.
         """
         out = np.where(np.isnan(points), 0.5, np.clip(points, 0.0, 1.0))
-        for column in self._discrete:
+        cells = self._cells
+        if len(cells):
+            sizes = self.cardinality[cells]
+            out[:, cells] = (np.minimum(np.floor(out[:, cells] * sizes), sizes - 1) + 0.5) / sizes
+        for column in self._log_ints:
             out[:, column] = self._columns[column].canonical(out[:, column])
-        if self.conditional.any():
-            for column in self._order:
-                conditions = self._columns[column].conditions
-                if conditions:
-                    out[~self._active(conditions, out), column] = np.nan
+        for column in self._order if self._gates else ():
+            gates = self._gates.get(self.column_names[column])
+            if gates:
+                out[~_open(gates, out), column] = np.nan
         return out
-
-    def _active(self, conditions: Iterable[Condition], points: Array) -> NDArray[np.bool_]:
-        """(n,) bool: rows of ``points`` in which every condition holds; parents come first."""
-        active = np.ones(len(points), dtype=bool)
-        for condition in conditions:
-            parent = self.parameters[condition.parent]
-            if isinstance(parent, Constant):
-                active &= condition.holds(parent.value)
-                continue
-            column = points[:, self._column_of[condition.parent]]
-            present = ~np.isnan(column)
-            if parent.cardinality:
-                cells = np.where(present, column, 0.0) * parent.cardinality
-                table = condition.table(parent)
-                active &= present & table[np.minimum(cells.astype(np.int64), parent.cardinality - 1)]
-            else:
-                held = [p and condition.holds(parent.decode(u)) for u, p in zip(column, present, strict=True)]
-                active &= np.array(held, dtype=bool)
-        return active
 
     def allowed(self, points: Array) -> NDArray[np.bool_]:
         """(n,) bool: which canonical ``points`` ``(n, d)`` meet every input constraint."""
         if not self.constraints:
             return np.ones(len(points), dtype=bool)
-        return np.array([self.meets_constraints(self.decode(u)) for u in points], dtype=bool)
+        return np.array([self.meets_constraints(self._values(u)) for u in points], dtype=bool)
 
     def meets_constraints(self, params: Mapping[str, Any]) -> bool:
         """Whether the configuration meets every input constraint."""
@@ -214,61 +182,104 @@ class SearchSpace:
         if not self.constraints:
             return self.snap(rng.random((n, self.dims)))
         kept: list[Array] = []
-        count = 0
-        for _ in range(_REJECTION_ROUNDS):
-            draw = self.snap(rng.random((max(n, 16), self.dims)))
-            draw = draw[self.allowed(draw)]
-            kept.append(draw)
-            count += len(draw)
-            if count >= n:
-                return np.concatenate(kept)[:n]
-        raise SpaceError(
-            f"the constraints {[c.source for c in self.constraints]} rejected nearly all of "
-            f"{_REJECTION_ROUNDS * max(n, 16)} random configurations; loosen them or narrow the ranges"
-        )
+        count = drawn = 0
+        batch = max(n, 16)
+        while count < n and drawn < max(_DRAWS_PER_POINT * n, _DRAWS):
+            draw = self.snap(rng.random((batch, self.dims)))
+            kept.append(draw[self.allowed(draw)])
+            count += len(kept[-1])
+            drawn += batch
+            batch = min(2 * batch, 4096)
+            if count < n and self.size is not None and self.size <= min(drawn, _LISTABLE):
+                # Rejection has cost more than looking at every point there is.
+                if not len(self._listed):
+                    break
+                return self._listed[rng.integers(len(self._listed), size=n)]
+        if count < n:
+            raise SpaceError(
+                f"the constraints {[c.source for c in self.constraints]} rejected "
+                f"{drawn - count} of {drawn} configurations; loosen them or narrow the ranges"
+            )
+        return np.concatenate(kept)[:n]
+
+    @functools.cached_property
+    def _listed(self) -> Array:
+        return self.enumerate()
+
+    def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Array | None:
+        """A ``(d,)`` allowed draw from the prior in which ``params`` have their given values.
+
+        A missing parent is drawn such that what was given is active. ``None`` when no allowed
+        completion was found. Raises :class:`SpaceError` for unknown parameters and values out of range.
+        """
+        given = self._units(params)
+        fixed = ~np.isnan(given)
+        draws = rng.random((1 if fixed.all() else _DRAWS_PER_POINT, self.dims))
+        for column in reversed(self._order):
+            if fixed[column]:
+                for parent, gate in self._gates.get(self.column_names[column], ()):
+                    if not fixed[parent]:
+                        given[parent] = gate.draw(rng)
+                        fixed[parent] = True
+        points = self.snap(np.where(fixed, given, draws))
+        fits = self.allowed(points)
+        if not fits.any():
+            return None
+        active = ~np.isnan(points[:, fixed]).any(axis=1)
+        chosen = np.flatnonzero(fits & active) if (fits & active).any() else np.flatnonzero(fits)
+        return np.asarray(points[chosen[0]])
 
     def decode(self, u: Array) -> dict[str, Any]:
         """The configuration at ``u`` ``(d,)``: active parameters and constants, in declared order."""
-        point = self.snap(np.asarray(u, dtype=float)[None, :])[0]
+        return self._values(self.snap(np.asarray(u, dtype=float)[None, :])[0])
+
+    def _values(self, point: Array) -> dict[str, Any]:
+        """The configuration at a canonical point ``(d,)``."""
         params: dict[str, Any] = {}
+        coordinates = point.tolist()
         for name, parameter in self.parameters.items():
-            if isinstance(parameter, Constant):
-                if all(c.parent in params and c.holds(params[c.parent]) for c in parameter.conditions):
-                    params[name] = parameter.value
-            else:
-                value = point[self._column_of[name]]
-                if value == value:  # not NaN
-                    params[name] = parameter.decode(float(value))
+            column = self._column_of.get(name)
+            if column is None:
+                gates = self._gates.get(name)
+                if not gates or _open(gates, point[None, :])[0]:
+                    params[name] = parameter.decode(0.5)
+            elif coordinates[column] == coordinates[column]:  # not NaN
+                params[name] = parameter.decode(coordinates[column])
         return params
 
     def encode(self, params: Mapping[str, Any]) -> Array:
         """``(d,)`` canonical point of a configuration; absent parameters become ``NaN``.
 
-        Raises :class:`SpaceError` naming the parameter whose value is outside its range.
+        So do parameters that are given but whose conditions fail. Raises :class:`SpaceError` naming
+        the parameter that is unknown, or whose value is outside its range.
         """
-        unknown = [name for name in params if name not in self.parameters]
-        if unknown:
-            raise SpaceError(
-                f"unknown parameter {unknown[0]!r}{nearest(unknown[0], self.names)} "
-                f"(the space has {list(self.names)})"
-            )
-        u = np.full(self.dims, np.nan)
-        for name, column in self._column_of.items():
-            if name in params:
-                u[column] = self._columns[column].encode(params[name], name)
+        u = self._units(params)
+        for column in self._order if self._gates else ():
+            gates = self._gates.get(self.column_names[column])
+            if gates and not _open(gates, u[None, :])[0]:
+                u[column] = np.nan
         return u
 
-    def accepts(self, params: Mapping[str, Any]) -> bool:
-        """Whether a configuration still fits: every value in range and every active one present."""
-        try:
-            u = self.encode(params)
-        except SpaceError:
-            return False
-        active = ~np.isnan(self.snap(u[None, :])[0])
-        return bool(np.array_equal(active, ~np.isnan(u)))
+    def _units(self, params: Mapping[str, Any]) -> Array:
+        """``(d,)`` coordinates of what is given, whether active or not."""
+        u = np.full(self.dims, np.nan)
+        for name, value in params.items():
+            parameter = self.parameters.get(name)
+            if parameter is None:
+                raise SpaceError(
+                    f"unknown parameter {name!r}{nearest(str(name), self.names)} "
+                    f"(the space has {list(self.names)})"
+                )
+            unit = parameter.encode(value, name)
+            if name in self._column_of:
+                u[self._column_of[name]] = unit
+        return u
 
     def default_unit(self) -> Array:
-        """``(d,)`` canonical: declared defaults, and the centre of the range elsewhere."""
+        """``(d,)`` canonical: declared defaults, and the centre of the range elsewhere.
+
+        Constraints may forbid it.
+        """
         u = np.full(self.dims, 0.5)
         for column, parameter in enumerate(self._columns):
             if parameter.default is not None:
@@ -276,8 +287,23 @@ class SearchSpace:
         return np.asarray(self.snap(u[None, :])[0])
 
     def key(self, u: Array) -> bytes:
-        """The identity of a canonical point, for finding duplicates."""
-        return np.round(np.where(np.isnan(u), -1.0, u), 12).tobytes()
+        """The identity of a canonical point, for finding duplicates.
+
+        Equal exactly where the configurations are: to the last value for discrete parameters, up to
+        rounding for continuous ones.
+        """
+        cells, offset = self._resolution
+        scaled = np.floor(np.where(np.isnan(u), -1.0, u * cells + offset))
+        for column in self._log_ints:
+            if u[column] == u[column]:  # not NaN
+                scaled[column] = self._columns[column].decode(u[column])
+        return scaled.tobytes()
+
+    @functools.cached_property
+    def _resolution(self) -> tuple[Array, Array]:
+        # A cell's centre is floored to its index, a continuous coordinate rounded to 12 digits.
+        discrete = self.cardinality > 0
+        return np.where(discrete, self.cardinality, _RESOLUTION), np.where(discrete, 0.0, 0.5)
 
     # -- versions ------------------------------------------------------------------------------
 
@@ -291,10 +317,7 @@ class SearchSpace:
         for name, parameter in found.items():
             known = merged.get(name)
             merged[name] = parameter if known is None else known.widened(parameter, name)
-        return self._with(merged)
-
-    def _with(self, parameters: Mapping[str, Parameter]) -> SearchSpace:
-        return SearchSpace(parameters, [c.original for c in self.constraints], version=self.version + 1)
+        return SearchSpace(merged, [c.original for c in self.constraints], version=self.version + 1)
 
     # -- JSON ----------------------------------------------------------------------------------
 
@@ -307,29 +330,20 @@ class SearchSpace:
         }
 
     @classmethod
-    def from_json(
-        cls,
-        data: Mapping[str, Any],
-        *,
-        constraints: Sequence[Callable[[dict[str, Any]], bool]] = (),
-    ) -> SearchSpace:
+    def from_json(cls, data: Mapping[str, Any], *, constraints: Sequence[Predicate] = ()) -> SearchSpace:
         """The space that :meth:`to_json` wrote.
 
-        A constraint that was a callable is looked up by name in ``constraints``; where it is missing
-        a :class:`SpaceError` says which function to pass.
+        A constraint that was a callable is looked up by name in ``constraints``. Where it is missing
+        the space can be read, and using the constraint is a :class:`SpaceError` that says which
+        function to pass.
         """
         by_name = {Constraint.name_of(c): c for c in constraints}
-        restored: list[str | Callable[[dict[str, Any]], bool]] = []
+        restored: list[str | Predicate] = []
         for item in data.get("constraints", ()):
             if "expression" in item:
                 restored.append(item["expression"])
-            elif item["callable"] in by_name:
-                restored.append(by_name[item["callable"]])
             else:
-                raise SpaceError(
-                    f"the space was declared with the constraint function {item['callable']!r}, which "
-                    "JSON cannot carry; pass the same space again, or write it as an expression"
-                )
+                restored.append(by_name.get(item["callable"]) or MissingPredicate(item["callable"]))
         parameters = {n: parameter_from_json(n, p) for n, p in data["parameters"].items()}
         return cls(parameters, restored, version=int(data.get("version", 0)))
 
@@ -346,9 +360,12 @@ class SearchSpace:
 
     def __repr__(self) -> str:
         inner = ", ".join(f"{name!r}: {p!r}" for name, p in self.parameters.items())
-        return f"SearchSpace({{{inner}}})"
+        rules = f", constraints={[c.source for c in self.constraints]!r}" if self.constraints else ""
+        return f"SearchSpace({{{inner}}}{rules})"
 
-    def _topological_order(self) -> tuple[int, ...]:
+    # -- conditions ----------------------------------------------------------------------------
+
+    def _parents_first(self) -> tuple[int, ...]:
         """Columns, parents before children; checks the conditions on the way."""
         order: list[str] = []
         state: dict[str, int] = {}
@@ -375,6 +392,62 @@ class SearchSpace:
         for name in self.names:
             visit(name, ())
         return tuple(self._column_of[name] for name in order if name in self._column_of)
+
+    def _compiled_conditions(self) -> dict[str, list[tuple[int, Gate]]]:
+        """For each conditional parameter its ``(parent column, gate)``, all of which must be open.
+
+        A condition on a constant has been checked to hold; what is left of it is that the constant
+        itself must be active.
+        """
+
+        def gates(name: str) -> list[tuple[int, Gate]]:
+            out: list[tuple[int, Gate]] = []
+            for condition in self.parameters[name].conditions:
+                parent = self.parameters[condition.parent]
+                if isinstance(parent, Constant):
+                    out += gates(condition.parent)
+                else:
+                    out.append((self._column_of[condition.parent], Gate(condition, parent)))
+            return out
+
+        compiled = {name: gates(name) for name, p in self.parameters.items() if p.conditions}
+        return {name: found for name, found in compiled.items() if found}
+
+
+class MissingPredicate:
+    """Stands for a constraint function of which a journal knows the name alone."""
+
+    def __init__(self, name: str) -> None:
+        self.__module__, _, self.__qualname__ = name.partition(":")
+
+    def __call__(self, params: dict[str, Any]) -> bool:  # noqa: ARG002 - a predicate's signature
+        """Raise :class:`SpaceError`."""
+        raise SpaceError(
+            f"the space was declared with the constraint function '{self.__module__}:{self.__qualname__}', "
+            "which a journal cannot carry; pass the same space again, or write it as an expression"
+        )
+
+
+def _open(gates: Sequence[tuple[int, Gate]], points: Array) -> NDArray[np.bool_]:
+    """(n,) bool: the rows of ``points`` in which every gate is passed; parents must be canonical."""
+    passed = gates[0][1].passes(points[:, gates[0][0]])
+    for parent, gate in gates[1:]:
+        passed = passed & gate.passes(points[:, parent])
+    return passed
+
+
+def _checked(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    if not isinstance(parameters, Mapping):
+        raise SpaceError(f"a search space is a dict of names and parameters, got {parameters!r}")
+    for name, parameter in parameters.items():
+        if not isinstance(name, str) or not name:
+            raise SpaceError(f"a parameter's name must be a non-empty string, got {name!r}; rename it")
+        if not isinstance(parameter, Parameter):
+            raise SpaceError(
+                f"parameter {name!r} must be Float, Int, Categorical, Normal, LogNormal or "
+                f"Constant, got {parameter!r}; wrap a fixed value as Constant({parameter!r})"
+            )
+    return dict(parameters)
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
