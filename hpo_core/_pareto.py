@@ -203,7 +203,7 @@ def select_by_hypervolume(V: Array, k: int, r: Array) -> Ints:
     the heap needs no comparison with the others. Rows that add nothing fill up in index order.
     """
     k = min(k, len(V))
-    inside = (r > V).all(axis=1)
+    inside: Bools = np.asarray((r > V).all(axis=1))
     inclusive = np.where(inside, np.prod(np.where(inside[:, None], r - V, 0.0), axis=1), 0.0)
     heap = [(-float(volume), i) for i, volume in enumerate(inclusive)]
     heapq.heapify(heap)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hpo_core.samplers._cmaes import CMAES
 from hpo_core.samplers._grid import Grid
+from hpo_core.samplers._nsga2 import NSGA2
 from hpo_core.samplers._qmc import Halton, Sobol
 from hpo_core.samplers._random import Random
 
-__all__ = ["Grid", "Halton", "Random", "Sobol"]
+__all__ = ["CMAES", "NSGA2", "Grid", "Halton", "Random", "Sobol"]

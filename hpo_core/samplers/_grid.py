@@ -32,6 +32,8 @@ Ints = NDArray[np.int64]
 # Ranks are int64. A larger grid could never be covered, and the part of it that a study would see
 # leaves all but the last columns at their first value.
 _MOST_POINTS = 2**62
+# An axis is an array.
+_MOST_VALUES = 10**6
 _CHUNK = 256
 # Grid points that constraints may reject in a row (each costs a call of the predicate).
 _REJECTIONS = 1_000_000
@@ -70,9 +72,7 @@ class Grid:
         )
         for name, value in values:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise StrategyError(
-                    f"grid: resolution of {name} must be a whole number >= 1, got {value!r}"
-                )
+                raise StrategyError(f"grid: resolution of {name} must be a whole number >= 1, got {value!r}")
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Raise for a ``resolution`` that names no parameter or misses one, and for a vast grid."""
@@ -127,19 +127,24 @@ class Grid:
 def grid_axes(space: SearchSpace, resolution: int | Mapping[str, int]) -> list[Array]:
     """For each column the ascending unit-cube values that it takes on the grid.
 
-    Raises :class:`StrategyError` for a continuous parameter that ``resolution`` does not name.
+    Raises :class:`StrategyError` for a continuous parameter that ``resolution`` does not name and
+    for a range of over a million values.
     """
     return [_axis(name, space.parameters[name], resolution) for name in space.column_names]
 
 
 def _axis(name: str, parameter: Parameter, resolution: int | Mapping[str, int]) -> Array:
-    points = resolution if isinstance(resolution, int) else resolution.get(name)
+    named = None if isinstance(resolution, int) else resolution.get(name)
+    points = resolution if isinstance(resolution, int) else named
     if parameter.count is not None:
-        thin = not isinstance(resolution, int) and points is not None and points < parameter.count
-        if not thin:
-            # A huge range is refused by `check`; building its axis would fill the memory first.
-            return parameter.units() if parameter.count <= 10**7 else np.empty(0)
-        index = np.round(np.linspace(0, parameter.count - 1, points)).astype(np.int64)
+        if named is None or named >= parameter.count:
+            if parameter.count > _MOST_VALUES:
+                raise StrategyError(
+                    f"grid: parameter {name!r} has {parameter.count} values; thin it out as "
+                    f"resolution={{{name!r}: 10}}, give it a larger step, or use 'sobol' or 'tpe'"
+                )
+            return parameter.units()
+        index = np.rint(np.linspace(0.0, parameter.count - 1.0, named)).astype(np.int64)
         return parameter.units()[np.unique(index)]
     if points is None:
         raise StrategyError(

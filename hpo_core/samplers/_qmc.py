@@ -92,9 +92,7 @@ class Halton:
 _Points = Callable[[int, int, int, int], Array]
 
 
-def _propose(
-    history: History, rng: np.random.Generator, points: _Points, walk: _Walk, name: str
-) -> Proposal:
+def _propose(history: History, rng: np.random.Generator, points: _Points, walk: _Walk, name: str) -> Proposal:
     index = history.n_trials
     u = _point(history.space, history.seed, index, points, walk)
     note = f"point {index} of the scrambled {name} sequence"
@@ -107,7 +105,7 @@ def _propose(
 
 def _point(space: SearchSpace, seed: int, index: int, points: _Points, walk: _Walk) -> Array | None:
     if not space.constraints:
-        return space.snap(points(seed, space.dims, index, 1))[0]
+        return np.asarray(space.snap(points(seed, space.dims, index, 1))[0])
     key = (seed, space.version, space.digest())
     if walk.key != key:
         walk.key, walk.allowed, walk.position = key, [], 0

@@ -42,7 +42,7 @@ def draw_new(history: History, rng: np.random.Generator) -> NDArray[np.float64]:
     """A canonical ``(d,)`` draw from the prior, an untried one where the space still has any."""
     space = history.space
     if space.size is None:
-        return space.sample(rng, 1)[0]
+        return np.asarray(space.sample(rng, 1)[0])
     draws = space.sample(rng, _DRAWS)
     found = first_new(history, draws)
     if found is None and space.size <= _LISTABLE:

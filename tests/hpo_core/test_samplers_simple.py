@@ -93,9 +93,7 @@ def test_grid_says_what_is_wrong_with_its_resolution() -> None:
 
 
 def test_grid_thins_a_long_range_by_name_and_has_no_ends_on_an_open_normal() -> None:
-    loop = Loop(
-        Grid(resolution={"n": 3, "z": 2}), SearchSpace({"n": Int(0, 100), "z": Normal(0.0, 1.0)})
-    )
+    loop = Loop(Grid(resolution={"n": 3, "z": 2}), SearchSpace({"n": Int(0, 100), "z": Normal(0.0, 1.0)}))
     loop.run(lambda p: 0.0, 100)
     assert sorted({p["n"] for p in configurations(loop)}) == [0, 50, 100]
     assert sorted({round(p["z"], 3) for p in configurations(loop)}) == [-0.674, 0.674]
@@ -134,13 +132,9 @@ def test_sequences_are_more_even_than_random(points, limit) -> None:
 
 
 @pytest.mark.parametrize("points", [sobol_points, halton_points])
-@given(
-    start=st.integers(0, 5000), n=st.integers(1, 5), dims=st.integers(0, 12), seed=st.integers(0, 9)
-)
+@given(start=st.integers(0, 5000), n=st.integers(1, 5), dims=st.integers(0, 12), seed=st.integers(0, 9))
 @settings(max_examples=25, deadline=None)
-def test_a_point_depends_on_its_index_alone(
-    points, start: int, n: int, dims: int, seed: int
-) -> None:
+def test_a_point_depends_on_its_index_alone(points, start: int, n: int, dims: int, seed: int) -> None:
     block = points(seed, dims, start, n)
     single = [points(seed, dims, start + i, 1)[0] for i in range(n)]
     assert np.array_equal(block, np.array(single).reshape(n, dims))
@@ -172,9 +166,7 @@ def test_decisions_do_not_depend_on_memos_or_on_results(sampler) -> None:
     """A second sampler of the same configuration, fresh at every trial, must agree."""
     loop = Loop(sampler, mixed_space(), seed=5)
     for trial in range(12):
-        fresh = Loop(
-            type(sampler)(**({"resolution": 2} if isinstance(sampler, Grid) else {})), mixed_space()
-        )
+        fresh = Loop(type(sampler)(**({"resolution": 2} if isinstance(sampler, Grid) else {})), mixed_space())
         fresh.history = loop.history
         expected = fresh.propose()
         found = loop.propose()

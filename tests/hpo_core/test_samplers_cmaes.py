@@ -1,0 +1,147 @@
+"""CMA-ES against the package it folds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from cmaes import CMA
+
+from hpo_core._errors import StrategyError
+from hpo_core._space import Categorical, Float, Int, SearchSpace
+from hpo_core.samplers import CMAES
+from hpo_core.samplers._cmaes import _core, _seed
+from hpo_core.samplers._shared import trial_rng
+from tests.hpo_core.sampler_loop import Loop
+
+
+def cube(d: int) -> SearchSpace:
+    return SearchSpace({f"x{i}": Float(0.0, 1.0) for i in range(d)})
+
+
+def ellipsoid(params: dict[str, Any]) -> float:
+    return sum(10.0**i * (v - 0.3) ** 2 for i, v in enumerate(params.values()))
+
+
+def test_one_at_a_time_it_is_the_package_bit_for_bit() -> None:
+    d, seed = 5, 3
+    loop = Loop(CMAES(restarts="none"), cube(d), seed=seed)
+    loop.run(ellipsoid, 300)
+    peer = CMA(mean=np.full(d, 0.5), sigma=1 / 6, bounds=np.tile([0.0, 1.0], (d, 1)), seed=0)
+    told: list[tuple[np.ndarray, float]] = []
+    for trial in range(300):
+        peer.reseed_rng(_seed(trial_rng(loop.history, trial)))
+        x = peer.ask()
+        assert np.array_equal(x, loop.history.X[trial])
+        told.append((x, ellipsoid({str(i): v for i, v in enumerate(x)})))
+        if len(told) == peer.population_size:
+            peer.tell(told)
+            told = []
+
+
+def test_it_finds_the_bottom_of_an_ill_conditioned_bowl() -> None:
+    loop = Loop(CMAES(), cube(5))
+    loop.run(ellipsoid, 600)
+    assert np.nanmin(loop.history.values) < 0.05
+
+
+def test_margin_keeps_integers_moving() -> None:
+    space = SearchSpace(
+        {
+            "a": Int(0, 20),
+            "b": Float(0.0, 1.0, step=0.1),
+            "c": Categorical(["xs", "s", "m", "l", "xl"], ordered=True),
+            "d": Categorical([False, True]),
+            "e": Float(0.0, 1.0),
+            "one": Int(3, 3),
+        }
+    )
+
+    def objective(p: dict[str, Any]) -> float:
+        sizes = ["xs", "s", "m", "l", "xl"]
+        return float(
+            (p["a"] - 17) ** 2
+            + 20 * (p["b"] - 0.2) ** 2
+            + (sizes.index(p["c"]) - 4) ** 2
+            + (not p["d"])
+            + (p["e"] - 0.5) ** 2
+        )
+
+    loop = Loop(CMAES(), space)
+    loop.run(objective, 300)
+    best = loop.history.params_of(int(np.nanargmin(loop.history.values)))
+    assert (best["a"], best["b"], best["c"], best["d"]) == (17, 0.2, "xl", True)
+
+
+def test_a_generation_may_be_half_told_when_the_study_stops() -> None:
+    """A fold from the start agrees with one that grew, at every length."""
+    grown = Loop(CMAES(), cube(3), seed=1)
+    for trial in range(40):
+        again = Loop(CMAES(), cube(3), seed=1)
+        again.history = grown.history
+        assert np.array_equal(grown.propose(), again.propose())
+        params = grown.ask()
+        assert params is not None
+        if trial % 3:
+            grown.tell(trial, math.nan if trial % 5 == 0 else ellipsoid(params))
+
+
+def test_parallel_trials_are_drawn_from_one_distribution_and_late_ones_do_not_derail_it() -> None:
+    loop = Loop(CMAES(population=8), cube(4), workers=8)
+    for _ in range(8):
+        loop.ask()
+    extra = loop.ask()
+    assert extra is not None
+    assert len({loop.history.space.key(u) for u in loop.history.X}) == 9
+    assert loop.notes[-1] == loop.notes[0]
+    loop.run(ellipsoid, 400, parallel=16)
+    assert np.nanmin(loop.history.values) < 0.05
+
+
+def test_a_foreign_point_is_pulled_to_a_plausible_distance() -> None:
+    loop = Loop(CMAES(population=6, sigma=0.01), cube(4))
+    fold = loop.sampler._folded(loop.history)
+    from hpo_core.samplers._cmaes import _latent
+
+    loop.start({f"x{i}": 1.0 for i in range(4)})
+    point = _latent(fold, loop.history, loop.history.X[0], 0)
+    step = (point - _core(fold.optimizer)._mean) / 0.01
+    assert np.linalg.norm(step) == pytest.approx(math.sqrt(4) + 8 / 6)
+
+
+def test_results_from_elsewhere_say_where_to_start() -> None:
+    loop = Loop(CMAES(), cube(2))
+    loop.observe({"x0": 0.9, "x1": 0.1}, 1.0)
+    loop.observe({"x0": 0.2, "x1": 0.8}, 0.5)
+    loop.observe({"x0": 0.5, "x1": 0.5}, math.nan)
+    mean = loop.sampler._folded(loop.history).optimizer.mean
+    assert mean == pytest.approx([0.2, 0.8])
+
+
+@pytest.mark.parametrize("restarts", ["ipop", "bipop"])
+def test_a_collapsed_run_starts_again_elsewhere_and_larger(restarts: str) -> None:
+    loop = Loop(CMAES(restarts=restarts), cube(2))
+    loop.run(lambda p: 1.0 if p["x0"] < 0.5 else 1.0 + 1e-13 * p["x1"], 1500)
+    assert "run 1" in loop.notes[0]
+    populations = {n.split("population ")[1] for n in loop.notes}
+    assert "12" in populations
+    assert loop.sampler._folded(loop.history).restarts >= 2
+
+
+def test_all_failed_generations_are_drawn_again() -> None:
+    loop = Loop(CMAES(), cube(2))
+    loop.run(lambda p: math.nan, 60)
+    assert loop.sampler._folded(loop.history).optimizer.generation == 0
+    assert len({loop.history.space.key(u) for u in loop.history.X}) == 60
+
+
+def test_what_it_cannot_handle_is_named() -> None:
+    space = SearchSpace({"lr": Float(0, 1), "opt": Categorical(["a", "b", "c"])})
+    with pytest.raises(StrategyError, match=r"'cmaes' cannot order the 3 choices of .*'opt'.*'tpe'"):
+        CMAES().check(space, 1)
+    with pytest.raises(StrategyError, match="one objective, the study has 2; use 'nsga2'"):
+        CMAES().check(cube(1), 2)
+    with pytest.raises(StrategyError, match="restarts must be one of"):
+        CMAES(restarts="often")
