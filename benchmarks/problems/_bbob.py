@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.problems._problem import Params, Problem
-from hpo_core._space import Float, Int, SearchSpace
+from hpo_core import Float, Int, SearchSpace
 
 __all__ = ["bbob", "bbob_best", "mixint"]
 
@@ -61,9 +61,7 @@ def mixint(function: int, dimension: int, instance: int) -> Problem:
     lower, upper = call.lower_bounds, call.upper_bounds
     space = SearchSpace(
         {
-            n: Int(int(lower[i]), int(upper[i]))
-            if i < integers
-            else Float(float(lower[i]), float(upper[i]))
+            n: Int(int(lower[i]), int(upper[i])) if i < integers else Float(float(lower[i]), float(upper[i]))
             for i, n in enumerate(names)
         }
     )

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from benchmarks.problems._problem import Params, Problem, median_of
-from hpo_core._space import Categorical, Float, Int, SearchSpace
+from hpo_core import Categorical, Float, Int, SearchSpace
 
 __all__ = ["algorithm_choice", "network"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo_core._space import SearchSpace
+from hpo_core import SearchSpace
 
 __all__ = ["REGRET_FLOOR", "Params", "Problem", "crashing", "median_of", "noisy"]
 

@@ -36,9 +36,7 @@ _DEV_5D, _HELDOUT_5D = (1, 3, 6, 8, 12, 15, 17, 21), (2, 5, 7, 10, 14, 16, 20, 2
 
 
 def _crash(function: int, dimension: int, instance: int) -> Problem:
-    return crashing(
-        bbob(function, dimension, instance), bbob_best(function, dimension, instance), share=0.25
-    )
+    return crashing(bbob(function, dimension, instance), bbob_best(function, dimension, instance), share=0.25)
 
 
 def _bbob_builders(
@@ -77,9 +75,7 @@ SETS: dict[str, dict[str, Builder]] = {
     },
     "heldout": {
         **_table_builders([n for n in TABLES if n not in _DEV_TABLES]),
-        **_bbob_builders(
-            _HELDOUT_5D, {2: (7, 16, 22), 10: (2, 6, 12, 20), 20: (5, 10)}, instance=7
-        ),
+        **_bbob_builders(_HELDOUT_5D, {2: (7, 16, 22), 10: (2, 6, 12, 20), 20: (5, 10)}, instance=7),
         **_mixint_builders({5: (2, 16), 10: (6, 20)}, instance=7),
         "cond-choice4-s11": lambda: algorithm_choice(11, algorithms=4),
         "cond-choice3-s12": lambda: algorithm_choice(12, own=4),

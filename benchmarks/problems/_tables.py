@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.problems._problem import Params, Problem
-from hpo_core._space import Categorical, Int, SearchSpace
+from hpo_core import Categorical, Int, SearchSpace
 
 __all__ = ["TABLES", "table"]
 
@@ -53,9 +53,7 @@ def table(name: str) -> Problem:
     means = np.nansum(values, axis=1) / repeats
 
     def position(params: Params) -> int:
-        index = [
-            c.index(params[n]) if isinstance(c[0], str) else params[n] for n, c in choices.items()
-        ]
+        index = [c.index(params[n]) if isinstance(c[0], str) else params[n] for n, c in choices.items()]
         return int(np.ravel_multi_index(index, sizes))
 
     def observe(params: Params, rng: np.random.Generator) -> float:
@@ -65,10 +63,7 @@ def table(name: str) -> Problem:
     return Problem(
         name=name,
         space=SearchSpace(
-            {
-                n: Categorical(c) if isinstance(c[0], str) else Int(0, len(c) - 1)
-                for n, c in choices.items()
-            }
+            {n: Categorical(c) if isinstance(c[0], str) else Int(0, len(c) - 1) for n, c in choices.items()}
         ),
         true=lambda params: float(means[position(params)]),
         optimum=float(means.min()),
