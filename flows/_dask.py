@@ -198,8 +198,8 @@ class DaskRunner:
             )
         except (OSError, TimeoutError) as error:
             raise InputError(
-                f"no Dask scheduler answers at {self._address!r} ({error}); start one with `dask scheduler`, or "
-                "leave --dask out for a cluster on this machine"
+                f"no Dask scheduler answers at {self._address!r} ({error}); start one with `dask "
+                "scheduler`, or leave --dask out for a cluster on this machine"
             ) from None
         if self._cluster is not None:
             await self.client.wait_for_workers(self.slots)
@@ -235,8 +235,8 @@ class DaskRunner:
             problem = await self._problem()
         if problem:
             raise ObjectiveError(
-                f"the Dask workers cannot load the objective ({problem}); install its package on the workers, "
-                "or put it into one file and name it as PATH.py:function"
+                f"the Dask workers cannot load the objective ({problem}); install its package on the "
+                "workers, or put it into one file and name it as PATH.py:function"
             )
 
     async def _problem(self) -> str:

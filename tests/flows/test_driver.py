@@ -1,0 +1,307 @@
+"""The driver: what runners deliver ends up in the journal, and interruptions leave a study to resume."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import _messages as m
+from flows._driver import Driver, Stretch
+from flows._messages import Job, Outcome
+from flows._runner import Curve, OnMessage, Report, Saved
+from hpo_core import Float, Journal, Segment, Study, TrialState
+
+SPACE = {"x": Float(0.0, 1.0)}
+Script = Callable[[Job, OnMessage, "FakeRunner"], Awaitable[Outcome]]
+
+
+class FakeRunner:
+    """A runner whose segments do what a script says."""
+
+    def __init__(self, script: Script, *, slots: int = 2) -> None:
+        self.slots = slots
+        self.script = script
+        self.jobs: list[Job] = []
+        self.most_at_once = 0
+        self.at_once = 0
+        self.signals: dict[int, asyncio.Event] = {}
+        self.verbs: list[tuple[str, int]] = []
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def label(self, slot: int) -> str:
+        return f"fake-{slot}"
+
+    async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
+        self.jobs.append(job)
+        self.signals[slot] = asyncio.Event()
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return await self.script(job, on_message, self)
+        finally:
+            self.at_once -= 1
+
+    def stop(self, slot: int) -> None:
+        self.verbs.append(("stop", slot))
+        self.signals[slot].set()
+
+    def suspend(self, slot: int) -> None:
+        self.verbs.append(("suspend", slot))
+        self.signals[slot].set()
+
+    async def kill(self, slot: int, reason: str) -> None:
+        self.verbs.append(("kill", slot))
+        self.signals[slot].set()
+
+
+async def at_once(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+    await asyncio.sleep(0)
+    return Outcome(kind=m.RETURNED, values=float(job.params["x"]))
+
+
+def make_study(folder: Path, **options: Any) -> Study:
+    fields: dict[str, Any] = {"strategy": "random", "limits": {"trials": 10}, **options}
+    return Study(SPACE, journal=Journal(folder / "journal.jsonl"), now=time.time(), **fields)
+
+
+def drive(study: Study, runner: FakeRunner, folder: Path, **options: Any) -> str:
+    return asyncio.run(Driver(study, runner, folder=folder, **options).drive())
+
+
+def replayed(folder: Path) -> Study:
+    from hpo_core._journal import read_journal
+
+    return Study.replay(event for _, event, _ in read_journal(folder / "journal.jsonl"))
+
+
+def test_a_study_runs_to_its_planned_total_and_is_stopped(tmp_path: Path) -> None:
+    study, runner = make_study(tmp_path), FakeRunner(at_once)
+    ended = drive(study, runner, tmp_path)
+    assert "10 trials" in ended
+    assert study.history.count(TrialState.COMPLETE) == 10
+    assert study.stopped is not None
+    assert study.stopped.state == "finished"
+    assert runner.most_at_once == 2
+    assert replayed(tmp_path).best.values == study.best.values
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        (m.RAISED, TrialState.FAILED),
+        (m.PRUNED, TrialState.PRUNED),
+        (m.INFEASIBLE, TrialState.INFEASIBLE),
+        (m.TIMED_OUT, TrialState.TIMED_OUT),
+        (m.OUT_OF_MEMORY, TrialState.OUT_OF_MEMORY),
+    ],
+)
+def test_each_outcome_has_its_state_and_keeps_its_reason(kind: str, state: TrialState, tmp_path: Path) -> None:
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        return Outcome(kind=kind, reason="why", traceback="Traceback: here")
+
+    study = make_study(tmp_path, limits={"trials": 3})
+    drive(study, FakeRunner(script), tmp_path)
+    assert study.history.count(state) == 3
+    assert {t.reason for t in study.trials} == {"why"}
+    assert (tmp_path / "artifacts" / "1" / "traceback.txt").read_text() == "Traceback: here"
+
+
+def test_a_lost_attempt_is_repeated_and_the_total_stays_exact(tmp_path: Path) -> None:
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        if job.trial % 3 == 0 and job.attempt == 1:
+            return Outcome(kind=m.LOST, reason="gone")
+        return await at_once(job, on_message, runner)
+
+    study, runner = make_study(tmp_path), FakeRunner(script)
+    drive(study, runner, tmp_path)
+    assert study.history.count(TrialState.COMPLETE) == len(study.trials) == 10
+    assert len(runner.jobs) == 14
+    repeated = [j for j in runner.jobs if j.attempt == 2]
+    assert [j.params for j in repeated] == [study.trials[j.trial].params for j in repeated]
+
+
+def test_a_verdict_stops_the_trial_and_it_counts_as_pruned(tmp_path: Path) -> None:
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        slot = next(s for s, _ in runner.signals.items())
+        for step in range(1, 100):
+            await on_message(Report(step, {"loss": float("nan") if job.trial else 0.0}))
+            if runner.signals[slot].is_set():
+                return Outcome(kind=m.STOPPED)
+        return Outcome(kind=m.RETURNED, values=0.0)
+
+    class StopSecond:
+        """Stops every trial but the first at step 2."""
+
+        def check(self, n_objectives: int, max_steps: int | None) -> None: ...
+
+        def next(self, history: Any, rng: Any) -> Any:
+            from hpo_core._strategy import Start
+
+            return Start()
+
+        def judge(self, history: Any, trial: int) -> Any:
+            from hpo_core._strategy import Stop
+
+            return Stop("not good enough") if trial and history.steps[trial] >= 2 else None
+
+    from hpo_core._strategies import compose
+    from hpo_core.samplers import Random
+
+    study = make_study(tmp_path, strategy=compose(Random(), StopSecond()), limits={"trials": 3})
+    drive(study, FakeRunner(script, slots=1), tmp_path)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED]
+    assert study.trials[1].reason == "not good enough"
+    assert study.trials[1].step == 2
+
+
+def test_messages_are_journaled(tmp_path: Path) -> None:
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        await on_message(Report(1, {"loss": 3.0, "other": 4.0}))
+        await on_message(Curve("auc", [1, 2], [0.5, 0.6]))
+        await on_message(Saved(1, "somewhere", 10))
+        return Outcome(kind=m.RETURNED, values=1.0)
+
+    study = make_study(tmp_path, limits={"trials": 1})
+    drive(study, FakeRunner(script), tmp_path)
+    again = replayed(tmp_path)
+    assert again.history.reports.metric("other").tolist() == [4.0]
+    assert again.trials[0].checkpoints == {1: ("somewhere", 10)}
+
+
+def test_draining_lets_running_trials_finish_and_leaves_the_study_open(tmp_path: Path) -> None:
+    async def go() -> tuple[str, Study]:
+        study = make_study(tmp_path)
+        driver: Driver | None = None
+
+        async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+            if job.trial == 3:
+                assert driver is not None
+                driver.drain("interrupted")
+            return await at_once(job, on_message, runner)
+
+        driver = Driver(study, FakeRunner(script), folder=tmp_path)
+        return await driver.drive(), study
+
+    ended, study = asyncio.run(go())
+    assert ended == "interrupted"
+    assert study.stopped is None
+    assert not study.history.count(TrialState.RUNNING)
+    rest = FakeRunner(at_once)
+    drive(study, rest, tmp_path)
+    assert study.history.count(TrialState.COMPLETE) == 10
+
+
+def test_an_interruption_repeats_what_ran_when_the_study_goes_on(tmp_path: Path) -> None:
+    async def go() -> Study:
+        study = make_study(tmp_path)
+        driver: Driver | None = None
+
+        async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+            if job.trial == 3:
+                assert driver is not None
+                driver.interrupt("terminated")
+                return Outcome(kind=m.LOST, reason="terminated")
+            return await at_once(job, on_message, runner)
+
+        driver = Driver(study, FakeRunner(script), folder=tmp_path)
+        await driver.drive()
+        return study
+
+    study = asyncio.run(go())
+    assert study.trials[3].state is TrialState.WAITING
+    assert study.trials[3].losses == 0
+    due = study.next()
+    assert isinstance(due, Segment)
+    assert (due.trial, due.attempt) == (3, 2)
+
+
+def test_a_cancel_request_ends_the_study_and_what_runs(tmp_path: Path) -> None:
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        (tmp_path / "cancel").touch()
+        slot = max(runner.signals)
+        await runner.signals[slot].wait()
+        return Outcome(kind=m.STOPPED)
+
+    study = make_study(tmp_path)
+    ended = drive(study, FakeRunner(script, slots=1), tmp_path)
+    assert ended == "cancelled on request"
+    assert study.stopped is not None
+    assert study.stopped.state == "cancelled"
+    assert study.trials[0].state is TrialState.CANCELLED
+    assert not (tmp_path / "cancel").exists()
+
+
+def test_the_time_limit_ends_running_trials(tmp_path: Path) -> None:
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        await runner.signals[0].wait()
+        return Outcome(kind=m.STOPPED)
+
+    study = make_study(tmp_path, limits={"seconds": 0.3})
+    ended = drive(study, FakeRunner(script, slots=1), tmp_path)
+    assert "time limit" in ended
+    assert study.trials[0].state is TrialState.CANCELLED
+
+
+def test_short_segments_share_a_task_and_long_ones_get_their_own(tmp_path: Path) -> None:
+    titles: list[str] = []
+
+    async def orchestrate(stretch: Stretch) -> None:
+        titles.append(stretch.title)
+        await stretch.body()
+
+    study = make_study(tmp_path, limits={"trials": 50})
+    drive(study, FakeRunner(at_once), tmp_path, orchestrate=orchestrate, granularity=30.0)
+    assert len(titles) == 2
+    alone = tmp_path / "alone"
+    study = make_study(alone, limits={"trials": 5})
+    titles.clear()
+    drive(study, FakeRunner(at_once), alone, orchestrate=orchestrate, granularity=0.0)
+    assert titles == [f"trial-{n:04d}" for n in range(5)]
+
+
+def test_a_later_segment_follows_the_task_that_ran_the_earlier_one(tmp_path: Path) -> None:
+    """The flow run's graph is the study's DAG: an edge from each segment to the next of its trial."""
+    follows: list[tuple[str, tuple[Any, ...]]] = []
+
+    async def orchestrate(stretch: Stretch) -> str:
+        follows.append((stretch.title, stretch.after))
+        await stretch.body()
+        return stretch.title
+
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        if job.attempt == 1:
+            return Outcome(kind=m.LOST, reason="gone")
+        return await at_once(job, on_message, runner)
+
+    study = make_study(tmp_path, limits={"trials": 1})
+    drive(study, FakeRunner(script), tmp_path, orchestrate=orchestrate, granularity=0.0)
+    assert follows == [("trial-0000", ()), ("trial-0000 attempt 2", ("trial-0000",))]
+
+
+def test_a_full_disk_ends_the_session_and_leaves_a_journal_that_opens(tmp_path: Path) -> None:
+    class FullAfter(Journal):
+        room = 12
+
+        def append(self, event: Any) -> int:
+            if self._seq >= self.room:
+                raise self._refused(OSError(28, "No space left on device"))
+            return super().append(event)
+
+    from hpo_core import JournalError
+
+    journal = FullAfter(tmp_path / "journal.jsonl")
+    study = Study(SPACE, strategy="random", limits={"trials": 10}, journal=journal, now=time.time())
+    with pytest.raises(JournalError, match="free some space"):
+        drive(study, FakeRunner(at_once), tmp_path)
+    journal.close()
+    with contextlib.closing(Journal(tmp_path / "journal.jsonl")) as journal:
+        assert len(journal.events) == 12

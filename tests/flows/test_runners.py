@@ -1,0 +1,279 @@
+"""The runner contract: one suite, run against every runner."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows import _messages as m
+from flows._dask import DaskRunner
+from flows._local import LocalRunner
+from flows._messages import Job, Outcome
+from flows._runner import Message, Report, Runner, RunIdWanted, Saved, TrialLimits, Work
+from flows._threads import ThreadRunner
+from hpo_core import InputError, ObjectiveError
+from tests.flows import objectives_for_tests as objectives
+
+PROCESSES = ["local", "dask"] if importlib.util.find_spec("distributed") else ["local"]
+ALL = ["thread", *PROCESSES]
+PATIENCE = 60.0
+
+
+@contextlib.asynccontextmanager
+async def running(
+    kind: str, objective: Callable[[Any], Any], folder: Path, limits: TrialLimits | None = None
+) -> AsyncIterator[Runner]:
+    """A started runner with one slot."""
+    work = Work(objective=m.pack(objective), folder=folder, limits=limits or TrialLimits())
+    runner: Runner
+    if kind == "thread":
+        runner = ThreadRunner(work, slots=1, objective=objective)
+    elif kind == "dask":
+        runner = DaskRunner(work, slots=1)
+    else:
+        runner = LocalRunner(work, slots=1)
+    try:
+        await runner.start()
+        yield runner
+    finally:
+        await runner.close()
+
+
+def job(folder: Path, **changes: Any) -> Job:
+    fields: dict[str, Any] = {
+        "trial": 0,
+        "attempt": 1,
+        "params": {"x": 0.5},
+        "seed": 7,
+        "target": None,
+        "from_step": 0,
+        "known_step": 0,
+        "checkpoint": "",
+        "folder": str(folder),
+    }
+    return Job(**{**fields, **changes})
+
+
+class Heard:
+    """Collects a segment's messages, and lets a test wait for one."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.first = asyncio.Event()
+
+    async def __call__(self, message: Message) -> None:
+        self.messages.append(message)
+        self.first.set()
+
+
+def run_one(
+    kind: str, objective: Callable[[Any], Any], folder: Path, limits: TrialLimits | None = None, **changes: Any
+) -> tuple[Outcome, list[Message]]:
+    async def go() -> tuple[Outcome, list[Message]]:
+        heard = Heard()
+        async with running(kind, objective, folder, limits) as runner:
+            outcome = await asyncio.wait_for(runner.run(0, job(folder, **changes), heard), PATIENCE)
+        return outcome, heard.messages
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_returned_number_comes_back(kind: str, tmp_path: Path) -> None:
+    outcome, _ = run_one(kind, objectives.square, tmp_path)
+    assert (outcome.kind, outcome.values) == (m.RETURNED, 0.25)
+
+
+@pytest.mark.parametrize("kind", ["thread", "local"])
+@pytest.mark.parametrize(
+    ("objective", "kind_of_end", "words"),
+    [
+        (objectives.raises, m.RAISED, "ValueError: this is the reason"),
+        (objectives.exits, m.RAISED, "SystemExit: 3"),
+        (objectives.infeasible, m.INFEASIBLE, "too wide"),
+        (objectives.prunes, m.PRUNED, "hopeless"),
+        (objectives.words, m.RAISED, "an objective returns a number"),
+    ],
+)
+def test_every_end_has_its_kind_and_a_reason_of_one_line(
+    kind: str, objective: Any, kind_of_end: str, words: str, tmp_path: Path
+) -> None:
+    outcome, _ = run_one(kind, objective, tmp_path)
+    assert outcome.kind == kind_of_end
+    assert words in outcome.reason
+    assert "\n" not in outcome.reason
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_reports_and_checkpoints_arrive_in_order(kind: str, tmp_path: Path) -> None:
+    outcome, messages = run_one(kind, objectives.stepper, tmp_path)
+    assert outcome.values == pytest.approx(4.5)
+    assert [x.step for x in messages if isinstance(x, Report)] == list(range(1, 10))
+    assert [x.step for x in messages if isinstance(x, Saved)] == list(range(1, 10))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_segment_ends_at_its_target_and_goes_on_from_its_checkpoint(kind: str, tmp_path: Path) -> None:
+    async def go() -> tuple[Outcome, Outcome, list[Message]]:
+        heard = Heard()
+        async with running(kind, objectives.stepper, tmp_path) as runner:
+            first = await runner.run(0, job(tmp_path, target=3), heard)
+            saved = [x for x in heard.messages if isinstance(x, Saved)][-1]
+            second = await runner.run(
+                0,
+                job(tmp_path, attempt=2, from_step=saved.step, known_step=3, checkpoint=saved.uri),
+                heard,
+            )
+        return first, second, heard.messages
+
+    first, second, messages = asyncio.run(go())
+    assert first.kind == m.PAUSED
+    assert second.values == pytest.approx(4.5)
+    assert second.note == ""
+    assert [x.step for x in messages if isinstance(x, Report)] == list(range(1, 10))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_resumed_trial_that_has_no_checkpoint_reports_no_step_twice_and_is_told(
+    kind: str, tmp_path: Path
+) -> None:
+    outcome, messages = run_one(kind, objectives.stepper, tmp_path, known_step=4, attempt=2)
+    assert [x.step for x in messages if isinstance(x, Report)] == [5, 6, 7, 8, 9]
+    assert "never saved a checkpoint" in outcome.note
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_stop_ends_a_running_trial_at_its_next_step(kind: str, tmp_path: Path) -> None:
+    async def go() -> Outcome:
+        heard = Heard()
+        async with running(kind, objectives.waits_for_stop, tmp_path) as runner:
+            segment = asyncio.create_task(runner.run(0, job(tmp_path), heard))
+            await asyncio.wait_for(heard.first.wait(), PATIENCE)
+            runner.stop(0)
+            return await asyncio.wait_for(segment, PATIENCE)
+
+    assert asyncio.run(go()).kind == m.STOPPED
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_what_a_define_by_run_objective_asked_for_comes_back(kind: str, tmp_path: Path) -> None:
+    outcome, _ = run_one(kind, objectives.discovers, tmp_path, params={"kind": "deep"})
+    assert set(outcome.found) == {"x", "kind", "depth"}
+    assert outcome.params["kind"] == "deep"
+    assert 1 <= outcome.params["depth"] <= 4
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_killed_worker_is_a_lost_attempt_and_the_slot_works_again(kind: str, tmp_path: Path) -> None:
+    async def go() -> list[Outcome]:
+        async with running(kind, objectives.dies, tmp_path) as runner:
+            return [await asyncio.wait_for(runner.run(0, job(tmp_path), Heard()), PATIENCE) for _ in range(2)]
+
+    for outcome in asyncio.run(go()):
+        assert outcome.kind == m.LOST
+        assert "SIGKILL" in outcome.reason
+
+
+def test_a_crash_of_the_interpreter_is_the_objectives_failure(tmp_path: Path) -> None:
+    outcome, _ = run_one("local", objectives.crashes, tmp_path)
+    assert outcome.kind == m.RAISED
+    assert "SIGABRT" in outcome.reason
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_trial_that_hangs_is_killed_at_its_limit_with_all_it_started(kind: str, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    outcome, _ = run_one(
+        kind, objectives.hangs, tmp_path, TrialLimits(seconds=1.5), params={"file": str(pids)}
+    )
+    assert outcome.kind == m.TIMED_OUT
+    for pid in pids.read_text().split():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(int(pid)).wait(PATIENCE)
+        assert not psutil.pid_exists(int(pid))
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_trial_that_swells_is_killed_at_its_limit(kind: str, tmp_path: Path) -> None:
+    outcome, _ = run_one(kind, objectives.swells, tmp_path, TrialLimits(memory=300 * 2**20))
+    assert outcome.kind == m.OUT_OF_MEMORY
+    assert "300 MiB" in outcome.reason
+
+
+@pytest.mark.parametrize("kind", ["thread", "local"])
+def test_kill_ends_a_trial_that_heeds_nothing(kind: str, tmp_path: Path) -> None:
+    async def go() -> Outcome:
+        heard = Heard()
+        async with running(kind, objectives.hangs, tmp_path) as runner:
+            work = job(tmp_path, params={"file": str(tmp_path / "pids")})
+            segment = asyncio.create_task(runner.run(0, work, heard))
+            await asyncio.wait_for(heard.first.wait(), PATIENCE)
+            await runner.kill(0, "cancelled")
+            outcome = await asyncio.wait_for(segment, PATIENCE)
+        for pid in (tmp_path / "pids").read_text().split()[kind == "thread" :]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(int(pid)).kill()
+        return outcome
+
+    outcome = asyncio.run(go())
+    assert (outcome.kind, outcome.reason) == (m.LOST, "cancelled")
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_what_a_trial_prints_is_kept_with_the_trial(kind: str, tmp_path: Path) -> None:
+    run_one(kind, objectives.prints, tmp_path)
+    kept = (tmp_path / "artifacts" / "0" / "output.txt").read_text()
+    assert "hello from the objective" in kept
+    assert "and to stderr" in kept
+
+
+def test_threads_refuse_limits_that_they_cannot_keep(tmp_path: Path) -> None:
+    work = Work(objective="", folder=tmp_path, limits=TrialLimits(seconds=1.0))
+    with pytest.raises(InputError, match="isolation='process'"):
+        ThreadRunner(work, slots=1, objective=objectives.square)
+
+
+def test_an_objective_that_no_worker_can_load_is_refused_before_the_study_starts(tmp_path: Path) -> None:
+    async def go() -> None:
+        import cloudpickle
+
+        class Gone:
+            def __reduce__(self) -> Any:
+                return (__import__, ("no_such_module_here",))
+
+        import base64
+
+        packed = base64.b64encode(cloudpickle.dumps(Gone())).decode()
+        runner = LocalRunner(Work(objective=packed, folder=tmp_path), slots=1)
+        try:
+            await runner.start()
+        finally:
+            await runner.close()
+
+    with pytest.raises(ObjectiveError, match="no_such_module_here"):
+        asyncio.run(go())
+
+
+def test_a_run_id_is_asked_for_and_answered(tmp_path: Path) -> None:
+    """The channel's question comes back as a message whose answer reaches the worker."""
+
+    def asks(trial: Any) -> float:
+        return float(len(trial._channel.ask_run_id()))
+
+    async def go(kind: str) -> Outcome:
+        async def answer(message: Message) -> None:
+            if isinstance(message, RunIdWanted):
+                message.answer("abc")
+
+        async with running(kind, asks, tmp_path) as runner:
+            return await asyncio.wait_for(runner.run(0, job(tmp_path), answer), PATIENCE)
+
+    for kind in ALL:
+        assert asyncio.run(go(kind)).values == 3.0
