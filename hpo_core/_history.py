@@ -84,6 +84,7 @@ class Reports:
         self._trials = Column(np.int64)
         self._steps = Column(np.int64)
         self._values = Column(np.float64, width=len(objectives), fill=np.nan)
+        self._given = Column(np.bool_, width=len(objectives), fill=False)
         self._extra: dict[str, dict[int, float]] = {}
         self._rows: dict[int, list[int]] = {}
 
@@ -104,6 +105,11 @@ class Reports:
     def values(self) -> Floats:
         """(r, m) objectives, minimised; NaN where an objective was not reported or not finite."""
         return self._values.view
+
+    @property
+    def given(self) -> NDArray[np.bool_]:
+        """(r, m) whether the report named the objective at all, finite or not."""
+        return self._given.view
 
     def metric(self, name: str) -> Floats:
         """(r,) any reported metric as the user gave it, NaN where absent."""
@@ -128,12 +134,23 @@ class Reports:
         known = self._extra.get(name, {})
         return np.array([known.get(row, np.nan) for row in rows])
 
+    def value(self, row: int, name: str) -> float | None:
+        """One metric of one report as the user gave it, NaN if not finite; ``None`` if not reported."""
+        if name in self._objectives:
+            column = self._objectives.index(name)
+            if not self._given.view[row, column]:
+                return None
+            return float(self._values.view[row, column] * self._signs[column])
+        found = self._extra.get(name, {}).get(row)
+        return None if found is None else found if np.isfinite(found) else np.nan
+
     def _append(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
         row = len(self)
         self._trials.append(trial)
         self._steps.append(step)
         raw = np.array([metrics.get(name, np.nan) for name in self._objectives])
         self._values.append(finite_or_nan(raw * self._signs))
+        self._given.append([name in metrics for name in self._objectives])
         for name, value in metrics.items():
             if name not in self._objectives:
                 self._extra.setdefault(name, {})[row] = float(value)
@@ -179,6 +196,8 @@ class History:
         self._brackets = Column(np.int64)
         self._parents = Column(np.int64)
         self._starts = Column(np.int64)
+        self._pauses = Column(np.int64)
+        self._moves = Column(np.int64)
         self._seen: dict[bytes, int] = {}
         self.evidence = Evidence(space.dims, self.n_objectives)
         self.reports = Reports(self.objectives, self.signs)
@@ -248,6 +267,16 @@ class History:
         """(n,) the step each trial began at: 0, or that of the checkpoint it was forked from."""
         return self._starts.view
 
+    @property
+    def pauses(self) -> Ints:
+        """(n,) the target that each trial last paused at; before that its start, 0 if fresh."""
+        return self._pauses.view
+
+    @property
+    def moves(self) -> Ints:
+        """(v,) append-only: the trial of each change of state, in order. For memos that catch up."""
+        return self._moves.view
+
     # -- open trials ---------------------------------------------------------------------------
 
     @property
@@ -298,6 +327,8 @@ class History:
         self._brackets.append(bracket)
         self._parents.append(-1 if parent is None else parent)
         self._starts.append(start)
+        self._pauses.append(start)
+        self._moves.append(trial)
         self._seen.setdefault(self.space.key(u), trial)
         self._counts[TrialState.WAITING] += 1
         self._forks += parent is not None
@@ -313,6 +344,10 @@ class History:
     def _move(self, trial: int, state: TrialState) -> None:
         old = TrialState(int(self._states.view[trial]))
         self._states[trial] = state
+        self._moves.append(trial)
+        if state is TrialState.PAUSED:
+            target = int(self._targets.view[trial])
+            self._pauses[trial] = target if target >= 0 else int(self._steps.view[trial])
         self._counts[old] -= 1
         self._counts[state] += 1
         if not old.finished:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._history import History
+from hpo_core._plan import Plan as Plan
 from hpo_core._space import SearchSpace
 
 
@@ -111,21 +112,6 @@ CONTINUE = None
 Verdict = Stop | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a scheduler will do, in numbers, before anything runs.
-
-    ``rungs`` has a row per bracket and rung: ``(bracket, rung, trials, step)``, where ``step`` is the
-    step at which those trials are compared. ``total_steps`` is the sum over all trials when none
-    fails; ``None`` where it depends on results. ``lines`` is for people.
-    """
-
-    rungs: tuple[tuple[int, int, int, int], ...] = ()
-    total_trials: int | None = None
-    total_steps: int | None = None
-    lines: tuple[str, ...] = ()
-
-
 @runtime_checkable
 class Scheduler(Protocol):
     """Gives out budget: which trial runs how far, and which is stopped."""
@@ -144,6 +130,10 @@ class Scheduler(Protocol):
 
     def judge(self, history: History, trial: int) -> Verdict:
         """Whether a running trial, whose latest report has just been folded, may go on."""
+        ...
+
+    def why(self, history: History, trial: int) -> str:
+        """Why the trial is where it is, in one sentence, and what a paused one waits for."""
         ...
 
     def explain(self, trials: int | None, max_steps: int | None) -> Plan:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpo_core._history import History
-from hpo_core._strategy import CONTINUE, Action, Plan, Start, Verdict
+from hpo_core._strategy import CONTINUE, Action, Plan, Verdict
+from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
+
+__all__ = ["Full"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +22,16 @@ class Full:
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """Start another."""
-        return Start()
+        return run_to_the_end(history)
 
     def judge(self, history: History, trial: int) -> Verdict:
         """Never stop."""
         return CONTINUE
 
+    def why(self, history: History, trial: int) -> str:
+        """Why a trial is where it is."""
+        return why_by_state(history, trial)
+
     def explain(self, trials: int | None, max_steps: int | None) -> Plan:
         """All trials, all steps."""
-        total = trials * max_steps if trials is not None and max_steps is not None else None
-        count = "trials until a limit is reached" if trials is None else f"{trials} trials"
-        return Plan(
-            rungs=((0, 0, trials, max_steps),) if trials and max_steps else (),
-            total_trials=trials,
-            total_steps=total,
-            lines=(f"{count}, each run to its end" + (f" ({max_steps} steps)" if max_steps else ""),),
-        )
+        return plan_to_the_end(trials, max_steps)

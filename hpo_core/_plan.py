@@ -1,0 +1,68 @@
+"""What a scheduler is going to do, in numbers, before anything runs."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a scheduler will do, in numbers, before anything runs.
+
+    ``rungs`` has a row per bracket and rung: ``(bracket, rung, trials, step)``, where ``step`` is the
+    step at which those trials are compared. ``total_steps`` is the sum over all trials when none
+    fails, promotions going on from their checkpoints; ``None`` where nothing is known. ``exact`` is
+    false where counts depend on results. ``lines`` is for people.
+    """
+
+    rungs: tuple[tuple[int, int, int, int], ...] = ()
+    total_trials: int | None = None
+    total_steps: int | None = None
+    exact: bool = True
+    lines: tuple[str, ...] = ()
+
+    def seconds(self, workers: int, seconds_per_step: float) -> float | None:
+        """Wall time on ``workers`` workers when every step takes this long; ``None`` without rungs.
+
+        The rungs are run as a list schedule: free workers take the oldest bracket's next trial, and a
+        rung opens when the one below it is done. An asynchronous scheduler does not wait for that, so
+        its time lies between ``total_steps / workers`` and this.
+        """
+        if not self.rungs:
+            return None
+        return _list_schedule(self.rungs, workers) * seconds_per_step
+
+
+def _list_schedule(rungs: tuple[tuple[int, int, int, int], ...], workers: int) -> float:
+    """Steps of wall time until the last rung is done."""
+    brackets: dict[int, list[tuple[int, int]]] = {}
+    below: dict[int, int] = {}
+    for bracket, _, trials, step in sorted(rungs):
+        brackets.setdefault(bracket, []).append((trials, step - below.get(bracket, 0)))
+        below[bracket] = step
+    rung = dict.fromkeys(brackets, 0)
+    left = {b: chain[0][0] for b, chain in brackets.items()}
+    running: Counter[int] = Counter()
+    events: list[tuple[float, int]] = []
+    now, free = 0.0, workers
+    while True:
+        for b, chain in brackets.items():
+            take = min(left.get(b, 0), free)
+            for _ in range(take):
+                heapq.heappush(events, (now + chain[rung[b]][1], b))
+            if take:
+                left[b] -= take
+                running[b] += take
+                free -= take
+        if not events:
+            return now
+        now, b = heapq.heappop(events)
+        free += 1
+        running[b] -= 1
+        if not running[b] and not left[b] and rung[b] + 1 < len(brackets[b]):
+            rung[b] += 1
+            left[b] = brackets[b][rung[b]][0]

@@ -1,0 +1,255 @@
+"""ASHA, asynchronous successive halving, in its two variants: promotion and stopping.
+
+Li et al. (2020), "A System for Massively Parallel Hyperparameter Tuning", algorithm 2. With several brackets,
+section 3.3 (asynchronous Hyperband): bracket b leaves out the b lowest rungs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hpo_core._errors import StrategyError
+from hpo_core._history import History
+from hpo_core._states import TrialState
+from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, Verdict
+from hpo_core.schedulers._common import end_step, needs_end, run_to_the_end, settle, why_by_state
+from hpo_core.schedulers._criterion import Criterion
+from hpo_core.schedulers._gates import Gates
+from hpo_core.schedulers._ladder import Ladder, Rung
+from hpo_core.schedulers._memo import Memo
+from hpo_core.schedulers._rungs import check_whole, hyperband_brackets, rung_steps
+
+__all__ = ["ASHA", "ASHAStopping"]
+
+
+def _check(owner: str, eta: int, min_steps: int, max_steps: int | None, brackets: int) -> None:
+    check_whole(owner, "eta", eta, 2)
+    check_whole(owner, "min_steps", min_steps, 1)
+    check_whole(owner, "brackets", brackets, 1)
+    if max_steps is not None:
+        check_whole(owner, "max_steps", max_steps, 1)
+
+
+def _brackets(owner: str, end: int, eta: int, min_steps: int, brackets: int) -> list[tuple[int, ...]]:
+    """The steps of each bracket, ascending."""
+    steps = rung_steps(end, eta, min_steps)
+    if brackets > len(steps):
+        raise StrategyError(
+            f"{owner}: from {min_steps} to {end} steps with eta={eta} there are {len(steps)} rungs {steps}, "
+            f"so at most {len(steps)} brackets; got brackets={brackets}"
+        )
+    return [steps[b:] for b in range(brackets)]
+
+
+def _weights(end: int, eta: int, min_steps: int, brackets: int) -> list[int]:
+    """How many trials each bracket gets, in proportion: as in Hyperband, so that all cost about the same."""
+    return [b.sizes[0] for b in hyperband_brackets(end, eta, min_steps)[:brackets]]
+
+
+def _shares(trials: int, weights: Sequence[int]) -> list[int]:
+    """``trials`` split by the rule that starts them: always the bracket furthest behind its share."""
+    counts = [0] * len(weights)
+    for n in range(1, trials + 1):
+        behind = [w * n - c * sum(weights) for w, c in zip(weights, counts, strict=True)]
+        counts[behind.index(max(behind))] += 1
+    return counts
+
+
+def _plan(brackets: Sequence[Sequence[int]], counts: Sequence[int] | None, eta: int, verb: str) -> Plan:
+    rows: list[tuple[int, int, int, int]] = []
+    lines: list[str] = []
+    total = 0
+    for b, steps in enumerate(brackets):
+        if counts is None:
+            lines.append(
+                f"bracket {b}: compared at steps {', '.join(map(str, steps[:-1]))}; end at {steps[-1]}"
+            )
+            continue
+        # ASHA takes one trial to the end in any case; a stopping rung lets its first arrival pass.
+        least = int(b == 0 and bool(counts[b]))
+        sizes = [max(counts[b] // eta**i, least) for i in range(len(steps))]
+        rows += [(b, i, n, step) for i, (n, step) in enumerate(zip(sizes, steps, strict=True)) if n]
+        total += sum(n * (r - e) for n, r, e in zip(sizes, steps, (0, *steps), strict=False))
+        lines.append(
+            f"bracket {b}: "
+            + ", ".join(f"{n} trials {verb} step {r}" for n, r in zip(sizes, steps, strict=True))
+        )
+    lines.append(
+        f"the best 1 in {eta} of a rung go on; later arrivals may add a few trials to the upper rungs"
+    )
+    return Plan(
+        rungs=tuple(rows),
+        total_trials=None if counts is None else sum(counts),
+        total_steps=None if counts is None else total,
+        exact=False,
+        lines=tuple(lines),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ASHA:
+    """Promotion: a trial pauses at its rung, and resumes from its checkpoint once it is in the best 1 / eta.
+
+    ``eta``: reduction factor. ``min_steps``: the lowest rung. ``max_steps``: the step at which a trial
+    is complete, where the study's settings do not say. ``brackets``: how many of Hyperband's brackets
+    to run side by side. ``metric``, ``direction``: compare by this reported metric and not by the
+    objectives.
+
+    When a free worker asks, the highest rung with a promotable trial wins, else a new configuration
+    starts; so no worker ever waits while configurations are left. At the end of the budget, if
+    promotions have brought no trial to its end yet, the best paused trial is taken there, so that a
+    small study has a result too.
+    """
+
+    eta: int = 3
+    min_steps: int = 1
+    max_steps: int | None = None
+    brackets: int = 1
+    metric: str | None = None
+    direction: str | None = None
+    _memo: Memo[Ladder] = field(default_factory=Memo, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check("asha", self.eta, self.min_steps, self.max_steps, self.brackets)
+        Criterion(self.metric, self.direction).check("asha")
+
+    def check(self, n_objectives: int, max_steps: int | None) -> None:
+        """Needs to know how long a complete trial is."""
+        end = needs_end("asha", self.max_steps, max_steps)
+        _brackets("asha", end, self.eta, self.min_steps, self.brackets)
+
+    def _ladder(self, history: History) -> Ladder:
+        ladder = self._memo.of(history, lambda: self._new_ladder(history))
+        ladder.catch_up(history)
+        return ladder
+
+    def _new_ladder(self, history: History) -> Ladder:
+        end = end_step(self.max_steps, history)
+        scores = Criterion(self.metric, self.direction).bind(history)
+        return Ladder(history, _brackets("asha", end, self.eta, self.min_steps, self.brackets), scores)
+
+    def _quota(self, rung: Rung) -> int:
+        return len(rung.ranking) // self.eta
+
+    def next(self, history: History, rng: np.random.Generator) -> Action:
+        """A promotion if one is due, else a new configuration (Li 2020, algorithm 2, get_job)."""
+        ladder = self._ladder(history)
+        for trial in ladder.hopeless:
+            return Close(trial, f"no finite result at step {int(history.pauses[trial])}")
+        due = ladder.due(self._quota)
+        if due is not None:
+            return Resume(due[0], due[1].next)
+        if history.trials_left != 0:
+            end = end_step(self.max_steps, history)
+            bracket = ladder.emptiest(_weights(end, self.eta, self.min_steps, self.brackets))
+            rungs = ladder.brackets[bracket]
+            return Start(target=rungs[0].step if rungs else None, bracket=bracket)
+        action = settle(history, "who goes on")
+        best = ladder.best_paused()
+        idle = not history.count(TrialState.RUNNING) + history.count(TrialState.WAITING)
+        if best is not None and idle and not history.count(TrialState.COMPLETE):
+            return Resume(best[0], best[1].next)
+        return action
+
+    def judge(self, history: History, trial: int) -> Verdict:
+        """Trials end at their targets."""
+        return CONTINUE
+
+    def why(self, history: History, trial: int) -> str:
+        """Why a trial is where it is."""
+        if history.states[trial] != TrialState.PAUSED:
+            return why_by_state(history, trial)
+        return _why_paused(self._ladder(history), history, trial, self._quota)
+
+    def explain(self, trials: int | None, max_steps: int | None) -> Plan:
+        """Rungs and the counts that halving leaves; upper rungs may get a few more, as ranks change."""
+        end = needs_end("asha", self.max_steps, max_steps)
+        brackets = _brackets("asha", end, self.eta, self.min_steps, self.brackets)
+        weights = _weights(end, self.eta, self.min_steps, self.brackets)
+        return _plan(brackets, None if trials is None else _shares(trials, weights), self.eta, "to")
+
+
+def _why_paused(ladder: Ladder, history: History, trial: int, quota: Callable[[Rung], int]) -> str:
+    rung = ladder.rung_of(history, trial)
+    if rung is None:
+        step = int(history.pauses[trial])
+        return f"it is paused at step {step}, which is no rung; it ends when the study does"
+    rank = rung.ranking.rank(trial)
+    where = f"it is paused at step {rung.step} (bracket {rung.bracket}, rung {rung.index})"
+    if rank is None:
+        return f"{where} without a finite result there, so it cannot go on"
+    allowed = quota(rung)
+    standing = f"{where}, ranked {rank + 1} of {len(rung.ranking)}"
+    if rank < allowed:
+        return f"{standing}: it goes on as soon as a worker is free"
+    busy = history.count(TrialState.RUNNING) + history.count(TrialState.WAITING)
+    if history.trials_left == 0 and not busy:
+        return f"{standing}, of which the best {allowed} go on; no more trials will come"
+    return f"{standing}, of which the best {allowed} go on; it waits for more trials to get there"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ASHAStopping:
+    """Stopping: a trial that is not in the best 1 / eta of a rung when it gets there is stopped for good.
+
+    Options as of :class:`ASHA`. Needs no checkpoints. A trial's result at a rung is its first report at
+    or after that step, and it is compared with those who have got there before; the first one always
+    goes on.
+    """
+
+    eta: int = 3
+    min_steps: int = 1
+    max_steps: int | None = None
+    brackets: int = 1
+    metric: str | None = None
+    direction: str | None = None
+    _memo: Memo[Gates] = field(default_factory=Memo, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check("asha_stopping", self.eta, self.min_steps, self.max_steps, self.brackets)
+        Criterion(self.metric, self.direction).check("asha_stopping")
+
+    def check(self, n_objectives: int, max_steps: int | None) -> None:
+        """Needs to know how long a complete trial is."""
+        end = needs_end("asha_stopping", self.max_steps, max_steps)
+        _brackets("asha_stopping", end, self.eta, self.min_steps, self.brackets)
+
+    def _gates(self, history: History) -> Gates:
+        gates = self._memo.of(history, lambda: self._new_gates(history))
+        gates.catch_up(history)
+        return gates
+
+    def _new_gates(self, history: History) -> Gates:
+        end = end_step(self.max_steps, history)
+        steps = _brackets("asha_stopping", end, self.eta, self.min_steps, self.brackets)
+        return Gates(steps, self.eta, Criterion(self.metric, self.direction).bind(history))
+
+    def next(self, history: History, rng: np.random.Generator) -> Action:
+        """Another trial, to its end."""
+        action = run_to_the_end(history)
+        if not isinstance(action, Start) or self.brackets == 1:
+            return action
+        end = end_step(self.max_steps, history)
+        weights = _weights(end, self.eta, self.min_steps, self.brackets)
+        return Start(bracket=self._gates(history).emptiest(history, weights))
+
+    def judge(self, history: History, trial: int) -> Verdict:
+        """Stop a trial that was outside the best 1 / eta at a rung."""
+        reason = self._gates(history).stopped.get(trial)
+        return CONTINUE if reason is None else Stop(reason)
+
+    def why(self, history: History, trial: int) -> str:
+        """Why a trial is where it is."""
+        reason = self._gates(history).stopped.get(trial)
+        stopped = history.states[trial] == TrialState.PRUNED and reason is not None
+        return f"it was stopped: {reason}" if stopped else why_by_state(history, trial)
+
+    def explain(self, trials: int | None, max_steps: int | None) -> Plan:
+        """Rungs, and the counts if one in eta goes on at each; early arrivals go on more often than that."""
+        end = needs_end("asha_stopping", self.max_steps, max_steps)
+        brackets = _brackets("asha_stopping", end, self.eta, self.min_steps, self.brackets)
+        weights = _weights(end, self.eta, self.min_steps, self.brackets)
+        return _plan(brackets, None if trials is None else _shares(trials, weights), self.eta, "reach")

@@ -1,0 +1,116 @@
+"""What trials are compared by: all objectives together, or one reported metric by name.
+
+Scores are tuples of floats, all minimised: one float for a single objective or a named metric, m floats
+when several objectives are compared by non-dominated rank. A score with a NaN stands for a result that
+is no number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpo_core._errors import StrategyError, nearest
+from hpo_core._history import History
+from hpo_core._states import TrialState
+
+__all__ = ["Criterion", "Score", "Scores", "usable"]
+
+Score = tuple[float, ...]
+
+
+def usable(score: Score | None) -> bool:
+    """Whether a trial can be ranked by this score."""
+    return score is not None and not any(x != x for x in score)
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """``metric``: a reported metric by name, or ``None`` for the study's objectives.
+
+    ``direction``, ``"min"`` or ``"max"``, is needed where the metric is no objective of the study.
+    """
+
+    metric: str | None = None
+    direction: str | None = None
+
+    def check(self, owner: str) -> None:
+        """Raise :class:`StrategyError` for options that can mean nothing."""
+        if self.direction not in (None, "min", "max"):
+            raise StrategyError(
+                f"{owner}: direction must be 'min' or 'max', got {self.direction!r}"
+                f"{nearest(str(self.direction), ('min', 'max'))}"
+            )
+        if self.direction is not None and self.metric is None:
+            raise StrategyError(
+                f"{owner}: direction={self.direction!r} says nothing without metric=; name the metric, or "
+                "leave direction out to use the objectives' own"
+            )
+
+    def bind(self, history: History) -> Scores:
+        """The criterion for one study.
+
+        Raises :class:`StrategyError` when the metric's direction is unknown or contradicts the study.
+        """
+        if self.metric is None:
+            return Scores(history.objectives, tuple(history.signs.tolist()))
+        known = dict(zip(history.objectives, history.signs.tolist(), strict=True))
+        sign = None if self.direction is None else 1.0 if self.direction == "min" else -1.0
+        if sign is None and self.metric not in known:
+            raise StrategyError(
+                f"metric {self.metric!r} is none of the objectives {list(known)}"
+                f"{nearest(self.metric, known)}; add direction='min' or 'max' to compare by it"
+            )
+        if sign is not None and known.get(self.metric, sign) != sign:
+            raise StrategyError(
+                f"the study's objective {self.metric!r} has the other direction than {self.direction!r}; "
+                "leave direction out"
+            )
+        return Scores((self.metric,), (known[self.metric] if sign is None else sign,))
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Reads scores off a history: the values of ``names``, times ``signs`` so that less is better."""
+
+    names: tuple[str, ...]
+    signs: tuple[float, ...]
+
+    @property
+    def width(self) -> int:
+        """How many numbers a score has."""
+        return len(self.names)
+
+    def of_row(self, history: History, row: int) -> Score | None:
+        """The score in one report; ``None`` when the report leaves out any part of it."""
+        found = []
+        for name, sign in zip(self.names, self.signs, strict=True):
+            value = history.reports.value(row, name)
+            if value is None:
+                return None
+            found.append(value * sign)
+        return tuple(found)
+
+    def at(self, history: History, trial: int, step: int) -> Score | None:
+        """The trial's newest score at or before a step; ``None`` when it had reported none by then."""
+        steps = history.reports.steps
+        for row in reversed(history.reports_of(trial)):
+            if steps[row] <= step:
+                score = self.of_row(history, row)
+                if score is not None:
+                    return score
+        return None
+
+    def newest(self, history: History, trial: int) -> Score | None:
+        """The trial's newest score of all."""
+        for row in reversed(history.reports_of(trial)):
+            score = self.of_row(history, row)
+            if score is not None:
+                return score
+        return None
+
+    def final(self, history: History, trial: int) -> Score | None:
+        """A complete trial's score: its values where these are objectives, else its newest report."""
+        if history.states[trial] == TrialState.COMPLETE and set(self.names) <= set(history.objectives):
+            values = history.values[trial]
+            return tuple(float(values[history.objectives.index(name)]) for name in self.names)
+        return self.newest(history, trial)

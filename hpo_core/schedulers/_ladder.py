@@ -1,0 +1,131 @@
+"""The rungs of an asynchronous study: who has reached which, who may go on. Shared by ASHA and the levels.
+
+A trial belongs to a rung when it has paused there, or has ended on the way to it (then it counts, and
+is ranked last). Everything in here follows from the history as it stands, not from the order in which
+it was looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hpo_core._history import History
+from hpo_core._states import TrialState
+from hpo_core.schedulers._criterion import Score, Scores
+from hpo_core.schedulers._ranking import Ranking, make_ranking
+
+__all__ = ["Ladder", "Rung"]
+
+
+class Rung:
+    """The trials that have been compared at one step of one bracket."""
+
+    def __init__(self, bracket: int, index: int, steps: Sequence[int], width: int) -> None:
+        self.bracket = bracket
+        self.index = index
+        self.step = steps[index]
+        self.next = steps[index + 1] if index + 2 < len(steps) else None
+        """Where a promoted trial runs to; ``None``: to its end."""
+        self.ranking: Ranking = make_ranking(width)
+        self.promoted: set[int] = set()
+        self.reached: dict[int, bool] = {}
+        """Members; whether each got here, or only ended on the way."""
+
+
+class Ladder:
+    """All rungs of all brackets. ``brackets`` lists the steps of each, ascending, the last being the end."""
+
+    def __init__(self, history: History, brackets: Sequence[Sequence[int]], scores: Scores) -> None:
+        self._scores = scores
+        self._seen = 0
+        self.brackets = [
+            [Rung(b, i, steps, scores.width) for i in range(len(steps) - 1)]
+            for b, steps in enumerate(brackets)
+        ]
+        self.descending = sorted(
+            (rung for rungs in self.brackets for rung in rungs), key=lambda r: (-r.step, r.bracket)
+        )
+        self.started = [0] * len(brackets)
+        self._known: set[int] = set()
+        self.hopeless: dict[int, None] = {}
+        """Paused trials without a usable score: they can never be promoted."""
+        self.catch_up(history)
+
+    def catch_up(self, history: History) -> None:
+        """Take in what has happened since."""
+        moves = history.moves
+        if len(moves) == self._seen:
+            return
+        for trial in dict.fromkeys(moves[self._seen :].tolist()):
+            self._update(history, trial)
+        self._seen = len(moves)
+
+    def _update(self, history: History, trial: int) -> None:
+        bracket = min(int(history.brackets[trial]), len(self.brackets) - 1)
+        if trial not in self._known:
+            self._known.add(trial)
+            self.started[bracket] += 1
+        state = TrialState(int(history.states[trial]))
+        target, paused = int(history.targets[trial]), int(history.pauses[trial])
+        complete = state is TrialState.COMPLETE
+        self.hopeless.pop(trial, None)
+        for rung in self.brackets[bracket]:
+            reached = paused >= rung.step
+            heading = target < 0 or target >= rung.step
+            ended = state.finished and (heading or (complete and history.steps[trial] >= rung.step))
+            if not reached and not ended:
+                if trial in rung.reached:  # it failed here and was started once more
+                    del rung.reached[trial]
+                    rung.ranking.drop(trial)
+                continue
+            if rung.reached.get(trial) is not reached:
+                rung.reached[trial] = reached
+                rung.ranking.put(trial, self._score(history, trial, rung.step, reached, complete))
+            here = state is TrialState.PAUSED and paused == rung.step
+            rung.ranking.offer(trial, here)
+            if here and rung.ranking.rank(trial) is None:
+                self.hopeless[trial] = None
+            if reached and (target < 0 or target > rung.step):
+                rung.promoted.add(trial)
+
+    def _score(self, history: History, trial: int, step: int, reached: bool, complete: bool) -> Score | None:
+        if reached:
+            score = self._scores.at(history, trial, step)
+            # Nothing was reported by then, as where the objective only returns its result.
+            return self._scores.final(history, trial) if score is None and complete else score
+        return self._scores.final(history, trial) if complete else None
+
+    def due(self, quota: Callable[[Rung], int | None]) -> tuple[int, Rung] | None:
+        """The promotion that is due, highest rung first.
+
+        ``quota`` says how many of a rung's best may go on; its best candidate goes on if it is one of them.
+        """
+        for rung in self.descending:
+            trial = rung.ranking.best()
+            if trial is None:
+                continue
+            allowed = quota(rung)
+            rank = rung.ranking.rank(trial)
+            if allowed is not None and rank is not None and rank < allowed:
+                return trial, rung
+        return None
+
+    def best_paused(self) -> tuple[int, Rung] | None:
+        """The best candidate of the highest rung that has one."""
+        for rung in self.descending:
+            trial = rung.ranking.best()
+            if trial is not None:
+                return trial, rung
+        return None
+
+    def rung_of(self, history: History, trial: int) -> Rung | None:
+        """The rung that a paused trial waits at."""
+        bracket = min(int(history.brackets[trial]), len(self.brackets) - 1)
+        paused = int(history.pauses[trial])
+        return next((r for r in self.brackets[bracket] if r.step == paused), None)
+
+    def emptiest(self, weights: Sequence[int]) -> int:
+        """The bracket that is furthest behind its share of the trials; the first among equals."""
+        total = sum(self.started) + 1
+        behind = [w * total - n * sum(weights) for w, n in zip(weights, self.started, strict=True)]
+        return behind.index(max(behind))
