@@ -1,0 +1,88 @@
+"""The wheel and the files that other tools read: Prefect's deployments and the MLflow project."""
+
+from __future__ import annotations
+
+import ast
+import shlex
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+OBJECTIVES = ("lgbm", "sklearn", "torch")
+CLI = [path for path in (ROOT / "flows/cli.py", ROOT / "flows/cli/__init__.py") if path.exists()]
+
+
+def function(path: Path, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
+    """The definition of a function in a module, which is not imported for it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            return node
+    raise LookupError(f"{path.name} defines no function {name}")
+
+
+def deployments() -> list[dict[str, Any]]:
+    """The deployments that prefect.yaml declares."""
+    return yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+
+
+def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
+    """Three packages, licence and console script; no tests, benchmarks or settings of this checkout."""
+    builder = pytest.importorskip("hatchling.builders.wheel")
+    (wheel,) = builder.WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        scripts = [archive.read(name).decode() for name in names if name.endswith("entry_points.txt")]
+    assert {name.partition("/")[0] for name in names} <= {
+        *("hpo_core", "tracking", "flows", "mlflow_hpo-0.1.0.dist-info")
+    }
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert "hpo = flows.cli:main" in scripts[0]
+
+
+def test_deployments_are_the_three_objectives() -> None:
+    """tune/lgbm, tune/sklearn and tune/torch, all in the pool hpo-process."""
+    found = [(one["name"], one["parameters"]["objective"], one["work_pool"]["name"]) for one in deployments()]
+    assert found == [(name, name, "hpo-process") for name in OBJECTIVES]
+
+
+def test_deployments_name_the_flow_and_its_parameters() -> None:
+    """The entry point exists and takes every parameter that a deployment sets."""
+    for one in deployments():
+        path, _, name = one["entrypoint"].partition(":")
+        arguments = function(ROOT / path, name).args
+        taken = {argument.arg for argument in arguments.args + arguments.kwonlyargs}
+        assert set(one["parameters"]) - taken == set()
+
+
+def test_mlflow_project_passes_parameters_on() -> None:
+    """Declared parameters fill the command, others follow as options, and a hostile value stays one word."""
+    from mlflow.projects._project_spec import load_project
+
+    specification = load_project(str(ROOT / "mlproject"))
+    for entry, objective in zip(("main", "sklearn", "torch"), OBJECTIVES, strict=True):
+        given = {"data": "my table; rm.csv", "trials": "20", "metric": "auc"}
+        command = specification.get_entry_point(entry).compute_command(given, None)
+        words = shlex.split(command)
+        assert words[1:4] == ["hpo", "tune", objective]
+        options = dict(zip(words[4::2], words[5::2], strict=True))
+        assert options["--data"] == "my table; rm.csv"
+        assert (options["--trials"], options["--metric"]) == ("20", "auc")
+
+
+def test_mlflow_project_environment_is_this_checkout() -> None:
+    """MLflow installs from a folder of links to the project's; the way back to the root is a link too."""
+    environment = yaml.safe_load((ROOT / "mlproject/python_env.yaml").read_text(encoding="utf-8"))
+    assert environment["dependencies"] == ["-c repository/constraints.txt", "-e ./repository"]
+    assert (ROOT / "mlproject/repository").resolve() == ROOT
+
+
+@pytest.mark.skipif(not CLI, reason="the command line is not there yet")
+def test_console_script_has_its_function() -> None:
+    """`hpo` calls flows.cli:main, which can be imported and called."""
+    from flows.cli import main
+
+    assert callable(main)
