@@ -18,6 +18,8 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+# What a trial's child process gets instead: its code is not repeated by anybody else, but it must not
+# hang for minutes at each call either.
 # A trial's child process repeats by MLflow's means: there, a call that fails fails the user's code.
 _DRIVER_ONLY = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
 _ours: set[str] = set()

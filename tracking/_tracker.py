@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracking import _settings
 from tracking._connection import Connection, connect
 from tracking._errors import TrackingError, brief
 from tracking._projector import Projector, TrackerOptions
@@ -155,6 +156,24 @@ class StudyTracker:
         if self._connection is None:
             raise TrackingError(f"there is no connection to MLflow: {self._degraded or 'start first'}")
         return self._connection
+
+    @property
+    def environment(self) -> dict[str, str | None]:
+        """MLflow's settings for the processes that run trials; ``None`` removes a variable.
+
+        Whoever runs trials in the driver's own process uses :func:`tracking.run_environment`.
+        """
+        variables: dict[str, str | None] = {name: None for name in _settings.impatient_settings()}
+        variables.update(
+            MLFLOW_RUN_ID=None,
+            MLFLOW_EXPERIMENT_NAME=None,
+            MLFLOW_DISABLE_TELEMETRY=os.environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
+            MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
+        )
+        if self._connection is not None:
+            variables["MLFLOW_TRACKING_URI"] = self._connection.uri
+            variables["MLFLOW_EXPERIMENT_ID"] = self._connection.experiment_id
+        return variables
 
     @property
     def parent_url(self) -> str | None:

@@ -1,0 +1,400 @@
+"""The trial's run as MLflow's active run, so that plain ``mlflow.log_*`` and autolog land in it.
+
+Lazy in every way: nothing is imported, asked or created unless the objective uses MLflow. Then the run's
+id is asked for once, through ``resolve``, which makes the driver create the run.
+
+What happens when MLflow is away:
+
+- Metrics, parameters and tags that the objective logs itself are kept in memory and sent when MLflow is
+  back, at the latest once more when the trial ends; then they are dropped with a warning. Training goes on.
+  (What it *reports* to the study is in the journal and cannot be lost.)
+- If there was no run yet, the objective logs to a database of its own, in ``scratch``; in a thread,
+  which shares MLflow's global settings with other trials, what it logs is dropped with a warning.
+- Artifacts and models raise, since nobody else has a copy of them.
+
+The only module that knows MLflow's insides: the stack of active runs in ``mlflow.tracking.fluent`` and the
+store behind a URI. Where they are not as expected, the run is made active by ``start_run``, eagerly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tracking import _settings, _sqlite
+from tracking._errors import brief, is_permanent
+
+_FLUENT = "mlflow.tracking.fluent"
+_GUARDED = ("log_batch", "log_metric", "log_param", "set_tag", "log_inputs")
+# While MLflow is away, one call in so many seconds finds out whether it is back.
+_PAUSE = 30.0
+_MOST_KEPT = 10_000
+_log = logging.getLogger("tracking")
+
+
+class _Current:
+    """The trial whose objective is running: one for the process, or one for each thread."""
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+        self.of_process: _TrialRun | None = None
+
+    def get(self) -> _TrialRun | None:
+        found: _TrialRun | None = getattr(self._of_thread, "trial", None)
+        return found or self.of_process
+
+    def set_for_thread(self, trial: _TrialRun | None) -> None:
+        self._of_thread.trial = trial
+
+
+_current = _Current()
+
+
+class _TrialRun:
+    """One trial's run: its id once somebody needs it, and what could not be sent to it yet."""
+
+    def __init__(self, resolve: Callable[[], str], scratch: Path | None, *, whole_process: bool) -> None:
+        self.resolve = resolve
+        self._scratch = scratch
+        self._whole_process = whole_process
+        self._lock = threading.RLock()
+        self._run: Any = None
+        self._nowhere = False
+        self._closed_until = 0.0
+        self._kept: list[Callable[[], Any]] = []
+        self._dropped = 0
+        self._pid = os.getpid()
+        self._former: dict[str, str | None] = {}
+
+    @property
+    def run(self) -> Any:
+        """The run as MLflow has it; the first use asks the driver."""
+        with self._lock:
+            if self._run is None and os.getpid() != self._pid:
+                raise RuntimeError(
+                    "a forked process cannot open the trial's MLflow run; use mlflow before the fork, once"
+                )
+            if self._run is None:
+                self._run = self._found()
+            return self._run
+
+    def _found(self) -> Any:
+        from mlflow import MlflowClient
+
+        _settings.set_up_process()
+        try:
+            run_id = self.resolve()
+            _prepare_store()
+            return MlflowClient().get_run(run_id)
+        except Exception as error:  # noqa: BLE001 - whatever it was, training goes on without it
+            return self._elsewhere(brief(error))
+
+    def _elsewhere(self, why: str) -> Any:
+        """A run in a database of our own; in a thread, one that exists nowhere."""
+        if not self._whole_process:
+            self._nowhere = True
+            _prepare_store()
+            _log.warning("what this trial logs to MLflow by itself is lost: %s", why)
+            return _made_up_run()
+        import mlflow
+
+        folder = self._scratch if self._scratch is not None else Path.cwd()
+        folder.mkdir(parents=True, exist_ok=True)
+        database = folder / "mlflow-offline.db"
+        _sqlite.prepare(database)
+        uri = f"sqlite:///{database}"
+        _log.warning("what this trial logs to MLflow by itself goes to %s: %s", uri, why)
+        names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
+        self._former = {name: os.environ.get(name) for name in names}
+        mlflow.set_tracking_uri(uri)
+        client = mlflow.MlflowClient(uri)
+        found = client.get_experiment_by_name("offline")
+        where = (folder / "mlflow-offline-artifacts").absolute().as_uri()
+        experiment = (
+            found.experiment_id if found else client.create_experiment("offline", artifact_location=where)
+        )
+        os.environ["MLFLOW_EXPERIMENT_ID"] = experiment
+        return client.create_run(experiment)
+
+    # -- writes while MLflow is away -----------------------------------------------------------
+
+    def guarded(self, write: Callable[[], Any]) -> Any:
+        """Do the write, or keep it for later. What MLflow refuses for good is raised."""
+        if self._nowhere:
+            self._dropped += 1
+            return None
+        with self._lock:
+            if time.monotonic() < self._closed_until:
+                self._keep(write)
+                return None
+            try:
+                self._resend()
+                result = write()
+            except Exception as error:
+                if is_permanent(error) or not _is_outage(error):
+                    raise
+                if not self._closed_until:
+                    _log.warning("MLflow is away, training goes on: %s", brief(error))
+                self._closed_until = time.monotonic() + _PAUSE
+                self._keep(write)
+                return None
+            self._closed_until = 0.0
+            return result
+
+    def _keep(self, write: Callable[[], Any]) -> None:
+        if len(self._kept) < _MOST_KEPT:
+            self._kept.append(write)
+        else:
+            self._dropped += 1
+
+    def _resend(self) -> None:
+        while self._kept:
+            try:
+                self._kept[0]()
+            except Exception as error:
+                if not is_permanent(error):
+                    raise
+                self._dropped += 1
+            self._kept.pop(0)
+
+    def close(self) -> None:
+        """The objective is over: the last chance for what was kept."""
+        with self._lock:
+            try:
+                self._resend()
+            except Exception as error:  # noqa: BLE001 - the trial itself is fine
+                self._dropped += len(self._kept)
+                self._kept = []
+                _log.warning("%d writes of this trial to MLflow are lost: %s", self._dropped, brief(error))
+        if self._former:
+            import mlflow
+
+            mlflow.set_tracking_uri(self._former["MLFLOW_TRACKING_URI"] or "")
+            _set_environment(self._former)
+
+
+# -- the context manager -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def trial_run(
+    resolve: Callable[[], str], *, whole_process: bool = True, scratch: Path | None = None
+) -> Iterator[None]:
+    """Inside, the trial's run is MLflow's active run. It is neither ended nor changed on leaving.
+
+    ``resolve`` returns the run's id, or raises when there is none to be had; called at most once, from
+    the first thread that uses MLflow. ``whole_process``: the process runs one trial at a time, so all its
+    threads get the run; otherwise only this thread does. ``scratch``: a folder for what is logged while
+    there is no server, see above.
+    """
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    trial = _TrialRun(resolve, scratch, whole_process=whole_process)
+    if whole_process:
+        _current.of_process = trial
+    else:
+        _current.set_for_thread(trial)
+    hook = None
+    if _FLUENT in sys.modules:
+        _push(sys.modules[_FLUENT], whole_process=whole_process)
+    else:
+        hook = _AfterImport(lambda module: _push(module, whole_process=whole_process))
+        sys.meta_path.insert(0, hook)
+    try:
+        yield
+    finally:
+        if hook is not None and hook in sys.meta_path:
+            sys.meta_path.remove(hook)
+        if _FLUENT in sys.modules:
+            _pop(sys.modules[_FLUENT], whole_process=whole_process)
+        trial.close()
+        if whole_process:
+            _current.of_process = None
+        else:
+            _current.set_for_thread(None)
+
+
+@contextlib.contextmanager
+def run_environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Inside, MLflow's settings in this process are those of :attr:`StudyTracker.environment`.
+
+    ``None`` removes a variable. The former settings come back on leaving.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    uri = variables.get("MLFLOW_TRACKING_URI")
+    _set_environment(variables)
+    mlflow = sys.modules.get("mlflow")
+    former = mlflow.get_tracking_uri() if mlflow is not None and uri else None
+    if mlflow is not None and uri:
+        mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        if mlflow is not None and former:
+            mlflow.set_tracking_uri(former)
+        _set_environment(before)
+
+
+def _set_environment(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+# -- MLflow's insides --------------------------------------------------------------------------
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Calls back once MLflow's fluent module has been imported, whoever imports it."""
+
+    def __init__(self, then: Callable[[ModuleType], None]) -> None:
+        self._then = then
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != _FLUENT or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute, then = spec.loader.exec_module, self._then
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            then(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def _lazy_run(fluent: ModuleType) -> Any:
+    """The one object that stands for the current trial on every stack; made once for the process."""
+    made = getattr(fluent, "_hpo_lazy_run", None)
+    if made is not None:
+        return made
+
+    class LazyRun(fluent.ActiveRun):  # type: ignore[name-defined,misc]
+        """The active run of the current trial; looks it up when somebody wants to know more."""
+
+        def __init__(self) -> None:
+            pass
+
+        def __getattr__(self, name: str) -> Any:
+            # Run's own fields: _info, _data, _inputs, _outputs.
+            if name in ("_info", "_data", "_inputs", "_outputs"):
+                trial = _current.get()
+                if trial is None:
+                    raise RuntimeError("no trial is running in this process")
+                return getattr(trial.run, name)
+            raise AttributeError(name)
+
+        def __repr__(self) -> str:
+            return "<the run of this trial>"
+
+    made = LazyRun()
+    fluent._hpo_lazy_run = made  # type: ignore[attr-defined]
+    return made
+
+
+def _stack(fluent: ModuleType) -> Any:
+    stack = getattr(fluent, "_active_run_stack", None)
+    usable = all(hasattr(stack, n) for n in ("get", "default_factory", "get_all_thread_values"))
+    return stack if usable and hasattr(fluent, "ActiveRun") else None
+
+
+def _push(fluent: ModuleType, *, whole_process: bool) -> None:
+    stack = _stack(fluent)
+    if stack is None:
+        # Another MLflow than we know: it adopts the run of this variable when it needs one.
+        trial = _current.get()
+        if trial is not None:
+            os.environ["MLFLOW_RUN_ID"] = trial.resolve()
+        return
+    run = _lazy_run(fluent)
+    if whole_process:
+        # Threads that the objective starts find the run as well.
+        stack.default_factory = lambda: [run]
+    here = stack.get()
+    if run not in here:
+        here.append(run)
+
+
+def _pop(fluent: ModuleType, *, whole_process: bool) -> None:
+    stack = _stack(fluent)
+    if stack is None:
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        fluent.end_run("RUNNING")
+        return
+    run = _lazy_run(fluent)
+    if whole_process:
+        stack.default_factory = list
+        stacks = list(stack.get_all_thread_values().values())
+    else:
+        stacks = [stack.get()]
+    for runs in stacks:
+        runs[:] = [r for r in runs if r is not run]
+
+
+def _prepare_store() -> None:
+    """Let the store behind the current tracking URI survive outages in threads that run a trial."""
+    try:
+        from mlflow.tracking import get_tracking_uri
+        from mlflow.tracking._tracking_service.utils import _get_store
+
+        path = _sqlite.database_file(get_tracking_uri())
+        if path is not None:
+            _sqlite.prepare(path)
+        store = _get_store()
+        if getattr(store, "_hpo_guarded", False):
+            return
+        for name in _GUARDED:
+            setattr(store, name, _guard(getattr(store, name)))
+        store._hpo_guarded = True
+    except (ImportError, AttributeError):
+        _log.debug("MLflow has no such store; writes are not guarded", exc_info=True)
+
+
+def _guard(write: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        trial = _current.get()
+        if trial is None:
+            return write(*args, **kwargs)
+        return trial.guarded(lambda: write(*args, **kwargs))
+
+    return guarded
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether MLflow did not answer, or not sensibly; not a mistake in the call."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException | OSError)
+
+
+def _made_up_run() -> Any:
+    from mlflow.entities import Run, RunData, RunInfo, RunStatus
+
+    info = RunInfo(
+        run_id="0" * 32,
+        experiment_id="0",
+        user_id="",
+        status=RunStatus.to_string(RunStatus.RUNNING),
+        start_time=0,
+        end_time=None,
+        lifecycle_stage="active",
+    )
+    return Run(info, RunData())
