@@ -184,6 +184,7 @@ class History:
         self.length = 0
         self._counts = np.zeros(len(TrialState), dtype=np.int64)
         self._forks = 0
+        self._exhausted = False  # set by the study, for the length of one decision
         self._observed: list[tuple[dict[str, Any], Floats]] = []
         self._params: list[dict[str, Any]] = []
         self._open: dict[int, None] = {}
@@ -216,7 +217,12 @@ class History:
 
     @property
     def trials_left(self) -> int | None:
-        """How many new configurations the budget still has; forks do not count. ``None``: no limit."""
+        """How many new configurations the budget still has; forks do not count. ``None``: no limit.
+
+        Also 0 when the sampler has none left.
+        """
+        if self._exhausted:
+            return 0
         if self.max_trials is None:
             return None
         return max(self.max_trials - (self.n_trials - self._forks), 0)
