@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tracking._active_run import run_environment as run_environment
 from tracking._active_run import trial_run as trial_run
+from tracking._active_run import trial_run_activator as trial_run_activator
+from tracking._connection import probe as probe
+from tracking._errors import NoRunYet as NoRunYet
 from tracking._errors import TrackingError as TrackingError
 from tracking._projector import TrackerOptions as TrackerOptions
 from tracking._text import config_sha256 as config_sha256
@@ -11,6 +13,6 @@ from tracking._tracker import StudyTracker as StudyTracker
 from tracking._tracker import TrackerStatus as TrackerStatus
 
 __all__ = [
-    "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
-    "run_environment", "trial_run",
+    "NoRunYet", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
+    "probe", "trial_run", "trial_run_activator",
 ]  # fmt: skip

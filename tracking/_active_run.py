@@ -27,6 +27,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,8 @@ _GUARDED = ("log_batch", "log_metric", "log_param", "set_tag", "log_inputs")
 # While MLflow is away, one call in so many seconds finds out whether it is back.
 _PAUSE = 30.0
 _MOST_KEPT = 10_000
+# Tells the driver's own process from its children, on any machine.
+PROCESS = uuid.uuid4().hex
 _log = logging.getLogger("tracking")
 
 
@@ -224,25 +227,65 @@ def trial_run(
             _current.set_for_thread(None)
 
 
-@contextlib.contextmanager
-def run_environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Inside, MLflow's settings in this process are those of :attr:`StudyTracker.environment`.
+def trial_run_activator(
+    *, environment: Mapping[str, str | None], scratch: str, process: str
+) -> Callable[[Callable[[], str]], contextlib.AbstractContextManager[None]]:
+    """``trial_run`` for this process, from :meth:`StudyTracker.worker_settings`; takes ``resolve``.
 
-    ``None`` removes a variable. The former settings come back on leaving.
+    In a worker process MLflow's settings are made here, for good. In the driver's own process, where
+    trials are threads, they hold while any trial runs, and the former ones come back afterwards.
     """
-    before = {name: os.environ.get(name) for name in variables}
-    uri = variables.get("MLFLOW_TRACKING_URI")
-    _set_environment(variables)
-    mlflow = sys.modules.get("mlflow")
-    former = mlflow.get_tracking_uri() if mlflow is not None and uri else None
-    if mlflow is not None and uri:
-        mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        if mlflow is not None and former:
-            mlflow.set_tracking_uri(former)
-        _set_environment(before)
+    threads = process == PROCESS
+    shared = _SharedEnvironment(environment)
+    if not threads:
+        shared.enter()
+
+    @contextlib.contextmanager
+    def activate(resolve: Callable[[], str]) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if threads:
+                shared.enter()
+                stack.callback(shared.leave)
+            stack.enter_context(trial_run(resolve, whole_process=not threads, scratch=Path(scratch)))
+            yield
+
+    return activate
+
+
+class _SharedEnvironment:
+    """MLflow's settings in this process, counted: the last to leave brings the former ones back.
+
+    A variable that is to be ``None`` is removed.
+    """
+
+    def __init__(self, variables: Mapping[str, str | None]) -> None:
+        self._variables = dict(variables)
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._former: dict[str, str | None] = {}
+        self._former_uri: str | None = None
+
+    def enter(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside > 1:
+                return
+            self._former = {name: os.environ.get(name) for name in self._variables}
+            mlflow = sys.modules.get("mlflow")
+            uri = self._variables.get("MLFLOW_TRACKING_URI")
+            self._former_uri = mlflow.get_tracking_uri() if mlflow is not None and uri else None
+            _set_environment(self._variables)
+            if mlflow is not None and uri:
+                mlflow.set_tracking_uri(uri)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside:
+                return
+            if self._former_uri is not None:
+                sys.modules["mlflow"].set_tracking_uri(self._former_uri)
+            _set_environment(self._former)
 
 
 def _set_environment(variables: Mapping[str, str | None]) -> None:
@@ -263,7 +306,10 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         self._then = then
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self,
+        name: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> importlib.machinery.ModuleSpec | None:
         if name != _FLUENT or self not in sys.meta_path:
             return None
@@ -287,7 +333,7 @@ def _lazy_run(fluent: ModuleType) -> Any:
     if made is not None:
         return made
 
-    class LazyRun(fluent.ActiveRun):  # type: ignore[name-defined,misc]
+    class LazyRun(fluent.ActiveRun):  # type: ignore[name-defined]
         """The active run of the current trial; looks it up when somebody wants to know more."""
 
         def __init__(self) -> None:

@@ -109,6 +109,37 @@ def connect(tracking_uri: str | None, experiment: str) -> Connection:
     return Connection(client, uri, experiment_id, path)
 
 
+def probe(tracking_uri: str | None) -> None:
+    """Check that the tracking server answers, and make nothing.
+
+    Raises :class:`InputError`, one line, when it does not.
+    """
+    _settings.set_up_process()
+    uri = resolve_uri(tracking_uri)
+    _check_reachable(uri)
+    path = _sqlite.database_file(uri)
+    try:
+        if path is not None and not path.exists():
+            # MLflow would make the database; whether it can is all there is to know.
+            folder = next(p for p in path.parents if p.exists())
+            if not os.access(folder, os.W_OK):
+                raise _unusable(uri, f"the folder {folder} cannot be written to")
+            return
+        from mlflow import MlflowClient
+
+        MlflowClient(uri).search_experiments(max_results=1)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unusable(uri, brief(error)) from error
+
+
+def probe(tracking_uri: str | None) -> None:
+    """Check that the tracking server answers; makes nothing. Raises :class:`InputError` as above."""
+    _settings.set_up_process()
+    _check_reachable(resolve_uri(tracking_uri))
+
+
 def _check_reachable(uri: str) -> None:
     """A quick no is better than MLflow's patient one."""
     parts = urllib.parse.urlsplit(uri)

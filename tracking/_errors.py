@@ -1,6 +1,7 @@
 """What can go wrong between the projector and MLflow, split by what the projector does about it.
 
 TrackingError(HpoError)   MLflow is not to be had now; the message says what was tried
+└── NoRunYet              nor is the run that was asked for; a TimeoutError as well
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ _PASSING = ("QueuePool limit", "database is locked", "disk I/O error", "database
 
 class TrackingError(HpoError):
     """MLflow cannot be reached, or what was asked of it is not there yet."""
+
+
+class NoRunYet(TrackingError, TimeoutError):
+    """The trial's run could not be made in time."""
 
 
 def is_permanent(error: Exception) -> bool:

@@ -14,8 +14,9 @@ from tracking._trial_view import StudyTerms, TrialView, milliseconds
 from tracking._writes import Point, RunWrite
 
 _TRIAL_EVENTS = (
-    ev.TrialResumed, ev.SegmentStarted, ev.TrialResolved, ev.TrialReported, ev.CheckpointSaved,
-    ev.CheckpointDropped, ev.TrialPausedAt, ev.AttemptLost, ev.TrialFinished, ev.TrialRequeued,
+    ev.TrialResumed, ev.SegmentStarted, ev.TrialResolved, ev.TrialReported, ev.CurveLogged,
+    ev.CheckpointSaved, ev.CheckpointDropped, ev.TrialPausedAt, ev.AttemptLost, ev.TrialFinished,
+    ev.TrialRequeued,
 )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ class StudyView:
         return view
 
     def _noted(self, seq: int, event: ev.Noted) -> TrialView | None:
-        """Topic ``tags``: tags for the study's run, or for the run of ``trial``. Others stay in the journal."""
+        """Topic ``tags``: tags for the study's run, or for that of ``trial``. Others stay in the journal."""
         tags = event.data.get("tags")
         if event.topic != "tags" or not isinstance(tags, dict):
             return None

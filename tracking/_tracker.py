@@ -8,10 +8,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tracking import _settings
+from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect
-from tracking._errors import TrackingError, brief
+from tracking._errors import NoRunYet, TrackingError, brief
 from tracking._projector import Projector, TrackerOptions
 
 # How long news gather before the journal is read again; reading line by line would cost the driver.
@@ -104,11 +106,11 @@ class StudyTracker:
     def run_id(self, trial: int, timeout: float) -> str:
         """The id of the trial's run, which is made now if there is none. Any thread may ask.
 
-        Raises :class:`TrackingError` when there is no answer within ``timeout`` seconds.
+        Raises :class:`NoRunYet`, a ``TimeoutError``, when there is no answer within ``timeout`` seconds.
         """
         projector = self._projector
         if projector is None:
-            raise TrackingError(f"trial {trial} has no run: {self._degraded or 'tracking has not started'}")
+            raise NoRunYet(f"trial {trial} has no run: {self._degraded or 'tracking has not started'}")
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -118,7 +120,7 @@ class StudyTracker:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._complete:
                     why = self._degraded or "MLflow did not answer in time"
-                    raise TrackingError(f"trial {trial} has no run yet: {why}")
+                    raise NoRunYet(f"trial {trial} has no run yet: {why}")
                 self._wanted.add(trial)
                 self._changed.notify_all()
                 self._changed.wait(left)
@@ -157,13 +159,9 @@ class StudyTracker:
             raise TrackingError(f"there is no connection to MLflow: {self._degraded or 'start first'}")
         return self._connection
 
-    @property
-    def environment(self) -> dict[str, str | None]:
-        """MLflow's settings for the processes that run trials; ``None`` removes a variable.
-
-        Whoever runs trials in the driver's own process uses :func:`tracking.run_environment`.
-        """
-        variables: dict[str, str | None] = {name: None for name in _settings.impatient_settings()}
+    def worker_settings(self) -> dict[str, Any]:
+        """What :func:`tracking.trial_run_activator` needs wherever trials run; plain JSON."""
+        variables: dict[str, str | None] = dict.fromkeys(_settings.impatient_settings())
         variables.update(
             MLFLOW_RUN_ID=None,
             MLFLOW_EXPERIMENT_NAME=None,
@@ -173,7 +171,7 @@ class StudyTracker:
         if self._connection is not None:
             variables["MLFLOW_TRACKING_URI"] = self._connection.uri
             variables["MLFLOW_EXPERIMENT_ID"] = self._connection.experiment_id
-        return variables
+        return {"environment": variables, "scratch": str(self._folder), "process": PROCESS}
 
     @property
     def parent_url(self) -> str | None:

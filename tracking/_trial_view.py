@@ -134,6 +134,10 @@ class TrialView:
             case ev.TrialReported():
                 self.step = event.step
                 self._add(event.metrics, at, event.step, new=seq > self.written_seq)
+            case ev.CurveLogged():
+                if seq > self.written_seq:
+                    for step, value in zip(event.steps, event.points, strict=True):
+                        self._add({event.name: value}, at, step, new=True)
             case ev.TrialResolved():
                 self.params = event.params
             case ev.TrialPausedAt():

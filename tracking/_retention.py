@@ -1,0 +1,131 @@
+"""Which checkpoints nothing can need any more: a function of the study, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from hpo_core import Study, TrialRecord, TrialState
+
+# A trial that ended so may be run again, and then goes on from its last checkpoint.
+_RETRIABLE = frozenset(
+    {
+        TrialState.FAILED,
+        TrialState.TIMED_OUT,
+        TrialState.OUT_OF_MEMORY,
+        TrialState.CANCELLED,
+        TrialState.LOST,
+    }
+)
+
+
+class Removable(NamedTuple):
+    """A checkpoint that may be deleted."""
+
+    trial: int
+    step: int
+    uri: str
+    size: int
+
+
+def removable_checkpoints(study: Study, *, keep_best: int = 1) -> list[Removable]:
+    """Checkpoints that no paused trial, retry, fork or promotion can need.
+
+    Kept: the newest of every trial that is not finished, or may be retried while the study is open (of a
+    running one the newest two: its segment may still be reading the older); of the ``keep_best`` best
+    complete trials the newest and the one nearest to their best report; what an unfinished fork starts
+    from; and, where the strategy forks trials, the newest of all trials as long as the study is open.
+    """
+    best = set(_best_trials(study, keep_best))
+    forks = _forks(study)
+    needed = {
+        (t.parent, t.start_step) for t in study.trials if t.parent is not None and not _has_own_start(t)
+    }
+    found: list[Removable] = []
+    for trial in study.trials:
+        if not trial.checkpoints:
+            continue
+        keep = set(_kept_steps(study, trial, best=trial.number in best, forks=forks))
+        for step, (uri, size) in trial.checkpoints.items():
+            if step not in keep and (trial.number, step) not in needed:
+                found.append(Removable(trial.number, step, uri, size))
+    return found
+
+
+def _has_own_start(trial: TrialRecord) -> bool:
+    return trial.state.finished or (bool(trial.checkpoints) and trial.state is not TrialState.RUNNING)
+
+
+def _kept_steps(study: Study, trial: TrialRecord, *, best: bool, forks: bool) -> Iterable[int]:
+    steps = sorted(trial.checkpoints)
+    if trial.state is TrialState.RUNNING:
+        return steps[-2:]
+    if not trial.state.finished:
+        return steps[-1:]
+    if best:
+        return {steps[-1], _step_of_best(study, trial, steps)}
+    open_study = study.stopped is None
+    if open_study and (forks or trial.state in _RETRIABLE):
+        return steps[-1:]
+    return ()
+
+
+def _best_trials(study: Study, most: int) -> list[int]:
+    history = study.history
+    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    if history.n_objectives > 1:
+        return [t.number for t in study.pareto_front]
+    order = np.argsort(history.values[complete, 0], kind="stable")
+    numbers: list[int] = complete[order[:most]].tolist()
+    return numbers
+
+
+def _step_of_best(study: Study, trial: TrialRecord, steps: list[int]) -> int:
+    """The checkpoint at or before the best report of the first objective, or the first one after it."""
+    rows = study.history.reports_of(trial.number)
+    reports = study.history.reports
+    values = reports.values[rows, 0]
+    if not len(values) or np.isnan(values).all():
+        return steps[-1]
+    at = int(reports.steps[rows][np.nanargmin(values)])
+    before = [s for s in steps if s <= at]
+    return before[-1] if before else steps[0]
+
+
+def _forks(study: Study) -> bool:
+    """Whether the strategy starts trials from others' checkpoints."""
+    named = str(study.created.strategy.get("scheduler", study.created.strategy))
+    return "pbt" in named or any(t.parent is not None for t in study.trials)
+
+
+def disk_warning(study: Study, free: int, *, quota: int | None = None) -> str | None:
+    """A sentence when the checkpoints of the planned trials will not fit, judged by those so far.
+
+    ``free``: bytes free on the disk. ``quota``: bytes that the study's checkpoints may take in all.
+    """
+    sizes = [size for t in study.trials for _, size in t.checkpoints.values()]
+    holders = sum(1 for t in study.trials if t.checkpoints)
+    if not sizes or holders < 3:
+        return None
+    used = sum(sizes)
+    planned = study.state.limits.trials
+    # What a started trial keeps, times the trials that will be open at once: at most all of them.
+    ahead = used / holders * max((planned or holders) - len(study.trials), 0)
+    room = free if quota is None else min(free, quota - used)
+    if ahead <= room:
+        return None
+    allowed = "the disk has" if room == free else "the quota leaves"
+    return (
+        f"checkpoints take {_size(used)} so far and may take {_size(ahead)} more, but {allowed} "
+        f"{_size(max(room, 0))}; save fewer or smaller ones, or use a strategy that pauses fewer trials"
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
