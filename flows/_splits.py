@@ -17,6 +17,7 @@ to measure anything.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,7 +63,7 @@ class SplitPlan:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Row numbers, sorted: ``train`` and ``test`` are disjoint; ``folds`` are (train, valid) pairs within ``train``."""
+    """Sorted row numbers: ``train``, ``test``, and ``folds``, which are (train, valid) pairs within ``train``."""
 
     kind: str
     train: Rows
@@ -278,7 +279,7 @@ def _by_time(problem: Problem, plan: SplitPlan, rng: np.random.Generator) -> Spl
             f"data {problem.table.source!r}: the {distinct} different times are too few, or too uneven, "
             f"for folds={plan.folds} and a test of the newest {plan.test_size:.0%}; use fewer folds"
         )
-    folds = tuple((order[:a], order[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True))
+    folds = tuple((order[:a], order[a:b]) for a, b in itertools.pairwise(ends))
     return Split("time", order[:cut], order[cut:], folds)
 
 

@@ -1,0 +1,392 @@
+"""What the ready objectives share: configuration, the prepared data of a process, the final model.
+
+An objective is a frozen, picklable record with three verbs.
+
+``prepare()``    in the driver, before anything runs: checks every input, returns the space.
+``__call__(trial)``  in a worker: evaluates one configuration by cross-validation.
+``finalise(params, info)``  refits on all training rows and scores once on the test rows.
+
+Cross-validation, test rows and the refit use the same seed for the split, so no row of the test is
+ever trained on or tuned for.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows._data import Problem, identity, load_table, pose
+from flows._metrics import Array, Metric, Needs, get_metric, score_all
+from flows._splits import Split, SplitPlan, make_split
+from hpo_core import InputError, SearchSpace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Points of one trial's curves in MLflow, all curves together.
+CURVE_POINTS = 100
+# Rows of a final model's input example; more than one, so that torch.export keeps the batch free.
+EXAMPLE_ROWS = 5
+# Permutation importance looks at no more test rows than this.
+_IMPORTANCE_ROWS = 500
+
+
+class Checkpoint(Protocol):
+    """What a resumed trial starts from."""
+
+    @property
+    def step(self) -> int:
+        """The step at which it was saved."""
+
+    def load(self) -> Any:
+        """What was saved: here always bytes."""
+
+
+class Trial(Protocol):
+    """The part of ``trial`` that the ready objectives use."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The configuration."""
+
+    @property
+    def seed(self) -> int:
+        """For the objective's own randomness."""
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """Where to go on from."""
+
+    def steps(self, n: int) -> Iterator[int]:
+        """Steps 1 .. n, from after the checkpoint; ends early on a stop or a pause."""
+
+    def report(self, step: int, **metrics: float) -> None:
+        """Tell the study how it goes."""
+
+    def save(self, step: int, content: bytes) -> None:
+        """Save a checkpoint."""
+
+    def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Points that are to be seen and that no decision reads."""
+
+
+class Rerun:
+    """A trial without a study: cross-validates once more when a trial's own record was lost.
+
+    ``last``: the newest value of every metric that was reported.
+    """
+
+    checkpoint = None
+
+    def __init__(self, params: Mapping[str, Any], seed: int) -> None:
+        self.params, self.seed = dict(params), seed
+        self.last: dict[str, float] = {}
+
+    def steps(self, n: int) -> Iterator[int]:
+        """All of them."""
+        return iter(range(1, n + 1))
+
+    def report(self, step: int, **metrics: float) -> None:
+        """Keep the newest values."""
+        del step
+        self.last.update(metrics)
+
+    def save(self, step: int, content: bytes) -> None:
+        """Nothing to resume."""
+
+    def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Nobody looks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """What every ready objective needs to know about the table and how to measure on it.
+
+    ``data``      path to CSV, TSV or Parquet, or ``sklearn:NAME``
+    ``target``    column to predict
+    ``metric``    name of the metric to tune (default: by task)
+    ``task``      binary, multiclass or regression (default: found from the target)
+    ``positive``  the positive class of two (default: the last in sorted order)
+    ``plan``      test rows and folds
+    ``group``, ``time``  columns that split the rows; not features
+    ``drop``      columns to leave out
+    ``space``     path of a space file, or its content as JSON text
+    ``threads``   threads that one trial may use
+    """
+
+    data: str
+    target: str | None = None
+    metric: str | None = None
+    task: str | None = None
+    positive: str | None = None
+    plan: SplitPlan = field(default_factory=SplitPlan)
+    group: str | None = None
+    time: str | None = None
+    drop: tuple[str, ...] = ()
+    space: str | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.threads, bool) or not isinstance(self.threads, int) or self.threads < 1:
+            raise InputError(f"threads must be a whole number from 1, got {self.threads!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Everything that all trials of a study share, loaded once per process."""
+
+    problem: Problem
+    split: Split
+    metric: Metric
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was changed or left out, one sentence each."""
+        return (*self.problem.notes, *self.split.notes)
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds after rare classes have been looked at."""
+        return len(self.split.folds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the driver needs before the first trial.
+
+    ``objectives``   {metric: "max" or "min"}
+    ``digest``       identity of the study's data and question: equal means results are comparable
+    ``data_digest``  SHA-256 of the table's content
+    ``n_steps``      length of the budget axis (folds, boosting steps, epochs), ``None`` if there is none
+    ``step_unit``    what one step is, for people
+    ``summary``      counts and names for the parent run
+    """
+
+    space: SearchSpace
+    objectives: dict[str, str]
+    digest: str
+    data_digest: str
+    description: str
+    notes: tuple[str, ...]
+    n_steps: int | None
+    step_unit: str
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialInfo:
+    """What is known of the trial whose configuration is refitted; ``metrics``: its last reported values."""
+
+    seed: int
+    number: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalModel:
+    """A model fitted on all training rows and scored once on the test rows.
+
+    ``flavor``        lightgbm, sklearn or pytorch: the MLflow flavor to log ``model`` with
+    ``log_options``   further arguments of that flavor's ``log_model``
+    ``example``       a few test rows as the model takes them; ``example_output``: what it returns
+    ``requirements``  pinned, ``name==version``
+    ``score``         the tuned metric on the test rows; ``scores``: that and the task's usual ones
+    ``importance``    DataFrame: feature, importance (and more), the most important first
+    ``params``        what the model was trained with, the number of rounds or epochs included
+    ``contract``      JSON: columns, categories and classes as the model knows them
+    """
+
+    model: Any
+    flavor: str
+    log_options: dict[str, Any]
+    example: Any
+    example_output: Any
+    requirements: tuple[str, ...]
+    metric: str
+    score: float
+    scores: dict[str, float]
+    importance: pd.DataFrame
+    params: dict[str, Any]
+    contract: dict[str, Any]
+
+
+class TableObjective(Protocol):
+    """A ready objective: see the module's docstring for the three verbs."""
+
+    name: ClassVar[str]
+
+    @property
+    def table(self) -> TableConfig:
+        """The table and how to measure on it."""
+
+    def prepare(self) -> Prepared:
+        """Check every input; raises :class:`InputError`, one line."""
+
+    def __call__(self, trial: Trial) -> float:
+        """Evaluate ``trial.params``; the value of the metric."""
+
+    def finalise(self, params: Mapping[str, Any], info: TrialInfo) -> FinalModel:
+        """Refit on all training rows, score once on the test rows."""
+
+
+def load_setting(config: TableConfig) -> Setting:
+    """Table, split and metric for a configuration; kept for the next call in this process.
+
+    Raises :class:`InputError`.
+    """
+    # Neither changes what is loaded, and both differ between driver and workers.
+    return _load(replace(config, threads=1, space=None))
+
+
+@functools.lru_cache(maxsize=2)
+def _load(config: TableConfig) -> Setting:
+    table = load_table(config.data, config.target, group=config.group, time=config.time, drop=config.drop)
+    problem = pose(table, config.task, config.positive)
+    metric = get_metric(config.metric, problem.task)
+    reason = metric.problem_with(problem.y)
+    if reason:
+        raise InputError(f"metric {metric.name!r} cannot be used: {reason}")
+    return Setting(problem, make_split(problem, config.plan), metric)
+
+
+def prepared(
+    objective: TableObjective,
+    setting: Setting,
+    space: SearchSpace,
+    *,
+    steps: tuple[int | None, str],
+    question: Mapping[str, Any],
+) -> Prepared:
+    """The :class:`Prepared` of an objective; ``question``: its own options that change what is measured."""
+    config, problem, split = objective.table, setting.problem, setting.split
+    asked = {
+        "objective": objective.name, "data": problem.table.digest, "target": problem.table.target,
+        "task": problem.task, "positive": config.positive, "metric": setting.metric.name,
+        "split": split.kind, "folds": setting.n_folds, "test_size": config.plan.test_size,
+        "seed": config.plan.seed, "group": config.group, "time": config.time,
+        "drop": sorted(config.drop), **question,
+    }  # fmt: skip
+    summary = {
+        "data": config.data, "target": problem.table.target, "task": problem.task,
+        "metric": setting.metric.name, "rows": len(problem.y), "features": len(problem.columns),
+        "categorical_features": len(problem.categories), "classes": len(problem.classes),
+        "train_rows": len(split.train), "test_rows": len(split.test), "split": split.kind,
+        "folds": setting.n_folds, **question,
+    }  # fmt: skip
+    folds = f"{setting.n_folds} {split.kind} folds" if setting.n_folds > 1 else f"one {split.kind} holdout"
+    return Prepared(
+        space=space,
+        objectives={setting.metric.name: setting.metric.direction},
+        digest=identity(sorted(asked.items())),
+        data_digest=problem.table.digest,
+        description=(
+            f"{objective.name}: {problem.task} {problem.table.target!r} from {config.data}, "
+            f"{len(split.train)} training rows x {len(problem.columns)} features, {folds}, "
+            f"{len(split.test)} test rows, {setting.metric.name} ({setting.metric.direction})"
+        ),
+        notes=setting.notes,
+        n_steps=steps[0],
+        step_unit=steps[1],
+        summary=summary,
+    )
+
+
+def fold_seed(seed: int, *stream: int) -> int:
+    """A seed for one part of a trial's work: a pure function, so a resumed trial draws the same."""
+    return int(np.random.SeedSequence([seed, *stream]).generate_state(1)[0] % 2**31)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean as a plain float; NaN for nothing."""
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def thinned(n: int, most: int) -> list[int]:
+    """At most ``most`` positions of 0 .. n-1, evenly spread, both ends among them."""
+    if n <= most:
+        return list(range(n))
+    return sorted({round(i) for i in np.linspace(0, n - 1, max(most, 2))})
+
+
+def requirements(*packages: str) -> tuple[str, ...]:
+    """``name==version`` of the packages that are installed, local build tags (``+cpu``) removed."""
+    pinned = []
+    for package in packages:
+        try:
+            pinned.append(f"{package}=={version(package).split('+')[0]}")
+        except PackageNotFoundError:
+            continue
+    return tuple(pinned)
+
+
+def contract(problem: Problem) -> dict[str, Any]:
+    """What a caller of the model has to know, as plain JSON."""
+    return {
+        "target": problem.table.target,
+        "task": problem.task,
+        "classes": list(problem.classes),
+        "columns": list(problem.columns),
+        "dates_as_days_since_1970": list(problem.dates),
+        "categories": {name: list(levels) for name, levels in problem.levels.items()},
+    }
+
+
+def final_scores(setting: Setting, outputs: Mapping[Needs, Array]) -> dict[str, float]:
+    """The scores of a final model on the test rows, the tuned metric first.
+
+    ``outputs``: its predictions for them, as each kind of metric wants them.
+    """
+    y = setting.problem.y[setting.split.test]
+    return score_all(setting.problem.task, y, outputs, setting.metric)
+
+
+def all_needs(predictions: Array, task: str) -> dict[Needs, Array]:
+    """Values, or probabilities, which serve every kind of metric."""
+    if task == "regression":
+        return {"value": predictions}
+    return {"class": predictions, "ranking": predictions, "probability": predictions}
+
+
+def permutation_importance(
+    setting: Setting, inputs: Any, predict: Callable[[Any], Array], seed: int
+) -> pd.DataFrame:
+    """How much worse the metric gets on test rows when one feature is shuffled, feature by feature.
+
+    ``inputs``: test rows as ``predict`` takes them, a DataFrame or an (n, f) array in column order.
+    Breiman (2001), Random Forests, section 10.
+    """
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    y = setting.problem.y[setting.split.test]
+    rows = rng.permutation(len(y))[:_IMPORTANCE_ROWS]
+    framed = isinstance(inputs, pd.DataFrame)
+    inputs = inputs.iloc[rows].reset_index(drop=True) if framed else inputs[rows]
+    y, metric = y[rows], setting.metric
+    base = metric.sign * metric(y, predict(inputs))
+    losses = []
+    for j, name in enumerate(setting.problem.columns):
+        shuffled = inputs.copy()
+        order = rng.permutation(len(y))
+        if framed:
+            shuffled[name] = inputs[name].to_numpy()[order]
+        else:
+            shuffled[:, j] = inputs[order, j]
+        losses.append(metric.sign * metric(y, predict(shuffled)) - base)
+    return importance_table(setting.problem.columns, importance=np.asarray(losses))
+
+
+def importance_table(features: Sequence[str], **columns: NDArray[Any]) -> pd.DataFrame:
+    """One row per feature, sorted by the first column, the largest first."""
+    import pandas as pd
+
+    table = pd.DataFrame({"feature": list(features), **columns})
+    first = next(iter(columns))
+    return table.sort_values(first, ascending=False, kind="stable").reset_index(drop=True)

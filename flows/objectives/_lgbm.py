@@ -1,0 +1,485 @@
+"""The LightGBM objective: cross-validated boosting with early stopping, over folds or over rounds.
+
+Two budget axes.
+
+``folds``   One step is one fold, trained to its own best round by early stopping. A scheduler can stop a
+            poor configuration after its first folds. The value is the mean over the folds.
+``rounds``  One step is ``rounds_per_step`` boosting rounds in all folds at once. A scheduler can pause a
+            trial and go on with it later. The value is the best point of the mean curve.
+
+Going on exactly. LightGBM does not save its random state, so a booster that goes on with
+``init_model`` draws other rows and features than one that was never interrupted. Here every step of the
+``rounds`` axis is a booster of its own, seeded by (trial, fold, step), that starts from the raw scores of
+the ones before. An interrupted trial repeats the same boosters: its curve is the same bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flows._data import Problem
+from flows._metrics import Array
+from flows._splits import Rows
+from flows.objectives._base import (
+    CURVE_POINTS,
+    EXAMPLE_ROWS,
+    FinalModel,
+    Prepared,
+    Rerun,
+    Setting,
+    TableConfig,
+    Trial,
+    TrialInfo,
+    all_needs,
+    contract,
+    final_scores,
+    fold_seed,
+    importance_table,
+    load_setting,
+    mean,
+    prepared,
+    requirements,
+    thinned,
+)
+from flows.objectives._encode import ordinal_encoder
+from flows.objectives._lgbm_params import (
+    WRAPPER_NAMES,
+    check_domain,
+    default_space,
+    resolve,
+    training_objective,
+)
+from flows.objectives._space_file import build_space
+from hpo_core import InputError, SearchSpace, TrialPruned
+
+# Fewer rounds in a step are not worth setting up a booster in every fold.
+_MIN_STRIDE = 10
+# Seconds of work that a lost worker may cost on the rounds axis.
+_SAVE_SECONDS = 20.0
+# LightGBM builds a JSON of its own from feature names and refuses these characters in them.
+_FORBIDDEN = set('[]{}":,')
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightGBM:
+    """Tune LightGBM on a table.
+
+    ``budget``           ``"folds"`` or ``"rounds"``, see the module's docstring
+    ``max_rounds``       boosting rounds at most
+    ``patience``         rounds without a better value before training stops
+    ``rounds_per_step``  rounds in one step of the ``rounds`` axis; default: a hundredth of
+                         ``max_rounds``, 10 at least
+
+    Raises :class:`InputError` for values out of range.
+    """
+
+    name: ClassVar[str] = "lgbm"
+
+    table: TableConfig
+    budget: str = "folds"
+    max_rounds: int = 1000
+    patience: int = 50
+    rounds_per_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget not in ("folds", "rounds"):
+            raise InputError(f"budget must be 'folds' or 'rounds', got {self.budget!r}")
+        for name in ("max_rounds", "patience", "rounds_per_step"):
+            value = getattr(self, name)
+            optional = name == "rounds_per_step" and value is None
+            if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"{name} must be a whole number from 1, got {value!r}")
+
+    @property
+    def stride(self) -> int:
+        """Rounds in one step of the ``rounds`` axis."""
+        return self.rounds_per_step or max(_MIN_STRIDE, math.ceil(self.max_rounds / CURVE_POINTS))
+
+    @property
+    def _n_steps(self) -> int:
+        return math.ceil(self.max_rounds / self.stride)
+
+    def prepare(self) -> Prepared:
+        """Check data, metric and space file; the default space follows the table."""
+        setting = load_setting(self.table)
+        default = default_space(setting.problem, len(setting.split.train))
+        space = build_space(
+            default,
+            self.table.space,
+            resolve=resolve,
+            check=check_domain,
+            check_space=lambda space: _check_together(space, setting, self.budget),
+        )
+        steps = (
+            (setting.n_folds, "fold") if self.budget == "folds" else (self._n_steps, f"{self.stride} rounds")
+        )
+        question = {
+            "budget": self.budget, "max_rounds": self.max_rounds, "patience": self.patience,
+            "rounds_per_step": self.stride if self.budget == "rounds" else None,
+        }  # fmt: skip
+        return prepared(self, setting, space, steps=steps, question=question)
+
+    def __call__(self, trial: Trial) -> float:
+        """The cross-validated metric of ``trial.params``."""
+        setting = load_setting(self.table)
+        if self.budget == "rounds":
+            return self._over_rounds(trial, setting)
+        return self._over_folds(trial, setting)
+
+    def _params(self, setting: Setting, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        return {
+            **training_objective(setting.problem, setting.metric),
+            **params,
+            # Ours to set. One histogram layout and deterministic sums: the same on any number of threads.
+            "metric": "None",
+            "verbosity": -1,
+            "num_threads": self.table.threads,
+            "deterministic": True,
+            "force_row_wise": True,
+            "feature_pre_filter": False,
+            "seed": seed,
+        }
+
+    # -- folds -----------------------------------------------------------------------------------
+
+    def _over_folds(self, trial: Trial, setting: Setting) -> float:
+        name = setting.metric.name
+        state: dict[str, list[float]] = {"values": [], "rounds": []}
+        if trial.checkpoint is not None:
+            state = json.loads(trial.checkpoint.load())
+        for step in trial.steps(setting.n_folds):
+            fold = self._train_fold(trial, setting, step - 1)
+            state["values"].append(fold.value)
+            state["rounds"].append(fold.rounds)
+            at = thinned(len(fold.curve), max(CURVE_POINTS // setting.n_folds, 2))
+            trial.log_curve(f"{name}_fold{step}", [i + 1 for i in at], [fold.curve[i] for i in at])
+            trial.save(step, json.dumps(state).encode())
+            trial.report(
+                step,
+                **{
+                    name: mean(state["values"]),
+                    f"{name}_fold": fold.value,
+                    f"{name}_std": float(np.std(state["values"])),
+                    "rounds": mean(state["rounds"]),
+                },
+            )
+        if not state["values"]:
+            raise TrialPruned("stopped before the first fold was finished")
+        return mean(state["values"])
+
+    def _train_fold(self, trial: Trial, setting: Setting, fold: int) -> _Fold:
+        """One fold to its best round."""
+        import lightgbm
+
+        train_rows, valid_rows = setting.split.folds[fold]
+        params = self._params(setting, trial.params, fold_seed(trial.seed, fold))
+        data = _dataset(setting.problem, train_rows, params)
+        valid = _dataset(setting.problem, valid_rows, params, data)
+        booster = lightgbm.Booster(params, data)
+        booster.add_valid(valid, "valid")
+        watch = setting.metric.watch(setting.problem.task)
+        y = setting.problem.y[valid_rows]
+        best, best_value, best_round = math.inf, math.nan, 0
+        curve: list[float] = []
+        for done in range(1, self.max_rounds + 1):
+            # True means that nothing could be split this time; with sampled rows and features the next
+            # round may be able to, so only patience ends a fold.
+            booster.update()
+            predictions = _valid_predictions(booster)
+            value = setting.metric(y, predictions)
+            curve.append(value)
+            loss = value if watch is setting.metric else watch(y, predictions)
+            if watch.sign * loss < best:
+                best, best_value, best_round = watch.sign * loss, value, done
+            if done - best_round >= self.patience:
+                break
+        return _Fold(best_value, max(best_round, 1), curve)
+
+    # -- rounds ----------------------------------------------------------------------------------
+
+    def _over_rounds(self, trial: Trial, setting: Setting) -> float:
+        run = _Rounds.start(trial, setting)
+        params = self._params(setting, trial.params, 0)
+        boosters = [_FoldBooster(setting, fold, params) for fold in range(setting.n_folds)]
+        for fold, booster in enumerate(boosters):
+            for model in run.models[fold]:
+                booster.replay(model)
+        saved, saved_at = run.step, time.monotonic()
+        for step in trial.steps(self._n_steps):
+            rounds = min(self.stride, self.max_rounds - (step - 1) * self.stride)
+            pairs = [b.advance(rounds, fold_seed(trial.seed, i, step)) for i, b in enumerate(boosters)]
+            for models, booster in zip(run.models, boosters, strict=True):
+                models.append(booster.newest)
+            value, loss = (mean([p[i] for p in pairs]) for i in (0, 1))
+            run.add(step, value, loss, (step - 1) * self.stride + rounds)
+            if time.monotonic() - saved_at > _SAVE_SECONDS:
+                trial.save(step, run.to_bytes())
+                saved, saved_at = step, time.monotonic()
+            trial.report(
+                step,
+                **{
+                    setting.metric.name: value,
+                    f"{setting.metric.name}_best": run.best_value,
+                    "rounds": float(run.best_rounds),
+                },
+            )
+            if step * self.stride - run.best_rounds >= self.patience or not math.isfinite(value):
+                return run.best_value if math.isfinite(value) else value
+        if saved < run.step < self._n_steps:
+            trial.save(run.step, run.to_bytes())
+        if not run.step:
+            raise TrialPruned("stopped before the first step was finished")
+        return run.best_value
+
+    # -- final model -----------------------------------------------------------------------------
+
+    def finalise(self, params: Mapping[str, Any], info: TrialInfo) -> FinalModel:
+        """Refit with the number of rounds that cross-validation found."""
+        setting = load_setting(self.table)
+        problem, split = setting.problem, setting.split
+        rounds = max(1, round(self._rounds_of(params, info)))
+        model, booster = self._fit(setting, params, rounds, info.seed)
+        test = problem.frame.iloc[split.test]
+        scores = final_scores(setting, all_needs(_predictions(model, test, problem), problem.task))
+        example = test.head(EXAMPLE_ROWS)
+        piped = model is not booster
+        return FinalModel(
+            model=model,
+            flavor="sklearn" if piped else "lightgbm",
+            log_options={"serialization_format": "cloudpickle"} if piped else {},
+            example=example,
+            example_output=model.predict(example),
+            requirements=requirements(
+                "lightgbm", "scikit-learn", "numpy", "scipy", "pandas", *(["cloudpickle"] if piped else [])
+            ),
+            metric=setting.metric.name,
+            score=scores.get(setting.metric.name, math.nan),
+            scores=scores,
+            importance=importance_table(
+                problem.columns,
+                importance=booster.booster_.feature_importance("gain"),
+                splits=booster.booster_.feature_importance("split"),
+            ),
+            params={**params, "num_iterations": rounds},
+            contract=contract(problem),
+        )
+
+    def _rounds_of(self, params: Mapping[str, Any], info: TrialInfo) -> float:
+        """The rounds that the trial reported, or those of cross-validating once more."""
+        if info.metrics.get("rounds"):
+            return info.metrics["rounds"]
+        again = Rerun(params, info.seed)
+        self(again)
+        return again.last["rounds"]
+
+    def _fit(self, setting: Setting, params: Mapping[str, Any], rounds: int, seed: int) -> tuple[Any, Any]:
+        """The model that users call, and the LightGBM estimator inside it (or the same)."""
+        from lightgbm import LGBMClassifier, LGBMRegressor
+        from sklearn.pipeline import Pipeline
+
+        problem, split = setting.problem, setting.split
+        settings = self._params(setting, params, seed)
+        for ours in ("metric", "seed", "num_threads", "num_class", "feature_pre_filter"):
+            settings.pop(ours, None)
+        settings = {WRAPPER_NAMES.get(k, k): v for k, v in _sorted_classes(settings, problem).items()}
+        kind = LGBMRegressor if problem.task == "regression" else LGBMClassifier
+        estimator = kind(**settings, n_estimators=rounds, random_state=seed, n_jobs=self.table.threads)
+        features, labels = problem.frame.iloc[split.train], problem.labels_of(split.train)
+        if _takes_frame(problem):
+            estimator.fit(features, labels)
+            model = estimator
+        else:
+            model = Pipeline([("encode", ordinal_encoder(problem)), ("model", estimator)])
+            model.fit(features, labels, model__categorical_feature=problem.categorical or "auto")
+        # The server that loads the model decides on its threads.
+        estimator.set_params(n_jobs=None)
+        return model, estimator
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One trained fold: the metric at the best round, that round, and the metric round by round."""
+
+    value: float
+    rounds: int
+    curve: list[float]
+
+
+@dataclass
+class _Rounds:
+    """A trial on the ``rounds`` axis so far: what a checkpoint holds.
+
+    ``models``: per fold, the text of each step's booster.
+    """
+
+    models: list[list[str]]
+    step: int = 0
+    best_loss: float = math.inf
+    best_value: float = math.nan
+    best_rounds: int = 0
+
+    @classmethod
+    def start(cls, trial: Trial, setting: Setting) -> _Rounds:
+        """From the checkpoint, or from nothing."""
+        if trial.checkpoint is None:
+            return cls([[] for _ in range(setting.n_folds)])
+        return cls(**json.loads(zlib.decompress(trial.checkpoint.load())))
+
+    def add(self, step: int, value: float, loss: float, rounds: int) -> None:
+        """Note one step; ``loss`` is what early stopping watches, minimised."""
+        self.step = step
+        if loss < self.best_loss:
+            self.best_loss, self.best_value, self.best_rounds = loss, value, rounds
+
+    def to_bytes(self) -> bytes:
+        """For a checkpoint; :meth:`start` reads it."""
+        content = {**vars(self), "best_loss": self.best_loss}
+        return zlib.compress(json.dumps(content).encode(), level=1)
+
+
+class _FoldBooster:
+    """One fold on the ``rounds`` axis: data, the raw scores so far, and the newest step's model."""
+
+    def __init__(self, setting: Setting, fold: int, params: dict[str, Any]) -> None:
+        problem, (train_rows, valid_rows) = setting.problem, setting.split.folds[fold]
+        self._params = params
+        self._metric, self._watch = setting.metric, setting.metric.watch(problem.task)
+        self._y = problem.y[valid_rows]
+        self._features = (problem.matrix[train_rows], problem.matrix[valid_rows])
+        train = _dataset(problem, train_rows, params)
+        self._data = (train, _dataset(problem, valid_rows, params, train))
+        self._scores: tuple[Array, Array] | None = None
+        self.newest = ""
+
+    def advance(self, rounds: int, seed: int) -> tuple[float, float]:
+        """Train ``rounds`` more; the metric and the minimised watched metric on the validation rows."""
+        import lightgbm
+
+        if self._scores is not None:
+            for data, scores in zip(self._data, self._scores, strict=True):
+                data.set_init_score(scores)
+        booster = lightgbm.Booster({**self._params, "seed": seed}, self._data[0])
+        booster.add_valid(self._data[1], "valid")
+        for _ in range(rounds):
+            booster.update()
+        predictions = _valid_predictions(booster)
+        self.newest = booster.model_to_string()
+        self._add(booster)
+        value, watched = self._metric(self._y, predictions), self._watch(self._y, predictions)
+        return value, self._watch.sign * watched
+
+    def replay(self, model: str) -> None:
+        """Add the scores of a step that was trained before the interruption."""
+        import lightgbm
+
+        self.newest = model
+        self._add(lightgbm.Booster(model_str=model))
+
+    def _add(self, booster: Any) -> None:
+        threads = self._params["num_threads"]
+        new = tuple(booster.predict(x, raw_score=True, num_threads=threads) for x in self._features)
+        if self._scores is None:
+            self._scores = (new[0], new[1])
+        else:
+            self._scores = (self._scores[0] + new[0], self._scores[1] + new[1])
+
+
+def _predictions(model: Any, frame: Any, problem: Problem) -> Array:
+    """Values, or probabilities in the order of the problem's class codes."""
+    if problem.task == "regression":
+        return np.asarray(model.predict(frame), dtype=np.float64)
+    columns = [model.classes_.tolist().index(label) for label in problem.classes]
+    probabilities = np.asarray(model.predict_proba(frame), dtype=np.float64)[:, columns]
+    return probabilities[:, 1] if problem.task == "binary" else probabilities
+
+
+def _sorted_classes(settings: dict[str, Any], problem: Problem) -> dict[str, Any]:
+    """The settings for an estimator that numbers the classes in sorted order.
+
+    That differs from ours when the user named the first one positive; what is meant for the positive
+    class then has to go to the other number.
+    """
+    if problem.task != "binary" or problem.classes[0] < problem.classes[1]:
+        return settings
+    swapped = dict(settings)
+    if "scale_pos_weight" in swapped:
+        weight = swapped.pop("scale_pos_weight")
+        swapped["class_weight"] = {problem.classes[0]: 1.0, problem.classes[1]: weight}
+    pair = ("pos_bagging_fraction", "neg_bagging_fraction")
+    kept = {theirs: settings[ours] for ours, theirs in (pair, pair[::-1]) if ours in settings}
+    return {**{k: v for k, v in swapped.items() if k not in pair}, **kept}
+
+
+def _takes_frame(problem: Problem) -> bool:
+    """Whether LightGBM can be fitted on the table as it is: numbers only, under names that it accepts."""
+    # It writes blanks in names as underscores, and refuses two equal names.
+    names = {re.sub(r"\s", "_", c) for c in problem.columns}
+    return (
+        not problem.categories
+        and not problem.dates
+        and len(names) == len(problem.columns)
+        and not any(_FORBIDDEN & set(c) for c in names)
+    )
+
+
+def _dataset(problem: Problem, rows: Rows, params: dict[str, Any], reference: Any = None) -> Any:
+    """A constructed LightGBM data set of these rows, binned like ``reference`` if given."""
+    import lightgbm
+
+    return lightgbm.Dataset(
+        problem.matrix[rows],
+        label=problem.y[rows],
+        reference=reference,
+        categorical_feature=problem.categorical,
+        params=params,
+    ).construct()
+
+
+def _valid_predictions(booster: Any) -> Array:
+    """The booster's running predictions on its validation set, as probabilities or values."""
+    kept: list[Array] = []
+
+    def keep(predictions: Array, data: Any) -> tuple[str, float, bool]:
+        del data
+        kept.append(np.asarray(predictions))
+        return "kept", 0.0, False
+
+    booster.eval_valid(keep)
+    return kept[0]
+
+
+def _check_together(space: SearchSpace, setting: Setting, budget: str) -> None:
+    """What each parameter allows by itself but not in this company."""
+    parameters = space.parameters
+    if setting.problem.task != "binary":
+        for name in ("scale_pos_weight", "is_unbalance", "pos_bagging_fraction", "neg_bagging_fraction"):
+            if name in parameters:
+                raise InputError(
+                    f"parameter {name!r} is for targets with two classes, and this one is "
+                    f"{setting.problem.task}; remove it from the space"
+                )
+    if {"scale_pos_weight", "is_unbalance"} <= set(parameters):
+        raise InputError(
+            "parameters 'scale_pos_weight' and 'is_unbalance' exclude each other; set one to null"
+        )
+    if "objective" in parameters and setting.problem.task != "regression":
+        raise InputError("parameter 'objective' can be tuned for regression only; remove it from the space")
+    if budget == "rounds":
+        for name, value, why in (
+            ("boosting", "dart", "rescales earlier trees"),
+            ("data_sample_strategy", "goss", "warms up over many rounds"),
+        ):
+            parameter = parameters.get(name)
+            if parameter is not None and parameter.contains(value):
+                raise InputError(
+                    f"{name}={value!r} {why} and cannot be paused; use budget='folds', or leave it out"
+                )

@@ -1,0 +1,575 @@
+"""The scikit-learn objective: any estimator or pipeline by import path, cross-validated.
+
+Two budget axes.
+
+``folds``  One step is one fold. The value is the mean over the folds.
+``steps``  For estimators that learn bit by bit, all folds at once: one pass over the data each step where
+           there is ``partial_fit``, else a share of ``max_size`` trees or iterations with ``warm_start``.
+           A trial can be paused and goes on from its fitted estimators. The value is the best point of
+           the mean curve.
+
+A plain estimator gets the preprocessing it needs (``_estimators.py``), fitted on the training rows of
+each fold only. A pipeline of the user's own gets the table as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import pickle
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flows._data import Problem
+from flows._metrics import Array, Needs
+from flows.objectives import _estimators as estimators
+from flows.objectives._base import (
+    EXAMPLE_ROWS,
+    FinalModel,
+    Prepared,
+    Rerun,
+    Setting,
+    TableConfig,
+    Trial,
+    TrialInfo,
+    contract,
+    final_scores,
+    fold_seed,
+    load_setting,
+    mean,
+    permutation_importance,
+    prepared,
+    requirements,
+)
+from flows.objectives._space_file import build_space
+from hpo_core import Infeasible, InputError, Parameter, TrialPruned
+from hpo_core._errors import nearest
+
+# Seconds of work that a lost worker may cost on the steps axis.
+_SAVE_SECONDS = 20.0
+# Rows of the trial fit in prepare().
+_DRY_ROWS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class SklearnModel:
+    """Tune a scikit-learn estimator on a table.
+
+    ``estimator``  short name (``random_forest``), import path of a class
+                   (``sklearn.svm.SVC``), or ``module:name`` of a function that makes an estimator
+    ``budget``     ``"folds"`` or ``"steps"``, see the module's docstring
+    ``n_steps``    length of the ``steps`` axis
+    ``max_size``   trees or iterations at the end of the ``steps`` axis, for ``warm_start``
+    ``patience``   steps without a better value before training stops
+
+    Raises :class:`InputError` for values out of range.
+    """
+
+    name: ClassVar[str] = "sklearn"
+
+    table: TableConfig
+    estimator: str = "hist_gradient_boosting"
+    budget: str = "folds"
+    n_steps: int = 30
+    max_size: int = 300
+    patience: int = 8
+
+    def __post_init__(self) -> None:
+        if self.budget not in ("folds", "steps"):
+            raise InputError(f"budget must be 'folds' or 'steps', got {self.budget!r}")
+        for name in ("n_steps", "max_size", "patience"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} must be a whole number from 1, got {value!r}")
+        if self.max_size < self.n_steps:
+            raise InputError(
+                f"max_size={self.max_size} cannot be spread over n_steps={self.n_steps}; raise it, or lower "
+                "n_steps"
+            )
+
+    # -- preparation -----------------------------------------------------------------------------
+
+    def prepare(self) -> Prepared:
+        """Check data, metric, estimator and space file, and fit once on a few rows."""
+        setting = load_setting(self.table)
+        found = estimators.find(self.estimator, setting.problem)
+        model = estimators.with_preprocessing(found, setting.problem)
+        growth = self._growth(model)
+        default = estimators.default_space(found.kind, setting.problem, len(setting.split.train))
+        default = self._addressed(found, model, default or {}, growth)
+        if not default and self.table.space is None:
+            raise InputError(
+                f"estimator {found.path!r} has no default space; give a space file with some of its "
+                f"parameters: {', '.join(self._tunable(found, model, growth)[:12])}"
+            )
+        names = self._tunable(found, model, growth)
+        space = build_space(
+            default, self.table.space, resolve=lambda name: _resolve(name, names, found.path, growth)
+        )
+        self._dry_fit(found, setting, space.decode(space.default_unit()))
+        steps = (setting.n_folds, "fold") if self.budget == "folds" else (self.n_steps, growth.unit(self))
+        question = {
+            "estimator": found.path, "budget": self.budget,
+            **({"n_steps": self.n_steps, "max_size": self.max_size, "patience": self.patience}
+               if self.budget == "steps" else {}),
+        }  # fmt: skip
+        return prepared(self, setting, space, steps=steps, question=question)
+
+    def _growth(self, model: Any) -> _Growth:
+        last = estimators.last_step(model)
+        parameters = last.get_params(deep=False)
+        if self.budget == "folds":
+            return _Growth("", "")
+        if hasattr(last, "partial_fit"):
+            # The number of passes is the axis.
+            return _Growth("partial_fit", "max_iter" if "max_iter" in parameters else "")
+        if "warm_start" in parameters:
+            for size in ("n_estimators", "max_iter" if type(last).__name__.startswith("Hist") else ""):
+                if size in parameters:
+                    return _Growth("warm_start", size)
+        raise InputError(
+            f"estimator {self.estimator!r} cannot learn step by step (no partial_fit, no warm_start over "
+            "trees); use budget='folds'"
+        )
+
+    def _prefix(self, found: estimators.Estimator, model: Any) -> str:
+        """What default parameter names need in front: nothing, or the step's name in a user's pipeline."""
+        return f"{model.steps[-1][0]}__" if found.ready else ""
+
+    def _addressed(
+        self, found: estimators.Estimator, model: Any, default: dict[str, Parameter], growth: _Growth
+    ) -> dict[str, Parameter]:
+        prefix = self._prefix(found, model)
+        if prefix and any(p.conditions for p in default.values()):
+            default = {name: _renamed_parents(parameter, prefix) for name, parameter in default.items()}
+        return {f"{prefix}{name}": p for name, p in default.items() if name != growth.size}
+
+    def _tunable(self, found: estimators.Estimator, model: Any, growth: _Growth) -> list[str]:
+        """Every parameter that a space file may name."""
+        holder = model if found.ready else estimators.last_step(model)
+        axis = f"{self._prefix(found, model)}{growth.size}" if growth.size else ""
+        return sorted(
+            name
+            for name, value in holder.get_params(deep=True).items()
+            if name.rpartition("__")[2] not in estimators.RESERVED
+            and name != axis
+            and not hasattr(value, "get_params")
+        )
+
+    def _dry_fit(self, found: estimators.Estimator, setting: Setting, params: Mapping[str, Any]) -> None:
+        """Fit on a few rows: what is refused there would fail every trial."""
+        problem, metric = setting.problem, setting.metric
+        rows = setting.split.folds[0][0]
+        ordered = rows[np.argsort(problem.y[rows], kind="stable")]
+        few = ordered[np.unique(np.linspace(0, len(ordered) - 1, _DRY_ROWS).astype(int))]
+        try:
+            model = self._fittable(setting, params, seed=0)
+            with _quiet(self.table.threads):
+                model.fit(problem.frame.iloc[few], problem.y[few])
+                offered = estimators.offers(model, problem)
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an estimator may raise anything
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"estimator {found.path!r} cannot be fitted on this table: {type(error).__name__}: {reason}"
+            ) from None
+        if metric.needs not in offered:
+            raise InputError(
+                f"metric {metric.name!r} needs {_needed(metric.needs)}, which {found.path!r} does not have; "
+                f"use {'auc or accuracy' if 'ranking' in offered else 'accuracy or f1_macro'}, or another "
+                "estimator"
+            )
+
+    def _model(self, setting: Setting, params: Mapping[str, Any], seed: int) -> Any:
+        """An unfitted pipeline with the trial's parameters, seed and threads."""
+        found = estimators.find(self.estimator, setting.problem)
+        model = estimators.with_preprocessing(found, setting.problem)
+        prefix = "" if found.ready else "model__"
+        given = {f"{prefix}{k}": tuple(v) if isinstance(v, list) else v for k, v in params.items()}
+        ours = {
+            name: seed for name in model.get_params(deep=True) if name.rpartition("__")[2] == "random_state"
+        }
+        last = model.steps[-1][0]
+        if "n_jobs" in model.steps[-1][1].get_params(deep=False):
+            ours[f"{last}__n_jobs"] = self.table.threads
+        if self.budget == "steps" and found.kind.startswith("HistGradientBoosting"):
+            # Its own early stopping would hold rows back and end the axis unasked.
+            ours[f"{last}__early_stopping"] = False
+        return model.set_params(**{**ours, **given})
+
+    def _fittable(self, setting: Setting, params: Mapping[str, Any], seed: int) -> Any:
+        """The pipeline, around which the target is standardised where the estimator wants that."""
+        model = self._model(setting, params, seed)
+        if not self._scales_target(setting):
+            return model
+        from sklearn.compose import TransformedTargetRegressor
+        from sklearn.preprocessing import StandardScaler
+
+        return TransformedTargetRegressor(model, transformer=StandardScaler())
+
+    def _scales_target(self, setting: Setting) -> bool:
+        return estimators.scales_target(estimators.find(self.estimator, setting.problem), setting.problem)
+
+    # -- trials ----------------------------------------------------------------------------------
+
+    def __call__(self, trial: Trial) -> float:
+        """The cross-validated metric of ``trial.params``."""
+        setting = load_setting(self.table)
+        with _quiet(self.table.threads):
+            if self.budget == "steps":
+                return self._over_steps(trial, setting)
+            return self._over_folds(trial, setting)
+
+    def _over_folds(self, trial: Trial, setting: Setting) -> float:
+        problem, metric = setting.problem, setting.metric
+        values: list[float] = [] if trial.checkpoint is None else json.loads(trial.checkpoint.load())
+        for step in trial.steps(setting.n_folds):
+            train, valid = setting.split.folds[step - 1]
+            model = self._fittable(setting, trial.params, fold_seed(trial.seed, step - 1))
+            model.fit(problem.frame.iloc[train], problem.y[train])
+            predictions = _outputs(model, problem.frame.iloc[valid], problem, metric.needs)
+            value = metric(problem.y[valid], predictions)
+            values.append(value)
+            trial.save(step, json.dumps(values).encode())
+            spread = {f"{metric.name}_fold": value, f"{metric.name}_std": float(np.std(values))}
+            trial.report(step, **{metric.name: mean(values), **spread})
+        if not values:
+            raise TrialPruned("stopped before the first fold was finished")
+        return mean(values)
+
+    def _over_steps(self, trial: Trial, setting: Setting) -> float:
+        metric = setting.metric
+        if trial.checkpoint is None:
+            folds = [self._grown(setting, trial.params, trial.seed, i) for i in range(setting.n_folds)]
+            run = _Run(folds)
+        else:
+            # Written by this trial's own worker, in the study's own folder.
+            run = pickle.loads(trial.checkpoint.load())
+            for fold in run.folds:
+                fold.take(trial.params)
+        parts = [_FoldRows.of(setting, fold, i) for i, fold in enumerate(run.folds)]
+        saved, saved_at = run.step, time.monotonic()
+        for step in trial.steps(self.n_steps):
+            scores = []
+            for fold, part in zip(run.folds, parts, strict=True):
+                fold.advance(part.train, part.labels, self._size(step))
+                predictions = _outputs(fold.last, part.valid, setting.problem, metric.needs)
+                scores.append(metric(part.y, fold.unscaled(predictions)))
+            value = mean(scores)
+            run.add(step, value, metric.sign)
+            if time.monotonic() - saved_at > _SAVE_SECONDS:
+                trial.save(step, pickle.dumps(run))
+                saved, saved_at = step, time.monotonic()
+            best = {f"{metric.name}_best": run.best_value, "steps": float(run.best_step)}
+            trial.report(step, **{metric.name: value, **best})
+            if step - run.best_step >= self.patience or not math.isfinite(value):
+                return run.best_value if math.isfinite(value) else value
+        if saved < run.step < self.n_steps:
+            trial.save(run.step, pickle.dumps(run))
+        if not run.step:
+            raise TrialPruned("stopped before the first step was finished")
+        return run.best_value
+
+    def _size(self, step: int) -> int:
+        """Trees or iterations after ``step``: an even share of ``max_size`` for each step."""
+        return -(-self.max_size * step // self.n_steps)
+
+    def _grown(self, setting: Setting, params: Mapping[str, Any], seed: int, fold: int | None) -> _Grown:
+        """An untrained fold (``None``: all training rows) whose preprocessing is fitted."""
+        problem = setting.problem
+        rows = setting.split.train if fold is None else setting.split.folds[fold][0]
+        model = self._model(setting, params, fold_seed(seed, fold) if fold is not None else seed)
+        growth = self._growth(model)
+        if growth.way == "warm_start":
+            model.set_params(**{f"{model.steps[-1][0]}__warm_start": True})
+        model[:-1].fit(problem.frame.iloc[rows], problem.y[rows])
+        y = problem.y[rows]
+        scale = (float(y.mean()), float(y.std()) or 1.0) if self._scales_target(setting) else (0.0, 1.0)
+        return _Grown(model, growth, len(problem.classes), scale)
+
+    # -- final model -----------------------------------------------------------------------------
+
+    def finalise(self, params: Mapping[str, Any], info: TrialInfo) -> FinalModel:
+        """Refit on all training rows; on the ``steps`` axis, to the step that did best."""
+        setting = load_setting(self.table)
+        problem, split = setting.problem, setting.split
+        with _quiet(self.table.threads):
+            model, grown = self._fit_final(setting, params, info)
+            test = problem.frame.iloc[split.test]
+            offered = sorted(estimators.offers(model, problem))
+            labels = self._final_labels(setting)
+            outputs: dict[Needs, Array] = {
+                needs: _outputs(model, test, problem, needs, labels) for needs in offered
+            }
+            scores = final_scores(setting, outputs)
+            importance = permutation_importance(
+                setting,
+                test,
+                lambda rows: _outputs(model, rows, problem, setting.metric.needs, labels),
+                info.seed,
+            )
+            example = test.head(EXAMPLE_ROWS)
+            example_output = model.predict(example)
+        return FinalModel(
+            model=model,
+            flavor="sklearn",
+            log_options={"serialization_format": "cloudpickle"},
+            example=example,
+            example_output=example_output,
+            requirements=requirements(
+                *("scikit-learn", "numpy", "scipy", "pandas", "cloudpickle"), *_packages(model)
+            ),
+            metric=setting.metric.name,
+            score=scores.get(setting.metric.name, math.nan),
+            scores=scores,
+            importance=importance,
+            params={**params, **grown},
+            contract=contract(problem),
+        )
+
+    def _fit_final(
+        self, setting: Setting, params: Mapping[str, Any], info: TrialInfo
+    ) -> tuple[Any, dict[str, Any]]:
+        """The fitted model, and what the steps axis adds to its parameters."""
+        frame = setting.problem.frame.iloc[setting.split.train]
+        model = self._fittable(setting, params, info.seed)
+        labels = self._final_targets(setting)
+        if self.budget == "folds":
+            return _unbound(model.fit(frame, labels)), {}
+        best = info.metrics.get("steps")
+        if not best:
+            again = Rerun(params, info.seed)
+            self(again)
+            best = again.last["steps"]
+        steps = max(1, round(best))
+        growth = self._growth(self._model(setting, params, info.seed))
+        if growth.way == "warm_start":
+            size = self._size(steps)
+            pipeline = _pipeline(model)
+            pipeline.set_params(**{f"{pipeline.steps[-1][0]}__{growth.size}": size})
+            return _unbound(model.fit(frame, labels)), {growth.size: size}
+        grown = self._grown(setting, params, info.seed, None)
+        grown.classes = np.unique(labels) if setting.problem.classes else None
+        inputs = grown.transform(frame)
+        for step in range(1, steps + 1):
+            grown.advance(inputs, grown.scaled(labels), self._size(step))
+        if model is not _pipeline(model):
+            from sklearn.frozen import FrozenEstimator
+
+            # Fits the scaling of the target around what is already fitted.
+            model.set_params(regressor=FrozenEstimator(grown.model))
+            return model.fit(frame, labels), {"passes": steps}
+        return _unbound(grown.model), {"passes": steps}
+
+    def _final_targets(self, setting: Setting) -> Any:
+        problem, rows = setting.problem, setting.split.train
+        labels = self._final_labels(setting)
+        return np.asarray(labels)[problem.y[rows].astype(np.int64)] if labels else problem.y[rows]
+
+    def _final_labels(self, setting: Setting) -> Sequence[Any]:
+        """What a final model calls the classes: the user's own labels, but XGBoost takes codes only."""
+        found = estimators.find(self.estimator, setting.problem)
+        module = type(estimators.last_step(found.make())).__module__
+        classes = setting.problem.classes
+        return range(len(classes)) if module.startswith("xgboost") else classes
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """How an estimator learns step by step: ``way`` is partial_fit, warm_start or nothing; ``size``: the
+    parameter that the axis takes the place of.
+    """
+
+    way: str
+    size: str
+
+    def unit(self, objective: SklearnModel) -> str:
+        """What one step is, for people."""
+        if self.way == "partial_fit":
+            return "pass over the data"
+        return f"{objective.max_size / objective.n_steps:g} of {self.size}"
+
+
+class _Grown:
+    """A pipeline whose preprocessing is fitted and whose last step learns bit by bit.
+
+    ``scale``: mean and deviation by which the target is standardised; (0, 1) leaves it as it is.
+    """
+
+    def __init__(self, model: Any, growth: _Growth, n_classes: int, scale: tuple[float, float]) -> None:
+        self.model = model
+        self.classes: Any = np.arange(float(n_classes)) if n_classes else None
+        self._growth = growth
+        self._scale = scale
+
+    def scaled(self, y: Array) -> Array:
+        """The target as the estimator learns it."""
+        return y if self._scale == (0.0, 1.0) else (y - self._scale[0]) / self._scale[1]
+
+    def unscaled(self, predictions: Array) -> Array:
+        """Predictions in units of the target."""
+        return predictions if self._scale == (0.0, 1.0) else predictions * self._scale[1] + self._scale[0]
+
+    @property
+    def last(self) -> Any:
+        """The final estimator, which sees transformed rows."""
+        return self.model.steps[-1][1]
+
+    def transform(self, frame: Any) -> Any:
+        """Rows as the final estimator sees them."""
+        return self.model[:-1].transform(frame)
+
+    def take(self, params: Mapping[str, Any]) -> None:
+        """Parameters of a fork, which may differ from those of the trial that it goes on from."""
+        known = self.last.get_params(deep=False)
+        prefix = f"{self.model.steps[-1][0]}__"
+        values = {k.removeprefix(prefix): tuple(v) if isinstance(v, list) else v for k, v in params.items()}
+        self.last.set_params(**{k: v for k, v in values.items() if k in known})
+
+    def advance(self, inputs: Any, labels: Any, size: int) -> None:
+        """One more step."""
+        if self._growth.way == "warm_start":
+            self.last.set_params(**{self._growth.size: size})
+            self.last.fit(inputs, labels)
+        elif self.classes is not None:
+            self.last.partial_fit(inputs, labels, classes=self.classes)
+        else:
+            self.last.partial_fit(inputs, labels)
+
+
+@dataclass
+class _Run:
+    """A trial on the ``steps`` axis so far: what a checkpoint holds."""
+
+    folds: list[_Grown]
+    step: int = 0
+    best_step: int = 0
+    best_value: float = field(default=math.nan)
+
+    def add(self, step: int, value: float, sign: float) -> None:
+        """Note one step; ``sign * value`` is to be minimised."""
+        self.step = step
+        if not self.best_step or sign * value < sign * self.best_value:
+            self.best_step, self.best_value = step, value
+
+
+@dataclass(frozen=True)
+class _FoldRows:
+    """One fold's rows as the final estimator sees them."""
+
+    train: Any
+    labels: Any
+    valid: Any
+    y: Array
+
+    @classmethod
+    def of(cls, setting: Setting, fold: _Grown, i: int) -> _FoldRows:
+        """Transform once; every step uses the same rows."""
+        problem, (train, valid) = setting.problem, setting.split.folds[i]
+        return cls(
+            fold.transform(problem.frame.iloc[train]),
+            fold.scaled(problem.y[train]),
+            fold.transform(problem.frame.iloc[valid]),
+            problem.y[valid],
+        )
+
+
+@contextlib.contextmanager
+def _quiet(threads: int) -> Iterator[None]:
+    """No convergence warnings on the console, and no more threads than given."""
+    from threadpoolctl import threadpool_limits
+
+    with warnings.catch_warnings(), threadpool_limits(threads):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _resolve(name: str, names: list[str], path: str, growth: _Growth) -> str:
+    last = name.rpartition("__")[2]
+    if name in names:
+        return name
+    if last in estimators.RESERVED:
+        raise InputError(f"parameter {name!r} cannot be tuned: {estimators.RESERVED[last]}")
+    if last == growth.size:
+        raise InputError(f"parameter {name!r} is the budget axis; remove it, or use budget='folds'")
+    hint = nearest(name, names) or f" (it has {', '.join(names[:10])}{', ...' if len(names) > 10 else ''})"
+    raise InputError(f"{path} has no parameter {name!r}{hint}")
+
+
+def _renamed_parents(parameter: Parameter, prefix: str) -> Parameter:
+    """The parameter with its conditions' parents under a pipeline step's prefix."""
+    from dataclasses import replace
+
+    return replace(
+        parameter,
+        conditions=tuple(replace(c, parent=f"{prefix}{c.parent}") for c in parameter.conditions),
+    )
+
+
+def _outputs(model: Any, inputs: Any, problem: Problem, needs: Needs, labels: Sequence[Any] = ()) -> Array:
+    """Predictions in the form that a metric of this kind wants.
+
+    ``labels``: what the model calls the classes, in code order; without them, the codes themselves.
+    Raises :class:`Infeasible` when the model, with these parameters, has no such predictions.
+    """
+    if not problem.classes:
+        return np.asarray(model.predict(inputs), dtype=np.float64).reshape(len(inputs))
+    position = {label: code for code, label in enumerate(labels or range(len(problem.classes)))}
+    known = [position[label] for label in np.asarray(model.classes_).tolist()]
+    if hasattr(model, "predict_proba"):
+        raw = np.asarray(model.predict_proba(inputs), dtype=np.float64)
+    elif needs == "class":
+        predicted = np.asarray(model.predict(inputs)).tolist()
+        raw = np.eye(len(known))[[known.index(position[label]) for label in predicted]]
+    elif needs == "ranking" and hasattr(model, "decision_function"):
+        raw = np.asarray(model.decision_function(inputs), dtype=np.float64)
+        if raw.ndim == 1:
+            return raw if known[-1] == 1 else -raw
+    else:
+        name = type(estimators.last_step(model)).__name__
+        raise Infeasible(f"{name} gives no {_needed(needs)} with these parameters")
+    # A fold may lack a class; its probability is 0.
+    scores = np.zeros((len(raw), len(problem.classes)))
+    scores[:, known] = raw
+    return scores[:, 1] if problem.task == "binary" else scores
+
+
+def _needed(needs: Needs) -> str:
+    return "probabilities (predict_proba)" if needs == "probability" else "scores to rank rows by"
+
+
+def _unbound(model: Any) -> Any:
+    """The server that loads the model decides on its threads; and a finished model is fitted afresh."""
+    fitted = model.regressor_ if model is not _pipeline(model) else model
+    name, last = fitted.steps[-1]
+    known = last.get_params(deep=False)
+    settings = {"n_jobs": None, "warm_start": False}
+    fitted.set_params(**{f"{name}__{k}": v for k, v in settings.items() if k in known})
+    return model
+
+
+def _pipeline(model: Any) -> Any:
+    """The pipeline inside the standardised target, or the model, which then is one."""
+    from sklearn.compose import TransformedTargetRegressor
+
+    return model.regressor if isinstance(model, TransformedTargetRegressor) else model
+
+
+def _packages(model: Any) -> list[str]:
+    """The distributions that the model's own classes come from, besides scikit-learn."""
+    from importlib.metadata import packages_distributions
+
+    from sklearn.pipeline import Pipeline
+
+    pipeline = _pipeline(model)
+    steps = pipeline.steps if isinstance(pipeline, Pipeline) else pipeline.estimator.steps
+    modules = {type(step).__module__.split(".")[0] for _, step in steps}
+    known = packages_distributions()
+    return sorted({known[m][0] for m in modules - {"sklearn"} if m in known})
