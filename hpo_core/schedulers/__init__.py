@@ -7,6 +7,7 @@ from hpo_core.schedulers._asha import ASHAStopping as ASHAStopping
 from hpo_core.schedulers._full import Full as Full
 from hpo_core.schedulers._halving import SuccessiveHalving as SuccessiveHalving
 from hpo_core.schedulers._hyperband import Hyperband as Hyperband
+from hpo_core.schedulers._levels import Levels as Levels
 from hpo_core.schedulers._patience import Patience as Patience
 from hpo_core.schedulers._patience import Threshold as Threshold
 from hpo_core.schedulers._percentile import Median as Median
@@ -14,6 +15,6 @@ from hpo_core.schedulers._percentile import Percentile as Percentile
 from hpo_core.schedulers._wilcoxon import Wilcoxon as Wilcoxon
 
 __all__ = [
-    "ASHA", "ASHAStopping", "Full", "Hyperband", "Median", "Patience", "Percentile",
+    "ASHA", "ASHAStopping", "Full", "Hyperband", "Levels", "Median", "Patience", "Percentile",
     "SuccessiveHalving", "Threshold", "Wilcoxon",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ section 3.3 (asynchronous Hyperband): bracket b leaves out the b lowest rungs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +15,10 @@ from hpo_core._errors import StrategyError
 from hpo_core._history import History
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, Verdict
-from hpo_core.schedulers._common import end_step, needs_end, run_to_the_end, settle, why_by_state
+from hpo_core.schedulers._common import end_step, idle, needs_end, run_to_the_end, settle, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._gates import Gates
-from hpo_core.schedulers._ladder import Ladder, Rung
+from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
 from hpo_core.schedulers._memo import Memo
 from hpo_core.schedulers._rungs import check_whole, hyperband_brackets, rung_steps
 
@@ -147,12 +147,10 @@ class ASHA:
             bracket = ladder.emptiest(_weights(end, self.eta, self.min_steps, self.brackets))
             rungs = ladder.brackets[bracket]
             return Start(target=rungs[0].step if rungs else None, bracket=bracket)
-        action = settle(history, "who goes on")
         best = ladder.best_paused()
-        idle = not history.count(TrialState.RUNNING) + history.count(TrialState.WAITING)
-        if best is not None and idle and not history.count(TrialState.COMPLETE):
+        if best is not None and idle(history) and not history.count(TrialState.COMPLETE):
             return Resume(best[0], best[1].next)
-        return action
+        return settle(history, "who goes on")
 
     def judge(self, history: History, trial: int) -> Verdict:
         """Trials end at their targets."""
@@ -162,7 +160,11 @@ class ASHA:
         """Why a trial is where it is."""
         if history.states[trial] != TrialState.PAUSED:
             return why_by_state(history, trial)
-        return _why_paused(self._ladder(history), history, trial, self._quota)
+        return why_paused(self._ladder(history), history, trial, self._rule)
+
+    def _rule(self, rung: Rung, rank: int) -> str:
+        allowed = self._quota(rung)
+        return f"the best {allowed} go on" + (": as soon as a worker is free" if rank < allowed else "")
 
     def explain(self, trials: int | None, max_steps: int | None) -> Plan:
         """Rungs and the counts that halving leaves; upper rungs may get a few more, as ranks change."""
@@ -170,25 +172,6 @@ class ASHA:
         brackets = _brackets("asha", end, self.eta, self.min_steps, self.brackets)
         weights = _weights(end, self.eta, self.min_steps, self.brackets)
         return _plan(brackets, None if trials is None else _shares(trials, weights), self.eta, "to")
-
-
-def _why_paused(ladder: Ladder, history: History, trial: int, quota: Callable[[Rung], int]) -> str:
-    rung = ladder.rung_of(history, trial)
-    if rung is None:
-        step = int(history.pauses[trial])
-        return f"it is paused at step {step}, which is no rung; it ends when the study does"
-    rank = rung.ranking.rank(trial)
-    where = f"it is paused at step {rung.step} (bracket {rung.bracket}, rung {rung.index})"
-    if rank is None:
-        return f"{where} without a finite result there, so it cannot go on"
-    allowed = quota(rung)
-    standing = f"{where}, ranked {rank + 1} of {len(rung.ranking)}"
-    if rank < allowed:
-        return f"{standing}: it goes on as soon as a worker is free"
-    busy = history.count(TrialState.RUNNING) + history.count(TrialState.WAITING)
-    if history.trials_left == 0 and not busy:
-        return f"{standing}, of which the best {allowed} go on; no more trials will come"
-    return f"{standing}, of which the best {allowed} go on; it waits for more trials to get there"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from hpo_core._history import History
 from hpo_core._states import TrialState
 from hpo_core._strategy import Action, Finish, Plan, Resume, Start, Wait
 
-__all__ = ["end_step", "needs_end", "plan_to_the_end", "run_to_the_end", "settle", "why_by_state"]
+__all__ = ["end_step", "idle", "needs_end", "plan_to_the_end", "run_to_the_end", "settle", "why_by_state"]
 
 
 def needs_end(owner: str, own: int | None, max_steps: int | None) -> int:
@@ -23,6 +23,11 @@ def needs_end(owner: str, own: int | None, max_steps: int | None) -> int:
 def end_step(own: int | None, history: History) -> int:
     """The same, of a study that was checked."""
     return needs_end("the scheduler", own, history.max_steps)
+
+
+def idle(history: History) -> bool:
+    """Whether nothing runs and nothing waits to run."""
+    return not history.count(TrialState.RUNNING) and not history.count(TrialState.WAITING)
 
 
 def settle(history: History, left: str) -> Wait | Finish:

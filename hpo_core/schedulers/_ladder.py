@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 
 from hpo_core._history import History
 from hpo_core._states import TrialState
+from hpo_core.schedulers._common import idle
 from hpo_core.schedulers._criterion import Score, Scores
 from hpo_core.schedulers._ranking import Ranking, make_ranking
 
-__all__ = ["Ladder", "Rung"]
+__all__ = ["Ladder", "Rung", "why_paused"]
 
 
 class Rung:
@@ -129,3 +130,17 @@ class Ladder:
         total = sum(self.started) + 1
         behind = [w * total - n * sum(weights) for w, n in zip(weights, self.started, strict=True)]
         return behind.index(max(behind))
+
+
+def why_paused(ladder: Ladder, history: History, trial: int, rule: Callable[[Rung, int], str]) -> str:
+    """Where a paused trial stands; ``rule`` says in words who goes on from a rung, given the trial's rank."""
+    rung = ladder.rung_of(history, trial)
+    if rung is None:
+        step = int(history.pauses[trial])
+        return f"it is paused at step {step}, which is no rung; it ends when the study does"
+    rank = rung.ranking.rank(trial)
+    where = f"it is paused at step {rung.step} (bracket {rung.bracket}, rung {rung.index})"
+    if rank is None:
+        return f"{where} without a finite result there, so it cannot go on"
+    more = "" if history.trials_left != 0 or not idle(history) else "; no more trials will come"
+    return f"{where}, ranked {rank + 1} of {len(rung.ranking)}; {rule(rung, rank)}{more}"
