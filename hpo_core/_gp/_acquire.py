@@ -8,9 +8,9 @@
 | `z` | (best - mean) / sd | (n, S) |
 
 Everything here is maximised. Each function returns value (n,), derivative by mean (n, S), by sd (n,).
-The improvement is averaged over futures: with futures sampled at pending and at the best observed points this is
-noisy expected improvement (Letham et al. 2019, "Constrained Bayesian optimization with noisy
-experiments"), in logarithms as in Ament et al. 2023, "Unexpected improvements to expected improvement".
+The improvement is averaged over futures, as in noisy expected improvement (Letham et al. 2019,
+"Constrained Bayesian optimization with noisy experiments"), and kept in logarithms (Ament et al.
+2023, "Unexpected improvements to expected improvement").
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOG_SQRT_2PI = float(0.5 * np.log(2.0 * np.pi))
 SQRT_HALF_PI = float(np.sqrt(0.5 * np.pi))
 SQRT_HALF = float(np.sqrt(0.5))
 # Below this, 1 - |z| sqrt(pi/2) erfcx(|z|/sqrt 2) loses more digits than its series does.
-FAR = -30.0
+FAR = -100.0
 
 
 def log_h(z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -50,7 +50,7 @@ def data_of(history: History) -> Data:
     """The evidence of `history`, all of it."""
     evidence = history.evidence
     y = evidence.values
-    usable = np.isfinite(y).all(axis=1)
+    usable = np.asarray(np.isfinite(y).all(axis=1))
     stopped = usable & (evidence.states == TrialState.PRUNED) & (evidence.steps > 0)
     if not stopped.any():
         return Data(evidence.X, y, usable, 0)

@@ -38,8 +38,10 @@ MAX_EVALUATIONS = 60
 
 @dataclass(frozen=True)
 class Priors:
-    """Log-normal priors: of the length scales (`scale_loc` before the dimension term), of the noise
-    ratio, and the `weight` of the prior of the output variance in pseudo-observations."""
+    """Log-normal priors of the length scales and of the noise ratio, and of the output variance.
+
+    `scale_loc` is the location before the dimension term; `weight` the pseudo-observations.
+    """
 
     scale_loc: float = float(np.sqrt(2.0))
     scale_width: float = float(np.sqrt(3.0))

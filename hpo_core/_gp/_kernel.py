@@ -56,4 +56,4 @@ def squared_distance(
     np.maximum(r2, 0.0, out=r2)  # rounding can leave a tiny negative number
     for j, weight in enumerate(nominal_weight):
         r2 += weight * (left.codes[:, j, None] != right.codes[None, :, j])
-    return r2
+    return np.asarray(r2)

@@ -7,10 +7,12 @@
 | `z` | warped, then standardised values | (k,) |
 | `log_slope` | sum of log dz/dy, up to a constant that all warps share | scalar |
 
-One family serves: identity below `t`, t + c log(1 + (y - t) / c) above it. With `t` at the upper outlier fence it
-only tames outliers; at the median it is the "bilog" of Eriksson & Poloczek 2021 on the bad half; at
-the best value, with a small `c`, it is a logarithm of the regret. Which of them fits is decided by the
-evidence of the model, with the Jacobian of the warp (Snelson et al. 2004, "Warped Gaussian processes", eq. 6).
+One family serves: identity below `t`, t + c log(1 + (y - t) / c) above it. With `t` at the upper
+outlier fence it only tames outliers; at the median it is the "bilog" of Eriksson & Poloczek 2021 on
+the bad half; at the best value, with a small `c`, it is a logarithm of the regret. Which of them fits
+is decided by the evidence of the model, with the Jacobian of the warp (Snelson et al. 2004, "Warped
+Gaussian processes", eq. 6). `c` must not be much smaller: a logarithm that comes within a hundredth of
+the median's regret of its pole makes the best point an outlier, and its evidence grows without bound.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WarpName = Literal["fence", "half", "log", "deep"]
+WarpName = Literal["fence", "half", "log"]
 # A value this many scales above the threshold, after the logarithm, is as bad as any other.
 CEILING = 4.0
 # Standard deviations below this (of values scaled to a range of 1) are rounding, not information.
@@ -57,8 +59,7 @@ def warp(y: NDArray[np.float64], name: WarpName) -> Outcomes:
     elif name == "half":
         t, c = float(mid), 0.5 * spread
     else:
-        depth = 0.1 if name == "log" else 0.01
-        t, c = 0.0, depth * (float(mid) or spread)
+        t, c = 0.0, 0.1 * (float(mid) or spread)
     excess = np.maximum(values - t, 0.0) / c
     squeezed = np.where(values > t, t + c * np.minimum(np.log1p(excess), CEILING), values)
     deviation = float(squeezed.std())

@@ -125,8 +125,10 @@ class Prediction:
     v: NDArray[np.float64]
 
     def gradient(self, by_mean: NDArray[np.float64], by_sd: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Gradient (n, p) by the numeric features of a function with derivatives `by_mean` (n, S)
-        and `by_sd` (n,)."""
+        """Gradient (n, p) by the numeric features of a function of the predictions.
+
+        `by_mean` (n, S) and `by_sd` (n,) are that function's derivatives.
+        """
         post = self.posterior
         factor = post.factor
         # sd^2 = s (1 - v.v): d sd / d k = -s (v W) / sd

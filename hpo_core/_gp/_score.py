@@ -100,7 +100,7 @@ class Score:
         return total
 
     def slopes(self, unit: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(n,) scores of `unit` (n, d) and their gradient (n, d); zero for unordered columns."""
+        """(n,) scores of `unit` (n, d) and their gradient (n, d); 0 for unordered and inactive columns."""
         query = self._embedding(self._rows(unit))
         total, gradient = np.zeros(len(unit)), np.zeros_like(unit)
         for term in self._terms:
@@ -110,4 +110,5 @@ class Score:
             for prediction, by_mean, by_sd in zip(predicted, by_means, by_sds, strict=True):
                 slope = prediction.gradient(by_mean, by_sd)[:, self._features]
                 gradient[:, self._columns] += slope * self._gain
+        gradient[np.isnan(unit)] = 0.0
         return total, gradient

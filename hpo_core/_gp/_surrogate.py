@@ -100,10 +100,12 @@ def fit_models(
 ) -> tuple[Model, ...]:
     """A model of `values` (r,) at `points` (r), r >= 1, for each kernel and warp."""
     warped: dict[WarpName, Outcomes] = {name: warp(values, name) for _, name in kinds}
-    models = []
+    models: list[Model] = []
     for kernel, name in kinds:
         outcome = warped[name]
-        hyper = fit(kernel, embedding, points, outcome.z, priors)
+        # Warps of the same values agree on most length scales: the first fit starts the others.
+        start = models[0].hyper.theta if models else None
+        hyper = fit(kernel, embedding, points, outcome.z, priors, start)
         evidence = hyper.log_posterior + outcome.log_slope
         models.append(Model(name, hyper, evidence, factorise(hyper, points)))
     return tuple(models)

@@ -55,6 +55,7 @@ KINDS: tuple[tuple[KernelName, WarpName], ...] = (
     ("matern", "half"),
     ("matern", "log"),
 )
+PRIORS = Priors()
 # Evidence that a model needs at least; a constant and a slope say nothing yet.
 FEWEST = 2
 # Pending trials beyond these (the newest) are ignored, beyond the second number imagined at their mean.
@@ -102,7 +103,7 @@ class GP:
     cap: int = 300
     beta: float = 2.0
     kinds: tuple[tuple[KernelName, WarpName], ...] = KINDS
-    priors: Priors = Priors()
+    priors: Priors = PRIORS
     _memo: Memo = field(default_factory=Memo, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -175,7 +176,7 @@ class GP:
         rows = choose_rows(data.order, data.usable[:s], s, self.cap)
         points = embedding(data.X[rows])
         models = tuple(fit_models(self.kinds, embedding, points, y, self.priors) for y in data.y[rows].T)
-        failed = np.isnan(data.y[:s]).any(axis=1)
+        failed = ~data.usable[:s]
         failure, failure_rows = None, np.empty(0, dtype=np.intp)
         if failed.any():
             # Failures first, then the best of the rest: the border that matters is near the best.
