@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from flows import _messages as m
 from flows._messages import Job, Outcome
 from flows._runner import Curve, Message, Report, RunIdWanted, Runner, Saved
-from hpo_core import InputError, Segment, Study, TrialState
+from hpo_core import HpoError, InputError, Segment, Study, TrialState
 from hpo_core._parameters import parameter_from_json
 from hpo_core._strategy import Finish
 
@@ -257,7 +257,7 @@ class Driver:
     async def _answer_run_id(self, trial: int, answer: Callable[[str], None]) -> None:
         run_id = ""
         if self._tracker is not None:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(HpoError):  # the worker is told that there is none
                 run_id = await asyncio.to_thread(self._tracker.run_id, trial, _RUN_ID_SECONDS)
         answer(run_id)
 

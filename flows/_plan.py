@@ -59,6 +59,8 @@ class Request:
     max_steps: int | None = None
     granularity: float = 1.0
     edit_space: bool = False
+    gpus_per_trial: float | None = None
+    dask: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -218,6 +220,8 @@ def _execution(request: Request) -> Execution:
         isolation=request.isolation,
         limits=TrialLimits(seconds=request.trial_timeout, memory=memory),
         granularity=request.granularity,
+        gpus_per_trial=request.gpus_per_trial,
+        dask=request.dask,
     )
 
 

@@ -63,7 +63,7 @@ class SplitPlan:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Sorted row numbers: ``train``, ``test``, and ``folds``, which are (train, valid) pairs within ``train``."""
+    """Sorted row numbers: ``train``, ``test``, and ``folds``, each a (train, valid) pair within ``train``."""
 
     kind: str
     train: Rows

@@ -37,6 +37,23 @@ class Result:
         """The best complete trial. Raises :class:`StudyStateError` when there is none."""
         return self.study.best
 
+    def to_json(self) -> dict[str, Any]:
+        """The result in plain JSON types, without the trials."""
+        complete = bool(self.summary.get("counts", {}).get("complete"))
+        best = self.best if complete else None
+        return {
+            "study": self.name,
+            "ended": self.ended,
+            "run_id": self.run_id,
+            "run_url": self.run_url,
+            "model": self.model,
+            "scores": self.scores,
+            "best": None
+            if best is None
+            else {"trial": best.number, "values": best.values, "params": best.params},
+            **self.summary,
+        }
+
 
 def tune(
     objective: Callable[[Any], Any] | str,

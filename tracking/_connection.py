@@ -134,12 +134,6 @@ def probe(tracking_uri: str | None) -> None:
         raise _unusable(uri, brief(error)) from error
 
 
-def probe(tracking_uri: str | None) -> None:
-    """Check that the tracking server answers; makes nothing. Raises :class:`InputError` as above."""
-    _settings.set_up_process()
-    _check_reachable(resolve_uri(tracking_uri))
-
-
 def _check_reachable(uri: str) -> None:
     """A quick no is better than MLflow's patient one."""
     parts = urllib.parse.urlsplit(uri)

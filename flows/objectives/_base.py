@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -242,11 +243,21 @@ def load_setting(config: TableConfig) -> Setting:
     Raises :class:`InputError`.
     """
     # Neither changes what is loaded, and both differ between driver and workers.
-    return _load(replace(config, threads=1, space=None))
+    return _load(replace(config, threads=1, space=None), _stamp(config.data))
+
+
+def _stamp(source: str) -> tuple[int, int] | None:
+    """Changes when the file does: a notebook outlives edits of its data."""
+    try:
+        status = Path(source).expanduser().stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=2)
-def _load(config: TableConfig) -> Setting:
+def _load(config: TableConfig, stamp: tuple[int, int] | None) -> Setting:
+    del stamp  # part of the key
     table = load_table(config.data, config.target, group=config.group, time=config.time, drop=config.drop)
     problem = pose(table, config.task, config.positive)
     metric = get_metric(config.metric, problem.task)

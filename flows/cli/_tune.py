@@ -1,0 +1,164 @@
+"""``hpo tune``: one command from a table, or an objective, to the best model."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from hpo_core import InputError
+
+_MORE = "Ready objectives"
+_RUN = "Running"
+_SHOW = "Tracking"
+
+
+def tune(
+    objective: Annotated[
+        str, typer.Argument(help="lgbm, sklearn, torch, PATH.py:function or package.module:function")
+    ],
+    data: Annotated[str | None, typer.Option(help="CSV or Parquet file, or sklearn:NAME")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric to tune, such as auc or rmse")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="YAML or JSON file that narrows or replaces the space")
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="Such as auto, tpe, gp, asha, gp+asha, bohb")] = "auto",
+    trials: Annotated[int, typer.Option(help="Total of the study, not of this command")] = 100,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for the study")] = None,
+    workers: Annotated[int | None, typer.Option(help="Trials at once; default one per core")] = None,
+    runner: Annotated[str, typer.Option(help="local, dask or gpu")] = "local",
+    name: Annotated[str | None, typer.Option(help="Name of the study; the same name resumes it")] = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it")] = 0,
+    register: Annotated[str | None, typer.Option(help="Registered model for the champion")] = None,
+    estimator: Annotated[str | None, typer.Option(help="sklearn: import path of the estimator")] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validation folds")] = None,
+    split: Annotated[str | None, typer.Option(help="stratified, plain, grouped or time")] = None,
+    group: Annotated[str | None, typer.Option(help="Column whose rows stay together")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Column that orders the rows in time")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, further options of the objective")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Step at which a trial is complete")] = None,
+    trial_timeout: Annotated[float | None, typer.Option(help="Seconds per trial, then it is killed")] = None,
+    trial_memory: Annotated[float | None, typer.Option(help="MiB per trial, then it is killed")] = None,
+    max_failures: Annotated[
+        int | None, typer.Option(help="Failed trials after which the study stops")
+    ] = None,
+    isolation: Annotated[str, typer.Option(help="process or thread")] = "process",
+    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs per trial, whole or a fraction")] = None,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:8786")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="MLflow experiment; default the study's name")
+    ] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow tracking server or database")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Run without MLflow; deliver later")] = False,
+    edit_space: Annotated[bool, typer.Option("--edit-space", help="Go on with an edited space")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; create nothing")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+) -> int:
+    """Tune an objective: run a study, or resume the one of the same name.
+
+    A finished study runs nothing more; a higher --trials extends it.
+    """
+    from flows._plan import Request, plan_request
+
+    options = {
+        "estimator": estimator, "folds": folds, "split": split, "group": group, "time": time_column,
+        **_key_values(option or []),
+    }  # fmt: skip
+    request = Request(
+        objective=objective,
+        data=data,
+        target=target,
+        metric=metric,
+        task=task,
+        space=space,
+        strategy=strategy,
+        trials=trials,
+        timeout=timeout,
+        workers=workers,
+        runner=runner,
+        name=name,
+        seed=seed,
+        register_as=register,
+        max_steps=max_steps,
+        trial_timeout=trial_timeout,
+        trial_memory=trial_memory,
+        max_failures=max_failures,
+        isolation=isolation,
+        gpus_per_trial=gpus_per_trial,
+        dask=dask,
+        experiment=experiment,
+        tracking_uri=tracking_uri,
+        offline=offline,
+        edit_space=edit_space,
+        options={k: v for k, v in options.items() if v is not None},
+    )
+    plan = plan_request(request)
+    if dry_run:
+        return _explain(plan, as_json=as_json)
+    return carry_out(plan, as_json=as_json)
+
+
+def carry_out(plan: Any, *, as_json: bool) -> int:
+    """Run the plan with a view on it; the exit code."""
+    from flows._live import make_view
+    from flows._tune import run_plan
+
+    view = make_view(quiet=as_json)
+    with view:
+        for note in plan.notes:
+            view.tell(note)
+        result = run_plan(plan, tell=view.tell, watch=view.watch)
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), sort_keys=True))
+    else:
+        view.conclude(result)
+    if result.ended in ("interrupted", "terminated"):
+        return 130
+    return 0 if result.summary["counts"].get("complete") else 1
+
+
+def _key_values(pairs: list[str]) -> dict[str, Any]:
+    """``key=value`` pairs, values read as JSON where they are JSON."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"--option takes KEY=VALUE, got {pair!r}")
+        try:
+            options[key.strip()] = json.loads(value)
+        except ValueError:
+            options[key.strip()] = value
+    return options
+
+
+def _explain(plan: Any, *, as_json: bool) -> int:
+    terms = plan.terms
+    explained = terms.strategy.explain(terms.limits.trials, terms.settings.max_steps)
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "study": terms.name,
+                    "strategy": terms.strategy.name,
+                    "rungs": explained.rungs,
+                    "trials": explained.total_trials,
+                    "steps": explained.total_steps,
+                    "space": terms.space.to_json() if terms.space is not None else None,
+                }
+            )
+        )
+        return 0
+    typer.echo(f"study {terms.name}: strategy {terms.strategy.name}, {plan.execution.workers} workers")
+    for name, parameter in terms.space.parameters.items() if terms.space is not None else ():
+        typer.echo(f"  {name}: {parameter!r}")
+    for line in explained.lines:
+        typer.echo(line)
+    if explained.total_steps is not None:
+        typer.echo(f"total: {explained.total_steps:,} {terms.meta.get('step_unit') or 'steps'}")
+    typer.echo("dry run: nothing was created")
+    return 0
