@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from tracking._active_run import trial_run as trial_run
 from tracking._active_run import trial_run_activator as trial_run_activator
+from tracking._checkpoints import CheckpointError as CheckpointError
+from tracking._checkpoints import delete_checkpoint as delete_checkpoint
+from tracking._checkpoints import load_checkpoint as load_checkpoint
+from tracking._checkpoints import locate_checkpoint as locate_checkpoint
+from tracking._checkpoints import save_checkpoint as save_checkpoint
+from tracking._connection import Connection as Connection
+from tracking._connection import connect as connect
 from tracking._connection import probe as probe
 from tracking._errors import NoRunYet as NoRunYet
 from tracking._errors import TrackingError as TrackingError
+from tracking._fetch import fetch_journal as fetch_journal
+from tracking._models import LoggedModel as LoggedModel
+from tracking._models import log_model as log_model
+from tracking._models import log_trial_model as log_trial_model
 from tracking._projector import TrackerOptions as TrackerOptions
+from tracking._registry import Candidate as Candidate
+from tracking._registry import Gate as Gate
+from tracking._registry import Promotion as Promotion
+from tracking._registry import load_own_model as load_own_model
+from tracking._registry import promote as promote
+from tracking._registry import roll_back as roll_back
+from tracking._retention import Removable as Removable
+from tracking._retention import disk_warning as disk_warning
+from tracking._retention import removable_checkpoints as removable_checkpoints
 from tracking._text import config_sha256 as config_sha256
 from tracking._tracker import StudyTracker as StudyTracker
 from tracking._tracker import TrackerStatus as TrackerStatus
 
 __all__ = [
-    "NoRunYet", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
-    "probe", "trial_run", "trial_run_activator",
+    "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel", "NoRunYet", "Promotion",
+    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
+    "connect", "delete_checkpoint", "disk_warning", "fetch_journal", "load_checkpoint", "load_own_model",
+    "locate_checkpoint", "log_model", "log_trial_model", "probe", "promote", "removable_checkpoints",
+    "roll_back", "save_checkpoint", "trial_run", "trial_run_activator",
 ]  # fmt: skip

@@ -1,0 +1,219 @@
+"""Log a model to a run, without making the run active and without guessing what it needs.
+
+Each flavour in the form that its reader can trust most: LightGBM and XGBoost as their own text, torch as
+an exported program, scikit-learn through skops. Where a model cannot be written so, the next form is
+tried; a model logged as a pickle says so in the tag ``hpo.serialization``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo_core import InputError
+from tracking import _settings
+from tracking._connection import Connection
+from tracking._errors import brief
+
+_log = logging.getLogger("tracking")
+# MLflow's model API takes the tracking server from the process, so only one server at a time.
+_server = threading.RLock()
+_BASE = ("mlflow", "numpy", "pandas", "scipy", "cloudpickle")
+_LIBRARIES = {
+    "lightgbm": ("lightgbm", "scikit-learn"),
+    "xgboost": ("xgboost", "scikit-learn"),
+    "sklearn": ("scikit-learn", "skops"),
+    "pytorch": ("torch",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedModel:
+    """A model in MLflow: ``uri`` is ``models:/m-...``; ``serialization``: the form it was written in."""
+
+    model_id: str
+    uri: str
+    run_id: str
+    flavor: str
+    serialization: str
+
+
+def log_trial_model(run_id: str, model: Any, **options: Any) -> LoggedModel:
+    """Log a model to a trial's run from where the trial runs; ``options`` as of :func:`log_model`."""
+    return log_model(run_id, model, **options)
+
+
+def log_model(
+    run_id: str,
+    model: Any,
+    *,
+    connection: Connection | None = None,
+    flavor: str | None = None,
+    name: str = "model",
+    pip_requirements: Sequence[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    **options: Any,
+) -> LoggedModel:
+    """Log ``model`` to the run ``run_id``, whose status does not change.
+
+    ``connection``: the server; ``None`` for the one that this process is set to. ``flavor``:
+    ``"lightgbm"``, ``"xgboost"``, ``"sklearn"``, ``"pytorch"``, ``"pyfunc"``; found from the model when
+    ``None``. ``pip_requirements``: the installed versions of the flavour's libraries when ``None``.
+    ``options``: for the flavour: ``signature``, ``input_example`` (torch needs one, to export the model
+    as a program), ``params``, ``metadata``...
+
+    Raises :class:`InputError` for a model of no known flavour, and whatever MLflow raises.
+    """
+    flavor = flavor or _flavor_of(model)
+    requirements = list(pip_requirements or _requirements(flavor, model))
+    failed: list[str] = []
+    with _using(connection):
+        for serialization, arguments in _attempts(flavor, model, options):
+            try:
+                info = _log_once(
+                    flavor,
+                    run_id,
+                    {"name": name, "pip_requirements": requirements, **options, **arguments()},
+                    {**(tags or {}), "hpo.serialization": serialization},
+                )
+            except Exception as error:  # noqa: BLE001 - skops, torch.export: anything may be wrong
+                failed.append(f"{serialization}: {brief(error)}")
+                continue
+            if failed:
+                _log.info("the model was logged as %s; %s", serialization, "; ".join(failed))
+            return LoggedModel(info.model_id, f"models:/{info.model_id}", run_id, flavor, serialization)
+    raise InputError(
+        f"cannot log the {type(model).__name__} as {flavor}: {'; '.join(failed)}; pass flavor=, or an "
+        "input_example if it is a torch module"
+    )
+
+
+def _log_once(flavor: str, run_id: str, arguments: dict[str, Any], tags: dict[str, str]) -> Any:
+    import importlib
+
+    from mlflow.models import Model
+
+    module = importlib.import_module(f"mlflow.{flavor}")
+    return Model.log(artifact_path=None, flavor=module, run_id=run_id, tags=tags, **arguments)
+
+
+Attempt = tuple[str, Callable[[], dict[str, Any]]]
+
+
+def _attempts(flavor: str, model: Any, options: Mapping[str, Any]) -> list[Attempt]:
+    """Forms to try, the most trustworthy first."""
+    match flavor:
+        case "lightgbm":
+            return [("lightgbm", lambda: {"lgb_model": model})]
+        case "xgboost":
+            return [("xgboost", lambda: {"xgb_model": model, "model_format": "ubj"})]
+        case "sklearn":
+            pickled = {"sk_model": model, "serialization_format": "cloudpickle"}
+            if "serialization_format" in options:
+                return [(str(options["serialization_format"]), lambda: {"sk_model": model})]
+            return [("skops", lambda: _skops_arguments(model)), ("cloudpickle", lambda: pickled)]
+        case "pytorch":
+            pickled = {"pytorch_model": model, "serialization_format": "pickle"}
+            if "serialization_format" in options:
+                return [(str(options["serialization_format"]), lambda: {"pytorch_model": model})]
+            exported: list[Attempt] = [
+                ("pt2", lambda: {"pytorch_model": model, "serialization_format": "pt2"})
+            ]
+            return (exported if "input_example" in options else []) + [("pickle", lambda: pickled)]
+        case "pyfunc":
+            return [("cloudpickle", lambda: {"python_model": model})]
+        case _:
+            raise InputError(f"flavor must be one of {[*_LIBRARIES, 'pyfunc']}, got {flavor!r}")
+
+
+def _skops_arguments(model: Any) -> dict[str, Any]:
+    """Trust the types that this very model consists of, and no others."""
+    import skops.io
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.skops")
+        skops.io.dump(model, file)
+        types = skops.io.get_untrusted_types(file=file)
+        # Fails here, before a model is logged, where skops cannot read what it wrote.
+        skops.io.load(file, trusted=types)
+    return {"sk_model": model, "serialization_format": "skops", "skops_trusted_types": types}
+
+
+def _flavor_of(model: Any) -> str:
+    kinds = {
+        "lightgbm": ("Booster", "LGBMModel"),
+        "xgboost": ("Booster", "XGBModel"),
+        "torch": ("nn.Module",),
+        "sklearn": ("base.BaseEstimator",),
+    }
+    for package, names in kinds.items():
+        if package not in sys.modules:
+            continue
+        for name in names:
+            kind: Any = sys.modules[package]
+            for part in name.split("."):
+                kind = getattr(kind, part, None)
+            if isinstance(kind, type) and isinstance(model, kind):
+                return "pytorch" if package == "torch" else package
+    from mlflow.pyfunc import PythonModel
+
+    if isinstance(model, PythonModel):
+        return "pyfunc"
+    raise InputError(
+        f"a {type(model).__name__} is no LightGBM, XGBoost, torch or scikit-learn model; pass flavor=, or "
+        "wrap it in an mlflow.pyfunc.PythonModel"
+    )
+
+
+def _requirements(flavor: str, model: Any) -> list[str]:
+    """Pinned to what runs now. MLflow's own inference takes seconds in a process of its own."""
+    packages = [*_BASE, *_LIBRARIES.get(flavor, ())]
+    # A pipeline may hold estimators of other libraries.
+    packages += [p for p in ("lightgbm", "xgboost") if flavor == "sklearn" and p in repr(type(model)).lower()]
+    pinned = []
+    for package in dict.fromkeys(packages):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            pinned.append(f"{package}=={importlib.metadata.version(package).split('+')[0]}")
+    return pinned
+
+
+@contextlib.contextmanager
+def _using(connection: Connection | None) -> Iterator[None]:
+    """Point MLflow's model API to the connection's server for a moment."""
+    _settings.set_up_process()
+    import mlflow
+
+    with _server, _quiet():
+        if connection is None:
+            yield
+            return
+        before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+        mlflow.set_tracking_uri(connection.uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before[0])
+            if mlflow.get_registry_uri() != before[1]:
+                mlflow.set_registry_uri(before[1])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow warns of pickles at length; :func:`log_model` has chosen them knowingly."""
+    loggers = [logging.getLogger(n) for n in ("mlflow.sklearn", "mlflow.pytorch", "mlflow.models.model")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,279 @@
+"""From a logged model to a registered version under an alias: through a gate, idempotently, and back.
+
+Versions carry where they come from as tags; ``hpo.replaces`` is the version that held the alias before,
+so that :func:`roll_back` can go back step by step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hpo_core import InputError
+from tracking._connection import Connection
+from tracking._models import LoggedModel, _using
+from tracking._states import STUDY_ID
+from tracking._text import MAX_TAG, preview
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+_MODEL = "hpo.model_id"
+_REPLACES = "hpo.replaces"
+_DATA = "hpo.data_digest"
+_SCORE = "hpo.score."
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """When a new model takes the alias: it beats the champion by more than ``margin`` in ``metric``.
+
+    A margin of 0 asks for a strict improvement. ``direction``: ``"min"`` or ``"max"``.
+    """
+
+    metric: str
+    direction: str = "max"
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("min", "max"):
+            raise InputError(f"a gate's direction must be 'min' or 'max', got {self.direction!r}")
+        if not math.isfinite(self.margin) or self.margin < 0:
+            raise InputError(f"a gate's margin must be a number of at least 0, got {self.margin!r}")
+
+    def gain(self, new: float, old: float) -> float:
+        """By how much ``new`` is better than ``old``."""
+        return new - old if self.direction == "max" else old - new
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A model that wants the alias. ``scores``: on held-out data, whose digest is ``data_digest``.
+
+    ``lineage``: more tags for the version, such as the study, the trial and the configuration's hash.
+    """
+
+    model: LoggedModel
+    scores: Mapping[str, float]
+    data_digest: str = ""
+    lineage: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """What :func:`promote` did, or would do. ``champion``: the version that holds the alias now."""
+
+    name: str
+    alias: str
+    promoted: bool
+    reason: str
+    version: str | None
+    champion: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.alias} is version {self.champion}: {self.reason}"
+
+
+def promote(
+    connection: Connection,
+    candidate: Candidate,
+    *,
+    name: str,
+    gate: Gate,
+    alias: str = "champion",
+    score: Callable[[str], Mapping[str, float]] | None = None,
+    dry_run: bool = False,
+) -> Promotion:
+    """Register the candidate as a version of ``name``; move ``alias`` to it if it passes the gate.
+
+    ``score``: evaluates the model of a URI on the candidate's held-out data; asked for the champion's
+    scores, unless they are known for the same data. A champion that cannot be compared keeps the alias.
+    A version that does not pass stays registered, without the alias. Calling it again changes nothing.
+    ``dry_run``: say what would happen.
+
+    Raises :class:`InputError` when the candidate has no finite score for the gate's metric.
+    """
+    if not math.isfinite(candidate.scores.get(gate.metric, math.nan)):
+        raise InputError(
+            f"the candidate has no finite score {gate.metric!r} (it has {dict(candidate.scores)}); choose "
+            "another metric for the gate"
+        )
+    client = connection.client
+    champion = _holder(connection, name, alias)
+    own = _version_of(connection, name, candidate.model.model_id)
+    if champion is not None and own is not None and champion.version == own.version:
+        return _result(name, alias, True, "it already holds the alias", own, own)
+    passed, reason = _judge(connection, candidate, champion, gate, score)
+    if dry_run:
+        return _result(name, alias, passed, f"dry run: {reason}", own, champion)
+    own = own or _register(connection, name, candidate)
+    for key, value in _version_tags(candidate, reason).items():
+        client.set_model_version_tag(name, own.version, key, value)
+    if not passed:
+        return _result(name, alias, False, reason, own, champion)
+    if champion is not None:
+        client.set_model_version_tag(name, own.version, _REPLACES, champion.version)
+        client.set_registered_model_alias(name, _previous(alias), champion.version)
+    # Last, and atomic: whoever loads by the alias gets the old version or the new one.
+    client.set_registered_model_alias(name, alias, own.version)
+    return _result(name, alias, True, reason, own, own)
+
+
+def roll_back(connection: Connection, *, name: str, alias: str = "champion") -> Promotion:
+    """Give the alias back to the version that held it before. Raises :class:`InputError` if none did."""
+    client = connection.client
+    champion = _holder(connection, name, alias)
+    before = champion.tags.get(_REPLACES) if champion is not None else None
+    if champion is None or before is None:
+        raise InputError(
+            f"{name}@{alias} has no earlier version to go back to; set the alias to a version by hand"
+        )
+    earlier = client.get_model_version(name, before)
+    client.set_registered_model_alias(name, alias, before)
+    still_earlier = earlier.tags.get(_REPLACES)
+    if still_earlier is not None:
+        client.set_registered_model_alias(name, _previous(alias), still_earlier)
+    else:
+        client.delete_registered_model_alias(name, _previous(alias))
+    reason = f"rolled back from version {champion.version}"
+    return _result(name, alias, True, reason, earlier, earlier)
+
+
+def load_own_model(connection: Connection, uri: str) -> Any:
+    """Load a model (as a ``pyfunc``) that a study of ours logged.
+
+    Loading runs what is in the model. Raises :class:`InputError` for a model of unknown origin.
+    """
+    import mlflow
+
+    if not uri.startswith("models:/"):
+        raise InputError(f"expected a URI such as 'models:/NAME@champion' or 'models:/m-...', got {uri!r}")
+    name = uri.removeprefix("models:/")
+    if not _is_ours(connection, name):
+        raise InputError(
+            f"{uri} was not logged by a study of this tool, and loading a model runs its code; load it with "
+            "mlflow yourself if you trust it"
+        )
+    with _using(connection):
+        return mlflow.pyfunc.load_model(uri)
+
+
+def _is_ours(connection: Connection, name: str) -> bool:
+    client = connection.client
+    if "@" in name:
+        version = client.get_model_version_by_alias(*name.split("@", 1))
+    elif "/" in name:
+        version = client.get_model_version(*name.split("/", 1))
+    else:
+        return STUDY_ID in client.get_logged_model(name).tags
+    return _MODEL in version.tags
+
+
+# -- parts of a promotion ----------------------------------------------------------------------
+
+
+def _judge(
+    connection: Connection,
+    candidate: Candidate,
+    champion: ModelVersion | None,
+    gate: Gate,
+    score: Callable[[str], Mapping[str, float]] | None,
+) -> tuple[bool, str]:
+    new = candidate.scores[gate.metric]
+    if champion is None:
+        return True, f"the first one, with {gate.metric} {new:.6g}"
+    same_data = bool(candidate.data_digest) and champion.tags.get(_DATA) == candidate.data_digest
+    old = _number(champion.tags.get(_SCORE + gate.metric)) if same_data else math.nan
+    if not math.isfinite(old) and score is not None:
+        if not _is_ours(connection, f"{champion.name}/{champion.version}"):
+            return False, f"version {champion.version} was made by hand, so it is not loaded and compared"
+        old = float(score(f"models:/{champion.name}/{champion.version}").get(gate.metric, math.nan))
+    if not math.isfinite(old):
+        return False, (
+            f"version {champion.version} has no {gate.metric} on the same held-out data to compare with"
+        )
+    gain = gate.gain(new, old)
+    compared = f"{gate.metric} {new:.6g} against {old:.6g} of version {champion.version}"
+    if gain > gate.margin:
+        return True, f"better: {compared}"
+    needed = f"more than {gate.margin:g} better" if gate.margin else "better"
+    return False, f"not {needed}: {compared}"
+
+
+def _register(connection: Connection, name: str, candidate: Candidate) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    client = connection.client
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
+            raise
+    model = candidate.model
+    tags = {_MODEL: model.model_id}
+    return client.create_model_version(
+        name, source=model.uri, run_id=model.run_id, tags=tags, model_id=model.model_id
+    )
+
+
+def _version_tags(candidate: Candidate, reason: str) -> dict[str, str]:
+    scores = {f"{_SCORE}{k}": repr(float(v)) for k, v in candidate.scores.items()}
+    more = {k: preview(str(v), MAX_TAG) for k, v in candidate.lineage.items()}
+    return {**more, **scores, _DATA: candidate.data_digest, "hpo.gate": preview(reason, MAX_TAG)}
+
+
+def _holder(connection: Connection, name: str, alias: str) -> ModelVersion | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return connection.client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        # An unknown alias is an invalid parameter, an unknown model a missing resource.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _version_of(connection: Connection, name: str, model_id: str) -> ModelVersion | None:
+    quoted = name.replace("'", "\\'")
+    token = None
+    while True:
+        page = connection.client.search_model_versions(f"name='{quoted}'", page_token=token)
+        for version in page:
+            if version.tags.get(_MODEL) == model_id:
+                return version
+        token = page.token
+        if not token:
+            return None
+
+
+def _previous(alias: str) -> str:
+    return PREVIOUS if alias == "champion" else f"{PREVIOUS}-{alias}"
+
+
+def _number(text: str | None) -> float:
+    try:
+        return math.nan if text is None else float(text)
+    except ValueError:
+        return math.nan
+
+
+def _result(
+    name: str,
+    alias: str,
+    promoted: bool,
+    reason: str,
+    version: ModelVersion | None,
+    champion: ModelVersion | None,
+) -> Promotion:
+    return Promotion(
+        name=name,
+        alias=alias,
+        promoted=promoted,
+        reason=reason,
+        version=None if version is None else version.version,
+        champion=None if champion is None else champion.version,
+    )
