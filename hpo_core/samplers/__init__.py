@@ -7,5 +7,6 @@ from hpo_core.samplers._grid import Grid
 from hpo_core.samplers._nsga2 import NSGA2
 from hpo_core.samplers._qmc import Halton, Sobol
 from hpo_core.samplers._random import Random
+from hpo_core.samplers._tpe import TPE
 
-__all__ = ["CMAES", "NSGA2", "Grid", "Halton", "Random", "Sobol"]
+__all__ = ["CMAES", "NSGA2", "TPE", "Grid", "Halton", "Random", "Sobol"]

@@ -15,7 +15,7 @@ from hpo_core._errors import StrategyError
 from hpo_core._space import Categorical, Constant, Float, Int, LogNormal, Normal, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._strategy import Sampler
-from hpo_core.samplers import CMAES, NSGA2, Grid, Halton, Random, Sobol
+from hpo_core.samplers import CMAES, NSGA2, TPE, Grid, Halton, Random, Sobol
 from tests.hpo_core.sampler_loop import Loop, mixed_space, small_space
 
 MAKERS: dict[str, Callable[[], Sampler]] = {
@@ -25,6 +25,7 @@ MAKERS: dict[str, Callable[[], Sampler]] = {
     "nsga2": lambda: NSGA2(population=4),
     "random": Random,
     "sobol": Sobol,
+    "tpe": lambda: TPE(startup=4),
 }
 
 SPACES: dict[str, SearchSpace] = {

@@ -1,0 +1,159 @@
+"""What a model trains on when trials have been stopped at different steps.
+
+Notation
+--------
+s       the step at which trials are compared: the largest that enough trials have reached
+r       the last step of a trial that did not reach s
+A       the trials that reached s
+
+Results at different steps are no common scale: a loss after one epoch is not a loss after thirty.
+So a trial that was stopped at r < s is placed by its rank. Its value at r is compared with those
+that the trials of A had at r, and it gets the value at s of the trial of A in the same place: better
+than p of them at r, better than p of them at s. Worse than all of A (what a scheduler that stops the
+worst makes of most) is the worst of A. This uses every trial (Falkner 2018, BOHB, only those of the
+largest budget) and never compares across steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo_core._history import History
+from hpo_core._states import TrialState
+from hpo_core.samplers._shared import FoldMemo
+
+__all__ = ["Curves", "Training", "training_set"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# A model sees at most this many trials, the newest: enough for any of ours, and cost stays flat.
+_NEWEST = 1024
+
+
+@dataclass(frozen=True)
+class Training:
+    """``X`` ``(k, d)``, ``values`` ``(k, m)`` minimised with NaN for failures, and what is pending.
+
+    ``step`` is the one that values belong to, 0 for final results. ``pending`` are the
+    configurations ``(p, d)`` in flight that ``X`` does not have yet.
+    """
+
+    X: Array
+    values: Array
+    pending: Array
+    step: int = 0
+
+
+@dataclass
+class Curves:
+    """Reports by step: a fold over the report log."""
+
+    rows: int = 0
+    trials: dict[int, list[int]] = field(default_factory=dict)
+    report: dict[int, list[int]] = field(default_factory=dict)
+
+    def grow(self, history: History) -> None:
+        """Fold the reports that have arrived since."""
+        trials, steps = history.reports.trials, history.reports.steps
+        for row in range(self.rows, len(history.reports)):
+            step = int(steps[row])
+            self.trials.setdefault(step, []).append(int(trials[row]))
+            self.report.setdefault(step, []).append(row)
+        self.rows = len(history.reports)
+
+
+def training_set(history: History, fewest: int, memo: FoldMemo[Curves]) -> Training:
+    """What a model should learn from: final results, or, where trials stop early, values at a step.
+
+    ``fewest`` trials must have reached a step for it to be the one compared at; until then, final
+    results are all there is.
+    """
+    evidence = history.evidence
+    stopped = history.count(TrialState.PRUNED) + history.count(TrialState.PAUSED)
+    if not stopped or not len(history.reports):
+        return Training(evidence.X, evidence.values, history.pending_X)
+    curves = memo.state(history, Curves)
+    curves.grow(history)
+    step = _comparison_step(curves, fewest)
+    if step is None:
+        return Training(evidence.X, evidence.values, history.pending_X)
+    return _at_step(history, curves, step)
+
+
+def _comparison_step(curves: Curves, fewest: int) -> int | None:
+    """The largest step with ``fewest`` trials."""
+    enough = [step for step, trials in curves.trials.items() if len(trials) >= fewest]
+    return max(enough, default=None)
+
+
+def _at_step(history: History, curves: Curves, step: int) -> Training:
+    newest = slice(-_NEWEST, None)
+    reached = dict(zip(curves.trials[step][newest], curves.report[step][newest], strict=True))
+    ended, results, elsewhere = _ended(history)
+    in_flight = [int(t) for t in history.pending if history.reports_of(int(t))]
+    trials = sorted({*ended, *in_flight, *reached})[-_NEWEST:]
+    values = np.full((len(trials), history.n_objectives), np.nan)
+    waiting: dict[int, list[int]] = {}
+    for place, trial in enumerate(trials):
+        if trial in reached:
+            values[place] = history.reports.values[reached[trial]]
+        elif trial in ended and np.isnan(results[ended[trial]]).any():
+            pass  # failed: no value at any step
+        elif rows := history.reports_of(trial):
+            waiting.setdefault(int(history.reports.steps[rows[-1]]), []).append(place)
+        elif trial in ended:
+            values[place] = results[ended[trial]]  # finished without a report: a final result
+    anchors = np.fromiter(reached, dtype=np.int64)
+    finals = history.reports.values[[reached[int(t)] for t in anchors]]
+    for r, places in waiting.items():
+        own = history.reports.values[[history.reports_of(trials[p])[-1] for p in places]]
+        values[places] = _transported(own, *_pairs(history, curves, r, anchors, finals))
+    known = set(trials)
+    unknown = np.array([int(t) for t in history.pending if int(t) not in known], dtype=np.int64)
+    X = history.X[trials]
+    if len(elsewhere):
+        own = history.evidence.values[elsewhere]
+        if history.max_steps is None or step < history.max_steps:
+            own = _transported(own, own, finals)  # final results, at no step: by rank among them
+        X = np.concatenate([history.evidence.X[elsewhere], X])
+        values = np.concatenate([own, values])
+    return Training(X, values, history.X[unknown], step)
+
+
+def _ended(history: History) -> tuple[dict[int, int], Array, Ints]:
+    """Evidence row of each finished trial (newest), all evidence values, rows from elsewhere."""
+    evidence = history.evidence
+    first = max(len(evidence) - _NEWEST, 0)
+    trials = evidence.trials[first:]
+    ended = {int(t): first + i for i, t in enumerate(trials) if t >= 0}
+    return ended, evidence.values, first + np.flatnonzero(trials < 0)
+
+
+def _pairs(history: History, curves: Curves, r: int, anchors: Ints, finals: Array) -> tuple[Array, Array]:
+    """Values at ``r`` and at the comparison step of the trials that have both, ``(a, m)`` each."""
+    at_r = dict(zip(curves.trials.get(r, []), curves.report.get(r, []), strict=True))
+    both = [i for i, t in enumerate(anchors) if int(t) in at_r]
+    rows = [at_r[int(anchors[i])] for i in both]
+    return history.reports.values[rows], finals[both]
+
+
+def _transported(own: Array, early: Array, late: Array) -> Array:
+    """(q, m) the late value that holds the place among ``late`` that ``own`` has among ``early``.
+
+    ``early`` and ``late`` ``(a, m)`` are of the same trials. Without any, or for a value that is
+    missing, the result is the worst late value.
+    """
+    out = np.full(own.shape, np.nan)
+    for j in range(own.shape[1]):
+        pool = np.sort(late[~np.isnan(late[:, j]), j])
+        if not len(pool):
+            continue
+        before = np.sort(early[~np.isnan(early[:, j]), j])
+        better = np.searchsorted(before, own[:, j], side="left") if len(before) else len(pool)
+        place = np.where(np.isnan(own[:, j]), len(pool), better)
+        out[:, j] = pool[np.minimum(place, len(pool) - 1)]
+    return out
