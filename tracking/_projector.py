@@ -19,6 +19,7 @@ from tracking._client_writer import ClientWriter
 from tracking._connection import Connection, set_primary_metric
 from tracking._cursor import Cursor, Known, Target
 from tracking._errors import brief, is_permanent
+from tracking._sqlite_writer import SqliteWriter
 from tracking._states import KILLED, RUNNING, STUDY, STUDY_ID, TRIAL_STATUS, UID, trial_uid
 from tracking._study_view import StudyView
 from tracking._trial_view import TrialView
@@ -55,7 +56,8 @@ class Projector:
         self._journal = folder / JOURNAL
         self._connection = connection
         self._options = options
-        self._writer: Writer = ClientWriter(connection.client, connection.experiment_id)
+        through_client = ClientWriter(connection.client, connection.experiment_id)
+        self._writer: Writer = SqliteWriter.over(connection) or through_client
         self.uploads = Uploads()
         self.refusals: list[Refused] = []
         self.parent = ""
