@@ -55,10 +55,15 @@ class DriverTookOver(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpaceChanged(Event):
-    """The space has a new version: edited on resume, or discovered by a define-by-run objective."""
+    """The space has a new version: edited on resume, or grown by what an objective asked for.
+
+    ``found`` names the parameters that the objective asked for; it is empty for an edit, which declares
+    every parameter anew.
+    """
 
     type: ClassVar[str] = "space_changed"
     space: dict[str, Any]
+    found: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +139,17 @@ class TrialReported(Event):
     trial: int
     step: int
     metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveLogged(Event):
+    """Points of a trial's curve that are to be seen and that no decision reads."""
+
+    type: ClassVar[str] = "curve_logged"
+    trial: int
+    name: str
+    steps: list[int]
+    points: list[float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +247,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
     c.type: c
     for c in (
         StudyCreated, DriverTookOver, SpaceChanged, Enqueued, Observed, TrialAsked, TrialResumed,
-        SegmentStarted, TrialResolved, TrialReported, CheckpointSaved, CheckpointDropped,
+        SegmentStarted, TrialResolved, TrialReported, CurveLogged, CheckpointSaved,
+        CheckpointDropped,
         TrialPausedAt, AttemptLost, TrialFinished, TrialRequeued, StudyExtended, StudyStopped, Noted,
     )
 }  # fmt: skip

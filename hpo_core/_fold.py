@@ -13,6 +13,16 @@ from hpo_core._records import Limits, Settings, TrialRecord
 from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState, check_move
 
+# The state in which a trial must be for these events to follow.
+_FROM: dict[type[ev.Event], TrialState] = {
+    ev.TrialResumed: TrialState.PAUSED,
+    ev.SegmentStarted: TrialState.WAITING,
+    ev.TrialReported: TrialState.RUNNING,
+    ev.TrialPausedAt: TrialState.RUNNING,
+    ev.AttemptLost: TrialState.RUNNING,
+}
+
+# What counts against the limit on failures.
 BAD = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
 
 
@@ -29,8 +39,10 @@ class Fold:
         self.limits = Limits(**created.limits)  # type: ignore[arg-type]
         self.settings = Settings(**created.settings)
         self.functions = functions
+        # The space as its user wrote it; ``history.space`` also has what objectives asked for.
+        self.declared = SearchSpace.from_json(created.space, constraints=functions)
         self.history = History(
-            space=SearchSpace.from_json(created.space, constraints=functions),
+            space=self.declared,
             objectives=created.objectives,
             seed=created.seed,
             workers=self.settings.workers,
@@ -57,6 +69,7 @@ class Fold:
             ev.SegmentStarted: self._started,
             ev.TrialResolved: self._resolved,
             ev.TrialReported: self._reported,
+            ev.CurveLogged: lambda e: None,
             ev.CheckpointSaved: self._checkpoint_saved,
             ev.CheckpointDropped: self._checkpoint_dropped,
             ev.TrialPausedAt: self._paused,
@@ -68,39 +81,93 @@ class Fold:
             ev.Noted: self.notes.append,
         }
 
-    def apply(self, event: ev.Event) -> None:
-        """Fold one event. Raises :class:`StudyStateError` for one that cannot follow."""
+    def apply(self, event: ev.Event, *, checked: bool = False) -> None:
+        """Fold one event. Raises :class:`StudyStateError` for one that cannot follow, folding nothing."""
+        if not checked:
+            self.check(event)
         if not isinstance(event, ev.DriverTookOver) and event.at > self.last_at > 0.0:
             # Time between two drivers is nobody's; a clock set back counts as none.
             self.seconds_spent += event.at - self.last_at
         if event.at:
             self.last_at = event.at
-        handler = self._handlers.get(type(event))
-        if handler is None:
-            raise StudyStateError(f"an event of type {event.type!r} cannot occur inside a study")
-        handler(event)
+        self._handlers[type(event)](event)
         self.history.length += 1
 
     def trial(self, number: int) -> TrialRecord:
-        if not 0 <= number < len(self.trials):
-            raise StudyStateError(f"there is no trial {number}; the study has {len(self.trials)}")
+        """The record of one trial. Raises :class:`StudyStateError` when there is none."""
+        if not isinstance(number, int) or not 0 <= number < len(self.trials):
+            raise StudyStateError(f"there is no trial {number!r}; the study has {len(self.trials)}")
         return self.trials[number]
 
-    def _move(self, trial: TrialRecord, state: TrialState) -> None:
-        check_move(trial.number, trial.state, state)
-        trial.state = state
+    def check(self, event: ev.Event) -> None:
+        """Raise :class:`StudyStateError` for an event that cannot follow; :meth:`apply` then cannot fail.
+
+        So nothing is ever written to a journal that could not be replayed.
+        """
+        if type(event) not in self._handlers:
+            raise StudyStateError(f"an event of type {event.type!r} cannot occur inside a study")
+        match event:
+            case ev.DriverTookOver() if event.token <= self.token:
+                raise StudyStateError(f"driver token {event.token} is not above {self.token}")
+            case ev.TrialAsked():
+                self._check_asked(event)
+            case ev.StudyExtended():
+                self.limits.updated(event.limits)
+            case ev.StudyStopped() if event.state not in ("finished", "cancelled"):
+                raise StudyStateError(f"a study ends 'finished' or 'cancelled', got {event.state!r}")
+            case ev.TrialFinished():
+                check_move(event.trial, self.trial(event.trial).state, _end_state(event.state))
+            case ev.TrialRequeued():
+                state = self.trial(event.trial).state
+                if not state.finished:
+                    raise StudyStateError(
+                        f"trial {event.trial} is {state.label}; only a trial that ended can run again"
+                    )
+                check_move(event.trial, state, TrialState.WAITING)
+            case ev.TrialResolved() if self.trial(event.trial).state.finished:
+                state = self.trial(event.trial).state
+                raise StudyStateError(f"trial {event.trial} is {state.label}; its configuration is settled")
+            case ev.CurveLogged() | ev.CheckpointSaved() | ev.CheckpointDropped() | ev.TrialResolved():
+                self.trial(event.trial)
+            case _ if type(event) in _FROM:
+                self._check_step(event)
+
+    def _check_asked(self, event: ev.TrialAsked) -> None:
+        if event.trial != len(self.trials):
+            raise StudyStateError(f"expected trial {len(self.trials)} next, got {event.trial}")
+        if event.parent is not None:
+            self.trial(event.parent)
+        if event.origin == "enqueued" and not self.queue:
+            raise StudyStateError(f"trial {event.trial} comes from the queue, which is empty")
+
+    def _check_step(self, event: Any) -> None:
+        trial = self.trial(event.trial)
+        if trial.state is not _FROM[type(event)]:
+            raise StudyStateError(
+                f"{event.type} needs a trial that is {_FROM[type(event)].label}; trial {trial.number} is "
+                f"{trial.state.label}"
+            )
+        if isinstance(event, ev.SegmentStarted) and event.attempt != trial.attempt + 1:
+            raise StudyStateError(
+                f"trial {trial.number} has had {trial.attempt} attempts, so the next is {trial.attempt + 1}, "
+                f"got {event.attempt}"
+            )
+        if isinstance(event, ev.TrialReported) and event.step <= trial.step:
+            raise StudyStateError(
+                f"trial {trial.number} is at step {trial.step}; a report at step {event.step} cannot follow"
+            )
 
     def _driver_took_over(self, event: ev.DriverTookOver) -> None:
-        if event.token <= self.token:
-            raise StudyStateError(f"driver token {event.token} is not above {self.token}")
         self.token = event.token
 
     def _space_changed(self, event: ev.SpaceChanged) -> None:
-        self.history._change_space(SearchSpace.from_json(event.space, constraints=self.functions))
+        space = SearchSpace.from_json(event.space, constraints=self.functions)
+        if not event.found:
+            self.declared = space
+        self.history._change_space(space)
+        self.queue = deque(p for p in self.queue if self.history.may_hold(p))
 
     def _asked(self, event: ev.TrialAsked) -> None:
-        if event.trial != len(self.trials):
-            raise StudyStateError(f"expected trial {len(self.trials)} next, got {event.trial}")
         if event.origin == "enqueued":
             self.queue.popleft()
         self.history._ask(
@@ -126,15 +193,15 @@ class Fold:
         )
 
     def _resumed(self, event: ev.TrialResumed) -> None:
-        trial = self.trial(event.trial)
-        self._move(trial, TrialState.WAITING)
+        trial = self.trials[event.trial]
+        trial.state = TrialState.WAITING
         trial.target = event.target
         self.history._retarget(event.trial, event.target)
         self.history._move(event.trial, TrialState.WAITING)
 
     def _started(self, event: ev.SegmentStarted) -> None:
-        trial = self.trial(event.trial)
-        self._move(trial, TrialState.RUNNING)
+        trial = self.trials[event.trial]
+        trial.state = TrialState.RUNNING
         trial.attempt = event.attempt
         trial.worker = event.worker
         trial.started_at = trial.started_at or event.at
@@ -142,16 +209,11 @@ class Fold:
         self.history._move(event.trial, TrialState.RUNNING)
 
     def _resolved(self, event: ev.TrialResolved) -> None:
-        self.trial(event.trial).params = event.params
+        self.trials[event.trial].params = event.params
         self.history._resolve(event.trial, event.params)
 
     def _reported(self, event: ev.TrialReported) -> None:
-        trial = self.trial(event.trial)
-        if trial.state.finished or event.step <= trial.step:
-            raise StudyStateError(
-                f"trial {trial.number} is {trial.state.label} at step {trial.step}; a report at step "
-                f"{event.step} cannot follow"
-            )
+        trial = self.trials[event.trial]
         self.steps_spent += event.step - trial.step
         trial.step = event.step
         self.history._report(event.trial, event.step, event.metrics)
@@ -163,24 +225,24 @@ class Fold:
         self.trial(event.trial).checkpoints.pop(event.step, None)
 
     def _paused(self, event: ev.TrialPausedAt) -> None:
-        trial = self.trial(event.trial)
-        self._move(trial, TrialState.PAUSED)
+        trial = self.trials[event.trial]
+        trial.state = TrialState.PAUSED
         self._spend(trial, event.at)
         trial.segments += 1
         self.history._move(event.trial, TrialState.PAUSED)
 
     def _lost(self, event: ev.AttemptLost) -> None:
-        trial = self.trial(event.trial)
-        self._move(trial, TrialState.WAITING)
+        trial = self.trials[event.trial]
+        trial.state = TrialState.WAITING
         self._spend(trial, event.at)
         trial.losses += event.counted
         self.history._move(event.trial, TrialState.WAITING)
 
     def _finished(self, event: ev.TrialFinished) -> None:
-        trial = self.trial(event.trial)
+        trial = self.trials[event.trial]
         state = TrialState.of(event.state)
         running = trial.state is TrialState.RUNNING
-        self._move(trial, state)
+        trial.state = state
         if running:
             self._spend(trial, event.at)
             trial.segments += 1
@@ -188,13 +250,15 @@ class Fold:
         trial.reason = event.reason
         trial.finished_at = event.at
         if event.step > trial.step:
+            # A result that was taken over, not computed, has cost no steps.
+            self.steps_spent += running * (event.step - trial.step)
             trial.step = event.step
             self.history._steps[event.trial] = event.step
         self.history._finish(event.trial, state, event.values)
 
     def _requeued(self, event: ev.TrialRequeued) -> None:
-        trial = self.trial(event.trial)
-        self._move(trial, TrialState.WAITING)
+        trial = self.trials[event.trial]
+        trial.state = TrialState.WAITING
         trial.values, trial.metrics, trial.reason, trial.finished_at = {}, {}, "", 0.0
         trial.losses = 0
         self.history._move(event.trial, TrialState.WAITING)
@@ -212,3 +276,10 @@ class Fold:
         seconds = max(at - trial.segment_started_at, 0.0) if trial.segment_started_at else 0.0
         trial.busy_seconds += seconds
         self.cost_spent += seconds
+
+
+def _end_state(label: str) -> TrialState:
+    state = TrialState.of(label)
+    if not state.finished:
+        raise StudyStateError(f"a trial cannot end as {state.label!r}, which is not an end")
+    return state

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 
 from hpo_core._columns import Column
 from hpo_core._space import SearchSpace
-from hpo_core._states import INFORMATIVE, TrialState
+from hpo_core._states import INFORMATIVE, VALUED, TrialState
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+_NOWHERE: Floats = np.empty(0)
 
 
 class Evidence:
@@ -185,8 +187,13 @@ class History:
         self._counts = np.zeros(len(TrialState), dtype=np.int64)
         self._forks = 0
         self._exhausted = False  # set by the study, for the length of one decision
-        self._observed: list[tuple[dict[str, Any], Floats]] = []
         self._params: list[dict[str, Any]] = []
+        self._fits: list[bool] = []
+        # Everything ever learned, whether it fits the present space or not: the space may change back.
+        self._known = Evidence(0, self.n_objectives)
+        self._observed: list[dict[str, Any]] = []
+        # A study that declares nothing learns the names from its objective.
+        self._by_run = not space.names
         self._open: dict[int, None] = {}
         self._active: dict[TrialState, dict[int, None]] = {s: {} for s in TrialState if not s.finished}
         self._X = Column(np.float64, width=space.dims, fill=np.nan)
@@ -200,6 +207,7 @@ class History:
         self._pauses = Column(np.int64)
         self._moves = Column(np.int64)
         self._seen: dict[bytes, int] = {}
+        self._warm: set[bytes] = set()
         self.evidence = Evidence(space.dims, self.n_objectives)
         self.reports = Reports(self.objectives, self.signs)
 
@@ -311,6 +319,19 @@ class History:
         """The first trial that has this very configuration, if any."""
         return self._seen.get(self.space.key(u))
 
+    def untried(self, points: Floats) -> NDArray[np.bool_]:
+        """(k,) bool: which canonical ``points`` ``(k, d)`` are neither a trial nor an observation."""
+        keys = self.space.keys(points)
+        return np.array([k not in self._seen and k not in self._warm for k in keys], dtype=bool)
+
+    def may_hold(self, params: Mapping[str, Any]) -> bool:
+        """Whether a configuration can be a trial: values in range, and names that are known.
+
+        Of a define-by-run study any name may yet become known.
+        """
+        known = self.space.parameters
+        return all(known[n].contains(v) if n in known else self._by_run for n, v in params.items())
+
     # -- growth, by the fold alone ---------------------------------------------------------------
 
     def _ask(
@@ -325,6 +346,7 @@ class History:
         u = self._encoded(params)
         trial = self.n_trials
         self._params.append(params)
+        self._fits.append(_fits(self.space, params))
         self._X.append(u)
         self._states.append(TrialState.WAITING)
         self._values.append(np.nan)
@@ -335,7 +357,8 @@ class History:
         self._starts.append(start)
         self._pauses.append(start)
         self._moves.append(trial)
-        self._seen.setdefault(self.space.key(u), trial)
+        if self._fits[trial]:
+            self._seen.setdefault(self.space.key(u), trial)
         self._counts[TrialState.WAITING] += 1
         self._forks += parent is not None
         self._open[trial] = None
@@ -343,9 +366,11 @@ class History:
 
     def _resolve(self, trial: int, params: dict[str, Any]) -> None:
         self._params[trial] = params
+        self._fits[trial] = _fits(self.space, params)
         u = self._encoded(params)
         self._X[trial] = u
-        self._seen.setdefault(self.space.key(u), trial)
+        if self._fits[trial]:
+            self._seen.setdefault(self.space.key(u), trial)
 
     def _move(self, trial: int, state: TrialState) -> None:
         old = TrialState(int(self._states.view[trial]))
@@ -374,52 +399,64 @@ class History:
         self.reports._append(trial, step, metrics)
 
     def _finish(self, trial: int, state: TrialState, values: Mapping[str, float]) -> None:
-        row = self._minimised(values)
+        row = self._minimised(values if state in VALUED else {})
         self._values[trial] = row
         self._move(trial, state)
         if state in INFORMATIVE:
             step = int(self._steps.view[trial])
-            self.evidence._append(self._X.view[trial], row, state, step, trial)
+            self._known._append(_NOWHERE, row, state, step, trial)
+            if self._fits[trial]:
+                self.evidence._append(self._X.view[trial], row, state, step, trial)
 
     def _observe(self, params: dict[str, Any], values: Mapping[str, float]) -> None:
         row = self._minimised(values)
-        self._observed.append((params, row))
         state = TrialState.FAILED if np.isnan(row).any() else TrialState.COMPLETE
-        self.evidence._append(self._encoded(params), row, state, 0, -1)
+        self._observed.append(params)
+        self._known._append(_NOWHERE, row, state, 0, -1)
+        if _fits(self.space, params):
+            u = self._encoded(params)
+            self._warm.add(self.space.key(u))
+            self.evidence._append(u, row, state, 0, -1)
 
     def _minimised(self, values: Mapping[str, float]) -> Floats:
         raw = np.array([values.get(name, np.nan) for name in self.objectives], dtype=float)
         return finite_or_nan(raw * self.signs)
 
     def _encoded(self, params: Mapping[str, Any]) -> Floats:
+        """``(d,)`` canonical; ``NaN`` throughout for a configuration that is no point of the space."""
+        if not _fits(self.space, params):
+            known = {n: v for n, v in params.items() if n in self.space.parameters}
+            return self.space.encode(known) if self._by_run and _fits(self.space, known) else self._nowhere
         return self.space.encode(params)
 
     def _change_space(self, space: SearchSpace) -> None:
-        """Re-encode everything under a new version of the space; what no longer fits is forgotten."""
-        old = self.evidence
+        """Re-encode everything under a new version of the space; what does not fit it is left out."""
         self.space = space
         self._X = Column(np.float64, width=space.dims, fill=np.nan)
-        self._seen = {}
-        fits: list[bool] = []
+        self._seen, self._warm = {}, set()
+        self._fits = [_fits(space, params) for params in self._params]
         for trial, params in enumerate(self._params):
-            fits.append(_fits(space, params))
-            u = self._encoded(params) if fits[-1] else np.full(space.dims, np.nan)
+            u = self._encoded(params)
             self._X.append(u)
-            if fits[-1]:
+            if self._fits[trial]:
                 self._seen.setdefault(space.key(u), trial)
         self.evidence = Evidence(space.dims, self.n_objectives)
-        elsewhere, self._observed = iter(self._observed), []
+        elsewhere = iter(self._observed)
+        known = self._known
         for trial, values, state, step in zip(
-            old.trials.tolist(), old.values, old.states.tolist(), old.steps.tolist(), strict=True
+            known.trials.tolist(), known.values, known.states.tolist(), known.steps.tolist(), strict=True
         ):
             if trial >= 0:
-                if fits[trial]:
+                if self._fits[trial]:
                     self.evidence._append(self._X.view[trial], values, state, step, trial)
-                continue
-            params, row = next(elsewhere)
-            if _fits(space, params):
-                self._observed.append((params, row))
-                self.evidence._append(self._encoded(params), values, state, step, -1)
+            elif _fits(space, params := next(elsewhere)):
+                u = self._encoded(params)
+                self._warm.add(space.key(u))
+                self.evidence._append(u, values, state, step, -1)
+
+    @property
+    def _nowhere(self) -> Floats:
+        return np.full(self.space.dims, np.nan)
 
 
 def _fits(space: SearchSpace, params: Mapping[str, Any]) -> bool:

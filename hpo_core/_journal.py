@@ -7,15 +7,15 @@ damage is an error that names the line. The only module of ``hpo_core`` that tou
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-from hpo_core._errors import JournalError, StudyLockedError
+from hpo_core._errors import InputError, JournalError, StudyLockedError
 from hpo_core._events import Event, event_from_json, event_to_json
 
 
@@ -28,17 +28,22 @@ class EventSink(Protocol):
 
 
 def encode_line(seq: int, event: Event) -> bytes:
-    """One line of the journal, newline included."""
-    body = json.dumps({"seq": seq, **event_to_json(event)}, separators=(",", ":"), allow_nan=False)
+    """One line of the journal, newline included.
+
+    Raises :class:`InputError` for content that JSON cannot carry.
+    """
+    try:
+        body = json.dumps({"seq": seq, **event_to_json(event)}, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{event.type} holds something that is no JSON ({error}): {event!r}") from None
     return f'{body[:-1]},"crc":"{zlib.crc32(body.encode()):08x}"}}\n'.encode()
 
 
 def decode_line(line: bytes) -> tuple[int, Event]:
-    """``(seq, event)`` of one line. Raises ``ValueError`` for any damage."""
-    text = line.rstrip(b"\n")
-    # The checksum is the last field and has a fixed width: ,"crc":"01234567"}
-    body, tail = text[:-18] + b"}", text[-18:]
-    if not (tail.startswith(b',"crc":"') and tail.endswith(b'"}')):
+    """``(seq, event)`` of one whole line. Raises ``ValueError`` for any damage."""
+    # The checksum is the last field and has a fixed width: ,"crc":"01234567"} and the newline.
+    body, tail = line[:-19] + b"}", line[-19:]
+    if not (tail.startswith(b',"crc":"') and tail.endswith(b'"}\n')):
         raise ValueError("it does not end in a checksum")
     if f"{zlib.crc32(body):08x}".encode() != tail[8:16]:
         raise ValueError("its checksum does not match its content")
@@ -46,98 +51,98 @@ def decode_line(line: bytes) -> tuple[int, Event]:
         data = json.loads(body)
         return int(data["seq"]), event_from_json(data)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"it is no event that this version knows ({error!r})") from None
+        raise ValueError(
+            f"it is no event that this version knows ({error!r}); is the program older?"
+        ) from None
 
 
 def read_journal(path: Path, *, start: int = 0) -> Iterator[tuple[int, Event, int]]:
     """Yield ``(seq, event, end offset)`` from byte offset ``start`` to the last whole line.
 
-    A torn last line is left out. Raises :class:`JournalError` naming the line for other damage.
+    A torn last line, one that has no end, is left out: it was never acknowledged. Raises
+    :class:`JournalError` naming the line for other damage.
     """
-    offset = start
-    expected: int | None = None if start else 0
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
+    where = f"journal {path}, line {{}}" + (f" after byte {start}" if start else "")
+    expected: int | None = None if start else 0
     with file:
         file.seek(start)
-        number = 0
-        for line in file:
-            number += 1
-            offset += len(line)
+        offset = start
+        for number, line in enumerate(file, start=1):
             try:
+                if not line.endswith(b"\n"):
+                    _check_torn(line)
+                    return
                 seq, event = decode_line(line)
             except ValueError as error:
-                if _is_last(file, line):
-                    return
                 raise JournalError(
-                    f"journal {path}, line {number} after byte {start}, is damaged: {error}; restore "
-                    "the file from a copy (the study's parent run has one), or cut it before this line"
+                    f"{where.format(number)}, is damaged: {error}; restore the file from a copy (the study's "
+                    "parent run has one), or cut it before this line"
                 ) from None
             if expected is not None and seq != expected:
                 raise JournalError(
-                    f"journal {path}, line {number}: expected event {expected}, got {seq}; lines are "
-                    "missing or doubled, restore the file from a copy"
+                    f"{where.format(number)}: expected event {expected}, got {seq}; lines are missing or "
+                    "doubled, restore the file from a copy"
                 )
             expected = seq + 1
+            offset += len(line)
             yield seq, event, offset
 
 
-def _is_last(file: BinaryIO, line: bytes) -> bool:
-    if not line.endswith(b"\n"):
-        return True
-    # A power cut can leave a whole-looking last line of zeros or half-written blocks.
-    return not file.read(1)
+def _check_torn(line: bytes) -> None:
+    """Raise ``ValueError`` for a last line that is complete but for a newline that became something else."""
+    try:
+        decode_line(line[:-1] + b"\n")
+    except ValueError:
+        return
+    raise ValueError(f"it ends in {line[-1:]!r} and not in a newline")
 
 
 class Journal:
     """The journal of one study, opened for writing; holds the study's lock while it is open.
 
-    ``path`` is the file; its folder is made. Raises :class:`StudyLockedError` when another process
-    on this machine has the journal open, and :class:`JournalError` for damage.
+    ``path`` is the file; its folder is made. ``events`` are those it held on opening. Raises
+    :class:`StudyLockedError` when another process on this machine has the journal open, and
+    :class:`JournalError` for damage and for a file that cannot be written.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = self._locked()
+        self.events: list[Event] = []
+        self._file = -1
+        self._lock = -1
         try:
-            self.events: list[Event] = []
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(self.path)
             end = 0
             for _, event, end in read_journal(self.path):  # noqa: B007 - end is used below
                 self.events.append(event)
-            self._seq = len(self.events)
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._file = os.open(self.path, flags, 0o644)
             if os.fstat(self._file).st_size > end:
                 os.ftruncate(self._file, end)
-            self._end = end
+        except OSError as error:
+            self._release()
+            raise JournalError(
+                f"cannot open the journal {self.path}: {error.strerror or error}; check the path and who may "
+                "write there"
+            ) from error
         except BaseException:
-            os.close(self._lock)
+            self._release()
             raise
-
-    def _locked(self) -> int:
-        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            # The kernel drops the lock when the process dies, however it dies.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.pread(lock, 200, 0).decode(errors="replace").strip() or "unknown"
-            os.close(lock)
-            raise StudyLockedError(
-                f"the study in {self.path.parent} is being driven by another process ({owner}); wait "
-                "for it, or stop it first"
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"pid {os.getpid()}".encode(), 0)
-        return lock
+        self._seq = len(self.events)
+        self._end = end
 
     def append(self, event: Event) -> int:
         """Write one event in a single system call; it survives the death of this process.
 
         Raises :class:`JournalError` when the disk refuses; what was half written is taken back.
         """
+        if self._file < 0:
+            raise JournalError(f"the journal {self.path} is closed; open it again")
         line = encode_line(self._seq, event)
         try:
             written = os.write(self._file, line)
@@ -150,7 +155,9 @@ class Journal:
         return self._seq - 1
 
     def _refused(self, error: OSError) -> JournalError:
-        os.ftruncate(self._file, self._end)
+        # Where even this fails, the next opening cuts the torn line off.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, self._end)
         return JournalError(
             f"cannot write the journal {self.path}: {error.strerror or error}; free some space and run "
             "the same command again, it continues where this one stopped"
@@ -162,14 +169,43 @@ class Journal:
 
     def close(self) -> None:
         """Sync and release the lock; calling it twice is harmless."""
-        if self._file >= 0:
-            self.sync()
-            os.close(self._file)
-            os.close(self._lock)
-            self._file = self._lock = -1
+        try:
+            if self._file >= 0:
+                self.sync()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        for descriptor in (self._file, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._lock = -1
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _locked(path: Path) -> int:
+    """The descriptor that holds the lock of the journal at ``path``."""
+    import fcntl  # not on every platform that can otherwise import this package
+
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        # The kernel drops the lock when the process dies, however it dies.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(lock, 200, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise StudyLockedError(
+            f"the study in {path.parent} is being driven by another process ({owner}); wait for it, or "
+            "stop it first"
+        ) from None
+    except OSError:
+        os.close(lock)
+        raise
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"pid {os.getpid()}".encode(), 0)
+    return lock

@@ -38,54 +38,71 @@ class Proposer:
         self._sampler = sampler
         self._policy = on_duplicate
 
-    def choose(self, history: History, queue: Sequence[dict[str, Any]]) -> Choice | None:
-        """The next configuration, or ``None`` when the space is exhausted. Changes nothing."""
+    def choose(
+        self, history: History, queue: Sequence[dict[str, Any]], *, reuse: bool = True
+    ) -> Choice | None:
+        """The next configuration, or ``None`` when the space is exhausted. Changes nothing.
+
+        ``reuse=False``: another configuration is looked for even where the policy is to reuse.
+        """
         if queue:
             return self._enqueued(history, queue[0])
         proposal = self._sampler.sample(history, _stream(history, 0))
         if proposal is None:
             return None
         space = history.space
-        earlier = history.seen(proposal.u) if space.dims else None
+        u = space.snap(proposal.u[None, :])[0]
+        # A define-by-run study that has not met its parameters yet has nothing to repeat.
+        earlier = history.seen(u) if space.names else None
         known = earlier is not None and history.states[earlier] == TrialState.COMPLETE
-        if known and self._policy == "reuse":
-            return Choice(space.decode(proposal.u), "sampler", proposal.note, reuse=earlier)
-        if earlier is not None and self._policy != "repeat":
+        if known and self._policy == "reuse" and reuse:
+            return Choice(space.decode(u), "sampler", proposal.note, reuse=earlier)
+        again = bool(space.names) and not history.untried(u[None, :])[0] and self._policy != "repeat"
+        if again or not space.allowed(u[None, :])[0]:
             fresh = self._fresh(history)
             if fresh is None:
                 return None
-            proposal = fresh
-        return Choice(space.decode(proposal.u), "sampler", proposal.note)
+            u, proposal = fresh.u, fresh
+        return Choice(space.decode(u), "sampler", proposal.note)
 
     def _fresh(self, history: History) -> Proposal | None:
+        space = history.space
         for retry in range(1, _SAMPLER_RETRIES + 1):
             proposal = self._sampler.sample(history, _stream(history, retry))
-            if proposal is not None and history.seen(proposal.u) is None:
-                return proposal
+            if proposal is not None:
+                u = space.snap(proposal.u[None, :])[0]
+                if history.untried(u[None, :])[0] and space.allowed(u[None, :])[0]:
+                    return Proposal(u, proposal.note)
         rng = _stream(history, _SAMPLER_RETRIES + 1)
-        u = _untried(history, history.space.sample(rng, _PRIOR_DRAWS))
-        if u is not None:
-            return Proposal(u, "drawn from the prior, as the sampler repeated itself")
-        size = history.space.size
-        if size is None:
+        found = _untried(history, space.sample(rng, _PRIOR_DRAWS))
+        if found is not None:
+            return Proposal(found, "drawn from the prior, as the sampler repeated itself")
+        if space.size is None:
             # Infinitely many configurations and yet all drawn were seen: floats of a degenerate range.
-            return Proposal(history.space.sample(rng, 1)[0], "a repeat: the space is nearly a point")
-        if size <= _LISTED:
-            every = history.space.enumerate()
-            u = _untried(history, every[rng.permutation(len(every))])
+            return Proposal(space.sample(rng, 1)[0], "a repeat: the space is nearly a point")
+        if space.size <= _LISTED:
+            every = space.enumerate()
+            found = _untried(history, every[rng.permutation(len(every))])
         else:
-            u = _untried(history, history.space.sample(rng, 16 * _PRIOR_DRAWS))
-        return None if u is None else Proposal(u, "one of the few configurations not tried yet")
+            found = _untried(history, space.sample(rng, 16 * _PRIOR_DRAWS))
+        return None if found is None else Proposal(found, "one of the few configurations not tried yet")
 
     def _enqueued(self, history: History, params: dict[str, Any]) -> Choice:
         """The user's configuration; what it leaves open is drawn from the prior."""
         space = history.space
-        given = space.encode({k: v for k, v in params.items() if k in space.parameters})
-        drawn = space.sample(_stream(history, 0), 1)[0]
-        u = space.snap(np.where(np.isnan(given), drawn, given)[None, :])[0]
-        # A value that the unit cube would round (a float's last digit) is kept as the user wrote it.
-        decoded = space.decode(u)
-        return Choice({k: params.get(k, v) for k, v in decoded.items()}, "enqueued", "asked for by the user")
+        known = {name: value for name, value in params.items() if name in space.parameters}
+        note = "asked for by the user"
+        u = space.complete(known, _stream(history, 0))
+        if u is None:
+            # It was checked when it was enqueued, so this is bad luck or a space that has changed. The
+            # user's word counts for more than a constraint, and a queue must not block the study.
+            u = space.complete(known, _stream(history, 0), constrained=False)
+            note += "; no completion that meets the constraints was found"
+        # A value that the unit cube would round (a float's last digit) is kept as the user wrote it,
+        # and one that a define-by-run objective has yet to ask for is kept for it.
+        decoded = {name: params.get(name, value) for name, value in space.decode(u).items()}
+        unknown = {name: value for name, value in params.items() if name not in space.parameters}
+        return Choice({**decoded, **unknown}, "enqueued", note)
 
 
 def _stream(history: History, retry: int) -> np.random.Generator:
@@ -94,7 +111,5 @@ def _stream(history: History, retry: int) -> np.random.Generator:
 
 
 def _untried(history: History, points: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    for u in points:
-        if history.seen(u) is None:
-            return np.asarray(u)
-    return None
+    untried = history.untried(points)
+    return np.asarray(points[np.argmax(untried)]) if untried.any() else None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import Any
 
-from hpo_core._errors import InputError
+from hpo_core._errors import InputError, nearest
 from hpo_core._states import TrialState
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class TrialRecord:
     """One trial, as the fold has it now. Read it; only the fold writes it.
 
@@ -49,6 +51,12 @@ class TrialRecord:
         """The newest step with a checkpoint; the fork's start step, or 0, when it has none of its own."""
         return max(self.checkpoints, default=self.start_step)
 
+    def __repr__(self) -> str:
+        result = f", values={self.values}" if self.values else ""
+        step = f", step={self.step}" if self.step else ""
+        reason = f", reason={self.reason!r}" if self.reason else ""
+        return f"TrialRecord({self.number}, {self.state.label}, params={self.params}{result}{step}{reason})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -56,7 +64,8 @@ class Limits:
 
     ``trials``: configurations in total. ``seconds``: wall time of all drivers together. ``steps``:
     steps of all trials together. ``cost``: worker-seconds of all trials together. ``failures``:
-    failed, timed-out and out-of-memory trials after which the study stops.
+    trials that failed, timed out, ran out of memory or were lost in every attempt, after which the
+    study stops.
     """
 
     trials: int | None = None
@@ -66,25 +75,29 @@ class Limits:
     failures: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("trials", "seconds", "steps", "cost", "failures"):
+        for name in self.__slots__:
             value = getattr(self, name)
             if value is None:
                 continue
-            number = isinstance(value, int | float) and not isinstance(value, bool)
+            number = isinstance(value, Real) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or value <= 0:
                 raise InputError(f"the limit {name} must be a positive number, got {value!r}")
-            if name in ("trials", "steps", "failures"):
-                if value != int(value):
-                    raise InputError(f"the limit {name} must be a whole number, got {value!r}")
-                object.__setattr__(self, name, int(value))
+            whole = name in ("trials", "steps", "failures")
+            if whole and value != int(value):
+                raise InputError(f"the limit {name} must be a whole number, got {value!r}")
+            object.__setattr__(self, name, int(value) if whole else float(value))
 
     def to_json(self) -> dict[str, float | None]:
         """The limits that are set."""
-        names = ("trials", "seconds", "steps", "cost", "failures")
-        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        return {n: getattr(self, n) for n in self.__slots__ if getattr(self, n) is not None}
 
     def updated(self, changes: Mapping[str, float | None]) -> Limits:
-        """These limits with some replaced."""
+        """These limits with some replaced. Raises :class:`InputError` for unknown names and bad values."""
+        for name in changes:
+            if name not in self.__slots__:
+                raise InputError(
+                    f"there is no limit {name!r}{nearest(name, self.__slots__)} ({', '.join(self.__slots__)})"
+                )
         return replace(self, **dict(changes))  # type: ignore[arg-type]
 
 
@@ -92,11 +105,12 @@ class Limits:
 class Settings:
     """Rules of a study that hold for its whole life.
 
-    ``rule``: which of a trial's results counts: the ``last``, the ``best``, or ``average-k`` over the
-    last k reports; used by ranking, checkpoint choice and registry alike. ``on_duplicate``: what
-    happens to a proposal that was tried before: ``resample`` another, ``reuse`` the known result,
-    ``repeat`` the run. ``max_steps``: the step at which a trial is complete, for schedulers that need
-    to know. ``max_attempts``: how often a trial is repeated when its workers vanish.
+    ``rule``: which of a trial's results counts: the ``last``, the ``best`` (of several objectives, of
+    each by itself), or ``average-k`` over the last k; used by ranking, checkpoint choice and registry.
+    ``on_duplicate``: what happens to a proposal that was tried before: ``resample`` another, ``reuse``
+    the known result, ``repeat`` the run. ``workers``: how many trials run at a time. ``max_steps``: the
+    step at which a trial is complete, for schedulers that need to know. ``max_attempts``: how often a
+    trial is repeated when its workers vanish.
     """
 
     rule: str = "last"
@@ -106,8 +120,7 @@ class Settings:
     max_attempts: int = 5
 
     def __post_init__(self) -> None:
-        average = self.rule.startswith("average-") and self.rule[8:].isdigit() and int(self.rule[8:]) > 0
-        if self.rule not in ("last", "best") and not average:
+        if not isinstance(self.rule, str) or not re.fullmatch(r"last|best|average-[1-9][0-9]*", self.rule):
             raise InputError(f"rule must be 'last', 'best' or 'average-K', got {self.rule!r}")
         if self.on_duplicate not in ("resample", "reuse", "repeat"):
             raise InputError(
@@ -115,5 +128,8 @@ class Settings:
             )
         for name in ("workers", "max_steps", "max_attempts"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is None and name == "max_steps":
+                continue
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+            object.__setattr__(self, name, int(value))

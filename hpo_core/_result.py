@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hpo_core._errors import StudyStateError
+from hpo_core import _events as ev
+from hpo_core._errors import StudyStateError, nearest
 from hpo_core._fold import Fold
+from hpo_core._pareto import nondominated
 from hpo_core._records import TrialRecord
 from hpo_core._states import TrialState
 
@@ -54,15 +56,46 @@ def front(fold: Fold) -> list[TrialRecord]:
     """The complete trials that no other complete trial dominates, by number."""
     history = fold.history
     complete = np.flatnonzero(history.states == TrialState.COMPLETE)
-    values = history.values[complete]
-    order = np.lexsort(values.T[::-1])
-    kept: list[int] = []
-    for row in order:
-        # Sorted by the first objective, so only rows already kept can dominate this one.
-        if not any(_dominates(values[other], values[row]) for other in kept):
-            kept.append(int(row))
-    return [fold.trials[int(complete[row])] for row in sorted(kept)]
+    best = complete[nondominated(history.values[complete])]
+    return [fold.trials[int(number)] for number in best]
 
 
-def _dominates(a: np.ndarray, b: np.ndarray) -> bool:
-    return bool((a <= b).all() and (a < b).any())
+def ended(
+    fold: Fold,
+    trial: TrialRecord,
+    returned: Mapping[str, float],
+    state: TrialState,
+    *,
+    step: int | None = None,
+    reason: str = "",
+    now: float = 0.0,
+) -> ev.TrialFinished:
+    """The event that ends a trial, with its values by the study's rule.
+
+    A complete trial without a finite value for every objective is failed, with the reason.
+    """
+    objectives = fold.created.objectives
+    values = value_by_rule(fold, trial, returned)
+    if state is TrialState.COMPLETE:
+        missing = [n for n in objectives if not np.isfinite(values.get(n, np.nan))]
+        if missing:
+            state = TrialState.FAILED
+            reason = reason or _why_missing(missing, values, returned)
+    return ev.TrialFinished(
+        at=now,
+        trial=trial.number,
+        state=state.label,
+        values=values,
+        metrics={k: v for k, v in returned.items() if k not in objectives},
+        step=trial.step if step is None else step,
+        reason=reason,
+    )
+
+
+def _why_missing(missing: Sequence[str], values: Mapping[str, float], returned: Mapping[str, float]) -> str:
+    bad = {n: values[n] for n in missing if n in values}
+    others = [n for n in returned if n not in missing]
+    got = f" (got {bad})" if bad else f" (got {others})" if others else ""
+    hint = nearest(missing[0], others) if not bad else ""
+    remedy = "" if bad else hint or "; return it, or report it"
+    return f"the objective gave no finite value for {', '.join(map(repr, missing))}{got}{remedy}"

@@ -18,7 +18,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,18 +126,22 @@ class SearchSpace:
         return count_points(self._columns, self._column_gates())
 
     def enumerate(self) -> Array:
-        """Every allowed configuration of a finite space, ``(n, d)`` canonical, in a fixed order.
+        """Every allowed configuration of a finite space, ``(n, d)`` canonical, read-only, in a fixed order.
 
         The order is that of the columns, the first one slowest, inactive before active. Raises
         :class:`SpaceError` for an infinite space and for more than a million configurations.
         """
+        return self._listed
+
+    @functools.cached_property
+    def _listed(self) -> Array:
         for name, parameter in zip(self.column_names, self._columns, strict=True):
             if parameter.count is None:
                 raise SpaceError(
                     f"parameter {name!r} is continuous, so its space cannot be enumerated; give it a step"
                 )
         points = list_points(self._columns, self._column_gates())
-        return points[self.allowed(points)]
+        return _frozen(points[self.allowed(points)])
 
     def _column_gates(self) -> dict[int, list[tuple[int, Gate]]]:
         """The gates of each column, parents before children."""
@@ -202,15 +206,22 @@ class SearchSpace:
             )
         return np.concatenate(kept)[:n]
 
-    @functools.cached_property
-    def _listed(self) -> Array:
-        return self.enumerate()
+    @overload
+    def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Array | None: ...
 
-    def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Array | None:
-        """A ``(d,)`` allowed draw from the prior in which ``params`` have their given values.
+    @overload
+    def complete(
+        self, params: Mapping[str, Any], rng: np.random.Generator, *, constrained: Literal[False]
+    ) -> Array: ...
 
-        A missing parent is drawn such that what was given is active. ``None`` when no allowed
-        completion was found. Raises :class:`SpaceError` for unknown parameters and values out of range.
+    def complete(
+        self, params: Mapping[str, Any], rng: np.random.Generator, *, constrained: bool = True
+    ) -> Array | None:
+        """A ``(d,)`` draw from the prior in which ``params`` have their given values.
+
+        A missing parent is drawn such that what was given is active. ``None`` when no completion was
+        found that meets the constraints. Raises :class:`SpaceError` for unknown parameters and values
+        out of range.
         """
         given = self._units(params)
         fixed = ~np.isnan(given)
@@ -222,7 +233,7 @@ class SearchSpace:
                         given[parent] = gate.draw(rng)
                         fixed[parent] = True
         points = self.snap(np.where(fixed, given, draws))
-        fits = self.allowed(points)
+        fits = self.allowed(points) if constrained else np.ones(len(points), dtype=bool)
         if not fits.any():
             return None
         active = ~np.isnan(points[:, fixed]).any(axis=1)
@@ -292,12 +303,16 @@ class SearchSpace:
         Equal exactly where the configurations are: to the last value for discrete parameters, up to
         rounding for continuous ones.
         """
+        return self.keys(u[None, :])[0]
+
+    def keys(self, points: Array) -> list[bytes]:
+        """The identities of canonical ``points`` ``(n, d)``."""
         cells, offset = self._resolution
-        scaled = np.floor(np.where(np.isnan(u), -1.0, u * cells + offset))
+        scaled = np.floor(np.where(np.isnan(points), -1.0, points * cells + offset))
         for column in self._log_ints:
-            if u[column] == u[column]:  # not NaN
-                scaled[column] = self._columns[column].decode(u[column])
-        return scaled.tobytes()
+            decode = self._columns[column].decode
+            scaled[:, column] = [decode(u) if u == u else -1.0 for u in points[:, column].tolist()]
+        return [row.tobytes() for row in scaled]
 
     @functools.cached_property
     def _resolution(self) -> tuple[Array, Array]:

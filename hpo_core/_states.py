@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from hpo_core._errors import StudyStateError
+from hpo_core._errors import InputError, StudyStateError, nearest
 
 
 class TrialState(IntEnum):
@@ -33,14 +33,15 @@ class TrialState(IntEnum):
         return self.name.lower()
 
     @classmethod
-    def of(cls, label: str) -> TrialState:
-        """The state with this label. Raises :class:`StudyStateError` with the list of labels."""
-        try:
-            return cls[label.upper()]
-        except KeyError:
-            raise StudyStateError(
-                f"a trial's state must be one of {[s.label for s in cls]}, got {label!r}"
-            ) from None
+    def of(cls, label: TrialState | str) -> TrialState:
+        """The state with this label. Raises :class:`InputError` with the list of labels."""
+        if isinstance(label, TrialState):
+            return label
+        labels = {s.label: s for s in cls}
+        if not isinstance(label, str) or label.lower() not in labels:
+            hint = nearest(label, labels) if isinstance(label, str) else ""
+            raise InputError(f"a trial's state must be one of {list(labels)}, got {label!r}{hint}")
+        return labels[label.lower()]
 
 
 # States in which the objective itself said something about the configuration. A cancelled or lost
@@ -55,6 +56,9 @@ INFORMATIVE = frozenset(
         TrialState.OUT_OF_MEMORY,
     }
 )
+
+# States whose values are results to compare. Of the others a value may be known, and is not one.
+VALUED = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
 
 _ENDS = frozenset(s for s in TrialState if s.finished)
 _MOVES: dict[TrialState, frozenset[TrialState]] = {

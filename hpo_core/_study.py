@@ -9,46 +9,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hpo_core import _events as ev
-from hpo_core._errors import InputError, MustWait, StudyFinished, StudyStateError, nearest
-from hpo_core._fold import BAD, Fold
+from hpo_core._decide import Decider
+from hpo_core._decide import Segment as Segment
+from hpo_core._errors import InputError, MustWait, SpaceError, StudyFinished, StudyStateError, nearest
+from hpo_core._fold import Fold
 from hpo_core._history import History
 from hpo_core._journal import EventSink
-from hpo_core._parameters import Parameter
-from hpo_core._propose import Proposer
+from hpo_core._parameters import Parameter, plain_json
 from hpo_core._records import Limits, Settings, TrialRecord
-from hpo_core._result import best_trial, front, value_by_rule
-from hpo_core._space import SearchSpace
+from hpo_core._result import best_trial, ended, front, value_by_rule
+from hpo_core._space import MissingPredicate, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._strategies import make_strategy
-from hpo_core._strategy import Close, Finish, Fork, Resume, Start, Strategy, Verdict, Wait
-from hpo_core._trial import Trial, trial_seed
+from hpo_core._strategy import Finish, Stop, Strategy, Verdict, Wait
+from hpo_core._trial import Trial
 
 _R = TypeVar("_R")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """A stretch of a trial to be run: from a checkpoint (or nothing) to ``target`` (``None``: the end).
-
-    ``checkpoint`` is ``(trial, step, uri)`` of the checkpoint to start from; a fork starts from its
-    parent's. ``attempt`` fences: results of an earlier attempt are ignored.
-    """
-
-    trial: int
-    attempt: int
-    params: dict[str, Any]
-    seed: int
-    target: int | None
-    from_step: int
-    checkpoint: tuple[int, int, str] | None
-    parent: int | None
-    rung: int
 
 
 class Study:
@@ -98,9 +79,12 @@ class Study:
             },
             meta=dict(meta or {}),
         )
+        self._begin(created, chosen, _constraint_functions(space), journal)
+        # What the scheduler refuses, a metric without a direction for example, it refuses before
+        # anything is written.
+        self._decider.ask_scheduler()
         if journal is not None:
             journal.append(created)
-        self._begin(created, chosen, _constraint_functions(space), journal)
 
     def _begin(
         self,
@@ -112,7 +96,7 @@ class Study:
         self._fold = Fold(created, functions)
         self.strategy = strategy
         self._sink = journal
-        self._proposer = Proposer(strategy.sampler, self._fold.settings.on_duplicate)
+        self._decider = Decider(self._fold, strategy, self._record)
 
     @classmethod
     def replay(
@@ -140,9 +124,10 @@ class Study:
         return study
 
     def _record(self, event: ev.Event) -> None:
+        self._fold.check(event)
         if self._sink is not None:
             self._sink.append(event)
-        self._fold.apply(event)
+        self._fold.apply(event, checked=True)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -201,19 +186,16 @@ class Study:
 
     def exhausted(self, now: float = 0.0) -> str | None:
         """Which limit is spent, as a sentence, or ``None``."""
-        limits, fold = self._fold.limits, self._fold
-        running = now - fold.last_at if now > fold.last_at > 0.0 else 0.0
-        if limits.seconds is not None and fold.seconds_spent + running >= limits.seconds:
-            return f"the time limit of {limits.seconds:g} s is used up"
-        if limits.steps is not None and fold.steps_spent >= limits.steps:
-            return f"the limit of {limits.steps} steps is used up"
-        if limits.cost is not None and fold.cost_spent >= limits.cost:
-            return f"the limit of {limits.cost:g} worker-seconds is used up"
-        if limits.failures is not None:
-            failures = sum(self.history.count(s) for s in BAD)
-            if failures >= limits.failures:
-                return f"{failures} trials failed, the limit is {limits.failures}"
-        return None
+        return self._decider.exhausted(now)
+
+    def __repr__(self) -> str:
+        history = self.history
+        counts = [f"{n} {s.label}" for s in TrialState if (n := history.count(s))]
+        planned = "" if history.max_trials is None else f" of {history.max_trials}"
+        return (
+            f"Study({self.name!r}, {self.strategy.name}, {self.objectives}, "
+            f"{history.n_trials}{planned} trials{': ' * bool(counts)}{', '.join(counts)})"
+        )
 
     # -- deciding ------------------------------------------------------------------------------
 
@@ -223,113 +205,7 @@ class Study:
         A segment stays due until :meth:`started` is called for it; until then asking again gives the
         same one. Nothing is handed out once a limit is spent or the study was stopped.
         """
-        if self._fold.stopped is not None:
-            return Finish(self._fold.stopped.reason)
-        reason = self.exhausted(now)
-        if reason is not None:
-            return self._finish_when_idle(reason)
-        waiting = self.history.in_state(TrialState.WAITING)
-        if len(waiting):
-            return self._segment(int(waiting[0]))
-        while True:
-            rng = np.random.default_rng([self.created.seed, self.history.n_trials, 1])
-            action = self.strategy.scheduler.next(self.history, rng)
-            match action:
-                case Close(trial, why):
-                    self._close(trial, why, now)
-                case Resume(trial, target):
-                    self._record(ev.TrialResumed(at=now, trial=trial, target=target))
-                    return self._segment(trial)
-                case Fork():
-                    return self._fork(action, now)
-                case Start():
-                    outcome = self._start(action, now)
-                    if outcome is not None:
-                        return outcome
-                case Finish(why):
-                    return self._finish_when_idle(why)
-                case Wait(why):
-                    if self.history.count(TrialState.RUNNING):
-                        return action
-                    # Waiting for nothing would be for ever; a scheduler's conformance test forbids it.
-                    return Finish(f"the scheduler waits although nothing runs: {why}")
-
-    def _finish_when_idle(self, reason: str) -> Wait | Finish:
-        running = self.history.count(TrialState.RUNNING)
-        return Wait(f"{reason}; {running} trials still run") if running else Finish(reason)
-
-    def _start(self, action: Start, now: float) -> Segment | Wait | Finish | None:
-        """The segment of a new trial, or ``None`` when the trial needs no run (a reused result)."""
-        if self.history.trials_left == 0:
-            return self._finish_when_idle(f"all {self.history.max_trials} trials have been started")
-        number = self.history.n_trials
-        choice = self._proposer.choose(self.history, self._fold.queue)
-        if choice is None:
-            return self._finish_when_idle("every configuration of the space has been tried")
-        self._record(
-            ev.TrialAsked(
-                at=now,
-                trial=number,
-                params=choice.params,
-                origin=choice.origin,
-                note=choice.note or action.note,
-                target=action.target,
-                bracket=action.bracket,
-            )
-        )
-        if choice.reuse is None:
-            return self._segment(number)
-        known = self.trials[choice.reuse]
-        self._record(
-            ev.TrialFinished(
-                at=now,
-                trial=number,
-                state=known.state.label,
-                values=known.values,
-                metrics=known.metrics,
-                step=known.step,
-                reason=f"the result of trial {known.number}, which has the same configuration",
-            )
-        )
-        return None
-
-    def _fork(self, action: Fork, now: float) -> Segment:
-        number = self.history.n_trials
-        self._record(
-            ev.TrialAsked(
-                at=now,
-                trial=number,
-                params=self.space.decode(action.u),
-                origin="fork",
-                note=action.note,
-                target=action.target,
-                bracket=action.bracket,
-                parent=action.source,
-                start_step=action.step,
-            )
-        )
-        return self._segment(number)
-
-    def _segment(self, number: int) -> Segment:
-        trial = self.trials[number]
-        checkpoint: tuple[int, int, str] | None = None
-        if trial.checkpoints:
-            step = max(trial.checkpoints)
-            checkpoint = (number, step, trial.checkpoints[step][0])
-        elif trial.parent is not None:
-            uri, _ = self.trials[trial.parent].checkpoints.get(trial.start_step, ("", 0))
-            checkpoint = (trial.parent, trial.start_step, uri)
-        return Segment(
-            trial=number,
-            attempt=trial.attempt + 1,
-            params=trial.params,
-            seed=trial_seed(self.created.seed, number),
-            target=trial.target,
-            from_step=checkpoint[1] if checkpoint else 0,
-            checkpoint=checkpoint,
-            parent=trial.parent,
-            rung=trial.segments,
-        )
+        return self._decider.next(now)
 
     # -- what happened -------------------------------------------------------------------------
 
@@ -346,46 +222,79 @@ class Study:
         )
 
     def report(
-        self, trial: int, step: int, metrics: Mapping[str, float] | float, now: float = 0.0
+        self, trial: Trial | int, step: int, metrics: Mapping[str, float] | float, now: float = 0.0
     ) -> Verdict:
-        """Fold a running trial's metrics at a step and say whether it may go on.
+        """Fold a running trial's metrics at a step, and say whether it may go on.
 
-        A step that is not above the last one is a repeated attempt catching up, and changes nothing.
+        ``None``: go on; :class:`Stop` says why not, and the trial is then to be told as pruned. Steps
+        count from 1. A step that is not above the last one, or a trial that no longer runs, is an old
+        attempt catching up, and changes nothing.
         """
+        if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 1:
+            raise InputError(f"a report's step must be a whole number of at least 1, got {step!r}")
         record = self._known(trial)
-        if record.state is TrialState.RUNNING and step > record.step:
-            values = {k: float(v) for k, v in self._named(metrics).items()}
-            self._record(ev.TrialReported(at=now, trial=trial, step=step, metrics=values))
-            return self.strategy.scheduler.judge(self.history, trial)
-        return None
+        values = self._numbers(metrics)
+        if not self._current(trial) or record.state is not TrialState.RUNNING or step <= record.step:
+            return None
+        self._record(ev.TrialReported(at=now, trial=record.number, step=int(step), metrics=values))
+        limit = self._fold.limits.steps
+        goal = record.target or self._fold.settings.max_steps
+        if limit is not None and self._fold.steps_spent >= limit and step != goal:
+            return Stop(f"the limit of {limit} steps is used up")
+        return self.strategy.scheduler.judge(self.history, record.number)
 
-    def resolved(self, trial: int, params: Mapping[str, Any], found: Mapping[str, Parameter]) -> None:
+    def why(self, trial: Trial | int) -> str:
+        """Why a trial is where it is, as a sentence; for a paused one, what it waits for."""
+        record = self._known(trial)
+        said = self.strategy.scheduler.why(self.history, record.number)
+        return f"{said}: {record.reason}" if record.reason and record.reason not in said else said
+
+    def resolved(self, trial: Trial | int, params: Mapping[str, Any], found: Mapping[str, Parameter]) -> None:
         """A define-by-run objective asked for ``found`` and used ``params``.
 
-        Raises :class:`SpaceError` where it contradicts what earlier trials asked for.
+        What was proposed because earlier trials asked for it, and was not asked for now, is inactive
+        in this trial. Raises :class:`SpaceError` where ``found`` contradicts what earlier trials asked
+        for, and :class:`StrategyError` where the strategy cannot handle it; nothing has changed then.
         """
+        record = self._known(trial)
         space = self.space.extended(found)
+        declared = self._fold.declared.parameters
+        used = {n: plain_json(v) for n, v in params.items() if n in found or n in declared}
+        space.encode(used)
         if space.digest() != self.space.digest():
-            self._record(ev.SpaceChanged(at=self._fold.last_at, space=space.to_json()))
-        if dict(params) != self.trials[trial].params:
-            self._record(ev.TrialResolved(at=self._fold.last_at, trial=trial, params=dict(params)))
+            self.strategy.check(space, len(self.objectives), self._fold.settings.max_steps)
+            self._record(ev.SpaceChanged(at=self._fold.last_at, space=space.to_json(), found=list(found)))
+        if used != record.params:
+            self._record(ev.TrialResolved(at=self._fold.last_at, trial=record.number, params=used))
 
-    def checkpointed(self, trial: int, step: int, uri: str, size: int = 0, now: float = 0.0) -> None:
+    def curve(
+        self, trial: int, name: str, steps: Sequence[int], points: Sequence[float], now: float = 0.0
+    ) -> None:
+        """Keep points of a curve for those who look at the trial; no decision reads them."""
+        kept = [(int(s), float(p)) for s, p in zip(steps, points, strict=True) if np.isfinite(p)]
+        self._record(
+            ev.CurveLogged(
+                at=now, trial=trial, name=name, steps=[s for s, _ in kept], points=[p for _, p in kept]
+            )
+        )
+
+    def checkpointed(self, trial: Trial | int, step: int, uri: str, size: int = 0, now: float = 0.0) -> None:
         """A checkpoint of the trial exists."""
-        self._record(ev.CheckpointSaved(at=now, trial=trial, step=step, uri=uri, size=size))
+        number = self._known(trial).number
+        self._record(ev.CheckpointSaved(at=now, trial=number, step=step, uri=uri, size=size))
 
-    def dropped_checkpoint(self, trial: int, step: int, now: float = 0.0) -> None:
+    def dropped_checkpoint(self, trial: Trial | int, step: int, now: float = 0.0) -> None:
         """A checkpoint of the trial was deleted."""
-        self._record(ev.CheckpointDropped(at=now, trial=trial, step=step))
+        self._record(ev.CheckpointDropped(at=now, trial=self._known(trial).number, step=step))
 
-    def paused(self, trial: int, now: float = 0.0) -> None:
+    def paused(self, trial: Trial | int, now: float = 0.0) -> None:
         """The trial reached its segment's target and waits for the scheduler."""
         record = self._known(trial)
-        self._record(ev.TrialPausedAt(at=now, trial=trial, step=record.step))
+        self._record(ev.TrialPausedAt(at=now, trial=record.number, step=record.step))
 
     def finish(
         self,
-        trial: int,
+        trial: Trial | int,
         returned: Mapping[str, float] | float | None = None,
         *,
         state: TrialState | str = TrialState.COMPLETE,
@@ -397,104 +306,140 @@ class Study:
 
         ``returned`` is what the objective returned, the ``last`` result; the study's rule makes the
         trial's values from it and the reports. A complete trial without a finite value for every
-        objective is failed, with the reason.
+        objective is failed, with the reason. What an earlier attempt says of a trial that is being
+        repeated is ignored.
+
+        Raises :class:`StudyStateError` for a trial that has ended already.
         """
         record = self._known(trial)
-        state = TrialState.of(state) if isinstance(state, str) else state
-        metrics = {} if returned is None else {k: float(v) for k, v in self._named(returned).items()}
-        values = value_by_rule(self._fold, record, metrics)
-        if state is TrialState.COMPLETE:
-            missing = [n for n in self.objectives if not np.isfinite(values.get(n, np.nan))]
-            if missing:
-                got = {n: values[n] for n in missing if n in values}
-                state = TrialState.FAILED
-                reason = reason or (
-                    f"the objective gave no finite value for {', '.join(map(repr, missing))}"
-                    + (f" (got {got})" if got else "; return it, or report it")
-                )
-        self._record(
-            ev.TrialFinished(
-                at=now,
-                trial=trial,
-                state=state.label,
-                values=values,
-                metrics={k: v for k, v in metrics.items() if k not in self.objectives},
-                step=record.step if step is None else step,
-                reason=reason,
-            )
-        )
-        return state
+        if not self._current(trial):
+            return record.state
+        metrics = self._numbers(returned)
+        event = ended(self._fold, record, metrics, TrialState.of(state), step=step, reason=reason, now=now)
+        self._record(event)
+        return record.state
 
-    def lost(self, trial: int, reason: str, *, counted: bool = True, now: float = 0.0) -> None:
+    def lost(self, trial: Trial | int, reason: str, *, counted: bool = True, now: float = 0.0) -> None:
         """The trial's worker is gone: repeat the segment, or give up after ``max_attempts`` losses.
 
         A loss that is nobody's fault, such as the end of the driver, is not ``counted``.
         """
         record = self._known(trial)
         self._record(
-            ev.AttemptLost(at=now, trial=trial, attempt=record.attempt, reason=reason, counted=counted)
+            ev.AttemptLost(
+                at=now, trial=record.number, attempt=record.attempt, reason=reason, counted=counted
+            )
         )
         most = self._fold.settings.max_attempts
         if record.losses >= most:
-            self.finish(trial, state=TrialState.LOST, reason=f"{reason} ({most} attempts were lost)", now=now)
-
-    def _close(self, trial: int, reason: str, now: float) -> None:
-        self.finish(trial, state=TrialState.PRUNED, reason=reason, now=now)
+            reason = f"{reason} ({most} attempts were lost)"
+            self.finish(record.number, state=TrialState.LOST, reason=reason, now=now)
 
     # -- steering ------------------------------------------------------------------------------
 
     def stop(self, state: str = "finished", reason: str = "", now: float = 0.0) -> None:
-        """End the study: paused and waiting trials are closed, so that nothing stays open."""
+        """End the study, ``"finished"`` or ``"cancelled"``; nothing stays open, and calling twice is once.
+
+        Of a finished study, paused trials are pruned; everything else that is open is cancelled.
+        """
+        if self._fold.stopped is not None:
+            return
+        stopped = ev.StudyStopped(at=now, state=state, reason=reason)
+        self._fold.check(stopped)
         for number in self.history.pending.tolist():
-            if state == "cancelled":
-                self.finish(number, state=TrialState.CANCELLED, reason=reason, now=now)
-            elif self.trials[number].state is TrialState.PAUSED:
-                self._close(number, f"not promoted: {reason}", now)
+            if state == "finished" and self.trials[number].state is TrialState.PAUSED:
+                self.finish(number, state=TrialState.PRUNED, reason=f"not promoted: {reason}", now=now)
             else:
                 self.finish(number, state=TrialState.CANCELLED, reason=reason, now=now)
-        self._record(ev.StudyStopped(at=now, state=state, reason=reason))
+        self._record(stopped)
 
     def extend(self, now: float = 0.0, **limits: float | None) -> None:
-        """Change limits, by name; ``extend(trials=200)`` makes 200 the new total."""
-        self._fold.limits.updated(limits)
-        self._record(ev.StudyExtended(at=now, limits=limits))
+        """Change limits, by name; ``extend(trials=200)`` makes 200 the new total. Reopens a stopped study.
 
-    def requeue(self, trial: int, now: float = 0.0) -> None:
-        """Run a trial that ended badly once more."""
-        self._known(trial)
-        self._record(ev.TrialRequeued(at=now, trial=trial))
+        Raises :class:`InputError` for an unknown limit and a value that is none.
+        """
+        changed = self._fold.limits.updated(limits)
+        self._record(ev.StudyExtended(at=now, limits={name: getattr(changed, name) for name in limits}))
+
+    def requeue(self, trial: Trial | int, now: float = 0.0) -> None:
+        """Run a trial that ended badly once more, as its next attempt. Reopens a stopped study.
+
+        Raises :class:`StudyStateError` for a trial that is complete or has not ended.
+        """
+        self._record(ev.TrialRequeued(at=now, trial=self._known(trial).number))
 
     def enqueue(self, params: Mapping[str, Any], now: float = 0.0) -> None:
         """Try this configuration before asking the sampler; missing parameters are sampled.
 
-        Raises :class:`SpaceError` for unknown parameters and values out of range.
+        Raises :class:`SpaceError` for unknown parameters, values out of range, and a configuration that
+        fails the constraints however it is completed. A study that declares no space takes any names,
+        for the objective to ask for.
         """
-        self.space.encode(params)
-        self._record(ev.Enqueued(at=now, params=dict(params)))
+        given = self._checked_params(params)
+        known = {n: v for n, v in given.items() if n in self.space.parameters}
+        if self.space.complete(known, np.random.default_rng(0)) is None:
+            raise SpaceError(
+                f"{given!r} does not meet the constraints {[c.source for c in self.space.constraints]}, "
+                "however it is completed; change it or the constraints"
+            )
+        self._record(ev.Enqueued(at=now, params=given))
 
     def observe(
-        self, params: Mapping[str, Any], values: Mapping[str, float] | float, *, source: str = ""
+        self,
+        params: Mapping[str, Any],
+        values: Mapping[str, float] | float,
+        *,
+        source: str = "",
+        now: float = 0.0,
     ) -> None:
-        """Add a result from elsewhere as evidence; it is no trial of this study and costs no budget."""
-        self.space.encode(params)
-        named = {k: float(v) for k, v in self._named(values).items()}
-        self._record(ev.Observed(at=self._fold.last_at, params=dict(params), values=named, source=source))
+        """Add a result from elsewhere as evidence; it is no trial of this study and costs no budget.
+
+        ``values`` must have every objective; a value that is not finite says that it failed. Raises
+        :class:`SpaceError` as :meth:`enqueue` does.
+        """
+        given, named = self._checked_params(params), self._numbers(values)
+        for name in self.objectives:
+            if name not in named:
+                raise InputError(
+                    f"an observation needs a value of every objective {list(self.objectives)}, got "
+                    f"{named!r}{nearest(name, named)}"
+                )
+        at = now or self._fold.last_at
+        self._record(ev.Observed(at=at, params=given, values=named, source=source))
+
+    def _checked_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        given = {name: plain_json(value) for name, value in params.items()}
+        self.space.encode({n: v for n, v in given.items() if n in self.space.parameters})
+        if not self.history.may_hold(given):
+            self.space.encode(given)
+        return given
 
     def change_space(self, space: SearchSpace, now: float = 0.0) -> None:
-        """Go on with an edited space; earlier trials that still fit it are kept as evidence."""
+        """Go on with an edited space; earlier trials that still fit it are kept as evidence.
+
+        A trial fits when each of its values is one that the new space can have. Those that do not are
+        left out, and come back if the space is changed back.
+        """
         self.strategy.check(space, len(self.objectives), self._fold.settings.max_steps)
-        self._fold.functions = _constraint_functions(space)
         data = {**space.to_json(), "version": self.space.version + 1}
-        self._record(ev.SpaceChanged(at=now, space=data))
+        event = ev.SpaceChanged(at=now, space=data)
+        # Of two functions with one name the later counts.
+        self._fold.functions = [*self._fold.functions, *_constraint_functions(space)]
+        self._record(event)
 
     def note(self, topic: str, data: Mapping[str, Any], now: float = 0.0) -> None:
         """Keep something for later readers that no decision depends on."""
         self._record(ev.Noted(at=now, topic=topic, data=dict(data)))
 
     def take_over(self, driver: str, now: float = 0.0) -> int:
-        """Become the study's driver; returns the fencing token. Running trials count as lost."""
+        """Become the study's driver; returns the fencing token.
+
+        What the last driver had running is lost, which counts against no trial.
+        """
         token = self._fold.token + 1
         self._record(ev.DriverTookOver(at=now, driver=driver, token=token))
+        for number in self.history.in_state(TrialState.RUNNING).tolist():
+            self.lost(number, "its driver ended", counted=False, now=now)
         return token
 
     # -- ask / tell ----------------------------------------------------------------------------
@@ -538,43 +483,57 @@ class Study:
         """Tell what came out; returns the trial's new state.
 
         ``values``: name to value, or a bare number where there is one objective. ``state``: how the
-        trial ended if not well (``"failed"``, ``"pruned"``, ``"infeasible"``...). A trial with a
-        ``target`` that is told as complete is paused there, unless ``step`` says it went to the end.
+        trial ended if not well (``"failed"``, ``"pruned"``, ``"infeasible"``...). ``step``: how far it
+        went. A trial with a ``target`` that is told as complete at that step is paused there, and is
+        complete if it ended before or went on beyond.
+
+        A late word of an attempt that was given up is ignored; a trial that has ended cannot be told
+        again (:class:`StudyStateError`).
         """
-        number = trial.number if isinstance(trial, Trial) else trial
-        record = self._known(number)
-        state = TrialState.of(state) if isinstance(state, str) else state
+        record = self._known(trial)
+        if not self._current(trial):
+            return record.state
+        state, named = TrialState.of(state), self._numbers(values)
         if isinstance(trial, Trial) and trial._suggestions.found:
-            self.resolved(number, trial.params, trial._suggestions.found)
-        reached = step if step is not None else record.target
-        pausing = record.target is not None and reached is not None and reached <= record.target
-        if state is TrialState.COMPLETE and pausing and values is not None:
-            assert reached is not None
-            if reached > record.step:
-                self.report(number, reached, values, now)
-            finite = np.isfinite(list(self._named(values).values())).all()
-            if finite and record.target != self._fold.settings.max_steps:
-                self.paused(number, now)
-                return TrialState.PAUSED
-        return self.finish(number, values, state=state, step=step, now=now)
+            self.resolved(trial, trial.params, trial._suggestions.found)
+        if state is TrialState.COMPLETE and record.target not in (None, self._fold.settings.max_steps):
+            reached = step if step is not None else record.target if named else record.step
+            if reached == record.target:
+                return self._reached_target(record, named, now)
+        return self.finish(trial, named, state=state, step=step, now=now)
 
-    def _named(self, values: Mapping[str, float] | float) -> Mapping[str, float]:
-        if isinstance(values, Mapping):
-            return values
-        if len(self.objectives) > 1:
-            raise InputError(
-                f"the study has the objectives {list(self.objectives)}; tell a dict with a value for "
-                f"each, got {values!r}"
-            )
-        try:
-            return {next(iter(self.objectives)): float(values)}
-        except (TypeError, ValueError):
-            raise InputError(
-                f"an objective's value must be a number or a dict of numbers, got {values!r}"
-            ) from None
+    def _reached_target(self, record: TrialRecord, named: Mapping[str, float], now: float) -> TrialState:
+        if record.state is not TrialState.RUNNING:
+            return record.state  # a lost attempt has come back; its segment is due again already
+        assert record.target is not None
+        verdict = self.report(record.number, record.target, named, now) if named else None
+        if verdict is not None:
+            return self.finish(record.number, named, state=TrialState.PRUNED, reason=verdict.reason, now=now)
+        values = value_by_rule(self._fold, record, named)
+        if not all(np.isfinite(values.get(name, np.nan)) for name in self.objectives):
+            return self.finish(record.number, named, now=now)
+        self.paused(record.number, now)
+        return record.state
 
-    def _known(self, trial: int) -> TrialRecord:
-        return self._fold.trial(trial)
+    def _numbers(self, values: Mapping[str, float] | float | None) -> dict[str, float]:
+        """Metrics by name, as floats. Raises :class:`InputError` for anything that is no number."""
+        if values is None:
+            return {}
+        if not isinstance(values, Mapping):
+            if len(self.objectives) > 1:
+                raise InputError(
+                    f"the study has the objectives {list(self.objectives)}; tell a dict with a value for "
+                    f"each, got {values!r}"
+                )
+            values = {next(iter(self.objectives)): values}
+        return {str(name): _float(str(name), value) for name, value in values.items()}
+
+    def _known(self, trial: Trial | int) -> TrialRecord:
+        return self._fold.trial(trial.number if isinstance(trial, Trial) else trial)
+
+    def _current(self, trial: Trial | int) -> bool:
+        """Whether this is the trial's latest attempt; a bare number always is."""
+        return not isinstance(trial, Trial) or trial.attempt == self._known(trial).attempt
 
 
 def _checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
@@ -582,6 +541,8 @@ def _checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
     if not objectives:
         raise InputError("a study needs at least one objective, such as {'loss': 'min'}")
     for name, direction in objectives.items():
+        if not isinstance(name, str) or not name:
+            raise InputError(f"an objective's name must be a non-empty string, got {name!r}")
         if direction not in ("min", "max"):
             raise InputError(
                 f"objective {name!r}: the direction must be 'min' or 'max', got {direction!r}"
@@ -593,14 +554,24 @@ def _checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
 def _record(kind: type[_R], given: _R | Mapping[str, Any] | None) -> _R:
     if isinstance(given, kind):
         return given
-    data: dict[str, Any] = {} if given is None else dict(cast("Mapping[str, Any]", given))
+    what = kind.__name__.lower()
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f"{what} must be a {kind.__name__} or a dict of its fields, got {given!r}")
+    data: dict[str, Any] = {} if given is None else dict(given)
     known = list(kind.__slots__)  # type: ignore[attr-defined]
     for name in data:
         if name not in known:
-            raise InputError(
-                f"unknown name {name!r} among the {kind.__name__.lower()}{nearest(name, known)} ({known})"
-            )
+            raise InputError(f"unknown name {name!r} among the {what}{nearest(str(name), known)} ({known})")
     return kind(**data)
+
+
+def _float(name: str, value: Any) -> float:
+    if not isinstance(value, str | bytes):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise InputError(f"the value of {name!r} must be a number, got {value!r}")
 
 
 def _whole(seed: int) -> int:
@@ -611,4 +582,8 @@ def _whole(seed: int) -> int:
 
 def _constraint_functions(space: SearchSpace | None) -> list[Callable[[dict[str, Any]], bool]]:
     constraints = () if space is None else space.constraints
-    return [c.original for c in constraints if callable(c.original)]
+    return [
+        c.original
+        for c in constraints
+        if callable(c.original) and not isinstance(c.original, MissingPredicate)
+    ]

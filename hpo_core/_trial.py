@@ -24,8 +24,8 @@ class Suggestions:
 
     ``proposed`` is the configuration that the driver sent. A parameter that the driver has not heard
     of yet, or whose proposed value does not fit the distribution asked for, is drawn from its prior
-    with the trial's own seed, in the order of first use; so no question goes over the network and a
-    repeated attempt draws the same values.
+    with the trial's own seed and the parameter's name; so no question goes over the network, and a
+    repeated attempt draws the same values in whatever order it asks.
     """
 
     def __init__(self, proposed: Mapping[str, Any], seed: int) -> None:
@@ -39,19 +39,22 @@ class Suggestions:
 
         Raises :class:`SpaceError` when one trial asks for a name with two distributions.
         """
+        if not isinstance(name, str) or not name:
+            raise SpaceError(f"a parameter's name must be a non-empty string, got {name!r}")
         if name in self.found:
-            self.found[name] = self.found[name].widened(parameter, name)
             if not parameter.contains(self.used[name]):
                 raise SpaceError(
                     f"parameter {name!r} is {self.used[name]!r} in this trial and was asked for again as "
                     f"{parameter!r}; give the second one another name"
                 )
+            self.found[name] = self.found[name].widened(parameter, name)
             return self.used[name]
-        self.found[name] = parameter
-        value = self._proposed.get(name)
-        if name not in self._proposed or not parameter.contains(value):
+        if name in self._proposed and parameter.contains(self._proposed[name]):
+            value = self._proposed[name]
+        else:
             stream = [self._seed, _SUGGEST_STREAM, *name.encode()]
             value = parameter.decode(float(np.random.default_rng(stream).random()))
+        self.found[name] = parameter
         self.used[name] = value
         return value
 
@@ -73,8 +76,11 @@ class Suggesting:
         return int(self._suggestions.suggest(name, Int(low, high, log=log, step=step)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of ``choices``, JSON values."""
-        return self._suggestions.suggest(name, Categorical(choices))
+        """One of ``choices``, which are JSON values or tuples of them."""
+        parameter = Categorical(choices)
+        value = self._suggestions.suggest(name, parameter)
+        # The caller's own object: a journal turns tuples into lists.
+        return choices[parameter.choices.index(value)] if isinstance(value, list | dict) else value
 
 
 class Trial(Suggesting):

@@ -1,0 +1,221 @@
+"""What to run next: the scheduler's action, carried out within the study's budget and state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hpo_core import _events as ev
+from hpo_core._fold import BAD, Fold
+from hpo_core._propose import Proposer
+from hpo_core._result import ended
+from hpo_core._states import TrialState
+from hpo_core._strategy import Action, Close, Finish, Fork, Resume, Start, Strategy, Wait
+from hpo_core._trial import trial_seed
+
+# So many reused results in a row, and the sampler is taken to repeat itself for ever.
+_MOST_REUSES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of a trial to be run: from a checkpoint (or nothing) to ``target`` (``None``: the end).
+
+    ``checkpoint`` is ``(trial, step, uri)`` of the checkpoint to start from; a fork starts from its
+    parent's. ``attempt`` fences: results of an earlier attempt are ignored. ``rung`` is the number of
+    segments that the trial has finished before.
+    """
+
+    trial: int
+    attempt: int
+    params: dict[str, Any]
+    seed: int
+    target: int | None
+    from_step: int
+    checkpoint: tuple[int, int, str] | None
+    parent: int | None
+    rung: int
+
+
+class Decider:
+    """Asks the strategy on behalf of a study; what it decides goes to ``record`` before it counts."""
+
+    def __init__(self, fold: Fold, strategy: Strategy, record: Callable[[ev.Event], None]) -> None:
+        self._fold = fold
+        self._scheduler = strategy.scheduler
+        self._record = record
+        self._proposer = Proposer(strategy.sampler, fold.settings.on_duplicate)
+
+    def exhausted(self, now: float) -> str | None:
+        """Which limit is spent, as a sentence, or ``None``."""
+        limits, fold = self._fold.limits, self._fold
+        running = now - fold.last_at if now > fold.last_at > 0.0 else 0.0
+        if limits.seconds is not None and fold.seconds_spent + running >= limits.seconds:
+            return f"the time limit of {limits.seconds:g} s is used up"
+        if limits.steps is not None and fold.steps_spent >= limits.steps:
+            return f"the limit of {limits.steps} steps is used up"
+        if limits.cost is not None and fold.cost_spent >= limits.cost:
+            return f"the limit of {limits.cost:g} worker-seconds is used up"
+        if limits.failures is not None:
+            failures = sum(fold.history.count(s) for s in BAD)
+            if failures >= limits.failures:
+                return f"{failures} trials failed, the limit is {limits.failures}"
+        return None
+
+    def next(self, now: float) -> Segment | Wait | Finish:
+        """What to run next; see :meth:`Study.next`."""
+        fold, history = self._fold, self._fold.history
+        if fold.stopped is not None:
+            return Finish(fold.stopped.reason)
+        reason = self.exhausted(now)
+        if reason is not None:
+            return self._finish_when_idle(reason)
+        waiting = history.in_state(TrialState.WAITING)
+        if len(waiting):
+            return self._segment(int(waiting[0]))
+        try:
+            return self._decide(now)
+        finally:
+            history._exhausted = False
+
+    def ask_scheduler(self) -> Action:
+        """The scheduler's next action; decisions are pure, so asking changes nothing."""
+        history = self._fold.history
+        rng = np.random.default_rng([self._fold.created.seed, history.n_trials, 1])
+        return self._scheduler.next(history, rng)
+
+    def _decide(self, now: float) -> Segment | Wait | Finish:
+        fold = self._fold
+        reused = 0
+        while True:
+            action = self.ask_scheduler()
+            if not isinstance(action, Close | Wait | Finish) and not self._fits(action):
+                return self._finish_when_idle(
+                    f"the limit of {fold.limits.steps} steps has no room for another segment"
+                )
+            match action:
+                case Close(trial, why):
+                    self._record(ended(fold, fold.trial(trial), {}, TrialState.PRUNED, reason=why, now=now))
+                case Resume(trial, target):
+                    self._record(ev.TrialResumed(at=now, trial=trial, target=target))
+                    return self._segment(trial)
+                case Fork():
+                    return self._fork(action, now)
+                case Start():
+                    due = self._start(action, now, reuse=reused < _MOST_REUSES)
+                    if due is not None:
+                        return due
+                    reused += 1
+                case Finish(why):
+                    return self._finish_when_idle(why)
+                case Wait(why):
+                    if fold.history.count(TrialState.RUNNING):
+                        return action
+                    # Waiting for nothing would be for ever; the schedulers' conformance test forbids it.
+                    return Finish(f"the scheduler waits although nothing runs: {why}")
+
+    def _fits(self, action: Start | Resume | Fork) -> bool:
+        """Whether the limit on steps has room for the whole segment beside those that are running.
+
+        A segment to an end that nobody knows is let through, and stopped by :meth:`Study.report`.
+        """
+        limit, history = self._fold.limits.steps, self._fold.history
+        if limit is None:
+            return True
+        end = self._fold.settings.max_steps or 0
+        begin = action.step if isinstance(action, Fork) else 0
+        if isinstance(action, Resume):
+            begin = int(history.steps[action.trial])
+        goal = end if action.target is None else action.target
+        running = history.in_state(TrialState.RUNNING)
+        goals = np.where(history.targets[running] < 0, end, history.targets[running])
+        promised = int(np.maximum(goals - history.steps[running], 0).sum())
+        return self._fold.steps_spent + promised + max(goal - begin, 0) <= limit
+
+    def _finish_when_idle(self, reason: str) -> Wait | Finish:
+        running = self._fold.history.count(TrialState.RUNNING)
+        return Wait(f"{reason}; {running} trials still run") if running else Finish(reason)
+
+    def _start(self, action: Start, now: float, *, reuse: bool) -> Segment | Wait | Finish | None:
+        """The segment of a new trial, or ``None`` to ask the scheduler again.
+
+        That is when the trial needs no run (a reused result), and when no configuration is left: then
+        the scheduler is asked once more what it does without.
+        """
+        history = self._fold.history
+        if history._exhausted:
+            return self._finish_when_idle("every configuration of the space has been tried")
+        if history.trials_left == 0:
+            return self._finish_when_idle(f"all {history.max_trials} trials have been started")
+        number = history.n_trials
+        choice = self._proposer.choose(history, self._fold.queue, reuse=reuse)
+        if choice is None:
+            history._exhausted = True
+            return None
+        self._record(
+            ev.TrialAsked(
+                at=now,
+                trial=number,
+                params=choice.params,
+                origin=choice.origin,
+                note=choice.note or action.note,
+                target=action.target,
+                bracket=action.bracket,
+            )
+        )
+        if choice.reuse is None:
+            return self._segment(number)
+        known = self._fold.trial(choice.reuse)
+        self._record(
+            ev.TrialFinished(
+                at=now,
+                trial=number,
+                state=known.state.label,
+                values=known.values,
+                metrics=known.metrics,
+                step=known.step,
+                reason=f"the result of trial {known.number}, which has the same configuration",
+            )
+        )
+        return None
+
+    def _fork(self, action: Fork, now: float) -> Segment:
+        number = self._fold.history.n_trials
+        self._record(
+            ev.TrialAsked(
+                at=now,
+                trial=number,
+                params=self._fold.history.space.decode(action.u),
+                origin="fork",
+                note=action.note,
+                target=action.target,
+                bracket=action.bracket,
+                parent=action.source,
+                start_step=action.step,
+            )
+        )
+        return self._segment(number)
+
+    def _segment(self, number: int) -> Segment:
+        trial = self._fold.trial(number)
+        checkpoint: tuple[int, int, str] | None = None
+        if trial.checkpoints:
+            step = max(trial.checkpoints)
+            checkpoint = (number, step, trial.checkpoints[step][0])
+        elif trial.parent is not None:
+            uri, _ = self._fold.trial(trial.parent).checkpoints.get(trial.start_step, ("", 0))
+            checkpoint = (trial.parent, trial.start_step, uri)
+        return Segment(
+            trial=number,
+            attempt=trial.attempt + 1,
+            params=dict(trial.params),
+            seed=trial_seed(self._fold.created.seed, number),
+            target=trial.target,
+            from_step=checkpoint[1] if checkpoint else 0,
+            checkpoint=checkpoint,
+            parent=trial.parent,
+            rung=trial.segments,
+        )
