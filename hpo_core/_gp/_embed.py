@@ -80,16 +80,20 @@ class Embedding:
     def __call__(self, unit: NDArray[np.float64]) -> Points:
         """Embed `unit` (n, d)."""
         ordered = unit[:, self.numeric_columns]
-        filled = np.where(np.isnan(ordered), 0.5, ordered)
-        features = (filled - self.low) * self.gain
+        # A sum is NaN as soon as one term is: cheaper than looking at every one.
+        if np.isnan(ordered.sum()):
+            ordered = np.where(np.isnan(ordered), 0.5, ordered)
+        features = (ordered - self.low) * self.gain
         if len(self.marked):
             marks = np.where(np.isnan(unit[:, self.marked]), 0.0, MARK)
             features = np.concatenate([features, marks], axis=1)
         nominal = unit[:, self.nominal_columns]
+        if not len(self.nominal_columns):
+            return Points(features, np.empty((len(unit), 0), dtype=np.int64))
         # Codes count cells, so that two floats of the same cell can never look different.
         cells = np.floor(np.where(np.isnan(nominal), 0.0, nominal) * self.cardinality)
         codes = np.where(np.isnan(nominal), -1, cells).astype(np.int64)
-        return Points(np.ascontiguousarray(features), codes)
+        return Points(features, codes)
 
 
 def make_embedding(space: SearchSpace, extra: int = 0) -> Embedding:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpo_core._gp._kernel import KernelName, kernel, squared_distance
+from hpo_core._gp._kernel import KernelName, kernel, scale, squared_distance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,13 +104,13 @@ class Evidence:
         self.y = outcomes
         centred = points.numeric - points.numeric.mean(axis=0)  # less cancellation in r2
         self.points = type(points)(centred, points.codes)
+        self.squares = centred * centred
         self.unequal = [(column[:, None] != column[None, :]).astype(np.float64) for column in points.codes.T]
         self.loc = priors.scale_loc + 0.5 * np.log(max(embedding.n_scales, 1))
 
     def _distance(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        numeric = weight[self.embedding.numeric_scale]
-        bare = type(self.points)(self.points.numeric, self.points.codes[:, :0])
-        r2 = squared_distance(bare, bare, numeric, np.empty(0))
+        scaled = scale(self.points, weight[self.embedding.numeric_scale])
+        r2 = squared_distance(scaled, scaled, np.empty(0))
         for column, mask in zip(self.embedding.nominal_columns, self.unequal, strict=True):
             r2 += weight[column] * mask
         return r2
@@ -122,14 +122,14 @@ class Evidence:
         noise = np.exp(theta[-1])
         k, dk = kernel(self.name, self._distance(weight))
         k.flat[:: n + 1] = 1.0 + noise
-        factor, info = lapack.dpotrf(k, lower=1, overwrite_a=1)
+        factor, info = lapack.dpotrf(k.T, lower=1, overwrite_a=1)  # symmetric; .T spares a copy
         if info:
             return np.inf, np.zeros_like(theta)
         logdet = 2.0 * float(np.log(np.diag(factor)).sum())
         inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+        # Only the lower triangle is filled in; adding the transpose doubles the diagonal.
         inverse = np.tril(inverse)
-        inverse = inverse + inverse.T
-        inverse.flat[:: n + 1] *= 0.5
+        inverse += np.tril(inverse, -1).T
         ones = inverse.sum(axis=1)
         residual = self.y - (ones @ self.y) / ones.sum()
         alpha = inverse @ residual
@@ -153,10 +153,10 @@ class Evidence:
         """Gradient by the log length scales, given `pull` (n, n) = derivative by r2."""
         z = self.points.numeric
         # sum_ab pull_ab (z_a - z_b)^2 = 2 (rowsum . z^2 - z' pull z), feature by feature
-        spread = 2.0 * (pull.sum(axis=1) @ (z * z) - np.einsum("ij,ij->j", z, pull @ z))
+        spread = 2.0 * (pull.sum(axis=1) @ self.squares - (z * (pull @ z)).sum(axis=0))
         total = np.bincount(self.embedding.numeric_scale, weights=spread, minlength=self.embedding.n_scales)
         for column, mask in zip(self.embedding.nominal_columns, self.unequal, strict=True):
-            total[column] += np.einsum("ij,ij->", pull, mask)
+            total[column] += np.vdot(pull, mask)
         result: NDArray[np.float64] = -2.0 * weight * total
         return result
 

@@ -13,6 +13,7 @@ a distance of zero that the textbook gradients contain.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -31,28 +32,46 @@ def kernel(name: KernelName, r2: NDArray[np.float64]) -> tuple[NDArray[np.float6
     if name == "gauss":
         value = np.exp(-0.5 * r2)
         return value, -0.5 * value
-    s = SQRT5 * np.sqrt(r2)
+    s = np.sqrt(r2)
+    s *= SQRT5
     decay = np.exp(-s)
-    slope = (1.0 + s) * decay
-    # 1 + s + s^2 / 3, and its derivative by r2: -(5/6) (1 + s) exp(-s)
-    return slope + (5.0 / 3.0) * r2 * decay, (-5.0 / 6.0) * slope
+    # k = (1 + s + s^2 / 3) exp(-s), and its derivative by r2 is -(5/6) (1 + s) exp(-s).
+    s += 1.0
+    s *= decay
+    decay *= r2
+    decay *= 5.0 / 3.0
+    decay += s
+    s *= -5.0 / 6.0
+    return decay, s
 
 
-def squared_distance(
-    left: Points,
-    right: Points,
-    numeric_weight: NDArray[np.float64],
-    nominal_weight: NDArray[np.float64],
-) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Scaled:
+    """Points with numeric features over their length scales.
+
+    `numeric` (n, p) and its squared norms `square` (n,); `codes` (n, q) as they were.
+    """
+
+    numeric: NDArray[np.float64]
+    square: NDArray[np.float64]
+    codes: NDArray[np.int64]
+
+
+def scale(points: Points, numeric_weight: NDArray[np.float64]) -> Scaled:
+    """`points` (n) under inverse squared length scales `numeric_weight` (p,)."""
+    numeric = points.numeric * np.sqrt(numeric_weight)
+    return Scaled(numeric, (numeric * numeric).sum(axis=1), points.codes)
+
+
+def squared_distance(left: Scaled, right: Scaled, nominal_weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Squared scaled distances (n, m) between `left` (n) and `right` (m).
 
-    `numeric_weight` (p,) and `nominal_weight` (q,) are inverse squared length scales.
+    `nominal_weight` (q,) are the inverse squared length scales of unordered columns.
     """
-    root = np.sqrt(numeric_weight)
-    a = left.numeric * root
-    b = right.numeric * root
-    r2 = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :]
-    r2 -= 2.0 * (a @ b.T)
+    r2 = left.numeric @ right.numeric.T
+    r2 *= -2.0
+    r2 += left.square[:, None]
+    r2 += right.square
     np.maximum(r2, 0.0, out=r2)  # rounding can leave a tiny negative number
     for j, weight in enumerate(nominal_weight):
         r2 += weight * (left.codes[:, j, None] != right.codes[None, :, j])

@@ -16,11 +16,12 @@ that a posterior grown during a study and one rebuilt from the journal agree bit
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpo_core._gp._kernel import kernel, squared_distance
+from hpo_core._gp._kernel import Scaled, kernel, scale, squared_distance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,16 +41,27 @@ class Factor:
     points: Points
     inverse: NDArray[np.float64]
 
-    def correlation(self, left: Points, right: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Kernel values and derivatives by squared distance between two sets, (n, m) each."""
-        weights = self.hyper.numeric_weight, self.hyper.nominal_weight
-        return kernel(self.hyper.kernel, squared_distance(left, right, *weights))
+    @cached_property
+    def scaled(self) -> Scaled:
+        """The factor's own points over their length scales."""
+        return scale(self.points, self.hyper.numeric_weight)
+
+    def correlation(
+        self, left: Points, right: Points | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Kernel values and derivatives by squared distance, (n, m) each.
+
+        Between `left` (n) and `right` (m), which are by default the factor's own points.
+        """
+        a = scale(left, self.hyper.numeric_weight)
+        b = self.scaled if right is None else scale(right, self.hyper.numeric_weight)
+        return kernel(self.hyper.kernel, squared_distance(a, b, self.hyper.nominal_weight))
 
     def extend(self, new: Points, noise: float) -> Factor:
         """This factor with the rows `new` (b) appended, observed with `noise` (ratio to s)."""
         from scipy.linalg import solve_triangular
 
-        cross, _ = self.correlation(new, self.points)
+        cross, _ = self.correlation(new)
         v = cross @ self.inverse.T
         rest = self.correlation(new, new)[0] - v @ v.T
         lower = cholesky(rest, noise)
@@ -80,8 +92,8 @@ def factorise(hyper: Hyperparameters, points: Points) -> Factor:
     """The factor of `points` (k), k >= 1, from scratch."""
     from scipy.linalg import solve_triangular
 
-    weights = hyper.numeric_weight, hyper.nominal_weight
-    k, _ = kernel(hyper.kernel, squared_distance(points, points, *weights))
+    scaled = scale(points, hyper.numeric_weight)
+    k, _ = kernel(hyper.kernel, squared_distance(scaled, scaled, hyper.nominal_weight))
     k.flat[:: len(points) + 1] = 1.0
     lower = cholesky(k, hyper.noise)
     inverse = solve_triangular(lower, np.eye(len(points)), lower=True, check_finite=False)
@@ -99,16 +111,16 @@ class Posterior:
 
     def predict(self, query: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Posterior means (n, S) and standard deviations (n,) of the noise-free outcome."""
-        k, _ = self.factor.correlation(query, self.factor.points)
+        k, _ = self.factor.correlation(query)
         v = k @ self.factor.inverse.T
-        rest = np.maximum(1.0 - np.einsum("ij,ij->i", v, v), 1e-12)
+        rest = np.maximum(1.0 - (v * v).sum(axis=1), 1e-12)
         return self.mean + k @ self.alpha, np.sqrt(self.scale * rest)
 
     def predict_with_pull(self, query: Points) -> Prediction:
         """`predict`, keeping what the gradient needs."""
-        k, dk = self.factor.correlation(query, self.factor.points)
+        k, dk = self.factor.correlation(query)
         v = k @ self.factor.inverse.T
-        rest = np.maximum(1.0 - np.einsum("ij,ij->i", v, v), 1e-12)
+        rest = np.maximum(1.0 - (v * v).sum(axis=1), 1e-12)
         sd = np.sqrt(self.scale * rest)
         return Prediction(self, query, self.mean + k @ self.alpha, sd, dk, v)
 

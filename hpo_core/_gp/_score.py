@@ -57,16 +57,13 @@ def single(posterior: Posterior, acquisition: Acquisition) -> Term:
 
 
 def feasibility(posterior: Posterior, limit: float) -> Term:
-    """Log probability that the failure label, modelled by `posterior`, is below `limit`."""
+    """Log probability that the failure label, modelled by `posterior`, is below `limit`.
+
+    Of the noise-free label: what a model of 0s and 1s calls noise is mostly the jump between them, and
+    with it the middle of a failing region would keep a chance of a percent or more.
+    """
     threshold = np.array([limit])
-    noise = posterior.scale * posterior.factor.hyper.noise
-
-    def acquisition(mean: NDArray[np.float64], sd: NDArray[np.float64]) -> Triple:
-        spread = np.sqrt(sd * sd + noise)
-        value, by_mean, by_spread = log_pi(mean, spread, threshold)
-        return value, by_mean, by_spread * sd / spread
-
-    return single(posterior, acquisition)
+    return single(posterior, lambda mean, sd: log_pi(mean, sd, threshold))
 
 
 class Score:

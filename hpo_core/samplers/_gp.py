@@ -56,6 +56,9 @@ KINDS: tuple[tuple[KernelName, WarpName], ...] = (
     ("matern", "log"),
 )
 PRIORS = Priors()
+# Labels of failure: like an outcome, but of known variance and likely noise, since the jump at the border
+# of a failing region is not smooth (with little noise the length scales collapse instead).
+FAILURE_PRIORS = Priors(noise_loc=-3.0, noise_width=1.5, weight=float("inf"))
 # Evidence that a model needs at least; a constant and a slope say nothing yet.
 FEWEST = 2
 # Pending trials beyond these (the newest) are ignored, beyond the second number imagined at their mean.
@@ -185,7 +188,7 @@ class GP:
             labels = failed[failure_rows].astype(np.float64)
             kinds: tuple[tuple[KernelName, WarpName], ...] = (("matern", "fence"),)
             where = embedding(data.X[failure_rows])
-            failure = fit_models(kinds, embedding, where, labels, self.priors)[0]
+            failure = fit_models(kinds, embedding, where, labels, FAILURE_PRIORS)[0]
         return State(s, rows, embedding, points, models, failure, failure_rows)
 
     def _grown(self, state: State, data: Data, k: int) -> State:
@@ -222,7 +225,7 @@ class GP:
             term, rank = self._many(posteriors, at_rows, pending, rng)
         terms = [term]
         if state.failure is not None:
-            risk = _failure_term(state.failure, data, state.failure_rows, self.priors)
+            risk = _failure_term(state.failure, data, state.failure_rows)
             terms += [risk] if risk else []
             why += f", {int((~data.usable).sum())} failures modelled"
         best = state.rows[np.argsort(rank, kind="stable")[:ANCHORS]]
@@ -280,7 +283,7 @@ def _draw(models: tuple[Model, ...], rng: np.random.Generator) -> Model:
     return models[int(rng.choice(len(models), p=share / share.sum()))]
 
 
-def _failure_term(model: Model, data: Data, rows: NDArray[np.intp], priors: Priors) -> Term | None:
+def _failure_term(model: Model, data: Data, rows: NDArray[np.intp]) -> Term | None:
     """Log probability of no failure; None where every row that the model sees is a failure."""
     failed = ~data.usable[rows]
     if failed.all():
@@ -288,4 +291,4 @@ def _failure_term(model: Model, data: Data, rows: NDArray[np.intp], priors: Prio
     labels = failed.astype(np.float64)
     z = warp(labels, model.warp).z
     limit = 0.5 * float(z[failed].min() + z[~failed].max())
-    return feasibility(model.posterior(labels, priors), limit)
+    return feasibility(model.posterior(labels, FAILURE_PRIORS), limit)
