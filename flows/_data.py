@@ -118,7 +118,7 @@ def encode(frame: pd.DataFrame, problem: Problem) -> NDArray[np.float64]:
     for j, name in enumerate(problem.columns):
         column = frame[name]
         if name in problem.levels:
-            codes = pd.Categorical(column, categories=list(problem.levels[name])).codes
+            codes = pd.Index(problem.levels[name], dtype=object).get_indexer(column.astype(object))
             out[:, j] = np.where(codes >= 0, codes, np.nan)
         elif name in problem.dates:
             out[:, j] = (column - pd.Timestamp(0)) / pd.Timedelta("1D")

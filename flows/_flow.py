@@ -11,10 +11,11 @@ from prefect import task as prefect_task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
+from flows._carry import carry_out
+from flows._final import make_final_model
 from flows._plan import Plan, Request, plan_request
 from flows._prefect import task_runs
-from flows._session import Session, Watch, drive, session
-from flows._summary import summary_of
+from flows._session import Session, Watch
 
 
 class Handed:
@@ -83,35 +84,15 @@ async def tune_flow(
             options=options or {},
         )
         context = Handed(plan_request(request), tell=print, watch=lambda session: None)
-    summary = await carry_out(context)
-    context.summary = summary
-    return summary
-
-
-async def carry_out(context: Handed) -> dict[str, Any]:
-    """Open the study, run its trials, make the final model."""
-    plan = context.plan
-    async with session(plan.terms, plan.tracking, edit=plan.edit, tell=context.tell) as current:
-        _note_flow_run(current)
-        stopped = current.study.stopped
-        if stopped is None or stopped.state != "finished":
-            orchestrate = task_runs(plan.terms.name, context.tell)
-            await drive(
-                current,
-                plan.objective,
-                plan.execution,
-                orchestrate=orchestrate,
-                tell=context.tell,
-                watch=context.watch,
-            )
-        if plan.table is not None and _worth_a_model(current):
-            await final_model(current, plan)
-        return summary_of(current)
-
-
-def _worth_a_model(current: Session) -> bool:
-    stopped = current.study.stopped
-    return stopped is not None and stopped.state == "finished" and current.study.history.count(3) > 0  # type: ignore[arg-type]
+    context.summary = await carry_out(
+        context.plan,
+        tell=context.tell,
+        watch=context.watch,
+        orchestrate=task_runs(context.plan.terms.name, context.tell),
+        finalise=_final_model,
+        opened=_note_flow_run,
+    )
+    return context.summary
 
 
 def _note_flow_run(current: Session) -> None:
@@ -122,11 +103,4 @@ def _note_flow_run(current: Session) -> None:
 
 @prefect_task(name="final model", cache_policy=NO_CACHE, persist_result=False)
 async def _final_model(current: Any, plan: Any) -> None:
-    from flows._final import make_final_model
-
     await make_final_model(current, plan)
-
-
-async def final_model(current: Session, plan: Plan) -> None:
-    """Refit the best configuration, score it once on the test rows, log, register and alias it."""
-    await _final_model(current, plan)

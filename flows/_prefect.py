@@ -11,7 +11,7 @@ from flows._driver import Orchestrate, Stretch
 
 # Prefect reads these when it is imported; whoever set them wins.
 _QUIET = {
-    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }

@@ -18,7 +18,7 @@ from flows._execute import Objective
 from flows._runner import Runner, TrialLimits, Work
 from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study
-from tracking import StudyTracker
+from tracking import StudyTracker, probe
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
@@ -82,8 +82,8 @@ async def session(
     was created.
     """
     adopt = tracking.adopt_run or os.environ.pop("MLFLOW_RUN_ID", None)
-    with _probed(tracking):
-        opened = open_study(terms, now=time.time(), home=home, edit=edit)
+    await asyncio.to_thread(check_tracking, tracking)
+    opened = open_study(terms, now=time.time(), home=home, edit=edit)
     tracker = StudyTracker(
         opened.folder,
         tracking.uri,
@@ -107,14 +107,10 @@ async def session(
         await _close(opened, tracker, tell)
 
 
-@contextlib.contextmanager
-def _probed(tracking: TrackingTerms) -> Iterator[None]:
-    """Nothing is created for a study whose tracking server does not answer."""
-    from tracking import probe
-
+def check_tracking(tracking: TrackingTerms) -> None:
+    """Raise :class:`InputError` when the tracking server does not answer; nothing is created then."""
     if not tracking.offline:
         probe(tracking.uri)
-    yield
 
 
 async def _close(opened: Opened, tracker: StudyTracker, tell: Callable[[str], None]) -> None:

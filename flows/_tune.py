@@ -127,19 +127,19 @@ def run_plan(
     plan: Any, *, tell: Callable[[str], None] = print, watch: Callable[[Any], None] = lambda s: None
 ) -> Result:
     """Carry out a plan under Prefect, from any thread, with or without a running event loop."""
+    from flows._carry import carry_out, nothing_to_do
     from flows._prefect import prefect_api
+    from flows._session import check_tracking
+    from flows._workspace import check_before
 
+    check_tracking(plan.tracking)
+    finished = check_before(plan.terms, edit=plan.edit)
+    if nothing_to_do(plan, finished=finished):
+        return Result(**_in_fresh_loop(lambda: asyncio.run(carry_out(plan, tell=tell, watch=watch))))
     with prefect_api():
         from flows._flow import Handed, handed, tune_flow
 
-        sessions: list[Any] = []
-
-        def watching(current: Any) -> None:
-            if not sessions:
-                sessions.append(current)
-            watch(current)
-
-        context = Handed(plan, tell, watching)
+        context = Handed(plan, tell, watch)
 
         def work() -> dict[str, Any]:
             handed.set(context)

@@ -6,6 +6,7 @@ checkpoints, and what waits to be delivered to MLflow.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import socket
@@ -26,6 +27,7 @@ from hpo_core import (
     TrialState,
     make_strategy,
 )
+from hpo_core._journal import read_journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,32 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
         if fresh and not (folder / "journal.jsonl").stat().st_size:
             _remove_traces(folder)
         raise
+
+
+def read_study(folder: Path, *, space: SearchSpace | None = None) -> Study:
+    """The study as its journal has it now, for reading only; a driver may be writing meanwhile.
+
+    Raises :class:`InputError` when there is no study in the folder.
+    """
+    events = (event for _, event, _ in read_journal(folder / "journal.jsonl"))
+    first = next(events, None)
+    if first is None:
+        raise InputError(f"there is no study {folder.name!r} in {folder.parent}")
+    return Study.replay(itertools.chain([first], events), space=space)
+
+
+def check_before(terms: Terms, *, home: Path | str | None = None, edit: bool = False) -> bool:
+    """Find what :func:`open_study` would refuse, without creating or locking anything.
+
+    Returns whether there is such a study and it is finished, so that nothing needs to be run.
+    """
+    folder = study_folder(terms.name, home)
+    if not (folder / "journal.jsonl").exists() or not (folder / "journal.jsonl").stat().st_size:
+        return False
+    study = read_study(folder, space=terms.space)
+    _check_same(study, terms, edit=edit)
+    finished = study.stopped is not None and study.stopped.state == "finished"
+    return finished and not _raised(study.state.limits, terms.limits)
 
 
 def _created(terms: Terms, journal: Journal, now: float) -> Study:

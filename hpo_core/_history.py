@@ -146,6 +146,13 @@ class Reports:
         found = self._extra.get(name, {}).get(row)
         return None if found is None else found if np.isfinite(found) else np.nan
 
+    def last(self, trial: int) -> dict[str, float]:
+        """Every metric of the trial's latest report that has it, as the user gave them."""
+        names = (*self._objectives, *self._extra)
+        series = {name: self.metric_of(trial, name) for name in names}
+        known = {name: values[~np.isnan(values)] for name, values in series.items()}
+        return {name: float(values[-1]) for name, values in known.items() if len(values)}
+
     def _append(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
         row = len(self)
         self._trials.append(trial)

@@ -13,11 +13,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from flows.cli import _studies, _tune, _up
 from hpo_core import HpoError, InputError, StudyLockedError
+
+# typer brings its own copy of click; this is that copy's UsageError, the base of every wrong call.
+_UsageError = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="hpo",
@@ -38,14 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
         return int(code or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.ctx.get_help() if error.ctx else "")
-        return 2
-    except click.UsageError as error:
-        return _complain(error.format_message(), 2)
-    except click.exceptions.Exit as error:
+    except _UsageError as error:
+        return _complain(str(getattr(error, "message", error)), 2)
+    except typer.Exit as error:
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return _complain("interrupted", 130)
     except StudyLockedError as error:
         return _complain(str(error), 3)

@@ -58,7 +58,7 @@ def build_space(
 ) -> SearchSpace:
     """The search space of an objective: its default, changed by a space file.
 
-    ``given``: a path, or the same content as JSON text starting with ``{``; ``None`` for the default.
+    ``given``: a path, or the same content as JSON or YAML text starting with ``{``; ``None`` for the default.
     ``resolve(name)``: the objective's own name for a parameter (aliases), or :class:`InputError`.
     ``check(name, parameter)``: raises :class:`InputError` for a domain that the library refuses;
     ``check_space(space)``: for parameters that do not go together.
@@ -249,7 +249,11 @@ def _number(value: Any) -> Any:
 def _read(given: str) -> tuple[str, Mapping[str, Any]]:
     """Where the space came from, for messages, and its content."""
     if given.lstrip().startswith("{"):
-        return "space", _mapping("space", json.loads(given))
+        try:
+            return "space", _mapping("space", json.loads(given))
+        except json.JSONDecodeError:
+            # As it is typed on a command line: {num_leaves: {low: 8}}.
+            return "space", _mapping("space", _yaml("space", given))
     path = Path(given).expanduser()
     where = f"space file {given!r}"
     if not path.is_file():
@@ -289,12 +293,13 @@ def _refuse_duplicates(where: str, node: Any) -> None:
 
     if not isinstance(node, yaml.MappingNode):
         return
-    keys = [key.value for key, _ in node.value]
+    seen: set[str] = set()
     for key, _ in node.value:
-        if keys.count(key.value) > 1:
+        if key.value in seen:
             raise InputError(
                 f"{where}, line {key.start_mark.line + 1}: {key.value!r} is there twice; keep one"
             )
+        seen.add(key.value)
 
 
 def _mapping(where: str, content: Any) -> Mapping[str, Any]:

@@ -1,0 +1,66 @@
+"""Carry out a plan: open the study, run its trials, make the final model, say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from flows._driver import Orchestrate, bare
+from flows._final import is_made, make_final_model
+from flows._plan import Plan
+from flows._session import Session, Watch, drive, session
+from flows._workspace import read_study, study_folder
+from hpo_core import TrialState
+
+Finalise = Callable[[Session, Plan], Awaitable[None]]
+
+
+def nothing_to_do(plan: Plan, *, finished: bool) -> bool:
+    """Whether the study is finished and has all that the plan asks for, so that it need not be run."""
+    if not finished or plan.table is None:
+        return finished
+    study = read_study(study_folder(plan.terms.name), space=plan.terms.space)
+    return not study.history.count(TrialState.COMPLETE) or is_made(study, plan.register_as)
+
+
+async def carry_out(
+    plan: Plan,
+    *,
+    tell: Callable[[str], None],
+    watch: Watch,
+    orchestrate: Orchestrate = bare,
+    finalise: Finalise = make_final_model,
+    opened: Callable[[Session], None] = lambda session: None,
+) -> dict[str, Any]:
+    """Run the plan; returns the fields of :class:`flows.Result`."""
+    async with session(plan.terms, plan.tracking, edit=plan.edit, tell=tell) as current:
+        opened(current)
+        watch(current)
+        stopped = current.study.stopped
+        if stopped is None or stopped.state != "finished":
+            await drive(
+                current, plan.objective, plan.execution, orchestrate=orchestrate, tell=tell, watch=watch
+            )
+        stopped = current.study.stopped
+        wanted = plan.table is not None and stopped is not None and stopped.state == "finished"
+        complete = current.study.history.count(TrialState.COMPLETE)
+        if wanted and complete and not is_made(current.study, plan.register_as):
+            tell("making the final model")
+            await finalise(current, plan)
+        return _summary(current)
+
+
+def _summary(current: Session) -> dict[str, Any]:
+    study = current.study
+    final = next((n.data for n in reversed(study.state.notes) if n.topic == "final_model"), {})
+    counts = {s.label: study.history.count(s) for s in TrialState if study.history.count(s)}
+    return {
+        "study": study,
+        "name": study.name,
+        "ended": current.ended or (study.stopped.reason if study.stopped else ""),
+        "run_id": current.parent_run,
+        "run_url": current.tracker.parent_url,
+        "model": final.get("model"),
+        "scores": dict(final.get("scores", {})),
+        "summary": {"counts": counts, "resumed": current.resumed, "final": dict(final)},
+    }
