@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import shlex
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJECTIVES = ("lgbm", "sklearn", "torch")
-CLI = [path for path in (ROOT / "flows/cli.py", ROOT / "flows/cli/__init__.py") if path.exists()]
 
 
 def function(path: Path, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
@@ -80,9 +82,37 @@ def test_mlflow_project_environment_is_this_checkout() -> None:
     assert (ROOT / "mlproject/repository").resolve() == ROOT
 
 
-@pytest.mark.skipif(not CLI, reason="the command line is not there yet")
+def options_of_tune() -> set[str]:
+    """The options that `hpo tune` understands."""
+    from flows.cli._tune import tune
+
+    return {"--" + name.replace("_", "-") for name in inspect.signature(tune).parameters}
+
+
 def test_console_script_has_its_function() -> None:
     """`hpo` calls flows.cli:main, which can be imported and called."""
     from flows.cli import main
 
     assert callable(main)
+
+
+def test_mlflow_project_uses_options_that_exist() -> None:
+    """Every option in the project's commands is one of `hpo tune`."""
+    project = yaml.safe_load((ROOT / "mlproject/MLproject").read_text(encoding="utf-8"))
+    for entry in project["entry_points"].values():
+        used = {word for word in entry["command"].split() if word.startswith("--")}
+        assert used - options_of_tune() == set()
+
+
+def test_make_tune_uses_options_that_exist() -> None:
+    """So does the command behind `make tune`."""
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    planned = subprocess.run(
+        [make, "--dry-run", "--always-make", "tune"], cwd=ROOT, text=True, capture_output=True, check=True
+    ).stdout
+    command = planned[planned.index("hpo tune") :]
+    used = {word for word in command.split() if word.startswith("--")}
+    assert {"--data", "--register"} <= used
+    assert used - options_of_tune() == set()
