@@ -80,7 +80,7 @@ class Observed(Event):
 
     type: ClassVar[str] = "observed"
     params: Params
-    values: Metrics
+    values: Metrics = field(default_factory=dict)
     source: str = ""
 
 
@@ -138,7 +138,7 @@ class TrialReported(Event):
     type: ClassVar[str] = "trial_reported"
     trial: int
     step: int
-    metrics: Metrics
+    metrics: Metrics = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

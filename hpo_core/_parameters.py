@@ -268,7 +268,7 @@ class Float(Parameter):
         cells = int((_decimal(self.high) - bottom) / step) + 1
         if cells > _MOST_CELLS:
             raise SpaceError(
-                f"Float: step={self.step!r} makes {cells:.1e} values of [{self.low!r}, {self.high!r}], too "
+                f"Float: step={self.step!r} makes {Decimal(cells):.1e} values of [{self.low!r}, {self.high!r}], too "
                 "many to tell apart; drop the step or raise it"
             )
         return cells

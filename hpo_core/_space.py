@@ -64,6 +64,7 @@ Predicate = Callable[[dict[str, Any]], bool]
 # unsatisfiable; a finite space of at most so many points is listed instead.
 _DRAWS_PER_POINT, _DRAWS = 200, 20_000
 _LISTABLE = 20_000
+_MOST_LISTED = 1_000_000
 # Two floats closer than this in the unit cube are one configuration: encoding and decoding round.
 _RESOLUTION = 1e12
 
@@ -140,6 +141,10 @@ class SearchSpace:
                 raise SpaceError(
                     f"parameter {name!r} is continuous, so its space cannot be enumerated; give it a step"
                 )
+        if self.size is None or self.size > _MOST_LISTED:
+            raise SpaceError(
+                f"the space has {self.size:,} configurations, over a million; give some a larger step"
+            )
         points = list_points(self._columns, self._column_gates())
         return _frozen(points[self.allowed(points)])
 

@@ -1,0 +1,119 @@
+"""Input constraints: expressions that cannot run code, functions, and what either may get wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpo_core import Categorical, Float, Int, SearchSpace, SpaceError
+
+PARAMETERS = {
+    "a": Float(-1, 1),
+    "b": Int(0, 5),
+    "opt": Categorical(["sgd", "adam"]),
+    "momentum": Float(0, 1).when("opt", "sgd"),
+}
+
+
+def holds(expression: str, **params: Any) -> bool:
+    return SearchSpace(PARAMETERS, [expression]).meets_constraints(params)
+
+
+@given(st.floats(-1, 1), st.integers(0, 5))
+def test_expressions_mean_what_they_mean_in_python(a: float, b: int) -> None:
+    for expression, expected in [
+        ("a + b <= 1", a + b <= 1),
+        ("-a < b and not b == 3", -a < b and b != 3),
+        ("abs(a) ** 2 <= max(b, 1) / 4", abs(a) ** 2 <= max(b, 1) / 4),
+        ("0 <= b % 3 < 2", 0 <= b % 3 < 2),
+        ("b in [1, 2, 3] or opt == 'sgd'", b in [1, 2, 3]),
+        ("(a if b > 2 else -a) >= 0", (a if b > 2 else -a) >= 0),
+        ("log2(b + 1) <= sqrt(4) or b // 2 == 2", np.log2(b + 1) <= 2 or b // 2 == 2),
+    ]:
+        assert holds(expression, a=a, b=b, opt="adam") is bool(expected)
+
+
+def test_a_constraint_on_an_inactive_parameter_holds() -> None:
+    assert holds("momentum < 0.5", a=0.0, b=1, opt="adam")
+    assert not holds("momentum < 0.5", a=0.0, b=1, opt="sgd", momentum=0.7)
+    space = SearchSpace(PARAMETERS, [lambda p: p["momentum"] < 0.5])
+    assert space.meets_constraints({"a": 0.0, "b": 1, "opt": "adam"})
+    assert not space.meets_constraints({"a": 0.0, "b": 1, "opt": "sgd", "momentum": 0.7})
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("a +", "cannot be read"),
+        ("a + b", "compares nothing; write one such as"),
+        ("c < 1", "names 'c', which is not in the space"),
+        ("momentun < 1", "did you mean 'momentum'"),
+        ("__import__('os').system('x') == 0", "calls something other than"),
+        ("open('x') == 0", "calls something other than"),
+        ("(lambda: 1)() == 1", "calls something other than|uses Lambda"),
+        ("[x for x in (1,)] == 0", "uses ListComp"),
+        ("a.real < 1", "uses Attribute"),
+        ("max(a, key=b) < 1", "calls something other than"),
+        ("f'{a}' == 'x'", "uses JoinedStr"),
+        ("(x := a) < 1", "uses NamedExpr"),
+    ],
+)
+def test_a_bad_expression_is_refused_when_it_is_declared(expression: str, words: str) -> None:
+    with pytest.raises(SpaceError, match=words) as caught:
+        SearchSpace(PARAMETERS, [expression])
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_evaluated_names_the_configuration() -> None:
+    for expression in ("1 / b < 1", "log(b) < 1", "opt < 1"):
+        with pytest.raises(SpaceError, match=r"cannot be evaluated for .*guard it"):
+            holds(expression, a=0.0, b=0, opt="adam")
+    assert holds("b == 0 or 1 / b < 1", a=0.0, b=0, opt="adam")
+
+
+def test_a_mistyped_key_in_a_function_is_no_inactive_parameter() -> None:
+    """KeyError of an inactive parameter means that the constraint holds; any other is a mistake."""
+    space = SearchSpace(PARAMETERS, [lambda p: p["momentun"] < 1])
+    with pytest.raises(SpaceError, match=r"asks for 'momentun', .*did you mean 'momentum'"):
+        space.sample(np.random.default_rng(0), 1)
+
+
+def test_one_constraint_needs_no_list() -> None:
+    assert [c.source for c in SearchSpace(PARAMETERS, "a < b").constraints] == ["a < b"]
+    assert len(SearchSpace(PARAMETERS, lambda p: p["a"] < 1).constraints) == 1
+    with pytest.raises(SpaceError, match="must be an expression or a function, got 3"):
+        SearchSpace(PARAMETERS, [3])  # type: ignore[list-item]
+
+
+def test_sampling_meets_constraints_and_fills_what_is_left_evenly() -> None:
+    """Half of the square: 4000 draws, the mean of each third within 5 sigma."""
+    space = SearchSpace({"a": Float(0, 1), "b": Float(0, 1)}, ["a + b <= 1"])
+    points = space.sample(np.random.default_rng(0), 4000)
+    assert len(points) == 4000
+    assert (points.sum(axis=1) <= 1).all()
+    left = (points[:, 0] < 1 / 3).mean()
+    assert abs(left - 5 / 9) < 5 * np.sqrt(5 / 9 * 4 / 9 / 4000)
+
+
+def test_a_rare_configuration_of_a_finite_space_is_found() -> None:
+    """One in 10,000: rejection alone would fail four times out of five."""
+    space = SearchSpace({"a": Int(1, 100), "b": Int(1, 100)}, ["a == 17 and b == 93"])
+    assert space.decode(space.sample(np.random.default_rng(0), 2)[1]) == {"a": 17, "b": 93}
+    assert len(space.enumerate()) == 1
+
+
+@pytest.mark.parametrize("a", [Float(0, 1), Int(0, 9)])
+def test_constraints_that_nothing_meets_are_an_error(a: Float | Int) -> None:
+    space = SearchSpace({"a": a}, ["a > 2 and a < 1"])
+    with pytest.raises(SpaceError, match=r"rejected .* of .* configurations; loosen them or narrow"):
+        space.sample(np.random.default_rng(0), 1)
+
+
+def test_names_shadow_functions() -> None:
+    space = SearchSpace({"log": Float(0, 1), "max": Float(0, 1)}, ["log + max <= 1"])
+    assert space.meets_constraints({"log": 0.2, "max": 0.3})
+    assert not space.meets_constraints({"log": 0.8, "max": 0.3})
