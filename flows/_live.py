@@ -18,7 +18,6 @@ from hpo_core import Study, TrialState
 
 _PLAIN_SECONDS = 5.0
 _LEADERS = 10
-_SHOWN_PARAMS = 5
 BAD = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
 
 
@@ -43,7 +42,7 @@ class View(Protocol):
 
 def make_view(*, quiet: bool = False) -> View:
     """A live view on a terminal, plain lines elsewhere; ``quiet`` keeps standard output free."""
-    console = Console(stderr=quiet, highlight=False, soft_wrap=True)
+    console = Console(stderr=quiet, highlight=False)
     if quiet:
         return _Lines(console, progress=False)
     return _Terminal(console) if console.is_terminal else _Lines(console, progress=True)
@@ -122,7 +121,7 @@ class _Lines:
     ) -> None: ...
 
     def tell(self, line: str) -> None:
-        self._console.print(line, markup=False)
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def watch(self, current: Session) -> None:
         if not self._progress:
@@ -178,28 +177,29 @@ def introduction(current: Session) -> list[str]:
 
 
 def leaderboard(study: Study, most: int = _LEADERS) -> Table:
-    """The best complete trials: score, the parameters that vary, seconds."""
+    """The best complete trials: score, seconds, configuration."""
     complete = [t for t in study.trials if t.state is TrialState.COMPLETE]
     sign = study.history.signs[0]
     first = next(iter(study.objectives))
     complete.sort(key=lambda t: sign * t.values[first])
-    names = list(study.space.parameters)[:_SHOWN_PARAMS]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trial", justify="right")
+    table.add_column("trial", justify="right", no_wrap=True)
     for objective in study.objectives:
-        table.add_column(objective, justify="right")
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("seconds", justify="right")
+        table.add_column(objective, justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("configuration", no_wrap=True, overflow="ellipsis")
     for trial in complete[:most]:
-        shown = [trial.params.get(n, "") for n in names]
         table.add_row(
             str(trial.number),
             *(number(trial.values[o]) for o in study.objectives),
-            *(number(v) if isinstance(v, float) else str(v) for v in shown),
             f"{trial.busy_seconds:.1f}",
+            "  ".join(f"{name}={_short(value)}" for name, value in trial.params.items()),
         )
     return table
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def conclude(console: Console, result: Any) -> None:
@@ -207,23 +207,23 @@ def conclude(console: Console, result: Any) -> None:
     study: Study = result.study
     counts = result.summary["counts"]
     told = ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items())
-    console.print(f"\nstudy {study.name}: {result.ended}", markup=False)
-    console.print(f"trials: {told or 'none'}", markup=False)
+    console.print(f"\nstudy {study.name}: {result.ended}", markup=False, soft_wrap=True)
+    console.print(f"trials: {told or 'none'}", markup=False, soft_wrap=True)
     if counts.get("complete"):
         console.print()
         console.print(leaderboard(study))
         best = study.best
-        console.print(f"\nbest: trial {best.number}, {scores(best.values)}", markup=False)
+        console.print(f"\nbest: trial {best.number}, {scores(best.values)}", markup=False, soft_wrap=True)
     for reason, numbers in _failures(study).items():
-        console.print(f"failed: {reason} (trials {numbers})", markup=False)
+        console.print(f"failed: {reason} (trials {numbers})", markup=False, soft_wrap=True)
     if result.scores:
-        console.print(f"on rows that tuning never saw: {scores(result.scores)}", markup=False)
+        console.print(f"on rows that tuning never saw: {scores(result.scores)}", markup=False, soft_wrap=True)
     if result.model:
-        console.print(f"model: {result.model}", markup=False)
+        console.print(f"model: {result.model}", markup=False, soft_wrap=True)
     if result.run_url:
-        console.print(f"MLflow run: {result.run_url}", markup=False)
+        console.print(f"MLflow run: {result.run_url}", markup=False, soft_wrap=True)
     if result.ended in ("interrupted", "terminated"):
-        console.print(f"resume with: hpo resume {study.name}", markup=False)
+        console.print(f"resume with: hpo resume {study.name}", markup=False, soft_wrap=True)
 
 
 def _failures(study: Study) -> dict[str, str]:

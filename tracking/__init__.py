@@ -28,6 +28,7 @@ from tracking._registry import roll_back as roll_back
 from tracking._retention import Removable as Removable
 from tracking._retention import disk_warning as disk_warning
 from tracking._retention import removable_checkpoints as removable_checkpoints
+from tracking._sqlite import prepare as prepare_sqlite
 from tracking._text import config_sha256 as config_sha256
 from tracking._tracker import StudyTracker as StudyTracker
 from tracking._tracker import TrackerStatus as TrackerStatus
@@ -36,6 +37,6 @@ __all__ = [
     "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel", "NoRunYet", "Promotion",
     "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
     "connect", "delete_checkpoint", "disk_warning", "fetch_journal", "load_checkpoint", "load_own_model",
-    "locate_checkpoint", "log_model", "log_trial_model", "probe", "promote", "removable_checkpoints",
+    "locate_checkpoint", "log_model", "log_trial_model", "prepare_sqlite", "probe", "promote", "removable_checkpoints",
     "roll_back", "save_checkpoint", "trial_run", "trial_run_activator",
 ]  # fmt: skip

@@ -37,6 +37,7 @@ _studies.register(app)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; never lets a traceback out for the user's mistakes."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = arguments or ["--help"]
     try:
         code = app(args=arguments, standalone_mode=False)
         return int(code or 0)

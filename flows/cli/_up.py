@@ -1,8 +1,184 @@
-"""``hpo up``: MLflow, Prefect and the served deployments, in one command."""
+"""``hpo up``: an MLflow server, a Prefect server and the served deployments; Ctrl-C ends them all."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
 
-def up() -> int:
-    """Start everything on the loopback interface; Ctrl-C stops it."""
+import typer
+
+from flows._embedded import SERVER_ENVIRONMENT
+from hpo_core import HpoError, InputError
+
+_READY_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+
+
+class Service:
+    """A child process with a log of its own, ended as a process group."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], logs: Path) -> None:
+        self.name = name
+        self.log = logs / f"{name}.log"
+        with self.log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole group, if it is still there."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+    def check(self) -> None:
+        """Raise :class:`HpoError` when the process has ended."""
+        if self.process.poll() is not None:
+            raise HpoError(
+                f"the {self.name} process ended with code {self.process.returncode}; its log is {self.log}"
+            )
+
+
+def up(
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server")] = 4200,
+    database: Annotated[Path, typer.Option(help="MLflow's database file")] = Path("mlflow.db"),
+    artifacts: Annotated[Path, typer.Option(help="Folder of MLflow's artifacts")] = Path("mlartifacts"),
+) -> int:
+    """Start MLflow, Prefect and the deployments tune/lgbm, tune/sklearn, tune/torch. Ctrl-C ends them."""
+    _check_port(mlflow_port, "--mlflow-port")
+    _check_port(prefect_port, "--prefect-port")
+    if mlflow_port == prefect_port:
+        raise InputError(f"MLflow and Prefect need a port each, both were given {mlflow_port}")
+    logs = Path(".hpo") / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    tracking_uri = f"http://127.0.0.1:{mlflow_port}"
+    api_url = f"http://127.0.0.1:{prefect_port}/api"
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    services: list[Service] = []
+    try:
+        typer.echo("starting MLflow and Prefect ...")
+        services.append(_mlflow(mlflow_port, database, artifacts, logs))
+        services.append(_prefect(prefect_port, logs))
+        if _ready(services[0], f"{tracking_uri}/health", stop) and _ready(
+            services[1], f"{api_url}/health", stop
+        ):
+            environment = {"PREFECT_API_URL": api_url, "MLFLOW_TRACKING_URI": tracking_uri}
+            with _profile(api_url):
+                services.append(_deployments(environment, logs))
+                _announce(tracking_uri, api_url, logs)
+                while not stop.wait(0.5):
+                    for service in services:
+                        service.check()
+    finally:
+        typer.echo("stopping ...")
+        _end(services)
     return 0
+
+
+def _check_port(port: int, option: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            raise InputError(
+                f"port {port} is in use (or cannot be used); choose another with {option}, such as "
+                f"{option} {port + 1}"
+            ) from None
+
+
+def _mlflow(port: int, database: Path, artifacts: Path, logs: Path) -> Service:
+    from tracking import prepare_sqlite
+
+    prepare_sqlite(database.absolute())
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{database.absolute()}", "--workers", "1"]
+    command += ["--artifacts-destination", str(artifacts.absolute())]
+    # Its job runner is seven processes of 200 MB for features that studies do not use.
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return Service("mlflow", command, environment, logs)
+
+
+def _prefect(port: int, logs: Path) -> Service:
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+    return Service("prefect", [*command, "--port", str(port)], SERVER_ENVIRONMENT, logs)
+
+
+def _deployments(environment: dict[str, str], logs: Path) -> Service:
+    here = str(Path(__file__).resolve().parents[2])
+    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from flows.cli._serve import main; main()"
+    more = {"PREFECT_RUNNER_POLL_FREQUENCY": "2", "PYTHONPATH": os.pathsep.join([here, *_python_path()])}
+    return Service("deployments", [sys.executable, "-c", start, here], {**environment, **more}, logs)
+
+
+def _python_path() -> list[str]:
+    return [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+
+
+def _ready(service: Service, url: str, stop: threading.Event) -> bool:
+    """Wait until the service answers; ``False`` when the user stopped meanwhile."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while not stop.wait(0.2):
+        service.check()
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:
+            if answer.status == 200:
+                return True
+        if time.monotonic() > deadline:
+            raise HpoError(f"{service.name} does not answer at {url}; its log is {service.log}")
+    return False
+
+
+@contextlib.contextmanager
+def _profile(api_url: str) -> Iterator[None]:
+    """While we are up, Prefect's active profile points at our server, unless it points somewhere already."""
+    from prefect.settings import PREFECT_API_URL, get_current_settings, update_current_profile
+
+    if get_current_settings().api.url is not None:
+        yield
+        return
+    update_current_profile({PREFECT_API_URL: api_url})
+    try:
+        yield
+    finally:
+        update_current_profile({PREFECT_API_URL: None})
+
+
+def _announce(tracking_uri: str, api_url: str, logs: Path) -> None:
+    typer.echo(f"MLflow   {tracking_uri}")
+    typer.echo(f"Prefect  {api_url.removesuffix('/api')}")
+    typer.echo("deployments: tune/lgbm, tune/sklearn, tune/torch")
+    typer.echo("  prefect deployment run tune/lgbm -p trials=50")
+    typer.echo("to track studies of other shells here:")
+    typer.echo(f"  export MLFLOW_TRACKING_URI={tracking_uri} PREFECT_API_URL={api_url}")
+    typer.echo(f"logs are in {logs}; Ctrl-C ends everything")
+
+
+def _end(services: list[Service]) -> None:
+    """Ask every group to end, last started first; then kill what is left."""
+    for service in reversed(services):
+        # Prefect takes the first SIGTERM for a Ctrl-C and may wait on; the second ends it.
+        service.signal(signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for service in reversed(services):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            service.process.wait(timeout=max(deadline - time.monotonic(), 0.1))
+    for service in services:
+        service.signal(signal.SIGKILL)
+        service.process.wait()

@@ -1,0 +1,30 @@
+"""Serve the deployments of the ready objectives; run by ``hpo up`` in a process of its own."""
+
+from __future__ import annotations
+
+from prefect import serve
+from prefect.deployments.runner import EntrypointType
+
+from flows._flow import tune_flow
+from flows._plan import READY
+
+_ABOUT = {
+    "lgbm": "Tune a LightGBM model on a table",
+    "sklearn": "Tune a scikit-learn estimator or pipeline on a table",
+    "torch": "Tune a neural network on a table",
+}
+
+
+def main() -> None:
+    """Serve ``tune/lgbm``, ``tune/sklearn`` and ``tune/torch`` until the process is ended."""
+    deployments = [
+        tune_flow.to_deployment(
+            name,
+            description=_ABOUT[name],
+            parameters={"objective": name, "data": "sklearn:breast_cancer"},
+            tags=["hpo"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        for name in READY
+    ]
+    serve(*deployments)
