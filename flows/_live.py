@@ -183,10 +183,10 @@ def leaderboard(study: Study, most: int = _LEADERS) -> Table:
     first = next(iter(study.objectives))
     complete.sort(key=lambda t: sign * t.values[first])
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("trial", justify="right", no_wrap=True, min_width=5)
     for objective in study.objectives:
-        table.add_column(objective, justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
+        table.add_column(objective, justify="right", no_wrap=True, min_width=9)
+    table.add_column("seconds", justify="right", no_wrap=True, min_width=7)
     table.add_column("configuration", no_wrap=True, overflow="ellipsis")
     for trial in complete[:most]:
         table.add_row(

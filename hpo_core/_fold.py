@@ -85,8 +85,9 @@ class Fold:
         """Fold one event. Raises :class:`StudyStateError` for one that cannot follow, folding nothing."""
         if not checked:
             self.check(event)
-        if not isinstance(event, ev.DriverTookOver) and event.at > self.last_at > 0.0:
-            # Time between two drivers is nobody's; a clock set back counts as none.
+        driven = self.stopped is None and not isinstance(event, ev.DriverTookOver)
+        if driven and event.at > self.last_at > 0.0:
+            # Time between two drivers, or after the end, is nobody's; a clock set back counts as none.
             self.seconds_spent += event.at - self.last_at
         if event.at:
             self.last_at = event.at
