@@ -22,7 +22,7 @@ OWN = {"hpo_core", "tracking", "flows"}
 # Modules that are imported only by those who asked for an extra, and what they may then need.
 ALLOWED_IN = {
     "flows/_dask.py": {"dask", "distributed"},
-    "flows/objectives/_torch.py": {"torch"},
+    "flows/objectives/_mlp.py": {"torch"},
     "hpo_core/testing.py": {"hypothesis", "pytest"},
 }
 PIN = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+")
