@@ -107,7 +107,8 @@ def pool(
 ) -> NDArray[np.float64]:
     """(n, d) canonical candidates: `counts` = random ones, and perturbations of `anchors` (a, d)."""
     d = space.dims
-    wide = rng.random((counts[0], d))
+    # Under constraints the random part comes from the space's own sampler, so that some are allowed.
+    wide = space.sample(rng, counts[0]) if space.constraints else rng.random((counts[0], d))
     if not len(anchors):
         return space.snap(wide)
     base = anchors[rng.integers(len(anchors), size=counts[1])]
@@ -244,18 +245,18 @@ def maximise(
     *,
     starts: int = 5,
     steps: int = 25,
-) -> tuple[NDArray[np.float64] | None, float]:
-    """The best new, allowed configuration found (None if none was), and its score.
+) -> NDArray[np.float64] | None:
+    """The best new, allowed configuration found; None if none was.
 
     `candidates` (n, d) canonical; the best `starts` of them are improved.
     """
     best = Best(space, is_new)
+    if space.constraints:
+        candidates = candidates[space.allowed(candidates)]
+    if not len(candidates):
+        return None
     values = score.values(candidates)
     order = np.argsort(-values, kind="stable")
-    if space.constraints:
-        keep = [i for i in order[: 8 * starts] if space.allowed(candidates[i : i + 1])[0]]
-        rest = order if keep else order[:0]
-        order = np.array(keep or list(rest[:starts]), dtype=int)
     best.offer(candidates[order], values[order])
     points = _spread(candidates[order], starts)
     rounds = 2 if shape.smooth.any() and shape.grids else 1
@@ -271,7 +272,7 @@ def maximise(
             best.offer(points, score.values(points))
         if shape.grids:
             points = hop(space, shape, score, points, best, rng, 12)
-    return best.u, best.value
+    return best.u
 
 
 def _spread(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:

@@ -2,12 +2,13 @@
 
 | symbol | meaning | shape |
 |---|---|---|
-| `X` | configurations, unit cube, plus the step column where steps differ | (k, d) or (k, d + 1) |
+| `X` | configurations, unit cube | (k, d) |
 | `y` | minimised values, NaN where the trial has none | (k, m) |
 | `usable` | rows with a value for every objective | (k,) |
+| `pending` | configurations in flight | (p, d) |
 
-Trials that a scheduler stopped early have a value that belongs to an earlier step. As soon as there is one,
-the step becomes an input of the model (on a log scale, 1 = the end), and predictions are made at the end.
+Without trials that stopped early, rows are the evidence, which only grows. With them they are the
+trials placed at the step at which most can be compared (`hpo_core.samplers._rungs`), and any may change.
 """
 
 from __future__ import annotations
@@ -17,26 +18,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpo_core._states import TrialState
+from hpo_core.samplers._rungs import Curves, training_set
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hpo_core._history import History
+    from hpo_core.samplers._shared import FoldMemo
 
 
 @dataclass(frozen=True)
 class Data:
-    """See the table above; `extra` is the number of columns added to the space's own (0 or 1)."""
+    """See the table above. `step` is the one that values belong to, 0 for final ones."""
 
     X: NDArray[np.float64]
     y: NDArray[np.float64]
     usable: NDArray[np.bool_]
-    extra: int
+    pending: NDArray[np.float64]
+    step: int
 
     @property
     def order(self) -> NDArray[np.float64]:
-        """(k,) smaller is better: the value, or the mean rank over several objectives; inf if unusable."""
+        """(k,) smaller is better: the value, or the mean rank over objectives; inf if unusable."""
         order = np.full(len(self.y), np.inf)
         y = self.y[self.usable]
         if y.shape[1] == 1:
@@ -46,15 +49,8 @@ class Data:
         return order
 
 
-def data_of(history: History) -> Data:
-    """The evidence of `history`, all of it."""
-    evidence = history.evidence
-    y = evidence.values
-    usable = np.asarray(np.isfinite(y).all(axis=1))
-    stopped = usable & (evidence.states == TrialState.PRUNED) & (evidence.steps > 0)
-    if not stopped.any():
-        return Data(evidence.X, y, usable, 0)
-    last = max(int(evidence.steps.max()), history.max_steps or 0, 2)
-    share = np.log(np.maximum(evidence.steps, 1)) / np.log(last)
-    share = np.where(stopped, share, 1.0)
-    return Data(np.column_stack([evidence.X, share]), y, usable, 1)
+def data_of(history: History, curves: FoldMemo[Curves]) -> Data:
+    """What is known in `history`."""
+    training = training_set(history, history.space.dims + 1, curves)
+    usable = np.asarray(np.isfinite(training.values).all(axis=1))
+    return Data(training.X, training.values, usable, training.pending, training.step)

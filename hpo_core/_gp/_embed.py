@@ -96,19 +96,18 @@ class Embedding:
         return Points(features, codes)
 
 
-def make_embedding(space: SearchSpace, extra: int = 0) -> Embedding:
-    """The embedding of a space whose rows carry `extra` more columns in [0, 1] (such as a step)."""
+def make_embedding(space: SearchSpace) -> Embedding:
+    """The embedding of a space."""
     is_nominal = np.asarray(space.kinds) == NOMINAL
     numeric = np.flatnonzero(~is_nominal)
     nominal = np.flatnonzero(is_nominal)
     ends = np.array([0.0, 1.0])
     limits = [space.parameters[space.column_names[j]].canonical(ends) for j in numeric]
-    limits += [ends] * extra
     low, high = np.array(limits, dtype=np.float64).reshape(-1, 2).T
     spread = high - low
     return Embedding(
-        n_scales=space.dims + extra,
-        numeric_columns=np.concatenate([numeric, space.dims + np.arange(extra)]),
+        n_scales=space.dims,
+        numeric_columns=numeric,
         nominal_columns=nominal,
         marked=np.flatnonzero(np.asarray(space.conditional) & ~is_nominal),
         low=low,

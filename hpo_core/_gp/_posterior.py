@@ -165,12 +165,13 @@ def condition(factor: Factor, outcomes: NDArray[np.float64], prior_weight: float
 
 
 def imagine(
-    posterior: Posterior, points: Points, rng: np.random.Generator, samples: int
+    posterior: Posterior, points: Points, rng: np.random.Generator | None, samples: int
 ) -> tuple[Posterior, NDArray[np.float64]]:
     """Joint futures: sample noise-free outcomes at `points` (b) and condition on each of them.
 
     Returns the posterior with S = `samples` columns of alpha, and the sampled outcomes (b, S).
-    Antithetic pairs, so that the mean over the samples is the posterior mean.
+    Antithetic pairs, so that the mean over the samples is the posterior mean; without `rng`
+    every future is the mean itself ("kriging believer").
     """
     factor = posterior.factor
     grown = factor.extend(points, JITTER)
@@ -178,7 +179,8 @@ def imagine(
     # The corner of W is the inverse of the factor of the conditional correlation at `points`.
     from scipy.linalg import solve_triangular
 
-    half = rng.standard_normal((b, (samples + 1) // 2))
+    shape = (b, (samples + 1) // 2)
+    half = np.zeros(shape) if rng is None else rng.standard_normal(shape)
     z = np.concatenate([half, -half], axis=1)[:, :samples]
     white = np.sqrt(posterior.scale) * z
     corner = grown.inverse[k:, k:]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hpo_core._gp._embed import Embedding
     from hpo_core._gp._posterior import Posterior, Prediction
 
+# Weight of the log probability of success.
+CAUTION = 4.0
 Acquisition = Callable[["NDArray[np.float64]", "NDArray[np.float64]"], Triple]
 # Value (n,) of several predictions, and for each of them derivative by mean (n, S) and by sd (n,).
 Joint = Callable[
@@ -60,36 +62,30 @@ def feasibility(posterior: Posterior, limit: float) -> Term:
     """Log probability that the failure label, modelled by `posterior`, is below `limit`.
 
     Of the noise-free label: what a model of 0s and 1s calls noise is mostly the jump between them, and
-    with it the middle of a failing region would keep a chance of a percent or more.
+    with it the middle of a failing region would keep a chance of a percent or more. The logarithm counts
+    CAUTION times: once (as in the paper) is not enough where the model of the objective is certain of
+    large gains beyond the border, and of none on this side.
     """
     threshold = np.array([limit])
-    return single(posterior, lambda mean, sd: log_pi(mean, sd, threshold))
+
+    def acquisition(mean: NDArray[np.float64], sd: NDArray[np.float64]) -> Triple:
+        value, by_mean, by_sd = log_pi(mean, sd, threshold)
+        return CAUTION * value, CAUTION * by_mean, CAUTION * by_sd
+
+    return single(posterior, acquisition)
 
 
 class Score:
-    """The sum of the terms at unit-cube points, with its gradient.
+    """The sum of the terms at unit-cube points, with its gradient."""
 
-    `tail` (t,) is appended to every row before it is embedded: the step at which to predict, if the
-    models have one as an input.
-    """
-
-    def __init__(self, embedding: Embedding, terms: list[Term], tail: NDArray[np.float64]) -> None:
+    def __init__(self, embedding: Embedding, terms: list[Term]) -> None:
         self._embedding = embedding
         self._terms = terms
-        self._tail = tail
-        columns = embedding.numeric_columns
-        self._features = np.flatnonzero(columns < embedding.n_scales - len(tail))
-        self._columns = columns[self._features]
-        self._gain = embedding.gain[self._features]
-
-    def _rows(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-        if not len(self._tail):
-            return unit
-        return np.concatenate([unit, np.tile(self._tail, (len(unit), 1))], axis=1)
+        self._columns = embedding.numeric_columns
 
     def values(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) scores of `unit` (n, d)."""
-        query = self._embedding(self._rows(unit))
+        query = self._embedding(unit)
         total = np.zeros(len(unit))
         for term in self._terms:
             predicted = [posterior.predict(query) for posterior in term.posteriors]
@@ -98,14 +94,14 @@ class Score:
 
     def slopes(self, unit: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(n,) scores of `unit` (n, d) and their gradient (n, d); 0 for unordered and inactive columns."""
-        query = self._embedding(self._rows(unit))
+        query = self._embedding(unit)
         total, gradient = np.zeros(len(unit)), np.zeros_like(unit)
         for term in self._terms:
             predicted: list[Prediction] = [p.predict_with_pull(query) for p in term.posteriors]
             value, by_means, by_sds = term.function([p.mean for p in predicted], [p.sd for p in predicted])
             total += value
             for prediction, by_mean, by_sd in zip(predicted, by_means, by_sds, strict=True):
-                slope = prediction.gradient(by_mean, by_sd)[:, self._features]
-                gradient[:, self._columns] += slope * self._gain
+                slope = prediction.gradient(by_mean, by_sd)[:, : len(self._columns)]
+                gradient[:, self._columns] += slope * self._embedding.gain
         gradient[np.isnan(unit)] = 0.0
         return total, gradient

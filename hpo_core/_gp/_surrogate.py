@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from hpo_core._gp._fit import Hyperparameters
     from hpo_core._gp._kernel import KernelName
 
+Kinds = tuple[tuple["KernelName", "WarpName"], ...]
+
 # Refits come at every row at first, then every tenth of what is known, then every GAP rows.
 GAP = 25
 # Rows beyond the cap are those of the best half, the newest quarter and a spread of the rest.
@@ -92,7 +94,7 @@ class Model:
 
 
 def fit_models(
-    kinds: tuple[tuple[KernelName, WarpName], ...],
+    kinds: Kinds,
     embedding: Embedding,
     points: Points,
     values: NDArray[np.float64],

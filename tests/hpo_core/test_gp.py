@@ -71,10 +71,7 @@ def test_dropping_the_memo_changes_nothing_beyond_the_cap() -> None:
 
 
 def test_another_process_with_another_hash_seed_decides_the_same() -> None:
-    code = (
-        "from tests.hpo_core.test_gp import trail, GP\n"
-        "print(repr(trail(GP(), 14)[-1]))"
-    )
+    code = "from tests.hpo_core.test_gp import trail, GP\nprint(repr(trail(GP(), 14)[-1]))"
     env = {**os.environ, "PYTHONHASHSEED": "77", "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=120
@@ -89,7 +86,8 @@ def test_one_sampler_serves_two_studies_in_turn() -> None:
     for number in range(12):
         for a, b in zip(loops, alone, strict=True):
             x, y = a.ask(), b.ask()
-            assert x == y and x is not None
+            assert x == y
+            assert x is not None
             for loop in (a, b):
                 loop.tell(number, (x["x"] - 0.5) ** 2 + x["y"])
 
@@ -106,18 +104,19 @@ def test_finds_the_category_and_the_integer() -> None:
     loop = Loop(GP(), mixed_space())
     loop.run(bowl, 40)
     best = loop.history.params_of(int(np.nanargmin(loop.history.values[:, 0])))
-    assert best["opt"] == "adam" and best["layers"] == 3
+    assert best["opt"] == "adam"
+    assert best["layers"] == 3
     assert abs(math.log10(best["lr"]) + 3.0) < 0.3
 
 
 def test_starts_at_the_default_and_avoids_where_trials_fail() -> None:
     space = SearchSpace({"x": Float(0.0, 1.0, default=0.9), "y": Float(0.0, 1.0)})
     loop = Loop(GP(), space)
-    loop.run(lambda p: math.nan if p["x"] < 0.5 else p["x"] + p["y"], 30)
+    loop.run(lambda p: math.nan if p["x"] < 0.5 else (p["x"] - 0.65) ** 2 + p["y"], 25)
     assert loop.history.params_of(0)["x"] == pytest.approx(0.9)
-    late = loop.history.X[15:, 0]
-    assert (late < 0.5).mean() <= 0.4  # the optimum is on the border, half of the space fails
-    assert np.nanmin(loop.history.values) < 0.6
+    # Half of the space fails; a sampler that did not learn it would keep trying a good part of it.
+    assert (loop.history.X[12:, 0] < 0.5).mean() <= 0.25
+    assert np.nanmin(loop.history.values) < 1e-3
 
 
 def test_pending_trials_are_not_proposed_again() -> None:
@@ -142,9 +141,11 @@ def test_a_finite_space_is_never_repeated_before_it_is_exhausted() -> None:
 def test_several_objectives_spread_along_the_front() -> None:
     loop = Loop(GP(), plane(), objectives=("f", "g"))
     loop.run(lambda p: (p["x"] + p["y"], (1.0 - p["x"]) ** 2 + p["y"]), 40)
-    late = loop.history.X[20:]
+    late = loop.history.X[10:]
     assert np.median(late[:, 1]) < 0.05  # the front is y = 0, all of x
-    assert late[:, 0].min() < 0.2 and late[:, 0].max() > 0.8
+    # Thirty points evenly along a front of length 1 leave gaps of 0.03.
+    gaps = np.diff(np.sort(np.concatenate([[0.0, 1.0], late[late[:, 1] < 0.05, 0]])))
+    assert gaps.max() < 0.35
 
 
 def test_values_from_an_early_step_are_not_taken_for_final_ones() -> None:
@@ -152,15 +153,17 @@ def test_values_from_an_early_step_are_not_taken_for_final_ones() -> None:
     for number in range(14):
         params = loop.ask()
         assert params is not None
-        early = number % 2 == 0
-        # At step 1 every value is 5 lower than at the end, where the optimum is at 0.7.
+        # At step 1 every value is 5 lower than at step 100, and half of the trials end there.
         final = (params["x"] - 0.7) ** 2
-        loop.report(number, 1 if early else 100, final - 5.0 * early)
-        state = TrialState.PRUNED if early else TrialState.COMPLETE
-        loop.tell(number, final - 5.0 * early, state=state)
+        loop.report(number, 1, final - 5.0)
+        if number % 2:
+            loop.report(number, 100, final)
+        state = TrialState.COMPLETE if number % 2 else TrialState.PRUNED
+        loop.tell(number, final if number % 2 else final - 5.0, state=state)
     assert any("log_ei" in note for note in loop.notes)
     u = loop.propose()
-    assert u is not None and abs(u[0] - 0.7) < 0.1
+    assert u is not None
+    assert abs(u[0] - 0.7) < 0.1
 
 
 HUGE = SearchSpace({"c": Categorical([f"v{i}" for i in range(3000)]), "x": Float(0.0, 1.0)})
@@ -199,7 +202,8 @@ def test_duplicates_everywhere() -> None:
         loop.start({"x": 0.25, "y": 0.75})
         loop.tell(number, float(number % 3))
     u = loop.propose()
-    assert u is not None and np.abs(u - [0.25, 0.75]).max() > 1e-3
+    assert u is not None
+    assert np.abs(u - [0.25, 0.75]).max() > 1e-3
 
 
 def test_constraints_are_met() -> None:
@@ -213,5 +217,5 @@ def test_constraints_are_met() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(StrategyError, match="acquisition must be one of"):
         GP(acquisition="kg")  # type: ignore[arg-type]
-    with pytest.raises(StrategyError, match="cap >= 10"):
+    with pytest.raises(StrategyError, match="cap must be a whole number >= 10"):
         GP(cap=1)

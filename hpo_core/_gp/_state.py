@@ -1,0 +1,128 @@
+"""The fitted models of a study between two proposals: refitted on schedule, grown in between.
+
+| symbol | meaning | shape |
+|---|---|---|
+| `k` | rows known now | scalar |
+| `s` | rows known at the last refit | scalar |
+| `rows` | rows that the models of the objectives see | (r,) |
+| `failure_rows` | rows that the model of failures sees | (q,) |
+
+Everything fitted is a function of the first `s` rows, everything grown a function of the first `k`, by the
+same calls on the same shapes whether the memo was warm or empty. Where rows may change (trials
+stopped early) nothing is kept, and models see fewer rows instead.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hpo_core._gp._embed import Embedding, Points, make_embedding
+from hpo_core._gp._fit import Priors
+from hpo_core._gp._outcomes import warp
+from hpo_core._gp._score import Term, feasibility
+from hpo_core._gp._surrogate import Kinds, Model, choose_rows, fit_models, last_refit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hpo_core._gp._data import Data
+    from hpo_core._history import History
+    from hpo_core._space import SearchSpace
+
+# Rows that an objective's model needs at least: from one nothing follows.
+FEWEST = 2
+# Rows that models see at most where every proposal refits them.
+CAP_MOVING = 120
+# Labels of failure: like an outcome, but of known variance and likely noise, since the jump at the
+# border of a failing region is not smooth (with little noise the length scales collapse instead).
+FAILURE_PRIORS = Priors(noise_loc=-3.0, noise_width=1.5, weight=float("inf"))
+FAILURE_KINDS: Kinds = (("matern", "fence"),)
+
+
+@dataclass(frozen=True)
+class State:
+    """Models of the objectives (m groups) and of failure (None without failures) at `length` rows."""
+
+    length: int
+    rows: NDArray[np.intp]
+    embedding: Embedding
+    points: Points
+    models: tuple[tuple[Model, ...], ...]
+    failure: Model | None
+    failure_rows: NDArray[np.intp]
+
+    def grown(self, data: Data) -> State:
+        """With the rows of `data` that came since."""
+        k = len(data.y)
+        if self.length == k:
+            return self
+        late = np.arange(self.length, k)
+        rows = np.concatenate([self.rows, late[data.usable[late]]])
+        points = self.embedding(data.X[rows])
+        models = tuple(tuple(m.grown(points) for m in group) for group in self.models)
+        failure, failure_rows = self.failure, self.failure_rows
+        if failure is not None:
+            failure_rows = np.concatenate([failure_rows, late])
+            failure = failure.grown(self.embedding(data.X[failure_rows]))
+        return State(k, rows, self.embedding, points, models, failure, failure_rows)
+
+    def failure_term(self, data: Data) -> Term | None:
+        """Log probability of no failure; None if no or only failures are known to the model."""
+        failed = ~data.usable[self.failure_rows]
+        if self.failure is None or failed.all():
+            return None
+        labels = failed.astype(np.float64)
+        z = warp(labels, self.failure.warp).z
+        limit = 0.5 * float(z[failed].min() + z[~failed].max())
+        return feasibility(self.failure.posterior(labels, FAILURE_PRIORS), limit)
+
+
+def refit(space: SearchSpace, data: Data, s: int, kinds: Kinds, priors: Priors, cap: int) -> State:
+    """The state at the first `s` rows of `data`, from nothing."""
+    embedding = make_embedding(space)
+    rows = choose_rows(data.order, data.usable[:s], s, cap)
+    points = embedding(data.X[rows])
+    models = tuple(fit_models(kinds, embedding, points, y, priors) for y in data.y[rows].T)
+    failed = ~data.usable[:s]
+    if not failed.any():
+        return State(s, rows, embedding, points, models, None, np.empty(0, dtype=np.intp))
+    # Failures count as the best here: of the successes, those near them say most about the border,
+    # and the best successes are where proposals will be.
+    order = np.where(failed, -np.inf, data.order[:s])
+    failure_rows = choose_rows(order, np.ones(s, dtype=bool), s, cap)
+    labels = failed[failure_rows].astype(np.float64)
+    where = embedding(data.X[failure_rows])
+    failure = fit_models(FAILURE_KINDS, embedding, where, labels, FAILURE_PRIORS)[0]
+    return State(s, rows, embedding, points, models, failure, failure_rows)
+
+
+class Memo:
+    """The last state and what it belongs to; may be emptied at any time."""
+
+    def __init__(self) -> None:
+        self._evidence: weakref.ref[object] | None = None
+        self._key: tuple[int, int] = (0, 0)
+        self._state: State | None = None
+
+    def __reduce__(self) -> tuple[type[Memo], tuple[()]]:
+        return Memo, ()
+
+    def state(self, history: History, data: Data, kinds: Kinds, priors: Priors, cap: int) -> State:
+        """The state for all of `data`, whose usable rows are at least FEWEST."""
+        k = len(data.y)
+        if data.step:
+            return refit(history.space, data, k, kinds, priors, min(cap, CAP_MOVING))
+        first = int(np.flatnonzero(data.usable)[FEWEST - 1]) + 1
+        s = max(last_refit(k), first)
+        evidence, key = history.evidence, (s, history.space.version)
+        same = self._evidence is not None and self._evidence() is evidence and self._key == key
+        held = self._state
+        if held is None or not same or held.length > k:
+            held = refit(history.space, data, s, kinds, priors, cap)
+        self._state = held.grown(data)
+        self._evidence, self._key = weakref.ref(evidence), key
+        return self._state
