@@ -33,13 +33,8 @@ def is_new(history: History, u: Array) -> bool:
 def first_new(history: History, candidates: Array, *, most: int = 64) -> Array | None:
     """The first of ``candidates`` ``(c, d)`` that has not been tried; ``None`` if all of them were.
 
-    Only the first ``most`` are looked at, and an infinite space is not searched at all: there,
-    repeats have probability zero.
+    Only the first ``most`` are looked at.
     """
-    if not len(candidates):
-        return None
-    if history.space.size is None:
-        return np.asarray(candidates[0])
     for u in candidates[:most]:
         if is_new(history, u):
             return np.asarray(u)

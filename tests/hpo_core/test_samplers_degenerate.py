@@ -15,11 +15,13 @@ from hpo_core._errors import StrategyError
 from hpo_core._space import Categorical, Constant, Float, Int, LogNormal, Normal, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._strategy import Sampler
-from hpo_core.samplers import CMAES, NSGA2, TPE, Grid, Halton, Random, Sobol
+from hpo_core.samplers import CMAES, NSGA2, TPE, Forest, Grid, Halton, Random, Sobol
+from hpo_core.samplers._trees import Trees
 from tests.hpo_core.sampler_loop import Loop, mixed_space, small_space
 
 MAKERS: dict[str, Callable[[], Sampler]] = {
     "cmaes": CMAES,
+    "forest": lambda: Forest(startup=4, trees=Trees(number=4)),
     "grid": lambda: Grid(resolution=3),
     "halton": Halton,
     "nsga2": lambda: NSGA2(population=4),
