@@ -37,6 +37,7 @@ __all__ = [
     "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel", "NoRunYet", "Promotion",
     "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
     "connect", "delete_checkpoint", "disk_warning", "fetch_journal", "load_checkpoint", "load_own_model",
-    "locate_checkpoint", "log_model", "log_trial_model", "prepare_sqlite", "probe", "promote", "removable_checkpoints",
+    "locate_checkpoint", "log_model", "log_trial_model", "prepare_sqlite", "probe", "promote",
+    "removable_checkpoints",
     "roll_back", "save_checkpoint", "trial_run", "trial_run_activator",
 ]  # fmt: skip

@@ -28,6 +28,9 @@ class ClientWriter:
         for write in writes:
             self._write(write, progress)
 
+    def close(self) -> None:
+        """Nothing is open: MLflow keeps one connection for all clients of a server."""
+
     def _write(self, write: RunWrite, progress: Progress) -> None:
         run_id, tags = write.run_id, write.tags
         if run_id is None:

@@ -7,6 +7,7 @@ writing the same thing twice changes nothing, because every timestamp comes from
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class Projector:
         self.uploads = Uploads()
         self.refusals: list[Refused] = []
         self.parent = ""
+        self._cursor: Cursor | None = None
         self._offset = 0
         self._due: dict[int, tuple[float, TrialView]] = {}
         self._next_summary = 0.0
@@ -68,7 +70,7 @@ class Projector:
         self._uploaded_offset = 0
         # Trials whose run somebody asked for: user code may have opened runs of its own below them.
         self._asked_for: set[int] = set()
-        self._found: dict[str, Run] = {}
+        self._restored: dict[int, Known] = {}
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -77,6 +79,13 @@ class Projector:
 
         ``adopt_run``: a run that becomes the study's, unless the study has one.
         """
+        try:
+            return self._open(now, adopt_run)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, now: float, adopt_run: str | None) -> str:
         created = next((event for _, event, _ in read_journal(self._journal)), None)
         if not isinstance(created, ev.StudyCreated):
             raise InputError(f"{self._journal} holds no study; expected a journal that begins with one")
@@ -84,38 +93,41 @@ class Projector:
         self.view.terms.context_tags = _context_tags()
         connection = self._connection
         target = Target(created.study_id, connection.uri, connection.experiment_id)
-        self._cursor = Cursor(self._folder, target, events=_count_lines(self._journal))
-        parent = self._known_parent() or self._search_parent()
-        if parent is None or self._cursor.parent != parent:
-            self._cursor.trials = {}
+        cursor = self._cursor = Cursor(self._folder, target, events=_count_lines(self._journal))
+        parent = self._known_parent(cursor.parent) or self._search_parent()
+        if parent is None or cursor.parent != parent:
+            cursor.trials = {}
         if parent is None:
             parent = self._new_parent(adopt_run)
         else:
-            if self._cursor.parent != parent:
-                self._found = self._sorted_out(connection.children(parent))
+            if cursor.parent != parent:
+                # Without notes: everything that MLflow has, also of trials that this journal lacks.
+                found = self._sorted_out(connection.children(parent))
+                cursor.trials = {
+                    int(uid.rpartition(":")[2]): Known(r.info.run_id) for uid, r in found.items()
+                }
             if adopt_run not in (None, parent):
                 self._point_to(parent, str(adopt_run))
         self.parent = self.view.terms.parent_run = parent
-        self._restored = self._cursor.trials
-        self._cursor.begin(parent)
+        self._restored = cursor.trials
+        cursor.begin(parent)
         self._next_journal = now + self._options.journal
         self.read(now)
-        self._found.clear()
         self._enqueue_leftovers()
         self._write_parent(now, suspended=False)
         return parent
 
-    def _known_parent(self) -> str | None:
-        if self._cursor.parent is None:
+    def _known_parent(self, noted: str | None) -> str | None:
+        if noted is None:
             return None
         try:
-            run = self._connection.client.get_run(self._cursor.parent)
+            run = self._connection.client.get_run(noted)
         except Exception as error:
             if is_permanent(error):
                 return None
             raise
         ours = run.data.tags.get(STUDY_ID) == self.view.terms.created.study_id
-        return self._cursor.parent if ours and run.info.lifecycle_stage == "active" else None
+        return noted if ours and run.info.lifecycle_stage == "active" else None
 
     def _search_parent(self) -> str | None:
         runs = self._connection.study_runs(self.view.terms.created.study_id)
@@ -212,10 +224,7 @@ class Projector:
 
     def _recall(self, view: TrialView, seq: int) -> None:
         known = self._restored.pop(view.number, None)
-        run = self._found.pop(trial_uid(self.view.terms.created.study_id, view.number), None)
-        if run is not None:
-            view.adopt(run.info.run_id, run.info.status)
-        elif known is not None:
+        if known is not None:
             view.restore(run_id=known.run_id, seq=known.seq, status=known.status, intended=known.intended)
         if seq > view.written_seq:
             view.touch(seq)
@@ -292,8 +301,10 @@ class Projector:
         self.uploads.add(JOURNAL, journal_upload(self._connection.client, self.parent, self._journal))
 
     def close(self) -> None:
-        """Let go of the notes' file."""
-        self._cursor.close()
+        """Let go of the files; calling it twice is harmless."""
+        if self._cursor is not None:
+            self._cursor.close()
+        self._writer.close()
 
     def _look_up(self, views: list[TrialView]) -> None:
         """Runs whose creation was begun but never confirmed may exist."""
@@ -311,7 +322,7 @@ class Projector:
             run = found.get(trial_uid(study, view.number))
             view.intended = False
             if run is not None:
-                view.adopt(run.info.run_id, run.info.status)
+                view.adopt(run.info.run_id)
 
     def _write_parent(self, now: float, *, suspended: bool) -> None:
         write = self.view.pending(self.parent, suspended=suspended)
@@ -321,13 +332,13 @@ class Projector:
     def creating(self, write: RunWrite) -> None:
         """See :class:`tracking._writes.Progress`."""
         self.view.trials[write.number].intended = True
-        self._cursor.note(write.number, Known())
+        self._note(write.number, Known())
 
     def created(self, write: RunWrite, run_id: str) -> None:
         """See :class:`tracking._writes.Progress`."""
         view = self.view.trials[write.number]
         view.run_id, view.intended = run_id, False
-        self._cursor.note(write.number, Known(run_id))
+        self._note(write.number, Known(run_id))
 
     def done(self, write: RunWrite, run_id: str) -> None:
         """See :class:`tracking._writes.Progress`."""
@@ -338,23 +349,29 @@ class Projector:
         view.run_id = run_id
         view.written(write, self.view.seq)
         self._due.pop(view.number, None)
-        status = write.status or RUNNING
-        self._cursor.note(view.number, Known(run_id, self.view.seq, view.sent_status or status))
+        self._note(view.number, Known(run_id, self.view.seq, view.sent_status))
         self._enqueue_files(view)
         if view.finished and view.number in self._asked_for:
             self._asked_for.discard(view.number)
             self._close_below(run_id)
+
+    def _note(self, trial: int, known: Known) -> None:
+        if self._cursor is not None:
+            self._cursor.note(trial, known)
 
     def refused(self, refused: Refused) -> None:
         """See :class:`tracking._writes.Progress`."""
         self.refusals.append(refused)
 
     def _enqueue_files(self, view: TrialView) -> None:
+        if not view.finished or view.run_id is None:
+            return
         folder = self._folder / ARTIFACTS / str(view.number)
-        if view.long_config is not None and view.finished and not (folder / "config.json").exists():
+        config = view.long_config
+        if config is not None and not (folder / "config.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.json").write_text(view.long_config, encoding="utf-8")
-        if view.finished and view.run_id is not None and folder.is_dir():
+            (folder / "config.json").write_text(config, encoding="utf-8")
+        if folder.is_dir():
             client = self._connection.client
             self.uploads.add(f"{ARTIFACTS}/{view.number}", folder_upload(client, view.run_id, folder))
 
@@ -378,6 +395,7 @@ class Projector:
                 client.set_terminated(run.info.run_id, TRIAL_STATUS.get(view.state, KILLED))
 
 
+@functools.cache
 def _context_tags() -> dict[str, str]:
     """User, source and version of the code, as MLflow finds them out; once, it is slow."""
     from mlflow.tracking.context.registry import resolve_tags

@@ -100,6 +100,10 @@ class SqliteWriter:
         for write, run_id in zip(writes, ids, strict=True):
             progress.done(write, run_id)
 
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
     def _write(self, write: RunWrite, refused: list[Refused]) -> str:
         run_id = write.run_id
         tags: Iterable[tuple[str, str]] = write.tags.items()

@@ -60,7 +60,7 @@ class Names:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return sha256(text)[:8]
 
 
 def preview(text: str, limit: int) -> str:
@@ -83,7 +83,12 @@ def config_json(params: Mapping[str, Any]) -> str:
 
 def config_sha256(params: Mapping[str, Any]) -> str:
     """The hash of :func:`config_json`, in hexadecimal: equal configurations, equal hashes."""
-    return hashlib.sha256(config_json(params).encode()).hexdigest()
+    return sha256(config_json(params))
+
+
+def sha256(text: str) -> str:
+    """The hash of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def number_text(value: float) -> str:

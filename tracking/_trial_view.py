@@ -21,8 +21,10 @@ from tracking._states import (
     UID,
     trial_uid,
 )
-from tracking._text import MAX_TAG, Names, config_json, config_sha256, param_text, preview
+from tracking._text import MAX_TAG, Names, config_json, param_text, preview, sha256
 from tracking._writes import Point, RunWrite
+
+UNSURE = "?"
 
 
 def milliseconds(at: float) -> int:
@@ -97,8 +99,8 @@ class TrialView:
         self._checkpoints: set[int] = set()
         self._sent_tags: dict[str, str] = {}
         self._sent_params: frozenset[str] = frozenset()
-        # The status that MLflow shows, as far as we know.
-        self.sent_status: str | None = None
+        # The status that MLflow shows; a new run's is RUNNING. UNSURE is sent again in any case.
+        self.sent_status = RUNNING
         self._tags = {"hpo.origin": event.origin}
         if event.note:
             self._tags["hpo.note"] = preview(event.note, MAX_TAG)
@@ -198,6 +200,7 @@ class TrialView:
 
     def _all_tags(self) -> dict[str, str]:
         terms, created = self._terms, self._terms.created
+        config = config_json(self.params)
         tags = {
             **terms.context_tags,
             PARENT_RUN_ID: terms.parent_run,
@@ -209,11 +212,11 @@ class TrialView:
             STATE: self.state,
             "hpo.attempt": str(self.attempt),
             "hpo.seed": str(trial_seed(created.seed, self.number)),
-            "hpo.config_sha256": config_sha256(self.params),
+            "hpo.config_sha256": sha256(config),
             **self._tags,
         }
-        if self.long_config is None:
-            tags["hpo.params"] = config_json(self.params)
+        if len(config) <= MAX_TAG:
+            tags["hpo.params"] = config
         if self._checkpoints:
             tags["hpo.checkpoint_step"] = str(max(self._checkpoints))
         if self._diverged:
@@ -248,7 +251,7 @@ class TrialView:
             tags=tags,
             params=params,
             points=self.points,
-            status=None if status == (self.sent_status or RUNNING) else status,
+            status=None if status == self.sent_status else status,
             end_time=None if status == RUNNING else (self._end or self._start),
         )
 
@@ -256,7 +259,9 @@ class TrialView:
         """``write``, made of everything up to ``seq``, is in MLflow."""
         self._sent_tags.update(write.tags)
         self._sent_params = self._sent_params.union(write.params)
-        self.sent_status = write.status or self.sent_status or RUNNING
+        if write.status is not None:
+            # A suspended trial may end with the same status, but later.
+            self.sent_status = write.status if self.finished or write.status == RUNNING else UNSURE
         self.points = []
         self.unwritten = 0
         self.written_seq = seq
@@ -269,8 +274,8 @@ class TrialView:
     def restore(self, *, run_id: str | None, seq: int, status: str | None, intended: bool) -> None:
         """Take over from the cursor file what an earlier projector had written."""
         self.run_id, self.written_seq, self.intended = run_id, seq, intended
-        self.sent_status = status
+        self.sent_status = UNSURE if status is None and run_id is not None else status or RUNNING
 
-    def adopt(self, run_id: str, status: str | None) -> None:
+    def adopt(self, run_id: str) -> None:
         """The trial's run was found in MLflow: what it shows is unknown, so everything is sent again."""
-        self.run_id, self.sent_status, self.intended = run_id, status, False
+        self.run_id, self.sent_status, self.intended = run_id, UNSURE, False

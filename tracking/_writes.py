@@ -72,3 +72,6 @@ class Writer(Protocol):
         """Write all, in order. Raises whatever MLflow raises when it does not answer; what was achieved
         by then has been told to ``progress``.
         """
+
+    def close(self) -> None:
+        """Let go of what is open; calling it twice is harmless."""

@@ -1,0 +1,99 @@
+"""MLflow for the tests of tracking: one SQLite database and one server for all of them, when needed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tracking._connection import connect
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What MLflow does to the libraries below it is not ours to mend; our own warnings stay errors."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            for category in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"):
+                item.add_marker(pytest.mark.filterwarnings(f"ignore::{category}:mlflow"))
+
+
+@pytest.fixture(scope="session")
+def sqlite_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database that exists: making one takes MLflow seconds."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+    connect(uri, "made")
+    return uri
+
+
+@pytest.fixture
+def experiment() -> str:
+    """A name that no other test has."""
+    return f"e-{uuid.uuid4().hex[:8]}"
+
+
+class Server:
+    """``mlflow server`` on a free port, over a database of its own; can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.database = folder / "server.db"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
+        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, cwd=self._folder, start_new_session=True
+            )
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except OSError:
+                assert self._process.poll() is None, (self._folder / "server.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        """Take it away without a word."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def server_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Started once."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(server_of_session: Server) -> Iterator[Server]:
+    """A server that answers, whatever the test before has done to it."""
+    yield server_of_session
+    if server_of_session._process is None:
+        server_of_session.start()

@@ -1,0 +1,403 @@
+"""The projector against an MLflow that fails: whatever is cut where, the runs come out the same."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpo_core._events import StudyCreated, TrialAsked, TrialFinished
+from hpo_core._journal import encode_line, read_journal
+from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
+from tests.tracking.studies import SPACE, Script, eventful
+from tracking._projector import Projector, TrackerOptions
+from tracking._states import TRIAL_STATUS
+
+OPTIONS = TrackerOptions(flush=0.0, summary=0.0)
+
+
+def project(folder: Path, mlflow: FakeMlflow, adopt_run: str | None = None) -> Projector:
+    """One driver's life: open, write, leave."""
+    projector = Projector(folder, mlflow.connection(), OPTIONS)
+    try:
+        projector.open(0.0, adopt_run)
+        while projector.deliver(0.0):
+            pass
+        projector.finish(0.0)
+    finally:
+        projector.close()
+    return projector
+
+
+def runs(mlflow: FakeMlflow) -> dict[str, Any]:
+    """The active runs by uid (the study's by name), without what differs between two projections."""
+    active = [run for run in mlflow.stored.values() if run.stage == "active"]
+    ids = {run.run_id: run.tags.get("hpo.uid", "study") for run in active}
+    found = {}
+    for run in active:
+        uid = run.tags.get("hpo.uid", "study")
+        assert uid not in found, f"two runs for {uid}"
+        # A tag cannot be taken back, only emptied.
+        tags = {key: ids.get(value, value) for key, value in run.tags.items() if value}
+        found[uid] = (run.name, run.start_time, run.end_time, run.status, tags, run.params, run.points)
+    return found
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, Any]]:
+    """The journal of an eventful study, and its projection in one go."""
+    folder = tmp_path_factory.mktemp("eventful")
+    eventful(folder).close()
+    mlflow = FakeMlflow()
+    project(folder, mlflow)
+    return (folder / "journal.jsonl").read_bytes(), runs(mlflow)
+
+
+def test_every_trial_is_one_nested_run_with_its_state(everything: Any) -> None:
+    """Status and tag say how each trial ended; nothing is left running."""
+    _, shown = everything
+    states = {uid: tags["hpo.state"] for uid, (*_, tags, _, _) in shown.items() if uid != "study"}
+    assert set(states.values()) == set(TRIAL_STATUS) - {"lost"}
+    for uid, (name, start, end, status, tags, params, _) in shown.items():
+        if uid == "study":
+            continue
+        assert status == TRIAL_STATUS[tags["hpo.state"]]
+        assert name == f"trial-{int(tags['hpo.trial']):04d}"
+        assert tags["mlflow.parentRunId"] == "study"
+        assert set(params) == set(SPACE)
+        assert start <= end
+    assert shown["study"][3] == "FINISHED"
+
+
+def test_the_parent_tells_the_best_and_the_counts(everything: Any) -> None:
+    """The study's run alone answers: best trial, best so far as a metric, counts by state."""
+    _, shown = everything
+    *_, tags, _, points = shown["study"]
+    assert tags["hpo.best_trial"] == "2"
+    assert tags["hpo.best_values"] == '{"loss":0.25}'
+    assert sorted(p[1] for p in points if p[0] == "best_loss") == [0.25, 0.5]
+    assert '"pruned":1' in tags["hpo.counts"]
+    assert "trial 2" in tags["mlflow.note.content"]
+
+
+def test_numbers_that_are_none_become_tags(everything: Any) -> None:
+    """MLflow would keep NaN and turn infinity into 1.8e308; both would match filters."""
+    _, shown = everything
+    for *_, points in shown.values():
+        assert all(math.isfinite(value) for _, value, _, _ in points)
+    *_, tags, _, _ = next(run for run in shown.values() if "hpo.diverged" in run[4])
+    assert tags["hpo.diverged"] == '{"loss": [1, "nan"]}'
+    assert tags["hpo.state"] == "failed"
+
+
+def test_a_requeued_trial_shows_its_last_end(everything: Any) -> None:
+    """The first end's reason does not outlive it."""
+    _, shown = everything
+    *_, status, tags, _, _ = next(run for run in shown.values() if run[4].get("prefect.task_run") == "abc")
+    assert (status, tags["hpo.state"], tags["hpo.attempt"]) == ("FINISHED", "complete", "2")
+    assert tags.get("hpo.reason", "") == ""
+
+
+@given(data=st.data())
+def test_death_at_any_call_and_event_leaves_one_run_per_trial(everything: Any, data: Any) -> None:
+    """Kill the driver again and again, at any call to MLflow, with any part of the journal written."""
+    journal, expected = everything
+    lines = journal.splitlines(keepends=True)
+    mlflow = FakeMlflow()
+    lost_notes = data.draw(st.booleans(), label="notes are lost with each death")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        written = data.draw(st.integers(1, len(lines)), label="events")
+        for _ in range(data.draw(st.integers(1, 3), label="deaths")):
+            (folder / "journal.jsonl").write_bytes(b"".join(lines[:written]))
+            die_at = len(mlflow.calls) + data.draw(st.integers(1, 40), label="call")
+            after = data.draw(st.booleans(), label="after its effect")
+            mlflow.fault = lambda n, _, at=die_at, after=after: (Killed(), after) if n == at else None
+            try:
+                project(folder, mlflow)
+            except Killed:
+                if lost_notes:
+                    (folder / "runs.jsonl").unlink(missing_ok=True)
+            written = data.draw(st.integers(written, len(lines)), label="events")
+        mlflow.fault = lambda number, name: None
+        (folder / "journal.jsonl").write_bytes(journal)
+        project(folder, mlflow)
+        assert runs(mlflow) == expected
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(1, 60))
+def test_calls_that_fail_are_repeated_without_doubling_anything(
+    everything: Any, effects: list[bool], first: int
+) -> None:
+    """A call fails, before or after it took effect, and so do some of its repetitions."""
+    journal, expected = everything
+    mlflow = FakeMlflow()
+    faults = iter(effects)
+
+    def fault(number: int, name: str) -> Any:
+        if number < first:
+            return None
+        after = next(faults, None)
+        return None if after is None else (Away("no answer"), after)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "journal.jsonl").write_bytes(journal)
+        mlflow.fault = fault
+        projector = Projector(folder, mlflow.connection(), OPTIONS)
+        opened = done = False
+        for _ in range(len(effects) + 1):
+            try:
+                if not opened:
+                    projector = Projector(folder, mlflow.connection(), OPTIONS)
+                    projector.open(0.0)
+                    opened = True
+                projector.finish(0.0)
+                done = True
+                break
+            except Away:
+                continue
+        projector.close()
+        assert done
+        assert runs(mlflow) == expected
+        assert projector.pending_events == 0
+
+
+def test_a_finished_trial_costs_three_calls(tmp_path: Path) -> None:
+    """create_run with all tags, one log_batch, set_terminated."""
+    script = Script(tmp_path)
+    mlflow = FakeMlflow()
+    projector = Projector(tmp_path, mlflow.connection(), TrackerOptions(flush=0.0, summary=1e9))
+    projector.open(0.0)
+    before = len(mlflow.calls)
+    for value in range(10):
+        script.run(float(value), steps=3)
+    projector.read(0.0)
+    while projector.deliver(0.0):
+        pass
+    assert len(mlflow.calls) - before == 30
+    projector.close()
+    script.close()
+
+
+def test_a_long_trial_shows_up_early_and_streams(tmp_path: Path) -> None:
+    """RUNNING with its parameters at once; its metrics as they come; never a metric twice."""
+    script = Script(tmp_path)
+    mlflow = FakeMlflow()
+    projector = Projector(tmp_path, mlflow.connection(), OPTIONS)
+    projector.open(0.0)
+    trial = script.begin()
+    for step in range(1, 4):
+        script.report(trial, step, loss=1.0 / step)
+        projector.read(0.0)
+        projector.deliver(0.0)
+        run = next(r for r in mlflow.stored.values() if r.name == "trial-0000")
+        assert (run.status, len(run.points), set(run.params)) == ("RUNNING", step, set(SPACE))
+    assert mlflow.calls.count("create_run") == 2
+    projector.close()
+    script.close()
+
+
+def test_leaving_an_open_study_closes_its_runs_and_coming_back_opens_them(tmp_path: Path) -> None:
+    """Paused trials are RUNNING only as long as a driver lives."""
+    script = Script(tmp_path)
+    mlflow = FakeMlflow()
+    trial = script.begin()
+    script.report(trial, 1, loss=1.0)
+    script.study.paused(trial, now=script.now())
+    project(tmp_path, mlflow)
+    by_name = {run.name: run for run in mlflow.stored.values()}
+    assert (by_name["toy"].status, by_name["toy"].tags["hpo.state"]) == ("KILLED", "suspended")
+    paused = by_name["trial-0000"]
+    assert (paused.status, paused.tags["hpo.state"]) == ("KILLED", "paused")
+
+    again = Projector(tmp_path, mlflow.connection(), OPTIONS)
+    again.open(0.0)
+    assert (by_name["toy"].status, by_name["toy"].tags["hpo.state"]) == ("RUNNING", "running")
+    script.finish(trial, 0.5)
+    script.stop("cancelled", "enough")
+    again.read(0.0)
+    again.finish(0.0)
+    again.close()
+    script.close()
+    assert (by_name["toy"].status, paused.status) == ("KILLED", "FINISHED")
+    assert len(mlflow.stored) == 2
+
+
+def test_ghosts_of_repeated_creations_are_removed(tmp_path: Path) -> None:
+    """MLflow's HTTP client repeats a creation whose answer was lost: then there are two runs."""
+    script = Script(tmp_path)
+    script.run(1.0)
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    original = next(r for r in mlflow.stored.values() if r.name == "trial-0000")
+    ghost = mlflow.create_run("1", start_time=0, tags=dict(original.tags), run_name="trial-0000")
+    project(tmp_path, mlflow)
+    script.close()
+    ghost_run = mlflow.stored[ghost.info.run_id]
+    assert (ghost_run.status, ghost_run.stage) == ("KILLED", "deleted")
+    assert original.stage == "active"
+
+
+def test_a_define_by_run_trial_shows_only_what_it_used(tmp_path: Path) -> None:
+    """Proposed parameters that the objective never asks for do not appear."""
+    script = Script(tmp_path, space={})
+    mlflow = FakeMlflow()
+    first = script.begin()
+    script.study.resolved(first, {"x": 1.0, "y": 2.0}, {"x": _float(), "y": _float()})
+    script.finish(first, 1.0)
+    second = script.begin()
+    projector = Projector(tmp_path, mlflow.connection(), OPTIONS)
+    projector.open(0.0)
+    projector.deliver(0.0)
+    run = next(r for r in mlflow.stored.values() if r.name == "trial-0001")
+    assert run.params == {}
+    script.study.resolved(second, {"x": 0.25}, {"x": _float()})
+    script.finish(second, 1.0)
+    projector.read(0.0)
+    projector.finish(0.0)
+    projector.close()
+    script.close()
+    assert run.params == {"x": "0.25"}
+    assert run.tags["hpo.params"] == '{"x":0.25}'
+
+
+def _float() -> Any:
+    from hpo_core import Float
+
+    return Float(0.0, 10.0)
+
+
+def test_several_objectives_show_their_front(tmp_path: Path) -> None:
+    """The parent lists the trials that no other dominates."""
+    script = Script(tmp_path, objectives={"loss": "min", "speed": "max"})
+    for loss, speed in ((1.0, 1.0), (2.0, 2.0), (2.0, 1.0), (0.5, 0.1), (1.0, 1.0)):
+        script.finish(script.begin(), {"loss": loss, "speed": speed})
+    script.stop()
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    script.close()
+    parent = next(r for r in mlflow.stored.values() if r.name == "toy")
+    assert parent.tags["hpo.pareto"] == "[3, 0, 1]"
+    assert script.study.pareto_front  # the core agrees on the front up to equal trials
+    assert {t.number for t in script.study.pareto_front} - {4} == {0, 1, 3}
+
+
+def test_files_of_a_trial_are_uploaded_once_it_has_finished(tmp_path: Path) -> None:
+    """Also those that an earlier driver left behind."""
+    script = Script(tmp_path)
+    trial = script.run(1.0)
+    folder = tmp_path / "artifacts" / str(trial)
+    folder.mkdir(parents=True)
+    (folder / "traceback.txt").write_text("boom")
+    mlflow = FakeMlflow()
+    projector = project(tmp_path, mlflow)
+    assert projector.uploads.close(time.monotonic() + 60)
+    script.close()
+    run = next(r for r in mlflow.stored.values() if r.name == "trial-0000")
+    assert mlflow.artifacts == [(run.run_id, str(folder))]
+    assert not folder.exists()
+
+
+def test_a_journal_from_a_copy_is_projected_anew(tmp_path: Path) -> None:
+    """Notes on events that the journal does not have are notes on another journal."""
+    eventful(tmp_path).close()
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    expected = runs(mlflow)
+    path = tmp_path / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:8]))
+    project(tmp_path, mlflow)
+    path.write_bytes(b"".join(lines))
+    project(tmp_path, mlflow)
+    assert runs(mlflow) == expected
+
+
+def test_reports_that_share_a_step_with_the_result_are_no_spikes(tmp_path: Path) -> None:
+    """The value returned is the last report: one point, not two."""
+    script = Script(tmp_path)
+    script.run(0.5, steps=3)
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    events = [event for _, event, _ in read_journal(tmp_path / "journal.jsonl")]
+    script.close()
+    assert isinstance(events[0], StudyCreated)
+    run = next(r for r in mlflow.stored.values() if r.name == "trial-0000")
+    assert sorted((step, value) for _, value, _, step in run.points) == [(1, 2.5), (2, 1.5), (3, 0.5)]
+
+
+def test_ten_thousand_events_are_read_once(tmp_path: Path) -> None:
+    """The offset moves on: a growing journal is not read from its beginning at each turn."""
+    script = Script(tmp_path)
+    mlflow = FakeMlflow()
+    projector = Projector(tmp_path, mlflow.connection(), OPTIONS)
+    projector.open(0.0)
+    seen: list[int] = []
+    apply = projector.view.apply
+
+    def counted(seq: int, event: Any) -> Any:
+        seen.append(seq)
+        return apply(seq, event)
+
+    projector.view.apply = counted  # type: ignore[method-assign]
+    for value in range(5):
+        script.run(float(value))
+        projector.read(0.0)
+    projector.close()
+    script.close()
+    assert seen == list(range(1, len(seen) + 1))
+    assert len(seen) == 15
+
+
+def test_a_trial_that_never_started_shows_when_it_ends(tmp_path: Path) -> None:
+    """A duplicate takes over a known result without running; it is a run all the same."""
+    script = Script(tmp_path)
+    mlflow = FakeMlflow()
+    line = TrialAsked(at=script.now(), trial=0, params={"lr": 0.1})
+    script.journal.append(line)
+    projector = Projector(tmp_path, mlflow.connection(), OPTIONS)
+    projector.open(0.0)
+    projector.deliver(0.0)
+    assert len(mlflow.stored) == 1
+    script.journal.append(TrialFinished(at=script.now(), trial=0, state="complete", values={"loss": 1.0}))
+    projector.read(0.0)
+    projector.finish(0.0)
+    projector.close()
+    script.close()
+    assert {run.status for run in mlflow.stored.values()} == {"FINISHED", "KILLED"}
+
+
+def test_encode_line_is_what_the_projector_reads(tmp_path: Path) -> None:
+    """A line torn by a crash is not read, and not skipped either once it is whole."""
+    script = Script(tmp_path)
+    script.close()
+    path = tmp_path / "journal.jsonl"
+    line = encode_line(1, TrialAsked(at=1.0, trial=0, params={"lr": 0.1}))
+    whole = path.read_bytes()
+    mlflow = FakeMlflow()
+    projector = Projector(tmp_path, mlflow.connection(), OPTIONS)
+    projector.open(0.0)
+    path.write_bytes(whole + line[:-9])
+    assert not projector.read(0.0)
+    path.write_bytes(whole + line)
+    assert projector.read(0.0)
+    assert [view.number for view in projector.view.trials] == [0]
+    projector.close()
+
+
+def test_fault_points_cover_every_kind_of_call(everything: Any, tmp_path: Path) -> None:
+    """The cut points above are real: an eventful study uses every call that writes runs."""
+    journal, _ = everything
+    (tmp_path / "journal.jsonl").write_bytes(journal)
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    assert {"create_run", "log_batch", "set_terminated"} <= set(mlflow.calls)
+    assert len(list(itertools.takewhile(lambda n: n <= 40, range(len(mlflow.calls))))) > 20
