@@ -64,7 +64,8 @@ class Brackets:
         self._most = None if rounds is None else rounds * len(pattern)
         self._seen = 0
         self._begun: list[_Begun] = []
-        self._open: dict[int, _Begun] = {}
+        self._stirred: set[int] = set()
+        """Brackets that may have something to do: their trials have moved since they had nothing."""
         self._heading: dict[int, int] = {}
         self._known: set[int] = set()
 
@@ -96,7 +97,7 @@ class Brackets:
             begun.todo = None  # a trial that the rung was decided without is back
         if begun.rung and 0 <= target < step and state < TrialState.COMPLETE:
             begun.again()
-        self._open[begun.number] = begun
+        self._stirred.add(begun.number)
 
     def _bracket_of(self, history: History, trial: int) -> _Begun:
         number = int(history.brackets[trial])
@@ -110,13 +111,13 @@ class Brackets:
     def next(self, history: History) -> Action:
         """What to do with a free worker: the oldest bracket that has something to do, else a new trial."""
         self.catch_up(history)
-        for number in sorted(self._open):
-            begun = self._open[number]
-            action = self._action(history, begun)
+        if self._begun and not self._begun[-1].full:
+            self._stirred.add(len(self._begun) - 1)  # what it does depends on the budget, too
+        for number in sorted(self._stirred):
+            action = self._action(history, self._begun[number])
             if action is not None:
                 return action
-            if begun.full and begun.rung == len(begun.bracket.steps) - 1 and not any(begun.heading.values()):
-                del self._open[number]
+            self._stirred.discard(number)
         if history.trials_left != 0:
             unfilled = self._begun and not self._begun[-1].full
             number = len(self._begun) - bool(unfilled)
