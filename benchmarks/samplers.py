@@ -114,7 +114,7 @@ def _optimisers(options: argparse.Namespace) -> Iterator[tuple[str, Any, str]]:
         yield name, strategy, f"{source_hash(base)}-{salt}"
     for name in filter(None, options.peers.split(",")):
         if name not in PEERS:
-            raise SystemExit(f"error: expected a peer of {', '.join(PEERS)}, got {name!r}")
+            raise ValueError(f"expected a peer of {', '.join(PEERS)}, got {name!r}")
         installed = peer_version(name)
         if installed is None:
             print(f"{name}: left out, {PEERS[name][3]} is not installed here", file=sys.stderr)
