@@ -10,6 +10,7 @@ from prefect import flow
 from prefect import task as prefect_task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
+from prefect.runtime import flow_run
 
 from flows._carry import carry_out
 from flows._final import make_final_model
@@ -33,7 +34,10 @@ handed: contextvars.ContextVar[Handed | None] = contextvars.ContextVar("handed",
 
 def _run_name() -> str:
     context = handed.get()
-    return f"tune-{context.plan.terms.name}" if context is not None else "tune"
+    if context is not None:
+        return f"tune-{context.plan.terms.name}"
+    given = flow_run.parameters or {}
+    return f"tune-{given.get('name') or given.get('objective') or 'lgbm'}"
 
 
 @flow(name="tune", flow_run_name=_run_name, persist_result=False)
