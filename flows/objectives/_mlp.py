@@ -65,8 +65,9 @@ class TabularNet(nn.Module):
         parts = [z, missing.index_select(1, self.flagged).to(z.dtype)]
         for j, embedding in enumerate(self.embeddings):
             code = x[:, self.n_numbers + j]
-            row = torch.where(torch.isnan(code), torch.zeros_like(code), code + 1)
-            parts.append(embedding(row.long().clamp(0, int(embedding.num_embeddings) - 1)))
+            # A comparison with NaN is false, so missing goes to row 0 along with what is out of range.
+            known = (code >= 0) & (code < int(embedding.num_embeddings) - 1)
+            parts.append(embedding(torch.where(known, code + 1, torch.zeros_like(code)).long()))
         return self.layers(torch.cat(parts, dim=1))
 
 

@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any, ClassVar
 
 import numpy as np
@@ -564,12 +565,18 @@ def _pipeline(model: Any) -> Any:
 
 def _packages(model: Any) -> list[str]:
     """The distributions that the model's own classes come from, besides scikit-learn."""
-    from importlib.metadata import packages_distributions
-
     from sklearn.pipeline import Pipeline
 
     pipeline = _pipeline(model)
     steps = pipeline.steps if isinstance(pipeline, Pipeline) else pipeline.estimator.steps
-    modules = {type(step).__module__.split(".")[0] for _, step in steps}
-    known = packages_distributions()
-    return sorted({known[m][0] for m in modules - {"sklearn"} if m in known})
+    modules = {type(step).__module__.split(".")[0] for _, step in steps} - {"sklearn", "builtins"}
+    return [_distribution(module) for module in sorted(modules)]
+
+
+def _distribution(module: str) -> str:
+    """The distribution that holds a module; most have the module's name, and asking for all is slow."""
+    try:
+        metadata.version(module)
+    except metadata.PackageNotFoundError:
+        return metadata.packages_distributions().get(module, [module])[0]
+    return module

@@ -25,7 +25,7 @@ class FakeTrial:
     """One segment of a trial.
 
     ``target``: the step at which the segment pauses (``None``: runs to the end).
-    ``stop_after``: a stop is decided when this step has been reported.
+    ``stop_after``: a stop is decided at this step; 0 is before the first.
     """
 
     params: dict[str, Any]
@@ -39,23 +39,18 @@ class FakeTrial:
     saved: FakeCheckpoint | None = None
     saves: int = 0
 
-    @property
-    def should_stop(self) -> bool:
-        """Whether a stop has been decided."""
-        return self.stop_after is not None and bool(self.reports) and self.reports[-1][0] >= self.stop_after
-
     def steps(self, n: int) -> Iterator[int]:
         """Steps after the checkpoint, to the target or the end."""
         first = self.checkpoint.step + 1 if self.checkpoint else 1
         for step in range(first, min(n, self.target or n) + 1):
-            if self.should_stop:
+            if self.stop_after is not None and step > self.stop_after:
                 return
             yield step
 
     def report(self, step: int, **metrics: float) -> None:
         """Keep the report; steps must grow and values must be numbers."""
         assert not self.reports or step > self.reports[-1][0], "steps must grow"
-        assert all(isinstance(v, float) for v in metrics.values()), metrics
+        assert all(type(v) is float for v in metrics.values()), metrics
         self.reports.append((step, metrics))
 
     def save(self, step: int, content: bytes) -> None:

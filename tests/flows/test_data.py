@@ -1,0 +1,318 @@
+"""Tables: every format gives the same content, oddities are noted, mistakes are one line."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows._data import Table, encode, identity, load_table, pose
+from hpo_core import InputError
+from tests.flows.small_tables import mixed, written
+
+
+def refusal(*args: object, **kwargs: object) -> str:
+    """The one-line message of the refusal of :func:`load_table` and :func:`pose`."""
+    task, positive = kwargs.pop("task", None), kwargs.pop("positive", None)
+    with pytest.raises(InputError) as caught:
+        pose(load_table(*args, **kwargs), task, positive)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    return message
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, task, shape",
+    [
+        ("breast_cancer", "binary", (569, 30)),
+        ("iris", "multiclass", (150, 4)),
+        ("wine", "multiclass", (178, 13)),
+        ("digits", "multiclass", (1797, 61)),
+        ("diabetes", "regression", (442, 10)),
+    ],
+)
+def test_bundled_tables(name: str, task: str, shape: tuple[int, int]) -> None:
+    problem = pose(load_table(f"sklearn:{name}"))
+    assert problem.task == task
+    assert problem.matrix.shape == shape
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "t.parquet"])
+def test_every_format_gives_the_same_problem(tmp_path: Path, name: str) -> None:
+    frame = mixed()
+    expected = pose(load_table(written(tmp_path, frame), "y"))
+    problem = pose(load_table(written(tmp_path, frame, name), "y"))
+    assert problem.columns == expected.columns
+    np.testing.assert_allclose(problem.matrix, expected.matrix)
+    np.testing.assert_array_equal(problem.y, expected.y)
+
+
+def test_semicolons_with_decimal_commas(tmp_path: Path) -> None:
+    frame = mixed()
+    path = tmp_path / "t.csv"
+    frame.to_csv(path, sep=";", decimal=",", index=False)
+    expected = pose(load_table(written(tmp_path, frame, "plain.csv"), "y"))
+    np.testing.assert_allclose(pose(load_table(str(path), "y")).matrix, expected.matrix)
+
+
+def test_separator_in_quoted_header_and_byte_order_mark(tmp_path: Path) -> None:
+    rows = "".join(f"{i % 7},{i % 2}\n" for i in range(30))
+    (tmp_path / "t.csv").write_text(f'\ufeff"a;b;c","y"\n{rows}', encoding="utf-8")
+    table = load_table(str(tmp_path / "t.csv"))
+    assert list(table.features) == ["a;b;c"]
+    assert table.target == "y"
+
+
+def test_a_forgotten_index_column_is_not_a_feature(tmp_path: Path) -> None:
+    mixed().to_csv(tmp_path / "t.csv")
+    assert "Unnamed: 0" not in load_table(str(tmp_path / "t.csv"), "y").features
+
+
+def test_digest_is_of_the_content_alone(tmp_path: Path) -> None:
+    frame = mixed()
+    first = load_table(written(tmp_path, frame, "a.csv"), "y").digest
+    assert first == load_table(written(tmp_path, frame, "b.csv"), "y").digest
+    frame.loc[3, "b"] += 1e-9
+    assert first != load_table(written(tmp_path, frame, "b.csv"), "y").digest
+    assert load_table("sklearn:iris").digest == load_table("sklearn:iris").digest
+    assert identity("a", 1) != identity("a", "1")
+
+
+def test_unreadable_sources(tmp_path: Path) -> None:
+    written(tmp_path, mixed(), "people.csv")
+    assert "did you mean 'breast_cancer'" in refusal("sklearn:brest_cancer")
+    assert "sklearn:iris" in refusal("sklearn:california_housing")
+    assert "beside it there is 'people.csv'" in refusal(str(tmp_path / "poeple.csv"))
+    assert "does not exist" in refusal(str(tmp_path / "none" / "x.csv"))
+    assert "folder" in refusal(str(tmp_path))
+    assert "download" in refusal("https://example.org/t.csv")
+    (tmp_path / "zero.csv").write_text("")
+    assert "is empty" in refusal(str(tmp_path / "zero.csv"))
+    (tmp_path / "blank.csv").write_text("\n\n")
+    assert "is empty" in refusal(str(tmp_path / "blank.csv"))
+    (tmp_path / "head.csv").write_text("a,y\n")
+    assert "no rows" in refusal(str(tmp_path / "head.csv"))
+    (tmp_path / "t.xlsx").write_text("x")
+    assert "unknown kind '.xlsx'" in refusal(str(tmp_path / "t.xlsx"))
+    (tmp_path / "t.parquet").write_text("no parquet")
+    assert "cannot be read as Parquet" in refusal(str(tmp_path / "t.parquet"))
+    (tmp_path / "latin.csv").write_bytes("größe,y\n1,2\n".encode("latin-1"))
+    assert "not UTF-8" in refusal(str(tmp_path / "latin.csv"))
+    (tmp_path / "ragged.csv").write_text("a,y\n1,2\n1,2,3,4\n")
+    assert "cannot be read as CSV" in refusal(str(tmp_path / "ragged.csv"))
+    (tmp_path / "t.csv.gz").write_text("not gzip")
+    assert "cannot be read as CSV" in refusal(str(tmp_path / "t.csv.gz"))
+
+
+# -- columns -------------------------------------------------------------------------------------
+
+
+def test_columns_that_are_not_there(tmp_path: Path) -> None:
+    path = written(tmp_path, mixed())
+    assert "did you mean 'y'" in refusal(path, "Y")
+    assert "did you mean 'colour'" in refusal(path, "color")
+    assert "its columns are 'a', 'b'" in refusal(path, "zzzzzz")
+    assert "(given as group)" in refusal(path, "y", group="persn")
+    assert "(given as drop)" in refusal(path, "y", drop=["nope"])
+    assert "is the target" in refusal(path, "y", time="y")
+    frame = mixed().rename(columns={"y": "whatever"})
+    assert "say which column" in refusal(written(tmp_path, frame, "b.csv"))
+
+
+def test_equal_column_names(tmp_path: Path) -> None:
+    frame = pd.DataFrame(np.eye(30)[:, :3], columns=["a", 1, "1"])
+    frame.columns = pd.Index(["a", "b", "1"])
+    path = tmp_path / "t.parquet"
+    frame.to_parquet(path)
+    assert list(load_table(str(path), "a").features) == ["b", "1"]
+
+
+def test_what_no_model_can_use_is_left_out_and_noted(tmp_path: Path) -> None:
+    frame = mixed(100)
+    frame["empty"], frame["same"] = np.nan, 3
+    frame["name"] = [f"person {i}" for i in range(100)]
+    frame["row"] = np.arange(100)
+    frame.loc[:2, "b"] = [np.inf, -np.inf, 1.0]
+    frame.loc[5:7, "y"] = None
+    table = load_table(written(tmp_path, frame), "y", group="person", time="order", drop=["flag"])
+    assert set(table.features) == {"a", "b", "colour", "when", "row"}
+    notes = " | ".join(table.notes)
+    assert "3 of 100 rows dropped" in notes
+    assert "only 97 rows" in notes
+    assert "2 infinite" in notes
+    assert "empty: empty" in notes
+    assert "constant: same" in notes
+    assert "all different (an id?): name" in notes
+    assert table.features["b"].isna().sum() == 2
+
+
+def test_a_row_number_is_noted_and_kept(tmp_path: Path) -> None:
+    frame = mixed(100)
+    frame["row"] = np.arange(100)
+    table = load_table(written(tmp_path, frame), "y")
+    assert "row" in table.features
+    assert any("row number" in note and "row" in note for note in table.notes)
+
+
+def test_odd_types_from_parquet(tmp_path: Path) -> None:
+    n = 40
+    frame = pd.DataFrame(
+        {
+            "nullable": pd.array([None, *range(n - 1)], dtype="Int64"),
+            "maybe": pd.array([None, True, False, True] * (n // 4), dtype="boolean"),
+            "cat": pd.Categorical(["u", "v", None, "w"] * (n // 4)),
+            "zoned": pd.date_range("2024-01-01", periods=n, tz="Europe/Berlin"),
+            "span": pd.to_timedelta(np.arange(n) % 5, "h"),
+            "money": [Decimal("1.5"), Decimal(2)] * (n // 2),
+            "day": [dt.date(2024, 1, 1 + i % 28) for i in range(n)],
+            "y": [0, 1] * (n // 2),
+        }
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    problem = pose(load_table(str(tmp_path / "t.parquet"), "y"))
+    assert problem.numbers == ("nullable", "span", "money")
+    assert problem.dates == ("zoned", "day")
+    assert problem.categories == ("maybe", "cat")
+    assert problem.levels == {"maybe": ("False", "True"), "cat": ("u", "v", "w")}
+    first = dict(zip(problem.columns, problem.matrix[4], strict=True))
+    assert np.isnan(first["maybe"])
+    assert first["nullable"] == 3
+    assert first["span"] == pytest.approx(4 / 24)
+    # Midnight in Berlin is 23:00 UTC of the day before.
+    assert first["zoned"] == pytest.approx((dt.date(2024, 1, 5) - dt.date(1970, 1, 1)).days - 1 / 24)
+    assert first["day"] == (dt.date(2024, 1, 5) - dt.date(1970, 1, 1)).days
+
+
+def test_columns_that_hold_lists(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [[1, 2]] * 30, "y": [0, 1] * 15})
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert "the column 'a' holds" in refusal(str(tmp_path / "t.parquet"), "y")
+
+
+def test_text_that_only_starts_like_a_date_stays_text(tmp_path: Path) -> None:
+    frame = mixed(60)
+    frame["when"] = ["2024-01-01", "2024-13-45"] * 30
+    assert "when" in pose(load_table(written(tmp_path, frame), "y")).categories
+
+
+def test_unseen_levels_become_missing(tmp_path: Path) -> None:
+    problem = pose(load_table(written(tmp_path, mixed()), "y"))
+    row = problem.frame.head(1).copy()
+    row["colour"] = "violet"
+    assert np.isnan(encode(row, problem)[0, problem.columns.index("colour")])
+
+
+def test_no_feature_at_all(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"same": 1, "y": [0, 1] * 20})
+    assert "no usable feature" in refusal(written(tmp_path, frame), "y")
+
+
+# -- target --------------------------------------------------------------------------------------
+
+
+def test_targets_that_cannot_be_predicted(tmp_path: Path) -> None:
+    frame = mixed(60)
+    for column, value, words in (
+        ("nothing", np.nan, "every value of the target 'nothing' is missing"),
+        ("one", "x", "one value only, 'x'"),
+        ("infinite", np.inf, "every value"),
+    ):
+        frame[column] = value
+        assert words in refusal(written(tmp_path, frame), column)
+    frame["name"] = [f"person {i}" for i in range(60)]
+    assert "that is a name, not a class" in refusal(written(tmp_path, frame), "name")
+    assert "19 rows" in refusal(written(tmp_path, mixed(60).head(19)), "y")
+
+
+@pytest.mark.parametrize(
+    "values, task, classes",
+    [
+        ([0, 1], "binary", (0, 1)),
+        ([2.0, 4.0], "binary", (2, 4)),
+        ([0.5, 1.5], "binary", (0.5, 1.5)),
+        ([True, False], "binary", (False, True)),
+        (["no", "yes"], "binary", ("no", "yes")),
+        ([1, 2, 3], "multiclass", (1, 2, 3)),
+        ([1.0, 2.0, None], "binary", (1, 2)),
+        (["a", "b", "c"], "multiclass", ("a", "b", "c")),
+        ([0.1, 0.2, 0.3], "regression", ()),
+        (list(range(40)), "regression", ()),
+    ],
+)
+def test_task_is_found(tmp_path: Path, values: list[object], task: str, classes: tuple[object, ...]) -> None:
+    n = 120
+    frame = pd.DataFrame({"x": np.arange(n) % 13, "y": [values[i % len(values)] for i in range(n)]})
+    problem = pose(load_table(written(tmp_path, frame), "y"))
+    assert (problem.task, problem.classes) == (task, classes)
+    if classes:
+        expected = [v for v in frame["y"] if pd.notna(v)]
+        assert problem.labels_of(np.arange(len(problem.y))).tolist() == expected
+
+
+def test_forced_tasks(tmp_path: Path) -> None:
+    path = written(tmp_path, mixed(task="binary"))
+    assert "regression needs numbers" in refusal(path, "y", task="regression")
+    assert "use binary" in refusal(path, "y", task="multiclass")
+    assert "did you mean 'regression'" in refusal(path, "y", task="regresion")
+    assert "use multiclass or regression" in refusal("sklearn:iris", task="binary")
+    assert "not a class" in refusal(written(tmp_path, mixed(task="regression")), "y", task="multiclass")
+    assert pose(load_table("sklearn:iris"), "regression").task == "regression"
+
+
+def test_positive_class(tmp_path: Path) -> None:
+    path = written(tmp_path, mixed())
+    problem = pose(load_table(path, "y"), positive="no")
+    assert problem.classes == ("yes", "no")
+    assert "the positive class is 'no'" in problem.notes
+    assert problem.labels_of(np.flatnonzero(problem.y == 1))[0] == "no"
+    assert "not a class of 'y'" in refusal(path, "y", positive="maybe")
+    assert "two classes" in refusal("sklearn:iris", positive="1")
+    assert "not for regression" in refusal("sklearn:diabetes", positive="1")
+
+
+def test_group_and_time_columns(tmp_path: Path) -> None:
+    frame = mixed(60)
+    table = load_table(written(tmp_path, frame), "y", group="person", time="when")
+    assert table.groups is not None
+    assert table.times is not None
+    same = frame["person"].to_numpy()[:, None] == frame["person"].to_numpy()
+    np.testing.assert_array_equal(table.groups[:, None] == table.groups, same)
+    np.testing.assert_array_equal(
+        np.argsort(table.times, kind="stable"), frame["when"].argsort(kind="stable")
+    )
+    frame.loc[3, ["person", "when"]] = None
+    path = written(tmp_path, frame)
+    assert "missing in 1 rows" in refusal(path, "y", group="person")
+    assert "missing in 1 rows" in refusal(path, "y", time="when")
+    frame["when"] = "last Tuesday"
+    assert "neither a number nor a date" in refusal(written(tmp_path, frame), "y", time="when")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1)),
+        min_size=3,
+        max_size=12,
+    )
+)
+def test_any_text_survives_encoding(values: list[str | None]) -> None:
+    """Codes point back at the text they came from, missing stays missing."""
+    frame = pd.DataFrame({"c": [*values * 10, "x", "z"], "y": 0.0})
+    frame["y"] = np.arange(len(frame)) / 7
+    features = frame[["c"]].astype(object)
+    table = Table("t", "y", features, frame["y"], None, None, "", ())
+    problem = pose(table)
+    for value, code in zip([*values * 10, "x", "z"], problem.matrix[:, 0], strict=True):
+        assert (value is None) == np.isnan(code)
+        assert value is None or problem.levels["c"][int(code)] == value

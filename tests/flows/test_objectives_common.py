@@ -1,0 +1,158 @@
+"""What all ready objectives share: options, preparation in one line, pickling, light imports."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.objectives import make_objective, objective_names, option_names
+from flows.objectives._base import load_setting, thinned
+from hpo_core import InputError
+from tests.flows.small_tables import mixed, written
+
+# Small enough that every kind trains in a blink.
+QUICK = {
+    "lgbm": {"max_rounds": 10},
+    "sklearn": {"estimator": "decision_tree"},
+    "torch": {"max_epochs": 2},
+}
+KINDS = sorted(QUICK)
+
+
+def test_importing_the_objectives_imports_no_library() -> None:
+    code = (
+        "import sys, flows.objectives\n"
+        "heavy = {'lightgbm', 'sklearn', 'torch', 'pandas', 'mlflow', 'prefect', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_objectives_are_frozen_hashable_and_travel(kind: str) -> None:
+    objective = make_objective(kind, data="sklearn:wine", folds=3, drop="alcohol, ash", **QUICK[kind])
+    assert pickle.loads(pickle.dumps(objective)) == objective
+    assert hash(objective) == hash(pickle.loads(pickle.dumps(objective)))
+    assert objective.table.drop == ("alcohol", "ash")
+    with pytest.raises(AttributeError):
+        objective.table = None  # type: ignore[misc, assignment]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prepared(kind: str) -> None:
+    options = {"data": "sklearn:breast_cancer", "folds": 3, **QUICK[kind]}
+    prepared = make_objective(kind, **options).prepare()
+    assert prepared.objectives == {"auc": "max"}
+    assert prepared.summary["rows"] == 569
+    assert prepared.summary["train_rows"] + prepared.summary["test_rows"] == 569
+    assert prepared.n_steps in (2, 3)
+    assert "\n" not in prepared.description
+    again = make_objective(kind, **options, threads=2).prepare()
+    assert again.digest == prepared.digest, "threads do not change what is measured"
+    for change in ({"metric": "f1"}, {"seed": 1}, {"folds": 4}, {"drop": ["mean area"]}, {"test_size": 0.3}):
+        other = make_objective(kind, **{**options, **change}).prepare()
+        assert other.digest != prepared.digest, change
+        assert other.data_digest == prepared.data_digest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "task, metric", [("binary", "auc"), ("multiclass", "logloss"), ("regression", "rmse")]
+)
+def test_the_default_space_is_large_and_its_default_is_allowed(
+    kind: str, task: str, metric: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, mixed(task=task))
+    options = {"max_rounds": 10} if kind == "lgbm" else {}
+    prepared = make_objective(kind, data=path, **options).prepare()
+    assert list(prepared.objectives) == [metric]
+    assert prepared.space.dims >= (10 if kind != "sklearn" else 6)
+    assert prepared.space.decode(prepared.space.default_unit())
+
+
+@pytest.mark.parametrize(
+    "kind, options, words",
+    [
+        ("lgmb", {}, "did you mean 'lgbm'"),
+        ("lgbm", {"data": None}, "needs data"),
+        ("lgbm", {"fold": 3}, "did you mean 'folds'"),
+        ("lgbm", {"estimator": "x"}, "has no option 'estimator'"),
+        ("lgbm", {"budget": "epochs"}, "'folds' or 'rounds'"),
+        ("lgbm", {"max_rounds": 0}, "max_rounds must be a whole number from 1, got 0"),
+        ("lgbm", {"patience": 1.5}, "patience must be a whole number"),
+        ("lgbm", {"threads": 0}, "threads must be a whole number from 1"),
+        ("lgbm", {"metric": "acuracy"}, "did you mean 'accuracy'"),
+        ("lgbm", {"metric": "rmse"}, "for regression targets"),
+        ("lgbm", {"target": "targt"}, "did you mean 'target'"),
+        ("lgbm", {"space": "nowhere.yaml"}, "does not exist"),
+        ("lgbm", {"space": {"boosting": ["gbdt", "dart"]}, "budget": "rounds"}, "cannot be paused"),
+        ("lgbm", {"space": {"data_sample_strategy": "goss"}, "budget": "rounds"}, "cannot be paused"),
+        ("lgbm", {"space": {"objective": ["huber", "fair"]}}, "regression only"),
+        ("lgbm", {"space": {"is_unbalance": True, "scale_pos_weight": 2.0}}, "exclude each other"),
+        ("lgbm", {"data": "sklearn:iris", "space": {"scale_pos_weight": 2.0}}, "two classes"),
+        ("lgbm", {"data": "sklearn:diabetes", "metric": "auc"}, "for binary or multiclass targets"),
+        ("torch", {"device": "tpu"}, "device must be one of"),
+        ("torch", {"max_epochs": True}, "max_epochs must be"),
+        ("torch", {"space": {"layer": 3}}, "did you mean 'layers'"),
+        ("torch", {"space": {"epochs": 3}}, "set max_epochs"),
+        ("torch", {"space": {"dropout": {"high": 2.0}}}, "outside 0 to 0.95"),
+        ("torch", {"space": {"norm": ["none", "weight"]}}, "'weight' is not one of"),
+        ("torch", {"space": {"norm": {"low": 0, "high": 1}}}, "needs choices"),
+        ("torch", {"space": {"width": 3.5}}, "whole number"),
+        ("torch", {"space": {"width": {"type": "float", "low": 3, "high": 8}}}, "give it type: int"),
+        ("torch", {"space": {"squash": 1}}, "is not one of [False, True]"),
+        ("torch", {"space": {"embedding_size": 3}}, "needs categorical columns"),
+        ("torch", {"space": {"label_smoothing": 0.1}}, "more than two classes"),
+        ("sklearn", {"budget": "rounds"}, "'folds' or 'steps'"),
+        ("sklearn", {"n_steps": 0}, "n_steps must be"),
+        ("sklearn", {"n_steps": 50, "max_size": 20}, "cannot be spread"),
+    ],
+)
+def test_refusals_are_one_line(kind: str, options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make_objective(kind, **{"data": "sklearn:breast_cancer", **options}).prepare()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_may_come_as_a_mapping() -> None:
+    flat = make_objective("lgbm", data="sklearn:wine", max_rounds=7, folds=None)
+    assert flat == make_objective("lgbm", data="sklearn:wine", options={"max_rounds": 7})
+    assert flat.table.plan.folds == 5
+
+
+def test_every_objective_lists_its_options() -> None:
+    assert objective_names() == ["lgbm", "sklearn", "torch"]
+    for kind in objective_names():
+        assert {"data", "metric", "folds", "seed", "space"} <= set(option_names(kind))
+
+
+def test_edited_data_is_read_again(tmp_path: Path) -> None:
+    path = written(tmp_path, mixed(100))
+    objective = make_objective("lgbm", data=path, target="y")
+    first = load_setting(objective.table)
+    assert load_setting(objective.table) is first
+    written(tmp_path, mixed(120))
+    assert len(load_setting(objective.table).problem.y) == 120
+
+
+def test_metrics_that_the_target_rules_out(tmp_path: Path) -> None:
+    frame = mixed(task="regression")
+    frame.loc[0, "y"] = 0.0
+    path = written(tmp_path, frame)
+    with pytest.raises(InputError, match="the target is 0 in 1 rows; use 'smape'"):
+        make_objective("lgbm", data=path, metric="mape").prepare()
+
+
+@pytest.mark.parametrize("n, most", [(1, 5), (5, 5), (6, 5), (1000, 20), (3, 1)])
+def test_thinned_keeps_both_ends(n: int, most: int) -> None:
+    at = thinned(n, most)
+    assert at[0] == 0
+    assert at[-1] == n - 1
+    assert len(at) <= max(most, 2)
+    assert at == sorted(set(at))

@@ -1,0 +1,249 @@
+"""scikit-learn estimators: found by name or path, given what they need, resumed exactly."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.pipeline import Pipeline
+
+from flows.objectives import SklearnModel, TrialInfo, make_objective
+from flows.objectives._base import load_setting
+from flows.objectives._estimators import SHORT, default_space, find
+from hpo_core import Infeasible, InputError, TrialPruned
+from tests.flows.fake_trial import FakeTrial
+from tests.flows.small_tables import mixed, written
+
+# Cheap parameters of estimators whose defaults take long.
+CHEAP = {"n_estimators": 5, "max_iter": 5}
+
+
+def objective(data: str, estimator: str = "decision_tree", **options: Any) -> SklearnModel:
+    made = make_objective("sklearn", **{"data": data, "estimator": estimator, "folds": 3, **options})
+    assert isinstance(made, SklearnModel)
+    return made
+
+
+def default_params(tuned: SklearnModel) -> dict[str, Any]:
+    space = tuned.prepare().space
+    params = space.decode(space.default_unit())
+    return {**params, **{k: v for k, v in CHEAP.items() if k in params}}
+
+
+def refusal(*args: Any, **options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        objective(*args, **options).prepare()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("name", ["hist_gradient_boosting", "extra_trees", "linear", "knn", "sgd"])
+def test_short_names_train_on_a_mixed_table(tmp_path: Path, name: str, task: str) -> None:
+    """Missing values, categories, a flag and dates reach every kind of estimator in a form it takes."""
+    tuned = objective(written(tmp_path, mixed(task=task)), name)
+    params = default_params(tuned)
+    trial = FakeTrial(params)
+    value = tuned(trial)
+    assert math.isfinite(value)
+    assert [step for step, _ in trial.reports] == [1, 2, 3]
+    final = tuned.finalise(params, TrialInfo(seed=1, metrics=trial.reports[-1][1]))
+    assert final.flavor == "sklearn"
+    assert math.isfinite(final.score)
+    if task != "regression":
+        labels = set(load_setting(tuned.table).problem.classes)
+        assert set(np.asarray(final.example_output).tolist()) <= labels
+    assert set(final.importance["feature"]) == set(load_setting(tuned.table).problem.columns)
+
+
+@pytest.mark.parametrize("name", sorted({*SHORT, "svm"} - {"xgboost"}))
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_every_default_space_is_of_parameters_that_exist(tmp_path: Path, name: str, task: str) -> None:
+    setting = load_setting(objective(written(tmp_path, mixed(task=task))).table)
+    found = find(name, setting.problem)
+    space = default_space(found.kind, setting.problem, 100)
+    assert space
+    assert set(space) <= set(found.make().get_params())
+
+
+def test_xgboost_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("xgboost")
+    tuned = objective(written(tmp_path, mixed(100)), "xgboost")
+    params = default_params(tuned)
+    assert tuned(FakeTrial(params)) > 0.6
+    final = tuned.finalise(params, TrialInfo(seed=1))
+    assert any(r.startswith("xgboost==") for r in final.requirements)
+    assert set(np.asarray(final.example_output).tolist()) <= {0, 1}, (
+        "XGBoost takes codes, listed in the contract"
+    )
+
+
+def test_an_import_path_and_parameters_of_a_space_file(tmp_path: Path) -> None:
+    space = {"replace": True, "n_neighbors": {"low": 1, "high": 9}, "weights": ["uniform", "distance"]}
+    tuned = objective(
+        "sklearn:wine", "sklearn.neighbors.KNeighborsClassifier", metric="accuracy", space=space
+    )
+    assert set(tuned.prepare().space.names) == {"n_neighbors", "weights"}
+    assert tuned(FakeTrial({"n_neighbors": 3, "weights": "distance"})) > 0.9
+
+
+def test_a_pipeline_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_models.py").write_text(
+        "from sklearn.decomposition import PCA\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler\n"
+        "def make():\n"
+        "    return make_pipeline(StandardScaler(), PCA(), LogisticRegression(max_iter=500))\n"
+        "broken = 3\n"
+        "def nothing():\n"
+        "    return object()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    space = {"pca__n_components": {"low": 2, "high": 10}}
+    tuned = objective("sklearn:wine", "my_models:make", metric="accuracy", space=space)
+    prepared = tuned.prepare()
+    # The default space of the last step, under the step's name.
+    assert {"logisticregression__C", "pca__n_components"} <= set(prepared.space.names)
+    assert tuned(FakeTrial({"logisticregression__C": 1.0, "pca__n_components": 5})) > 0.9
+    with pytest.raises(InputError, match="did you mean 'pca__n_components'"):
+        objective("sklearn:wine", "my_models:make", space={"pca__n_component": 3}).prepare()
+    assert "did you mean 'make'" in refusal("sklearn:wine", "my_models:mak")
+    assert "expected an estimator class" in refusal("sklearn:wine", "my_models:broken")
+    assert "lacks fit, predict" in refusal("sklearn:wine", "my_models:nothing")
+    (tmp_path / "my_failing.py").write_text("1 / 0")
+    assert "ZeroDivisionError" in refusal("sklearn:wine", "my_failing:make")
+
+
+@pytest.mark.parametrize(
+    "estimator, options, words",
+    [
+        ("random_forrest", {}, "did you mean 'random_forest'"),
+        ("sklearn.ensemble.RandomForestClasifier", {}, "did you mean 'RandomForestClassifier'"),
+        ("sklearn.ensembl.RandomForestClassifier", {}, "no module 'sklearn.ensembl'"),
+        ("nowhere.at.All", {}, "no module 'nowhere'"),
+        ("sklearn.ensemble.RandomForestRegressor", {}, "use sklearn.ensemble.RandomForestClassifier"),
+        ("sklearn.ensemble.VotingClassifier", {}, "without arguments"),
+        ("sklearn.ensemble.StackingClassifier", {}, "without arguments"),
+        ("sklearn.discriminant_analysis.LinearDiscriminantAnalysis", {}, "no default space"),
+        ("knn", {"space": {"n_neighbours": 3}}, "did you mean 'n_neighbors'"),
+        ("random_forest", {"space": {"n_jobs": 3}}, "set threads"),
+        ("random_forest", {"space": {"random_state": 3}}, "the trial's own seed"),
+        ("random_forest", {"space": {"criterion": "ginni"}}, "cannot be fitted on this table: InvalidParameterError"),
+        ("random_forest", {"budget": "steps", "space": {"n_estimators": 5}}, "is the budget axis"),
+        ("knn", {"budget": "steps"}, "cannot learn step by step"),
+        ("svm", {"metric": "logloss"}, "needs probabilities (predict_proba)"),
+    ],
+)  # fmt: skip
+def test_refusals(estimator: str, options: dict[str, Any], words: str) -> None:
+    assert words in refusal("sklearn:breast_cancer", estimator, **options)
+
+
+def test_regressors_see_a_standardised_target_and_users_see_units(tmp_path: Path) -> None:
+    frame = mixed(task="regression")
+    frame["y"] = 1e6 + 1e4 * frame["y"]
+    tuned = objective(written(tmp_path, frame), "svm")
+    params = default_params(tuned)
+    trial = FakeTrial(params)
+    spread = float(frame["y"].std())
+    assert tuned(trial) < 0.9 * spread
+    final = tuned.finalise(params, TrialInfo(seed=1))
+    assert abs(float(np.mean(final.example_output)) - 1e6) < 1e6
+
+
+def test_models_without_probabilities_are_ranked_or_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, mixed())
+    ranked = objective(path, "sklearn.svm.LinearSVC", metric="auc", space={"C": {"low": 0.01, "high": 1.0}})
+    ranked.prepare()
+    assert ranked(FakeTrial({"C": 0.1})) > 0.7
+    final = ranked.finalise({"C": 0.1}, TrialInfo(seed=1))
+    assert {"auc", "accuracy"} <= set(final.scores)
+    assert "logloss" not in final.scores
+    flipped = objective(
+        path, "sklearn.svm.LinearSVC", metric="auc", positive="no", space={"C": {"low": 0.01, "high": 1.0}}
+    )
+    assert flipped(FakeTrial({"C": 0.1})) > 0.7, "the scores turn with the positive class"
+    assert flipped.finalise({"C": 0.1}, TrialInfo(seed=1)).score > 0.7
+    hinge = objective(path, "sgd", metric="logloss", space={"loss": ["hinge", "log_loss"]})
+    with pytest.raises(Infeasible, match="gives no probabilities"):
+        hinge(FakeTrial({"loss": "hinge"}))
+
+
+@pytest.mark.parametrize(
+    "name, task",
+    [
+        ("sgd", "binary"),
+        ("sgd", "regression"),
+        ("mlp", "multiclass"),
+        ("random_forest", "multiclass"),
+        ("gradient_boosting", "regression"),
+        ("hist_gradient_boosting", "binary"),
+    ],
+)
+def test_an_interrupted_trial_equals_an_unbroken_one(tmp_path: Path, name: str, task: str) -> None:
+    path = written(tmp_path, mixed(100, task=task))
+    tuned = objective(path, name, budget="steps", n_steps=5, max_size=15, patience=10, folds=2)
+    params = default_params(tuned)
+    whole = FakeTrial(params, seed=3)
+    expected = tuned(whole)
+    trial = FakeTrial(params, seed=3, target=2)
+    tuned(trial)
+    trial = trial.resumed(target=3)
+    tuned(trial)
+    trial = trial.resumed()
+    assert tuned(trial) == expected
+    assert trial.reports == whole.reports
+    assert [step for step, _ in trial.reports] == [1, 2, 3, 4, 5]
+    name = load_setting(tuned.table).metric.name
+    assert len(set(trial.metric(name))) > 1, "the estimator learns from step to step"
+    final = tuned.finalise(params, TrialInfo(seed=3, metrics=trial.reports[-1][1]))
+    assert math.isfinite(final.score)
+    lost = tuned.finalise(params, TrialInfo(seed=3))
+    assert lost.params == final.params
+    assert lost.score == final.score
+
+
+def test_an_interrupted_trial_of_folds_goes_on_at_the_next_fold() -> None:
+    tuned = objective("sklearn:wine")
+    params = {"max_depth": 3}
+    whole, first = FakeTrial(params, seed=2), FakeTrial(params, seed=2, target=1)
+    expected = tuned(whole)
+    tuned(first)
+    second = first.resumed()
+    assert tuned(second) == expected
+    assert second.reports == whole.reports
+
+
+def test_seeds(tmp_path: Path) -> None:
+    tuned = objective(written(tmp_path, mixed(100)), "extra_trees")
+    values = [tuned(FakeTrial({"n_estimators": 5}, seed=seed)) for seed in (1, 1, 2)]
+    assert values[0] == values[1] != values[2]
+
+
+def test_a_trial_stopped_before_anything_was_measured_is_pruned() -> None:
+    for budget, name in (("folds", "knn"), ("steps", "sgd")):
+        with pytest.raises(TrialPruned):
+            objective("sklearn:wine", name, budget=budget)(FakeTrial({}, stop_after=0))
+
+
+def test_preprocessing_is_fitted_on_training_rows_only(tmp_path: Path) -> None:
+    frame = mixed(120, task="regression")
+    before = objective(written(tmp_path, frame, "a.csv"), "linear", target="y")
+    setting = load_setting(before.table)
+    rows = setting.split.test
+    frame.loc[rows, ["a", "b", "order"]] *= -1000.0
+    frame.loc[rows, "y"] += 500.0
+    after = objective(written(tmp_path, frame, "b.csv"), "linear", target="y")
+    assert before(FakeTrial({"alpha": 1.0})) == after(FakeTrial({"alpha": 1.0}))
+    final = before.finalise({"alpha": 1.0}, TrialInfo(seed=1))
+    pipeline = final.model.regressor_
+    assert isinstance(pipeline, Pipeline)
+    scaler = pipeline[0].named_transformers_["numbers"][-1]
+    column = setting.problem.numbers.index("b")
+    expected = setting.problem.frame["b"].iloc[setting.split.train].mean()
+    assert scaler.mean_[column] == pytest.approx(expected)

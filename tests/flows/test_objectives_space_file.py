@@ -1,0 +1,196 @@
+"""Space files: narrowing, replacing, and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.objectives import read_space
+from flows.objectives._lgbm_params import ALIASES, KNOWN, RESERVED, check_domain, resolve
+from flows.objectives._space_file import build_space
+from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace
+
+DEFAULT: dict[str, Parameter] = {
+    "learning_rate": Float(0.005, 0.3, log=True, default=0.05),
+    "num_leaves": Int(4, 256, log=True, default=31),
+    "min_data_in_leaf": Int(1, 100, default=20),
+    "extra_trees": Categorical([False, True], default=False),
+    "boosting": Categorical(["gbdt", "dart"], default="gbdt"),
+    "drop_rate": Float(0.05, 0.5, default=0.1).when("boosting", "dart"),
+}
+
+
+def built(text: str, folder: Path, name: str = "s.yaml") -> SearchSpace:
+    path = folder / name
+    path.write_text(text)
+    return build_space(DEFAULT, str(path), resolve=resolve, check=check_domain)
+
+
+def test_without_a_file_the_default_stands() -> None:
+    space = build_space(DEFAULT, None, resolve=resolve)
+    assert space.parameters == DEFAULT
+
+
+def test_what_is_named_changes_and_the_rest_stays(tmp_path: Path) -> None:
+    space = built(
+        """
+        learning_rate: {low: 0.1}
+        max_leaves: {high: 16}
+        min_child_samples: null
+        max_bin: 255
+        extra_trees: [true, false]
+        drop_rate: {high: 0.2}
+        feature_fraction: {low: 0.5, high: 1}
+        """,
+        tmp_path,
+    )
+    parameters = space.parameters
+    # The narrowed range leaves the default 0.05 out, which is the library's and not the user's.
+    assert parameters["learning_rate"] == Float(0.1, 0.3, log=True)
+    # An alias, and a default that no longer fits.
+    assert parameters["num_leaves"] == Int(4, 16, log=True)
+    assert "min_data_in_leaf" not in parameters
+    assert parameters["max_bin"] == Constant(255)
+    assert parameters["extra_trees"] == Categorical([True, False])
+    assert parameters["boosting"] == DEFAULT["boosting"]
+    assert parameters["drop_rate"] == Float(0.05, 0.2, default=0.1).when("boosting", "dart")
+    assert parameters["feature_fraction"] == Float(0.5, 1.0)
+
+
+def test_replace_conditions_constraints_and_numbers_that_yaml_takes_for_text(tmp_path: Path) -> None:
+    space = built(
+        """
+        replace: true
+        learning_rate: {low: 1e-3, high: 1e-1, log: true}
+        boosting: [gbdt, dart]
+        drop_rate: {type: float, low: 0.1, high: 0.5, when: {boosting: dart}}
+        num_leaves: {low: 4, high: 64}
+        lambda_l2: {type: lognormal, mu: 0, sigma: 2}
+        bagging_fraction: {low: 0.5, high: 1.0, when: {num_leaves: {ge: 8}}}
+        constraints: ["num_leaves * learning_rate <= 5"]
+        """,
+        tmp_path,
+    )
+    assert set(space.names) == {
+        "learning_rate",
+        "boosting",
+        "drop_rate",
+        "num_leaves",
+        "lambda_l2",
+        "bagging_fraction",
+    }
+    # A full description starts afresh; a range alone keeps the default where there is one.
+    assert space.parameters["learning_rate"] == Float(1e-3, 1e-1, log=True, default=0.05)
+    assert space.parameters["num_leaves"] == Int(4, 64, log=True, default=31)
+    config = space.decode(
+        space.encode({"learning_rate": 0.01, "boosting": "gbdt", "num_leaves": 4, "lambda_l2": 1.0})
+    )
+    assert set(config) == {"learning_rate", "boosting", "num_leaves", "lambda_l2"}
+    assert len(space.constraints) == 1
+
+
+def test_json_files_and_json_text(tmp_path: Path) -> None:
+    content = {"num_leaves": {"low": 8}, "extra_trees": None}
+    from_file = built(json.dumps(content), tmp_path, "s.json")
+    from_text = build_space(DEFAULT, json.dumps(content), resolve=resolve)
+    assert from_file.parameters == from_text.parameters
+    assert "extra_trees" not in from_text.parameters
+    typed = build_space(DEFAULT, "{num_leaves: {low: 8}, extra_trees: null}", resolve=resolve)
+    assert typed.parameters == from_text.parameters
+
+
+def test_a_space_that_stands_on_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("x: {low: 0.0, high: 1.0}\nn: {low: 1, high: 5}\nkind: [a, b]\n")
+    assert read_space(str(path)).parameters == {
+        "x": Float(0.0, 1.0),
+        "n": Int(1, 5),
+        "kind": Categorical(["a", "b"]),
+    }
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("learning_rat: {low: 0.1}", "did you mean 'learning_rate'"),
+        ("n_estimators: 100", "set max_rounds"),
+        ("random_state: 1", "the trial's own seed is used"),
+        ("learning_rate: {low: 5, high: 1}", "low must not be above high"),
+        ("learning_rate: {low: 0.0}", "log scale needs low > 0"),
+        ("learning_rate: {low: 0.1, default: 0.01}", "default 0.01 is outside [0.1, 0.3]"),
+        ("num_leaves: {low: 4.5}", "must be a whole number"),
+        ("num_leaves: {type: float, low: 4, high: 8}", "give it type: int"),
+        ("num_leaves: {lower: 4}", "unknown field 'lower'; did you mean"),
+        ("num_leaves: {type: integer, low: 4, high: 8}", "type 'integer' is not one of"),
+        ("num_leaves: {low: many}", "whole number"),
+        ("feature_fraction: {low: 0.5, high: 1.5}", "must be above 0 and at most 1"),
+        ("feature_fraction: {low: 0.5}", "needs low and high, choices, or a type"),
+        ("boosting: [gbdt, dartt]", "must be one of gbdt, dart"),
+        ("boosting: {choices: gbdt}", "choices must be a list"),
+        ("extra_trees: {low: 0, high: 1}", "write [true, false]"),
+        ("extra_trees: [0, 1]", "it must be true or false"),
+        ("boosting: [gbdt, gbdt]", "appears twice"),
+        ("boosting: null", "'drop_rate' depends on 'boosting'"),
+        ("drop_rate: {when: {boosting: rf}}", "can never be"),
+        ("drop_rate: {when: dart}", "when must look like"),
+        ("drop_rate: {when: {num_leaves: {above: 3}}}", "takes ge and le"),
+        ("max_bin: null", "is not in the default space"),
+        ("num_leaves: {low: 8}\nmax_leaf: {low: 9}", "is the same as 'num_leaves'"),
+        ("num_leaves: {low: 8}\nnum_leaves: {low: 9}", "line 2: 'num_leaves' is there twice"),
+        ("replace: true", "the space is empty"),
+        ("replace: true\nmax_bin: 255", "nothing to tune"),
+        ("replace: 3\nmax_bin: 255", "replace must be true or false"),
+        ("constraints: num_leaves < 3", "constraints must be a list"),
+        ("constraints: ['num_leves < 3']", "did you mean 'num_leaves'"),
+        ("- a\n- b", "must hold lines such as"),
+        ("3: 4", "must be text, got 3"),
+        ("a: [b", "line 1"),
+        ("", "must hold lines such as"),
+    ],
+)
+def test_mistakes_name_the_file_and_the_remedy(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        built(text, tmp_path)
+    message = str(caught.value)
+    assert words in message
+    assert "s.yaml" in message
+    assert "\n" not in message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("a: 1")
+    with pytest.raises(InputError, match="beside it there is 'space.yaml'"):
+        build_space(DEFAULT, str(tmp_path / "spaces.yaml"), resolve=resolve)
+    (tmp_path / "bad.json").write_text('{"a": 1,\n}')
+    with pytest.raises(InputError, match="line 2"):
+        build_space(DEFAULT, str(tmp_path / "bad.json"), resolve=resolve)
+    with pytest.raises(InputError, match="space, line 1"):
+        build_space(DEFAULT, "{max_bin: [1}", resolve=resolve)
+
+
+def test_the_table_of_lightgbm_parameters_is_lightgbms() -> None:
+    import ctypes
+
+    import lightgbm
+
+    size = ctypes.c_int64(0)
+    buffer = ctypes.create_string_buffer(1 << 20)
+    lightgbm.basic._LIB.LGBM_DumpParamAliases(ctypes.c_int64(1 << 20), ctypes.byref(size), buffer)
+    theirs: dict[str, list[str]] = json.loads(buffer.value)
+    for name, known in KNOWN.items():
+        assert name in theirs, name
+        assert set(known.aliases.split()) <= set(theirs[name]) - {name}, name
+    everything = {*theirs, *(a for aliases in theirs.values() for a in aliases)}
+    assert set(RESERVED) <= everything
+    assert not set(ALIASES) & set(KNOWN)
+
+
+@pytest.mark.parametrize("path", sorted(Path("examples/spaces").glob("*.yaml")), ids=lambda p: p.name)
+def test_the_examples_can_be_read(path: Path) -> None:
+    from flows.objectives import make_objective
+
+    kind = path.name.partition("_")[0]
+    extra = {"estimator": "linear"} if kind == "sklearn" else {}
+    make_objective(kind, data="sklearn:breast_cancer", space=str(path), **extra).prepare()

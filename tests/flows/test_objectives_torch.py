@@ -1,0 +1,235 @@
+"""The torch network: every task and oddity trains, an interrupted trial has the same losses bit for bit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from flows.objectives import TorchMLP, TrialInfo, make_objective  # noqa: E402
+from flows.objectives._base import load_setting  # noqa: E402
+from hpo_core import InputError, ObjectiveError, TrialPruned  # noqa: E402
+from tests.flows.fake_trial import FakeTrial  # noqa: E402
+from tests.flows.small_tables import mixed, written  # noqa: E402
+
+# Everything that draws random numbers or keeps state is on.
+FULL = {
+    "learning_rate": 0.01,
+    "weight_decay": 1e-3,
+    "batch_size": 32,
+    "layers": 2,
+    "width": 16,
+    "dropout": 0.2,
+    "norm": "batch",
+    "schedule": "cosine",
+    "embedding_size": 4,
+}
+
+
+def objective(data: str, **options: Any) -> TorchMLP:
+    made = make_objective(
+        "torch", **{"data": data, "folds": 2, "max_epochs": 6, "patience": 50, "device": "cpu", **options}
+    )
+    assert isinstance(made, TorchMLP)
+    return made
+
+
+@pytest.fixture(params=["binary", "multiclass", "regression"])
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return written(tmp_path, mixed(task=request.param))
+
+
+def test_every_task_learns_from_a_mixed_table(table: str) -> None:
+    tuned = objective(table, max_epochs=20)
+    setting = load_setting(tuned.table)
+    trial = FakeTrial({**FULL, "dropout": 0.0})
+    value = tuned(trial)
+    name, y = setting.metric.name, setting.problem.y
+    guess = {"auc": 0.5, "logloss": math.log(3), "rmse": float(np.std(y))}[name]
+    assert setting.metric.sign * value < setting.metric.sign * guess - 0.05 * abs(guess)
+    assert [step for step, _ in trial.reports] == list(range(1, 21))
+    best = min(setting.metric.sign * v for v in trial.metric(name))
+    assert value == setting.metric.sign * best == trial.metric(f"{name}_best")[-1]
+    losses = trial.metric("train_loss")
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_an_interrupted_trial_equals_an_unbroken_one(table: str, optimizer: str) -> None:
+    tuned = objective(table)
+    params = {**FULL, "optimizer": optimizer, "momentum": 0.9}
+    whole = FakeTrial(params, seed=5)
+    expected = tuned(whole)
+    trial = FakeTrial(params, seed=5, target=2)
+    tuned(trial)
+    torch.manual_seed(99)  # what other code draws in between does not matter
+    trial = trial.resumed(target=3)
+    tuned(trial)
+    trial = trial.resumed()
+    assert tuned(trial) == expected
+    assert trial.reports == whole.reports
+
+
+def test_the_seed_decides_and_the_global_generator_does_not(table: str) -> None:
+    tuned = objective(table, max_epochs=2)
+    before = torch.random.get_rng_state()
+    values = [tuned(FakeTrial(FULL, seed=seed)) for seed in (1, 1, 2)]
+    assert values[0] == values[1] != values[2]
+    assert torch.equal(before, torch.random.get_rng_state()), "a trial leaves the global generator alone"
+
+
+def test_early_stopping() -> None:
+    tuned = objective("sklearn:wine", patience=3, max_epochs=100)
+    trial = FakeTrial({"learning_rate": 0.05, "width": 32})
+    tuned(trial)
+    assert trial.reports[-1][0] < 100
+    assert trial.reports[-1][0] - trial.metric("epochs")[-1] == 3
+
+
+def test_a_diverging_network_reports_what_it_is() -> None:
+    tuned = objective("sklearn:diabetes", max_epochs=30)
+    value = tuned(FakeTrial({"optimizer": "sgd", "learning_rate": 50.0, "momentum": 0.99, "layers": 4}))
+    assert not math.isfinite(value)
+
+
+def test_forks_bring_their_own_settings_but_not_another_shape() -> None:
+    tuned = objective("sklearn:wine")
+    first = FakeTrial(FULL, target=3)
+    tuned(first)
+    fork = first.resumed(params={**FULL, "learning_rate": 0.003, "dropout": 0.4}, seed=8)
+    tuned(fork)
+    assert [step for step, _ in fork.reports] == [1, 2, 3, 4, 5, 6]
+    assert fork.metric("train_loss")[3] < fork.metric("train_loss")[0], "it keeps what was learnt"
+    other = first.resumed(params={**FULL, "optimizer": "sgd"})
+    tuned(other)
+    with pytest.raises(ObjectiveError, match="cannot change layers, width"):
+        tuned(first.resumed(params={**FULL, "width": 32}))
+
+
+def test_weight_decay_of_a_fork_is_its_own() -> None:
+    """Loading an optimiser's state would bring the old settings back."""
+    tuned = objective("sklearn:wine")
+    first = FakeTrial(FULL, target=3)
+    tuned(first)
+    same, heavy = first.resumed(), first.resumed(params={**FULL, "weight_decay": 5.0})
+    tuned(same)
+    tuned(heavy)
+    assert same.metric("train_loss")[3:] != heavy.metric("train_loss")[3:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"norm": "layer"},
+        {"norm": "none", "activation": "gelu"},
+        {"activation": "silu", "squash": True},
+        {"class_weight": "balanced"},
+        {"layers": 1, "batch_size": 1000},
+        {"clip_norm": 0.5},
+        {"batch_size": 53},
+    ],
+)
+def test_every_choice_trains(tmp_path: Path, change: dict[str, Any]) -> None:
+    for task in ("binary", "multiclass"):
+        tuned = objective(written(tmp_path, mixed(task=task)), max_epochs=2)
+        assert math.isfinite(tuned(FakeTrial({**FULL, **change})))
+
+
+def test_losses_follow_the_metric() -> None:
+    final = {}
+    for metric in ("rmse", "mae", "pinball_0.1", "pinball_0.9"):
+        tuned = objective("sklearn:diabetes", metric=metric, max_epochs=30)
+        info = TrialInfo(seed=1, metrics={"epochs": 30.0})
+        final[metric] = tuned.finalise({"learning_rate": 0.01, "width": 32}, info)
+    low, high = final["pinball_0.1"].example_output, final["pinball_0.9"].example_output
+    assert (low < high).all()
+
+
+def test_missing_values_and_unseen_levels_are_taken(tmp_path: Path) -> None:
+    tuned = objective(written(tmp_path, mixed()))
+    final = tuned.finalise(FULL, TrialInfo(seed=1, metrics={"epochs": 3.0}))
+    rows = torch.full((2, final.example.shape[1]), float("nan"))
+    rows[1, -1] = 77.0
+    with torch.no_grad():
+        out = final.model(rows)
+    assert torch.isfinite(out).all()
+    assert torch.equal(out[0], out[1]), "an unseen level counts as missing"
+
+
+def test_odd_tables(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    wide = pd.DataFrame(rng.normal(size=(30, 200))).rename(columns=str)
+    wide["y"] = wide["3"] > 0
+    words = pd.DataFrame({"c": rng.choice(["u", "v", "w"], 40), "y": rng.choice(["no", "yes"], 40)})
+    for name, frame in (("wide", wide), ("words", words)):
+        tuned = objective(written(tmp_path, frame, f"{name}.csv"), max_epochs=2)
+        prepared = tuned.prepare()
+        params = prepared.space.decode(prepared.space.default_unit())
+        assert math.isfinite(tuned(FakeTrial(params)))
+        assert math.isfinite(tuned.finalise(params, TrialInfo(seed=1, metrics={"epochs": 2.0})).score)
+
+
+def test_test_rows_do_not_touch_a_trial(tmp_path: Path) -> None:
+    frame = mixed(task="regression")
+    before = objective(written(tmp_path, frame, "a.csv"), target="y")
+    rows = load_setting(before.table).split.test
+    frame.loc[rows, ["a", "b", "order"]] *= -1000.0
+    frame.loc[rows, "y"] += 500.0
+    after = objective(written(tmp_path, frame, "b.csv"), target="y")
+    assert before(FakeTrial(FULL)) == after(FakeTrial(FULL))
+
+
+def test_the_final_model(table: str) -> None:
+    tuned = objective(table)
+    trial = FakeTrial(FULL, seed=2)
+    tuned(trial)
+    final = tuned.finalise(FULL, TrialInfo(seed=2, metrics=trial.reports[-1][1]))
+    setting = load_setting(tuned.table)
+    problem, rows = setting.problem, setting.split.test
+    with torch.no_grad():
+        out = final.model(torch.tensor(problem.matrix[rows], dtype=torch.float32)).numpy().astype(float)
+    predictions = out[:, 0] if out.shape[1] == 1 else out / out.sum(axis=1, keepdims=True)
+    assert (
+        final.score
+        == final.scores[final.metric]
+        == pytest.approx(setting.metric(problem.y[rows], predictions))
+    )
+    assert final.params["epochs"] == round(trial.metric("epochs")[-1])
+    assert final.flavor == "pytorch"
+    assert final.example.dtype == np.float32
+    assert len(final.example_output) == len(final.example) > 1
+    assert set(final.importance["feature"]) == set(problem.columns)
+    assert final.contract["categories"] == {"colour": ["blue", "green", "red"]}
+    assert not any("+" in r for r in final.requirements), "local build tags cannot be installed"
+    lost = tuned.finalise(FULL, TrialInfo(seed=2))
+    assert lost.score == final.score
+
+
+def test_cuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="sees no CUDA device"):
+        objective("sklearn:wine", device="cuda").prepare()
+
+
+def test_a_trial_stopped_before_anything_was_measured_is_pruned() -> None:
+    with pytest.raises(TrialPruned):
+        objective("sklearn:wine")(FakeTrial(FULL, stop_after=0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_the_gpu_a_resumed_trial_follows_the_unbroken_one(table: str) -> None:
+    tuned = objective(table, device="auto")
+    whole, first = FakeTrial(FULL, seed=5), FakeTrial(FULL, seed=5, target=3)
+    expected = tuned(whole)
+    tuned(first)
+    second = first.resumed()
+    assert tuned(second) == pytest.approx(expected, rel=1e-3)
+    final = tuned.finalise(FULL, TrialInfo(seed=5, metrics=whole.reports[-1][1]))
+    assert next(final.model.parameters()).device.type == "cpu"
