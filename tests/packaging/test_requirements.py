@@ -110,7 +110,7 @@ def third_party(path: Path) -> set[str]:
     """Top-level names that a module imports when it is imported itself."""
     module = ast.parse(path.read_text(encoding="utf-8"))
     names: set[str] = set()
-    todo: list[ast.stmt] = list(module.body)
+    todo: list[ast.AST] = list(module.body)
     while todo:
         node = todo.pop()
         if isinstance(node, ast.Import):
@@ -119,8 +119,12 @@ def third_party(path: Path) -> set[str]:
             names.add(node.module.partition(".")[0])
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             todo += node.orelse
-        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
-            todo += [child for child in ast.walk(node) if isinstance(child, ast.Import | ast.ImportFrom)]
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            todo += [
+                child
+                for child in ast.iter_child_nodes(node)
+                if isinstance(child, ast.stmt | ast.ExceptHandler)
+            ]
     return names - OWN - sys.stdlib_module_names
 
 
