@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FEW = 24
 # Alternatives tried at each unordered column in one step of the local search.
 CHOICES = 16
+Box = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
 SIGMAS = np.array([0.3, 0.1, 0.03, 0.01])
 
 
@@ -104,11 +105,17 @@ def pool(
     anchors: NDArray[np.float64],
     rng: np.random.Generator,
     counts: tuple[int, int],
+    box: Box | None = None,
 ) -> NDArray[np.float64]:
-    """(n, d) canonical candidates: `counts` = random ones, and perturbations of `anchors` (a, d)."""
+    """(n, d) canonical candidates: `counts` = random ones, and perturbations of `anchors` (a, d).
+
+    Smooth columns stay inside `box`.
+    """
     d = space.dims
+    low, high = box or (np.zeros(d), np.ones(d))
     # Under constraints the random part comes from the space's own sampler, so that some are allowed.
     wide = space.sample(rng, counts[0]) if space.constraints else rng.random((counts[0], d))
+    wide = np.where(shape.smooth & ~np.isnan(wide), low + (high - low) * wide, wide)
     if not len(anchors):
         return space.snap(wide)
     base = anchors[rng.integers(len(anchors), size=counts[1])]
@@ -118,8 +125,8 @@ def pool(
     moved[np.arange(len(base)), rng.integers(d, size=len(base))] = True
     sigma = SIGMAS[rng.integers(len(SIGMAS), size=len(base))][:, None]
     near = base + sigma * rng.standard_normal(base.shape)
-    near = np.abs(near)
-    near = 1.0 - np.abs(1.0 - near)  # reflected at both faces
+    near = low + np.abs(near - low)
+    near = np.clip(high - np.abs(high - near), low, high)  # reflected at both faces
     # Discrete columns move less often, and then to any value or, where ordered, to a neighbour.
     rare = rng.random(base.shape) < 0.4
     for j, grid in shape.grids.items():
@@ -129,16 +136,17 @@ def pool(
         jump = (rng.random(len(base)) < 0.5) | (j in shape.nominal)
         near[:, j] = np.where(jump, fresh[:, j], neighbour)
         moved[:, j] &= rare[:, j]
-    return space.snap(np.concatenate([wide, np.where(moved, np.clip(near, 0.0, 1.0), base)]))
+    return space.snap(np.concatenate([wide, np.where(moved, near, base)]))
 
 
 def ascend(
-    score: Scored, start: NDArray[np.float64], free: NDArray[np.bool_], steps: int
+    score: Scored, start: NDArray[np.float64], free: NDArray[np.bool_], box: Box, steps: int
 ) -> NDArray[np.float64]:
-    """Projected BFGS from `start` (b, d) over the `free` (b, d) columns within [0, 1], in lock step.
+    """Projected BFGS from `start` (b, d) over the `free` (b, d) columns within `box`, in lock step.
 
     Every start has its own inverse Hessian and step length; a failed step is shortened, not searched.
     """
+    low, high = box
     x = start.copy()
     f, g = score.slopes(x)
     g = np.where(free, g, 0.0)
@@ -149,13 +157,13 @@ def ascend(
     h = first[:, None, None] * eye
     length = np.ones(b)
     for _ in range(steps):
-        blocked = ((x <= 0.0) & (g < 0.0)) | ((x >= 1.0) & (g > 0.0)) | ~free
+        blocked = ((x <= low) & (g < 0.0)) | ((x >= high) & (g > 0.0)) | ~free
         slope = np.where(blocked, 0.0, g)
         p = np.where(blocked, 0.0, (h @ slope[:, :, None])[:, :, 0])
         bad = (p * slope).sum(axis=1) <= 0.0
         p[bad] = first[bad, None] * slope[bad]
         p *= np.minimum(1.0, 0.25 / np.maximum(np.abs(p).max(axis=1), 1e-12))[:, None]
-        new = np.where(free, np.clip(x + length[:, None] * p, 0.0, 1.0), x)
+        new = np.where(free, np.clip(x + length[:, None] * p, low, high), x)
         s = np.where(free, new - x, 0.0)
         if not (np.abs(s).max(axis=1) > 1e-7).any():
             break
@@ -243,14 +251,16 @@ def maximise(
     is_new: Callable[[NDArray[np.float64]], bool],
     rng: np.random.Generator,
     *,
+    box: Box | None = None,
     starts: int = 5,
     steps: int = 25,
 ) -> NDArray[np.float64] | None:
     """The best new, allowed configuration found; None if none was.
 
-    `candidates` (n, d) canonical; the best `starts` of them are improved.
+    `candidates` (n, d) canonical; the best `starts` of them are improved, smooth columns inside `box`.
     """
     best = Best(space, is_new)
+    box = box or (np.zeros(space.dims), np.ones(space.dims))
     if space.constraints:
         candidates = candidates[space.allowed(candidates)]
     if not len(candidates):
@@ -263,7 +273,7 @@ def maximise(
     for _ in range(rounds):
         if shape.smooth.any():
             free = shape.smooth[None, :] & ~np.isnan(points)
-            end = ascend(score, points, free, steps // rounds)
+            end = ascend(score, points, free, box, steps // rounds)
             if space.constraints:
                 path = [points + share * (end - points) for share in (0.25, 0.5, 0.75, 0.9)]
                 between = space.snap(np.concatenate(path))
@@ -279,7 +289,8 @@ def _spread(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """The first `count` rows that are not all but equal to an earlier one."""
     kept: list[NDArray[np.float64]] = []
     for u in points[: 6 * count]:
-        if all(np.nanmax(np.abs(u - v), initial=0.0) > 0.02 for v in kept):
+        # NaN (inactive in one of the two) compares as false: not closer than that.
+        if not any((np.abs(u - v) < 0.02).all() for v in kept):
             kept.append(u)
             if len(kept) == count:
                 break

@@ -16,6 +16,7 @@ The parts and their sources are in `hpo_core._gp`; what was tried and measured i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +29,7 @@ from hpo_core._gp._data import Data, data_of
 from hpo_core._gp._ehvi import log_ehvi, reference
 from hpo_core._gp._fit import Priors
 from hpo_core._gp._posterior import Posterior, imagine
+from hpo_core._gp._region import Region, box
 from hpo_core._gp._score import Score, Term, single
 from hpo_core._gp._several import chebyshev, draw_weights, scalarise
 from hpo_core._gp._state import FEWEST, Memo, State
@@ -67,20 +69,23 @@ class GP:
     ``acquisition``: ``"log_ei"``, ``"ei"``, ``"pi"`` or ``"ucb"`` (with ``beta`` standard deviations).
     ``start``: trials before the first model, the default configuration and then a Sobol sequence.
     ``cap``: results that a model sees; beyond it the best half, the newest quarter and a spread of
-    the rest, so that the cost of a proposal stays flat.
+    the rest, so that the cost of a proposal stays flat. ``region``: dimensions beyond which the search
+    keeps to a trust region.
     """
 
     acquisition: Literal["log_ei", "ei", "ucb", "pi"] = "log_ei"
     start: int = 5
     cap: int = 300
     beta: float = 2.0
+    region: int = 20
     _memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
+    _region: FoldMemo[Region] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
     _curves: FoldMemo[Curves] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.acquisition not in ACQUISITIONS:
             raise StrategyError(f"gp: acquisition must be one of {ACQUISITIONS}, got {self.acquisition!r}")
-        for name, least in (("start", 1), ("cap", 10)):
+        for name, least in (("start", 1), ("cap", 10), ("region", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise StrategyError(f"gp: {name} must be a whole number >= {least}, got {value!r}")
@@ -112,12 +117,35 @@ class GP:
         state = self._memo.state(history, data, KINDS, PRIORS, self.cap)
         space, shape = history.space, layout(history.space)
         terms, anchors, why = self._terms(data, state, rng)
+        faces = self._faces(history, data, state)
+        if faces is not None:
+            anchors = faces[2][None, :]
+            why += f", in a trust region of side {faces[3]:.2g}"
+        inside = None if faces is None else faces[:2]
         score = Score(state.embedding, terms)
-        candidates = pool(space, shape, anchors, rng, POOL)
-        u = maximise(space, shape, score, candidates, lambda v: is_new(history, v), rng)
+        candidates = pool(space, shape, anchors, rng, POOL, inside)
+        u = maximise(space, shape, score, candidates, lambda v: is_new(history, v), rng, box=inside)
         if u is None:
             return Proposal(u=draw_new(history, rng), note="every good candidate was tried: prior")
         return Proposal(u=u, note=why)
+
+    def _faces(
+        self, history: History, data: Data, state: State
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float] | None:
+        """Faces (d,), centre (d,) and side of the trust region; None where the whole space is searched."""
+        d = history.space.dims
+        if d <= self.region or data.step or data.y.shape[1] > 1:
+            return None
+        region = self._region.state(history, Region)
+        # As in the paper: as many failures as there are dimensions, shared among the workers.
+        region.grow(history.evidence.values[:, 0], max(4, math.ceil(d / history.workers)))
+        values = np.where(data.usable, data.y[:, 0], np.inf)[region.first :]
+        if not np.isfinite(values).any():
+            return None
+        centre = data.X[region.first + int(np.argmin(values))]
+        model = max(state.models[0], key=lambda m: m.log_evidence)
+        low, high = box(centre, region.length, np.exp(model.hyper.theta[:-1]))
+        return low, high, centre, region.length
 
     def _terms(
         self, data: Data, state: State, rng: np.random.Generator

@@ -166,6 +166,17 @@ def test_values_from_an_early_step_are_not_taken_for_final_ones() -> None:
     assert abs(u[0] - 0.7) < 0.1
 
 
+def test_many_dimensions_are_searched_in_a_trust_region() -> None:
+    space = SearchSpace({f"x{i}": Float(0.0, 1.0) for i in range(24)})
+    loop = Loop(GP(), space)
+    loop.run(lambda p: sum((v - 0.4) ** 2 for v in p.values()), 14)
+    assert "trust region" in loop.notes[-1]
+    wide = Loop(GP(region=24), space)
+    wide.history = loop.history
+    wide.propose()
+    assert "trust region" not in wide.notes[-1]
+
+
 HUGE = SearchSpace({"c": Categorical([f"v{i}" for i in range(3000)]), "x": Float(0.0, 1.0)})
 WIDE = SearchSpace({f"x{i}": Float(0.0, 1.0) for i in range(200)})
 POINT = SearchSpace({"x": Float(1.0, 1.0), "c": Categorical(["only"]), "n": Int(3, 3)})

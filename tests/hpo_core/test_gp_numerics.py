@@ -17,6 +17,7 @@ from hpo_core._gp._fit import Evidence, Hyperparameters, Priors, fit, hyperparam
 from hpo_core._gp._kernel import kernel
 from hpo_core._gp._outcomes import warp
 from hpo_core._gp._posterior import condition, factorise, imagine
+from hpo_core._gp._region import LARGEST, SMALLEST, START, SUCCESSES, Region, box
 from hpo_core._gp._score import Score, feasibility, single
 from hpo_core._gp._several import chebyshev, draw_weights, scalarise
 from hpo_core._gp._surrogate import GAP, choose_rows, last_refit
@@ -341,3 +342,37 @@ def test_fit_finds_the_relevant_parameter_and_the_noise() -> None:
     assert scales[0] < 0.3 * scales[1]
     assert scales[0] < 0.3 * scales[2]
     assert 0.003 < hyper.noise < 0.1
+
+
+def test_region_does_not_depend_on_how_results_were_dealt_out() -> None:
+    values = np.random.default_rng(0).standard_normal(300)
+    values[::7] = np.nan
+    whole, parts = Region(), Region()
+    whole.grow(values, 5)
+    for k in range(0, 301, 3):
+        parts.grow(values[:k], 5)
+    assert whole == parts
+
+
+def test_region_grows_with_success_shrinks_with_failure_and_starts_again() -> None:
+    region = Region()
+    falling = -np.arange(1.0, SUCCESSES + 2.0)
+    region.grow(falling, 4)
+    assert region.length == min(2.0 * START, LARGEST)
+    flat = np.concatenate([falling, np.zeros(4)])
+    region.grow(flat, 4)
+    assert region.length == START
+    region.grow(np.concatenate([flat, np.zeros(4 * 7)]), 4)
+    assert region.first > len(flat)
+    assert region.length == START
+    assert START * 0.5**6 > SMALLEST > START * 0.5**7
+
+
+def test_region_is_a_box_around_its_centre_inside_the_cube() -> None:
+    centre = np.array([0.5, 0.05, np.nan])
+    low, high = box(centre, 0.2, np.array([1.0, 1.0, 4.0]))
+    assert (low >= 0.0).all()
+    assert (high <= 1.0).all()
+    assert low[0] < 0.5 < high[0]
+    assert low[1] == 0.0
+    assert high[2] - low[2] > high[0] - low[0]
