@@ -134,7 +134,7 @@ def test_a_pipeline_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("knn", {"space": {"n_neighbours": 3}}, "did you mean 'n_neighbors'"),
         ("random_forest", {"space": {"n_jobs": 3}}, "set threads"),
         ("random_forest", {"space": {"random_state": 3}}, "the trial's own seed"),
-        ("random_forest", {"space": {"criterion": "ginni"}}, "cannot be fitted on this table: InvalidParameterError"),
+        ("random_forest", {"space": {"criterion": "ginni"}}, "cannot be fitted on this table: Invalid"),
         ("random_forest", {"budget": "steps", "space": {"n_estimators": 5}}, "is the budget axis"),
         ("knn", {"budget": "steps"}, "cannot learn step by step"),
         ("svm", {"metric": "logloss"}, "needs probabilities (predict_proba)"),

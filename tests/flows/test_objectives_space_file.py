@@ -161,7 +161,7 @@ def test_mistakes_name_the_file_and_the_remedy(tmp_path: Path, text: str, words:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("a: 1")
-    with pytest.raises(InputError, match="beside it there is 'space.yaml'"):
+    with pytest.raises(InputError, match=r"beside it there is 'space\.yaml'"):
         build_space(DEFAULT, str(tmp_path / "spaces.yaml"), resolve=resolve)
     (tmp_path / "bad.json").write_text('{"a": 1,\n}')
     with pytest.raises(InputError, match="line 2"):
