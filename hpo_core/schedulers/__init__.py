@@ -10,11 +10,22 @@ from hpo_core.schedulers._hyperband import Hyperband as Hyperband
 from hpo_core.schedulers._levels import Levels as Levels
 from hpo_core.schedulers._patience import Patience as Patience
 from hpo_core.schedulers._patience import Threshold as Threshold
+from hpo_core.schedulers._pbt import PBT as PBT
 from hpo_core.schedulers._percentile import Median as Median
 from hpo_core.schedulers._percentile import Percentile as Percentile
 from hpo_core.schedulers._wilcoxon import Wilcoxon as Wilcoxon
 
 __all__ = [
-    "ASHA", "ASHAStopping", "Full", "Hyperband", "Levels", "Median", "Patience", "Percentile",
-    "SuccessiveHalving", "Threshold", "Wilcoxon",
+    "ASHA",
+    "PBT",
+    "ASHAStopping",
+    "Full",
+    "Hyperband",
+    "Levels",
+    "Median",
+    "Patience",
+    "Percentile",
+    "SuccessiveHalving",
+    "Threshold",
+    "Wilcoxon",
 ]  # fmt: skip

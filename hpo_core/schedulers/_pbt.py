@@ -1,0 +1,379 @@
+"""Population based training, asynchronous (Jaderberg et al. 2017, algorithm 1).
+
+A population of trials trains in intervals. A member that ends an interval among the worst is replaced
+by a fork of one of the best: a new trial that starts from the other's checkpoint (exploit) with a
+changed configuration (explore). The fork takes over the member's place, its ``bracket``; lineage is in
+the trials' ``parent`` and start step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hpo_core._errors import StrategyError, nearest
+from hpo_core._history import History
+from hpo_core._pareto import order_by_quality
+from hpo_core._states import TrialState
+from hpo_core._strategy import CONTINUE, Action, Close, Finish, Fork, Plan, Resume, Start, Verdict, Wait
+from hpo_core.schedulers._common import end_step, needs_end, why_by_state
+from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
+from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
+from hpo_core.schedulers._memo import Memo
+from hpo_core.schedulers._pb2 import MOST, Intervals, best_by_bound
+from hpo_core.schedulers._rungs import check_whole
+
+__all__ = ["PBT", "Population"]
+
+# A population's size where neither the scheduler nor the study's limits give one.
+_POPULATION = 16
+# Keeps the stream of a member's decisions apart from others; the stream's words are seed, trial, step.
+_STREAM = 0x9B7
+# Intervals that the model must have seen before it is asked instead of a perturbation.
+_LEAST = 8
+_CANDIDATES = 256
+
+_EXPLORE = ("perturb", "resample", "model")
+
+
+class Population:
+    """Who holds which place, and what each is worth; read off a history."""
+
+    def __init__(self, scores: Scores, interval: int) -> None:
+        self.scores = scores
+        self.interval = interval
+        self.places: list[list[int]] = []
+        """The trials that have held each place, in turn."""
+        self._seen = 0
+
+    def catch_up(self, history: History) -> None:
+        """Take in the trials that have been started since."""
+        for trial in range(self._seen, history.n_trials):
+            place = int(history.brackets[trial])
+            while len(self.places) <= place:
+                self.places.append([])
+            self.places[place].append(trial)
+        self._seen = history.n_trials
+
+    def holders(self) -> list[int]:
+        """The trial that holds each place now."""
+        return [trials[-1] for trials in self.places if trials]
+
+    def worth(self, history: History, trial: int) -> Score | None:
+        """The score at the trial's last pause; of a fork that has not paused yet, that of its source."""
+        if history.states[trial] == TrialState.COMPLETE:
+            return self.scores.final(history, trial)
+        while True:
+            step, start = int(history.pauses[trial]), int(history.starts[trial])
+            if step > start or history.parents[trial] < 0:
+                return self.scores.at(history, trial, step) if step > start else None
+            found = self.worth_at(history, int(history.parents[trial]), start)
+            if found is not None:
+                return found
+            trial = int(history.parents[trial])
+
+    def worth_at(self, history: History, trial: int, step: int) -> Score | None:
+        """The score that a trial's lineage had at a step."""
+        while trial >= 0:
+            if step > int(history.starts[trial]):
+                return self.scores.at(history, trial, step)
+            trial = int(history.parents[trial])
+        return None
+
+    def ranked(self, history: History) -> list[int]:
+        """Holders that have a score, best first; those with a result that is no number come last."""
+        holders = [t for t in self.holders() if not _gone(history, t)]
+        scored = [(t, s) for t in holders if (s := self.worth(history, t)) is not None]
+        good = [(t, s) for t, s in scored if usable(s)]
+        order: Sequence[int] = []
+        if good:
+            order = order_by_quality(np.array([s for _, s in good], dtype=float)).tolist()
+        return [good[i][0] for i in order] + [t for t, s in scored if not usable(s)]
+
+    def can_be_forked(self, history: History, trial: int, step: int) -> bool:
+        """Whether the trial has a checkpoint at or beyond ``step`` and training left to do from there."""
+        return (
+            not TrialState(int(history.states[trial])).finished
+            and int(history.pauses[trial]) >= max(step, 1)
+            and usable(self.worth(history, trial))
+        )
+
+
+def _gone(history: History, trial: int) -> bool:
+    """Whether a trial ended without a result of its own."""
+    state = TrialState(int(history.states[trial]))
+    return state.finished and state is not TrialState.COMPLETE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PBT:
+    """Trains a population side by side; the worst members copy the best ones and go on from there.
+
+    ``population``: members; by default the study's limit on trials (forks do not count towards it).
+    ``interval``: steps between two comparisons of a member, by default a tenth of a complete run.
+    ``exploit``: a fraction, for truncation selection (a member among the worst 0.2 copies one of the
+    best 0.2), or ``"tournament"`` (a member copies a random other one that is better). ``explore``:
+    ``"perturb"``, ``"resample"``, or ``"model"``, which asks a Gaussian process over improvements
+    (PB2). ``parameters``: the hyperparameters that may change during training; ``None``: all, so name
+    them when some shape the network. ``metric``, ``direction``: compare by this reported metric and not
+    by the objectives.
+
+    A member copies only from one that has trained at least as far, so training never goes backwards and
+    every study ends. A member that fails is replaced in the same way, unless its replacement failed at
+    once as well.
+    """
+
+    population: int | None = None
+    interval: int | None = None
+    exploit: float | str = 0.2
+    explore: str = "perturb"
+    parameters: Sequence[str] | None = None
+    metric: str | None = None
+    direction: str | None = None
+    _memo: Memo[Population] = field(default_factory=Memo, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for option in ("population", "interval"):
+            if getattr(self, option) is not None:
+                check_whole("pbt", option, getattr(self, option), 2 if option == "population" else 1)
+        fraction = isinstance(self.exploit, int | float) and not isinstance(self.exploit, bool)
+        if self.exploit != "tournament" and not (fraction and 0 < float(self.exploit) <= 0.5):
+            raise StrategyError(
+                f"pbt: exploit must be 'tournament' or a fraction above 0 and up to 0.5, got {self.exploit!r}"
+            )
+        if self.explore not in _EXPLORE:
+            raise StrategyError(
+                f"pbt: explore must be one of {_EXPLORE}, got {self.explore!r}"
+                f"{nearest(self.explore, _EXPLORE)}"
+            )
+        if self.parameters is not None:
+            object.__setattr__(self, "parameters", tuple(self.parameters))
+        Criterion(self.metric, self.direction).check("pbt")
+
+    def _interval(self, end: int) -> int:
+        return self.interval or max(end // 10, 1)
+
+    def check(self, n_objectives: int, max_steps: int | None) -> None:
+        """Needs to know how long a complete trial is, and at least two intervals in it."""
+        end = needs_end("pbt", None, max_steps)
+        if self._interval(end) >= end:
+            raise StrategyError(
+                f"pbt: an interval of {self._interval(end)} steps leaves nothing to compare before the "
+                f"end at {end}; take a shorter interval"
+            )
+        if self.explore == "model" and n_objectives > 1 and self.metric is None:
+            raise StrategyError(
+                f"pbt: explore='model' models one number and the study has {n_objectives} objectives; say "
+                "with metric= which one, or take explore='perturb'"
+            )
+
+    def _people(self, history: History) -> Population:
+        people = self._memo.of(history, lambda: self._new_population(history))
+        people.catch_up(history)
+        return people
+
+    def _new_population(self, history: History) -> Population:
+        unknown = [n for n in self.parameters or () if history.space.names and n not in history.space.names]
+        if unknown:
+            raise StrategyError(
+                f"pbt: parameters names {unknown[0]!r}, which is not in the space "
+                f"{list(history.space.names)}{nearest(unknown[0], history.space.names)}"
+            )
+        scores = Criterion(self.metric, self.direction).bind(history)
+        return Population(scores, self._interval(end_step(None, history)))
+
+    def next(self, history: History, rng: np.random.Generator) -> Action:
+        """Close who was replaced, fill the population, then serve the member that has trained least."""
+        people = self._people(history)
+        holders = people.holders()
+        paused = history.in_state(TrialState.PAUSED).tolist()
+        for trial in paused:
+            if trial not in holders:
+                heir = people.places[int(history.brackets[trial])][-1]
+                return Close(trial, f"replaced by trial {heir}, a fork of trial {int(history.parents[heir])}")
+        size = self.population or history.max_trials or _POPULATION
+        if len(people.places) < size and history.trials_left != 0:
+            return Start(target=self._after(history, people, 0), bracket=len(people.places))
+        if paused:
+            return self._serve(history, people, min(paused, key=lambda t: (int(history.pauses[t]), t)))
+        return self._replace_failed(history, people)
+
+    def _after(self, history: History, people: Population, step: int) -> int | None:
+        """Where the interval that begins at ``step`` ends; ``None``: at the end of the run."""
+        target = step + people.interval
+        return target if target < end_step(None, history) else None
+
+    def _serve(self, history: History, people: Population, trial: int) -> Action:
+        """Exploit and explore, or go on as before."""
+        step = int(history.pauses[trial])
+        rng = np.random.default_rng([history.seed, trial, step, _STREAM])
+        source = self._better(history, people, trial, rng)
+        if source is None:
+            return Resume(trial, self._after(history, people, step))
+        return self._fork(
+            history, people, source, int(history.brackets[trial]), f"replaces trial {trial}", rng
+        )
+
+    def _better(
+        self, history: History, people: Population, trial: int, rng: np.random.Generator
+    ) -> int | None:
+        """The member to copy, if this one should copy any."""
+        ranked = people.ranked(history)
+        step = int(history.pauses[trial])
+        if trial not in ranked or len(ranked) < 2:
+            return None
+        place = ranked.index(trial)
+        if isinstance(self.exploit, str):
+            others = [t for t in ranked if t != trial]
+            rival = others[int(rng.integers(len(others)))]
+            found = [rival] if ranked.index(rival) < place else []
+        else:
+            count = min(max(int(self.exploit * len(ranked)), 1), len(ranked) // 2)
+            found = ranked[:count] if place >= len(ranked) - count else []
+        found = [t for t in found if people.can_be_forked(history, t, step)]
+        return found[int(rng.integers(len(found)))] if found else None
+
+    def _replace_failed(self, history: History, people: Population) -> Action:
+        """Fork a good member into a place whose holder failed; else wait, else finish."""
+        busy = history.count(TrialState.RUNNING) + history.count(TrialState.WAITING)
+        for place, trials in enumerate(people.places):
+            if not trials or not _failed(history, trials[-1]) or _retired(history, trials):
+                continue
+            failed = trials[-1]
+            ranked = people.ranked(history)
+            able = [t for t in ranked if people.can_be_forked(history, t, int(history.pauses[failed]))]
+            if able:
+                fraction = self.exploit if isinstance(self.exploit, float) else 0.5
+                best = able[: max(int(fraction * len(ranked)), 1)]
+                rng = np.random.default_rng([history.seed, failed, int(history.pauses[failed]), _STREAM])
+                source = best[int(rng.integers(len(best)))]
+                return self._fork(
+                    history, people, source, place, f"replaces trial {failed}, which failed", rng
+                )
+        if busy:
+            return Wait(f"{busy} members are training")
+        return Finish(f"all {len(people.places)} members have been trained to their end")
+
+    def _fork(
+        self,
+        history: History,
+        people: Population,
+        source: int,
+        place: int,
+        note: str,
+        rng: np.random.Generator,
+    ) -> Fork:
+        step = int(history.pauses[source])
+        space = history.space
+        u = history.X[source].copy()
+        columns = mutable_columns(space, self.parameters).tolist()
+        if self.explore == "resample":
+            u = resampled(space, u, columns, rng)
+        elif self.explore == "perturb" or not columns:
+            u = perturbed(space, u, columns, rng)
+        else:
+            u, said = self._model(history, people, source, columns, rng)
+            note = f"{note}; {said}"
+        return Fork(
+            source=source,
+            step=step,
+            u=u,
+            target=self._after(history, people, step),
+            bracket=place,
+            note=note,
+        )
+
+    def _model(
+        self, history: History, people: Population, source: int, columns: list[int], rng: np.random.Generator
+    ) -> tuple[np.ndarray, str]:
+        """PB2: the configuration with the best bound on its improvement, among perturbed and new ones."""
+        space = history.space
+        u = history.X[source]
+        seen = _intervals(history, people, columns)
+        draws = [perturbed(space, u, columns, rng) for _ in range(_CANDIDATES // 4)]
+        draws += [resampled(space, u, columns, rng) for _ in range(_CANDIDATES - len(draws))]
+        if len(seen.gain) < _LEAST:
+            return draws[0], "perturbed, as there is little to learn from yet"
+        candidates = np.nan_to_num(np.array(draws)[:, columns], nan=0.5)
+        step = int(history.pauses[source])
+        running = history.in_state(TrialState.RUNNING)
+        pending = np.nan_to_num(history.X[running][:, columns], nan=0.5)
+        worth = people.worth(history, source)
+        level = 0.5 if worth is None else _level(seen, worth[0])
+        chosen, gain = best_by_bound(seen, pending, candidates, step / people.interval, level)
+        return draws[chosen], f"expected to improve by {gain:.3g} in an interval"
+
+    def judge(self, history: History, trial: int) -> Verdict:
+        """Members end their intervals at their targets."""
+        return CONTINUE
+
+    def why(self, history: History, trial: int) -> str:
+        """Why a trial is where it is."""
+        if history.states[trial] != TrialState.PAUSED:
+            return why_by_state(history, trial)
+        people = self._people(history)
+        heir = people.places[int(history.brackets[trial])][-1]
+        if heir != trial:
+            return f"it was replaced by trial {heir} and ends when a worker next asks"
+        ranked = people.ranked(history)
+        standing = f", ranked {ranked.index(trial) + 1} of {len(ranked)} members" if trial in ranked else ""
+        return (
+            f"it has ended an interval at step {int(history.pauses[trial])}{standing}; it goes on, or is "
+            "replaced by a fork of a better member, when a worker is free"
+        )
+
+    def explain(self, trials: int | None, max_steps: int | None) -> Plan:
+        """Members, intervals and steps; forks cost no more, as each takes a member's place."""
+        end = needs_end("pbt", None, max_steps)
+        size = min(self.population or trials or _POPULATION, trials or self.population or _POPULATION)
+        interval = self._interval(end)
+        steps = [*range(interval, end, interval), end]
+        how = "tournament" if isinstance(self.exploit, str) else f"truncation of {self.exploit:.0%}"
+        return Plan(
+            rungs=tuple((0, i, size, step) for i, step in enumerate(steps)),
+            total_trials=size,
+            total_steps=size * end,
+            exact=False,
+            lines=(
+                f"{size} members train {end} steps in {len(steps)} intervals of {interval}",
+                f"exploit by {how}, explore by {self.explore}; forks add trials, not steps",
+            ),
+        )
+
+
+def _failed(history: History, trial: int) -> bool:
+    """Whether a member ended badly; one that somebody cancelled is not replaced."""
+    return _gone(history, trial) and history.states[trial] != TrialState.CANCELLED
+
+
+def _retired(history: History, trials: Sequence[int]) -> bool:
+    """Whether a place is given up: its holder and the one before failed without ending an interval."""
+    last = trials[-2:]
+    return len(last) == 2 and all(
+        _failed(history, t) and history.pauses[t] == history.starts[t] for t in last
+    )
+
+
+def _intervals(history: History, people: Population, columns: Sequence[int]) -> Intervals:
+    """The newest intervals that members have trained, with what each improved."""
+    rows: list[tuple[float, float, float, int]] = []
+    for trial in range(history.n_trials - 1, -1, -1):
+        step = int(history.pauses[trial])
+        while step > int(history.starts[trial]) and len(rows) < MOST:
+            after = people.scores.at(history, trial, step)
+            before = people.worth_at(history, trial, step - people.interval)
+            step -= people.interval
+            if usable(before) and usable(after) and before is not None and after is not None:
+                rows.append((step / people.interval, before[0], before[0] - after[0], trial))
+    rows.reverse()
+    data = np.array([row[:3] for row in rows], dtype=float).reshape(-1, 3)
+    u = np.nan_to_num(history.X[[row[3] for row in rows]][:, columns], nan=0.5)
+    seen = Intervals(data[:, 0], data[:, 1], u, data[:, 2])
+    return Intervals(seen.time, np.array([_level(seen, s) for s in seen.score]), seen.u, seen.gain)
+
+
+def _level(seen: Intervals, score: float) -> float:
+    """A score's rank among those seen, in [0, 1]: scores themselves may span decades."""
+    return float((seen.score < score).mean()) if len(seen.score) else 0.5
