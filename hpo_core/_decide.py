@@ -10,7 +10,7 @@ import numpy as np
 
 from hpo_core import _events as ev
 from hpo_core._fold import BAD, Fold
-from hpo_core._propose import Proposer
+from hpo_core._propose import Choice, Proposer
 from hpo_core._result import ended
 from hpo_core._states import TrialState
 from hpo_core._strategy import Action, Close, Finish, Fork, Resume, Start, Strategy, Wait
@@ -76,22 +76,26 @@ class Decider:
         waiting = history.in_state(TrialState.WAITING)
         if len(waiting):
             return self._segment(int(waiting[0]))
+        return self._decide(now)
+
+    def ask_scheduler(self, *, exhausted: bool = False) -> Action:
+        """The scheduler's next action; decisions are pure, so asking changes nothing.
+
+        ``exhausted``: the sampler has no configuration left, so new trials cannot be started.
+        """
+        history = self._fold.history
+        rng = np.random.default_rng([self._fold.created.seed, history.n_trials, 1])
+        history._exhausted = exhausted
         try:
-            return self._decide(now)
+            return self._scheduler.next(history, rng)
         finally:
             history._exhausted = False
 
-    def ask_scheduler(self) -> Action:
-        """The scheduler's next action; decisions are pure, so asking changes nothing."""
-        history = self._fold.history
-        rng = np.random.default_rng([self._fold.created.seed, history.n_trials, 1])
-        return self._scheduler.next(history, rng)
-
     def _decide(self, now: float) -> Segment | Wait | Finish:
         fold = self._fold
-        reused = 0
+        reused, exhausted = 0, False
         while True:
-            action = self.ask_scheduler()
+            action = self.ask_scheduler(exhausted=exhausted)
             if not isinstance(action, Close | Wait | Finish) and not self._fits(action):
                 return self._finish_when_idle(
                     f"the limit of {fold.limits.steps} steps has no room for another segment"
@@ -104,10 +108,18 @@ class Decider:
                     return self._segment(trial)
                 case Fork():
                     return self._fork(action, now)
+                case Start() if exhausted:
+                    return self._finish_when_idle("every configuration of the space has been tried")
+                case Start() if fold.history.trials_left == 0:
+                    return self._finish_when_idle(f"all {fold.history.max_trials} trials have been started")
                 case Start():
-                    due = self._start(action, now, reuse=reused < _MOST_REUSES)
-                    if due is not None:
-                        return due
+                    choice = self._proposer.choose(fold.history, fold.queue, reuse=reused < _MOST_REUSES)
+                    if choice is None:
+                        exhausted = True
+                        continue
+                    segment = self._start(action, choice, now)
+                    if segment is not None:
+                        return segment
                     reused += 1
                 case Finish(why):
                     return self._finish_when_idle(why)
@@ -139,22 +151,9 @@ class Decider:
         running = self._fold.history.count(TrialState.RUNNING)
         return Wait(f"{reason}; {running} trials still run") if running else Finish(reason)
 
-    def _start(self, action: Start, now: float, *, reuse: bool) -> Segment | Wait | Finish | None:
-        """The segment of a new trial, or ``None`` to ask the scheduler again.
-
-        That is when the trial needs no run (a reused result), and when no configuration is left: then
-        the scheduler is asked once more what it does without.
-        """
-        history = self._fold.history
-        if history._exhausted:
-            return self._finish_when_idle("every configuration of the space has been tried")
-        if history.trials_left == 0:
-            return self._finish_when_idle(f"all {history.max_trials} trials have been started")
-        number = history.n_trials
-        choice = self._proposer.choose(history, self._fold.queue, reuse=reuse)
-        if choice is None:
-            history._exhausted = True
-            return None
+    def _start(self, action: Start, choice: Choice, now: float) -> Segment | None:
+        """The segment of a new trial, or ``None`` when the trial needs no run (a reused result)."""
+        number = self._fold.history.n_trials
         self._record(
             ev.TrialAsked(
                 at=now,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,13 +68,17 @@ def make_strategy(given: str | Mapping[str, Any] | Strategy | Sampler | Schedule
     """
     if isinstance(given, Strategy):
         return given
+    if isinstance(given, type):
+        raise StrategyError(f"a strategy is an object and not a class; make one: {given.__name__}()")
     if isinstance(given, str):
-        return _pair(*_split(given), name=given)
+        name = given.replace(" ", "")
+        return _pair(*_split(name), name=name)
     if isinstance(given, Mapping):
         unknown = sorted(set(given) - {"sampler", "scheduler", "name"})
         if unknown:
             raise StrategyError(
-                f"a strategy has 'sampler' and 'scheduler', got {unknown[0]!r}{nearest(unknown[0], given)}"
+                f"a strategy has 'sampler' and 'scheduler', got {unknown[0]!r}"
+                f"{nearest(str(unknown[0]), ('sampler', 'scheduler'))}"
             )
         sampler = _plain(given.get("sampler", DEFAULT_SAMPLER), SAMPLERS)
         scheduler = _plain(given.get("scheduler", DEFAULT_SCHEDULER), SCHEDULERS)
@@ -142,15 +148,32 @@ def compose(sampler: Sampler, scheduler: Scheduler) -> Strategy:
 
 
 def _describe(part: Any, known: Mapping[str, str]) -> dict[str, Any]:
-    """``{"name": ..., option: ...}`` of an object: enough to build it again."""
-    path = f"{type(part).__module__}:{type(part).__name__}"
+    """``{"name": ..., option: ...}`` of an object: enough to build it again.
+
+    An option that is a dataclass itself is described in the same way.
+    """
+    path = f"{type(part).__module__}:{type(part).__qualname__}"
     name = next((n for n, p in known.items() if p == path), path)
-    options = {
-        f.name: getattr(part, f.name)
-        for f in (dataclasses.fields(part) if dataclasses.is_dataclass(part) else ())
-        if f.init and f.compare and getattr(part, f.name) != f.default
-    }
+    options: dict[str, Any] = {}
+    for field in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
+        value = getattr(part, field.name)
+        if not field.init or not field.compare or _is_default(field, value):
+            continue
+        options[field.name] = _describe(value, {}) if dataclasses.is_dataclass(value) else value
+        try:
+            json.dumps(options[field.name], allow_nan=False)
+        except (TypeError, ValueError):
+            raise StrategyError(
+                f"option {field.name!r} of {name!r} must be JSON, for the study to be resumed from its "
+                f"journal; got {value!r}"
+            ) from None
     return {"name": name, **options}
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return bool(value == field.default_factory())
+    return type(value) is type(field.default) and bool(value == field.default)
 
 
 def _build(part: Any, known: Mapping[str, str], what: str) -> Any:
@@ -163,15 +186,20 @@ def _build(part: Any, known: Mapping[str, str], what: str) -> Any:
         )
     module, _, attribute = path.partition(":")
     try:
-        cls = getattr(importlib.import_module(module), attribute)
+        cls = operator.attrgetter(attribute)(importlib.import_module(module))
     except (ImportError, AttributeError) as error:
-        raise StrategyError(f"{what} {name!r} cannot be imported: {error}") from None
-    fields = [f.name for f in dataclasses.fields(cls) if f.init]
-    for option in options:
+        raise StrategyError(
+            f"{what} {name!r} cannot be imported ({error}); a class must be importable by its name for a "
+            "study to be resumed, or be passed as an object again"
+        ) from None
+    fields = [f.name for f in dataclasses.fields(cls) if f.init] if dataclasses.is_dataclass(cls) else []
+    for option, value in options.items():
         if option not in fields:
             raise StrategyError(
                 f"{what} {name!r} has no option {option!r}{nearest(option, fields)} (it has {fields})"
             )
+        if isinstance(value, Mapping) and ":" in str(value.get("name", "")):
+            options[option] = _build(value, {}, f"option {option} of {what}")
     try:
         return cls(**options)
     except (TypeError, ValueError) as error:
