@@ -27,8 +27,7 @@ from hpo_core.samplers._qmc import sobol_points
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._rungs import Curves, Training, training_set
 from hpo_core.samplers._shared import FoldMemo, is_new
-from hpo_core.samplers._trees import Forest as Fitted
-from hpo_core.samplers._trees import Trees, compressed
+from hpo_core.samplers._trees import Grown, Trees, compressed
 
 __all__ = ["Forest"]
 
@@ -52,7 +51,7 @@ class _Model:
     """The forest grown on the first ``length`` rows; -1 before the first."""
 
     length: int = -1
-    forest: Fitted | None = None
+    forest: Grown | None = None
     rows: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     scale: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -113,7 +112,7 @@ class Forest:
                 return u
         return draw_new(history, rng)
 
-    def _model(self, history: History, data: Training, rng: np.random.Generator) -> tuple[Fitted, Array]:
+    def _model(self, history: History, data: Training, rng: np.random.Generator) -> tuple[Grown, Array]:
         """The forest with every result in it, and the configurations tried, best first."""
         if history.n_objectives > 1:
             y = _scalarised(data.values, rng)
@@ -182,7 +181,7 @@ def _expected_improvement(mean: Array, variance: Array, best: float) -> Array:
 
 
 def _maximise(
-    space: SearchSpace, forest: Fitted, best: float, tried: Array, rng: np.random.Generator
+    space: SearchSpace, forest: Grown, best: float, tried: Array, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Canonical points by descending EI, constraints not yet applied, and their EI.
 

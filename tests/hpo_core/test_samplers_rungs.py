@@ -1,0 +1,110 @@
+"""What a model trains on when trials stop at different steps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from hpo_core._space import Float, SearchSpace
+from hpo_core._states import TrialState
+from hpo_core.samplers import Random
+from hpo_core.samplers._rungs import Curves, Training, _transported, training_set
+from hpo_core.samplers._shared import FoldMemo
+from tests.hpo_core.sampler_loop import Loop
+
+
+def study(
+    curves: list[list[float]], ends: list[TrialState | None], objectives: tuple[str, ...] = ("loss",)
+) -> Loop:
+    """One trial for each curve (values at steps 1, 2, ...), then its end state; ``None``: running."""
+    loop = Loop(Random(), SearchSpace({"x": Float(0, 1)}), objectives=objectives)
+    for trial, (curve, end) in enumerate(zip(curves, ends, strict=True)):
+        loop.start({"x": trial / 10})
+        for step, value in enumerate(curve, start=1):
+            loop.report(trial, step, value)
+        if end is TrialState.PAUSED:
+            loop.history._move(trial, TrialState.RUNNING)
+            loop.history._move(trial, TrialState.PAUSED)
+        elif end is not None:
+            loop.tell(trial, curve[-1] if curve else math.nan, state=end)
+    return loop
+
+
+def trained(loop: Loop, fewest: int) -> Training:
+    return training_set(loop.history, fewest, FoldMemo[Curves]())
+
+
+PRUNED, COMPLETE, FAILED, PAUSED = (
+    TrialState.PRUNED,
+    TrialState.COMPLETE,
+    TrialState.FAILED,
+    TrialState.PAUSED,
+)
+
+
+def test_without_early_stops_it_is_the_evidence() -> None:
+    loop = study([[3.0, 1.0], [4.0, 2.0], [9.0]], [COMPLETE, COMPLETE, None])
+    data = trained(loop, 1)
+    assert data.step == 0
+    assert data.values[:, 0].tolist() == [1.0, 2.0]
+    assert data.pending[:, 0] == pytest.approx([0.2])
+
+
+def test_stopped_trials_take_the_place_at_the_last_step_that_they_had_at_theirs() -> None:
+    curves = [[5.0, 1.0], [6.0, 2.0], [8.0, 3.0], [5.5], [7.0], [9.0]]
+    loop = study(curves, [COMPLETE] * 3 + [PRUNED] * 3)
+    data = trained(loop, 3)
+    assert data.step == 2
+    # 5.5 would be second of 5, 6, 8; 7 third; 9 worse than all, hence the worst.
+    assert data.values[:, 0].tolist() == [1.0, 2.0, 3.0, 2.0, 3.0, 3.0]
+
+
+def test_the_step_is_the_largest_that_enough_trials_reached() -> None:
+    curves = [[5.0, 1.0, 0.5], [6.0, 2.0], [8.0, 3.0], [4.0]]
+    loop = study(curves, [COMPLETE, PRUNED, PRUNED, PRUNED])
+    assert trained(loop, 1).step == 3
+    assert trained(loop, 2).step == 2
+    assert trained(loop, 4).step == 1
+    assert trained(loop, 4).values[:, 0].tolist() == [5.0, 6.0, 8.0, 4.0]
+    # Not enough anywhere: final results, for want of anything better.
+    assert trained(loop, 5).step == 0
+
+
+def test_paused_and_running_trials_count_once_they_have_reported() -> None:
+    loop = study([[5.0, 1.0], [6.0], [4.0], []], [COMPLETE, PAUSED, None, None])
+    data = trained(loop, 3)
+    assert data.step == 1
+    assert data.values[:, 0].tolist() == [5.0, 6.0, 4.0]
+    assert data.pending[:, 0] == pytest.approx([0.3])
+
+
+def test_a_failed_trial_has_no_value_at_any_step() -> None:
+    loop = study([[5.0, 1.0], [6.0], [4.0]], [COMPLETE, PRUNED, FAILED])
+    loop.history._values[2] = math.nan
+    loop = study([[5.0, 1.0], [6.0], []], [COMPLETE, PRUNED, FAILED])
+    data = trained(loop, 1)
+    assert data.values[:2, 0].tolist() == [1.0, 1.0]
+    assert math.isnan(data.values[2, 0])
+
+
+def test_nan_reports_are_the_worst() -> None:
+    own = np.array([[math.nan], [0.5]])
+    early, late = np.array([[1.0], [2.0], [math.nan]]), np.array([[10.0], [20.0], [30.0]])
+    assert _transported(own, early, late).tolist() == [[30.0], [10.0]]
+    assert np.isnan(_transported(own, early, np.full((3, 1), math.nan))).all()
+
+
+def test_a_study_of_a_thousand_stopped_trials_shows_the_newest() -> None:
+    curves = [[float(i), float(i)] if i % 3 == 0 else [float(i)] for i in range(1300)]
+    loop = Loop(Random(), SearchSpace({"x": Float(0, 1)}))
+    for trial, curve in enumerate(curves):
+        loop.start({"x": trial / 1300})
+        for step, value in enumerate(curve, start=1):
+            loop.report(trial, step, value)
+        loop.tell(trial, curve[-1], state=COMPLETE if len(curve) == 2 else PRUNED)
+    data = trained(loop, 3)
+    assert len(data.values) == 1024
+    assert data.X[-1, 0] == pytest.approx(1299 / 1300)
+    assert not np.isnan(data.values).any()
