@@ -30,11 +30,12 @@ async def carry_out(
     watch: Watch,
     orchestrate: Orchestrate = bare,
     finalise: Finalise = make_final_model,
-    opened: Callable[[Session], None] = lambda session: None,
+    opened: Callable[[Session], Awaitable[None]] | None = None,
 ) -> dict[str, Any]:
     """Run the plan; returns the fields of :class:`flows.Result`."""
     async with session(plan.terms, plan.tracking, edit=plan.edit, tell=tell) as current:
-        opened(current)
+        if opened is not None:
+            await opened(current)
         watch(current)
         stopped = current.study.stopped
         if stopped is None or stopped.state != "finished":

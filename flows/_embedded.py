@@ -20,11 +20,10 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from hpo_core import HpoError
 
-_START_SECONDS = 90.0
+_START_SECONDS = 180.0
 # A server that idles for a moment serves the next command without a cold start.
 _IDLE_SECONDS = 5.0
 
@@ -41,24 +40,39 @@ def home() -> Path:
     return Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
 
 
-@contextlib.contextmanager
-def embedded_api() -> Iterator[str]:
-    """The URL of a running embedded server, for as long as the block lasts.
+class Server:
+    """A server that answers already, or is coming up; :meth:`url` waits until it answers."""
 
-    Raises :class:`HpoError` when the server does not come up, with the place of its log.
-    """
+    def __init__(self, folder: Path, locks: contextlib.ExitStack) -> None:
+        self._folder = folder
+        users = locks.enter_context((folder / "hpo-server.users").open("ab"))
+        # One starter at a time, until its server answers; the keeper cannot leave while we hold the
+        # users' lock.
+        self._starting = locks.enter_context((folder / "hpo-server.start").open("ab"))
+        fcntl.flock(self._starting, fcntl.LOCK_EX)
+        fcntl.flock(users, fcntl.LOCK_SH)
+        self._url = _answering(folder)
+        self._keeper: subprocess.Popen[bytes] | None = None
+        if not self._url:
+            self._keeper, self._coming = _spawned(folder)
+
+    def url(self) -> str:
+        """The API's URL. Raises :class:`HpoError` when the server does not come up."""
+        if not self._url:
+            _wait_for(self._coming, self._keeper, self._folder / "hpo-server.log")
+            self._url = self._coming
+            (self._folder / "hpo-server.json").write_text(json.dumps({"url": self._url}))
+        fcntl.flock(self._starting, fcntl.LOCK_UN)
+        return self._url
+
+
+@contextlib.contextmanager
+def embedded_api() -> Iterator[Server]:
+    """An embedded server for as long as the block lasts; it begins to start at once."""
     folder = home()
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "hpo-server.users").open("ab") as users:
-        yield _shared(folder, users)
-
-
-def _shared(folder: Path, users: BinaryIO) -> str:
-    with (folder / "hpo-server.start").open("ab") as starting:
-        # One starter at a time; the keeper cannot leave while we hold the users' lock.
-        fcntl.flock(starting, fcntl.LOCK_EX)
-        fcntl.flock(users, fcntl.LOCK_SH)
-        return _answering(folder) or _started(folder)
+    with contextlib.ExitStack() as locks:
+        yield Server(folder, locks)
 
 
 def _answering(folder: Path) -> str:
@@ -70,19 +84,20 @@ def _answering(folder: Path) -> str:
 
 
 def _healthy(url: str) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
+    with (
+        contextlib.suppress(OSError, ValueError),
+        urllib.request.urlopen(f"{url}/health", timeout=2) as answer,
+    ):
+        return bool(answer.status == 200)
     return False
 
 
-def _started(folder: Path) -> str:
+def _spawned(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a keeper with a server; returns it and the URL to be."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    log = folder / "hpo-server.log"
     here = str(Path(__file__).resolve().parent.parent)
     start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from flows._embedded import keep; keep()"
-    with log.open("wb") as sink:
+    with (folder / "hpo-server.log").open("wb") as sink:
         keeper = subprocess.Popen(
             [sys.executable, "-c", start, here, str(folder), str(port)],
             stdin=subprocess.DEVNULL,
@@ -91,16 +106,18 @@ def _started(folder: Path) -> str:
             env={**SERVER_ENVIRONMENT, **os.environ, "PREFECT_UI_ENABLED": "false"},
             start_new_session=True,
         )
+    return keeper, f"http://127.0.0.1:{port}/api"
+
+
+def _wait_for(url: str, keeper: subprocess.Popen[bytes] | None, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not _healthy(url):
-        if keeper.poll() is not None or time.monotonic() > deadline:
+        if (keeper is not None and keeper.poll() is not None) or time.monotonic() > deadline:
             raise HpoError(
                 f"Prefect's embedded server did not come up; {log} says why. Start one yourself with "
                 "`prefect server start` and set PREFECT_API_URL"
             )
         time.sleep(0.05)
-    (folder / "hpo-server.json").write_text(json.dumps({"url": url}))
-    return url
 
 
 def free_port() -> int:

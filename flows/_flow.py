@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
-from prefect import flow
+from httpx import HTTPError
+from prefect import flow, get_client
 from prefect import task as prefect_task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Crashed, Failed, State
 
 from flows._carry import carry_out
 from flows._final import make_final_model
 from flows._plan import Plan, Request, plan_request
 from flows._prefect import task_runs
 from flows._session import Session, Watch
+from flows._tune import Result
 
 
 class Handed:
@@ -27,6 +32,7 @@ class Handed:
         self.tell = tell
         self.watch = watch
         self.summary: dict[str, Any] | None = None
+        self.error: BaseException | None = None
 
 
 handed: contextvars.ContextVar[Handed | None] = contextvars.ContextVar("handed", default=None)
@@ -59,7 +65,7 @@ async def tune_flow(
     experiment: str | None = None,
     tracking_uri: str | None = None,
     options: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> State[Any]:
     """Tune hyperparameters: run a study, or go on with the one of this name.
 
     objective: lgbm, sklearn, torch, PATH.py:function or package.module:function.
@@ -88,21 +94,54 @@ async def tune_flow(
             options=options or {},
         )
         context = Handed(plan_request(request), tell=print, watch=lambda session: None)
-    context.summary = await carry_out(
-        context.plan,
-        tell=context.tell,
-        watch=context.watch,
-        orchestrate=task_runs(context.plan.terms.name, context.tell),
-        finalise=_final_model,
-        opened=_note_flow_run,
-    )
-    return context.summary
+    try:
+        context.summary = await carry_out(
+            context.plan,
+            tell=context.tell,
+            watch=context.watch,
+            orchestrate=task_runs(context.plan.terms.name, context.tell),
+            finalise=_final_model,
+            opened=_claim,
+        )
+    except BaseException as error:
+        context.error = error
+        raise
+    return _state_of(context.summary)
 
 
-def _note_flow_run(current: Session) -> None:
+def _state_of(summary: dict[str, Any]) -> State[Any]:
+    """The flow run's end state follows the study's."""
+    ended = str(summary["ended"])
+    result = Result(**summary).to_json()
+    stopped = summary["study"].stopped
+    if stopped is None or stopped.state == "cancelled":
+        return Cancelled(message=f"{ended}; run it again to resume")
+    if not summary["summary"]["counts"].get("complete"):
+        return Failed(message=f"no trial is complete: {ended}", data=result)
+    return Completed(message=ended, data=result)
+
+
+async def _claim(current: Session) -> None:
+    """Note which flow run drives the study, and close those of drivers that died."""
     run = FlowRunContext.get()
-    if run is not None and run.flow_run is not None and current.study.stopped is None:
-        current.study.note("flow_run", {"id": str(run.flow_run.id), "name": run.flow_run.name})
+    if run is None or run.flow_run is None or current.study.stopped is not None:
+        return
+    earlier = {n.data["id"] for n in current.study.state.notes if n.topic == "flow_run"}
+    current.study.note("flow_run", {"id": str(run.flow_run.id), "name": run.flow_run.name})
+    for flow_run_id in earlier - {str(run.flow_run.id)}:
+        await _close_stale(flow_run_id)
+
+
+async def _close_stale(flow_run_id: str) -> None:
+    """A flow run that still says Running although its driver is gone becomes Crashed."""
+    async with get_client() as client:
+        try:
+            stale = await client.read_flow_run(UUID(flow_run_id))
+            if stale.state is not None and stale.state.is_running():
+                gone = Crashed(message="its driver died; a later flow run went on with the study")
+                await client.set_flow_run_state(stale.id, gone, force=True)
+        except (ObjectNotFound, HTTPError):
+            return  # another server, or none: nothing of ours is left running there
 
 
 @prefect_task(name="final model", cache_policy=NO_CACHE, persist_result=False)

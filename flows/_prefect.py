@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from flows._driver import Orchestrate, Stretch
+from flows._embedded import embedded_api, home
 
 # Prefect reads these when it is imported; whoever set them wins.
 _QUIET = {
@@ -18,33 +20,35 @@ _QUIET = {
 
 
 @contextlib.contextmanager
-def prefect_api() -> Iterator[str]:
+def prefect_api() -> Iterator[Callable[[], None]]:
     """A Prefect API to run flows against: the configured one, or the embedded server.
 
-    Has to be entered before Prefect runs anything in this process. Raises :class:`HpoError` when no
-    server can be had.
+    Yields a function to call before the first flow: it waits until the server, which starts when the
+    block is entered, answers. Raises :class:`HpoError` when no server can be had.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    url = _configured()
-    if url:
-        yield url
+    if os.environ.get("PREFECT_API_URL") or _profile_has_api():
+        yield lambda: None
         return
-    from flows._embedded import embedded_api
+    with embedded_api() as server, contextlib.ExitStack() as settings:
 
-    with embedded_api() as url:
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        def ready() -> None:
+            from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield url
+            settings.enter_context(temporary_settings({PREFECT_API_URL: server.url()}))
+
+        yield ready
 
 
-def _configured() -> str:
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url
+def _profile_has_api() -> bool:
+    """Whether Prefect's active profile names an API; read without importing Prefect, which takes seconds."""
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH", home() / "profiles.toml"))
+    if not path.exists():
+        return False
     from prefect.settings import PREFECT_API_URL
 
-    return str(PREFECT_API_URL.value() or "")
+    return PREFECT_API_URL.value() is not None
 
 
 def task_runs(study: str, tell: Callable[[str], None]) -> Orchestrate:

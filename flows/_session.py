@@ -87,7 +87,7 @@ async def session(
     tracker = StudyTracker(
         opened.folder,
         tracking.uri,
-        tracking.experiment or terms.name,
+        await asyncio.to_thread(_experiment, tracking, adopt, terms.name),
         adopt_run=adopt,
         offline=tracking.offline,
     )
@@ -105,6 +105,20 @@ async def session(
         )
     finally:
         await _close(opened, tracker, tell)
+
+
+def _experiment(tracking: TrackingTerms, adopt: str | None, name: str) -> str:
+    """The one asked for, else that of the run to adopt, else what the environment says, else the name."""
+    if tracking.experiment or tracking.offline:
+        return tracking.experiment or name
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if adopt or experiment_id:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking.uri)
+        experiment_id = client.get_run(adopt).info.experiment_id if adopt else experiment_id
+        return str(client.get_experiment(experiment_id).name)
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or name
 
 
 def check_tracking(tracking: TrackingTerms) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpo_core import InputError, Parameter, SearchSpace, Study
+from hpo_core import HpoError, InputError, Parameter, SearchSpace, Study
 from hpo_core._records import TrialRecord
 
 
@@ -132,28 +132,29 @@ def run_plan(
     from flows._session import check_tracking
     from flows._workspace import check_before
 
-    check_tracking(plan.tracking)
     finished = check_before(plan.terms, edit=plan.edit)
     if nothing_to_do(plan, finished=finished):
         return Result(**_in_fresh_loop(lambda: asyncio.run(carry_out(plan, tell=tell, watch=watch))))
-    with prefect_api():
+    with prefect_api() as ready:
+        check_tracking(plan.tracking)
         from flows._flow import Handed, handed, tune_flow
 
         context = Handed(plan, tell, watch)
+        ready()
 
         def work() -> dict[str, Any]:
             handed.set(context)
-            return asyncio.run(_flow_or_its_summary(tune_flow, context))
+            return asyncio.run(_summary_of_flow(tune_flow, context))
 
         summary = _in_fresh_loop(work)
     return Result(**summary)
 
 
-async def _flow_or_its_summary(flow: Any, context: Any) -> dict[str, Any]:
+async def _summary_of_flow(flow: Any, context: Any) -> dict[str, Any]:
     """The study's result, even when Prefect could not take the flow run's final state."""
     plan = context.plan
     try:
-        result: dict[str, Any] = await flow(
+        await flow(
             objective=plan.terms.identity["objective"],
             strategy=plan.terms.strategy.name,
             trials=plan.terms.limits.trials,
@@ -162,12 +163,13 @@ async def _flow_or_its_summary(flow: Any, context: Any) -> dict[str, Any]:
             runner=plan.execution.runner,
             name=plan.terms.name,
             seed=plan.terms.seed or 0,
+            return_state=True,
         )
-    except Exception:
-        if context.summary is None:
-            raise
-        return dict(context.summary)
-    return result
+    except Exception as error:  # noqa: BLE001 - raised again unless the study itself came to its end
+        context.error = context.error or error
+    if context.summary is None:
+        raise context.error or HpoError("Prefect ended the flow run before the study began")
+    return dict(context.summary)
 
 
 def _in_fresh_loop(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -6,11 +6,6 @@ Two budget axes.
             poor configuration after its first folds. The value is the mean over the folds.
 ``rounds``  One step is ``rounds_per_step`` boosting rounds in all folds at once. A scheduler can pause a
             trial and go on with it later. The value is the best point of the mean curve.
-
-Going on exactly. LightGBM does not save its random state, so a booster that goes on with
-``init_model`` draws other rows and features than one that was never interrupted. Here every step of the
-``rounds`` axis is a booster of its own, seeded by (trial, fold, step), that starts from the raw scores of
-the ones before. An interrupted trial repeats the same boosters: its curve is the same bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +14,6 @@ import json
 import math
 import re
 import time
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,7 +22,6 @@ import numpy as np
 
 from flows._data import Problem
 from flows._metrics import Array
-from flows._splits import Rows
 from flows.objectives._base import (
     CURVE_POINTS,
     EXAMPLE_ROWS,
@@ -58,6 +51,7 @@ from flows.objectives._lgbm_params import (
     resolve,
     training_objective,
 )
+from flows.objectives._lgbm_rounds import FoldBooster, Rounds, dataset, valid_predictions
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, SearchSpace, TrialPruned
 
@@ -182,8 +176,8 @@ class LightGBM:
 
         train_rows, valid_rows = setting.split.folds[fold]
         params = self._params(setting, trial.params, fold_seed(trial.seed, fold))
-        data = _dataset(setting.problem, train_rows, params)
-        valid = _dataset(setting.problem, valid_rows, params, data)
+        data = dataset(setting.problem, train_rows, params)
+        valid = dataset(setting.problem, valid_rows, params, data)
         booster = lightgbm.Booster(params, data)
         booster.add_valid(valid, "valid")
         watch = setting.metric.watch(setting.problem.task)
@@ -194,7 +188,7 @@ class LightGBM:
             # True means that nothing could be split this time; with sampled rows and features the next
             # round may be able to, so only patience ends a fold.
             booster.update()
-            predictions = _valid_predictions(booster)
+            predictions = valid_predictions(booster)
             value = setting.metric(y, predictions)
             curve.append(value)
             loss = value if watch is setting.metric else watch(y, predictions)
@@ -207,9 +201,9 @@ class LightGBM:
     # -- rounds ----------------------------------------------------------------------------------
 
     def _over_rounds(self, trial: Trial, setting: Setting) -> float:
-        run = _Rounds.start(trial, setting)
+        run = Rounds.start(trial, setting)
         params = self._params(setting, trial.params, 0)
-        boosters = [_FoldBooster(setting, fold, params) for fold in range(setting.n_folds)]
+        boosters = [FoldBooster(setting, fold, params) for fold in range(setting.n_folds)]
         for fold, booster in enumerate(boosters):
             for model in run.models[fold]:
                 booster.replay(model)
@@ -314,85 +308,6 @@ class _Fold:
     curve: list[float]
 
 
-@dataclass
-class _Rounds:
-    """A trial on the ``rounds`` axis so far: what a checkpoint holds.
-
-    ``models``: per fold, the text of each step's booster.
-    """
-
-    models: list[list[str]]
-    step: int = 0
-    best_loss: float = math.inf
-    best_value: float = math.nan
-    best_rounds: int = 0
-
-    @classmethod
-    def start(cls, trial: Trial, setting: Setting) -> _Rounds:
-        """From the checkpoint, or from nothing."""
-        if trial.checkpoint is None:
-            return cls([[] for _ in range(setting.n_folds)])
-        return cls(**json.loads(zlib.decompress(trial.checkpoint.load())))
-
-    def add(self, step: int, value: float, loss: float, rounds: int) -> None:
-        """Note one step; ``loss`` is what early stopping watches, minimised."""
-        self.step = step
-        if loss < self.best_loss:
-            self.best_loss, self.best_value, self.best_rounds = loss, value, rounds
-
-    def to_bytes(self) -> bytes:
-        """For a checkpoint; :meth:`start` reads it."""
-        content = {**vars(self), "best_loss": self.best_loss}
-        return zlib.compress(json.dumps(content).encode(), level=1)
-
-
-class _FoldBooster:
-    """One fold on the ``rounds`` axis: data, the raw scores so far, and the newest step's model."""
-
-    def __init__(self, setting: Setting, fold: int, params: dict[str, Any]) -> None:
-        problem, (train_rows, valid_rows) = setting.problem, setting.split.folds[fold]
-        self._params = params
-        self._metric, self._watch = setting.metric, setting.metric.watch(problem.task)
-        self._y = problem.y[valid_rows]
-        self._features = (problem.matrix[train_rows], problem.matrix[valid_rows])
-        train = _dataset(problem, train_rows, params)
-        self._data = (train, _dataset(problem, valid_rows, params, train))
-        self._scores: tuple[Array, Array] | None = None
-        self.newest = ""
-
-    def advance(self, rounds: int, seed: int) -> tuple[float, float]:
-        """Train ``rounds`` more; the metric and the minimised watched metric on the validation rows."""
-        import lightgbm
-
-        if self._scores is not None:
-            for data, scores in zip(self._data, self._scores, strict=True):
-                data.set_init_score(scores)
-        booster = lightgbm.Booster({**self._params, "seed": seed}, self._data[0])
-        booster.add_valid(self._data[1], "valid")
-        for _ in range(rounds):
-            booster.update()
-        predictions = _valid_predictions(booster)
-        self.newest = booster.model_to_string()
-        self._add(booster)
-        value, watched = self._metric(self._y, predictions), self._watch(self._y, predictions)
-        return value, self._watch.sign * watched
-
-    def replay(self, model: str) -> None:
-        """Add the scores of a step that was trained before the interruption."""
-        import lightgbm
-
-        self.newest = model
-        self._add(lightgbm.Booster(model_str=model))
-
-    def _add(self, booster: Any) -> None:
-        threads = self._params["num_threads"]
-        new = tuple(booster.predict(x, raw_score=True, num_threads=threads) for x in self._features)
-        if self._scores is None:
-            self._scores = (new[0], new[1])
-        else:
-            self._scores = (self._scores[0] + new[0], self._scores[1] + new[1])
-
-
 def _predictions(model: Any, frame: Any, problem: Problem) -> Array:
     """Values, or probabilities in the order of the problem's class codes."""
     if problem.task == "regression":
@@ -429,32 +344,6 @@ def _takes_frame(problem: Problem) -> bool:
         and len(names) == len(problem.columns)
         and not any(_FORBIDDEN & set(c) for c in names)
     )
-
-
-def _dataset(problem: Problem, rows: Rows, params: dict[str, Any], reference: Any = None) -> Any:
-    """A constructed LightGBM data set of these rows, binned like ``reference`` if given."""
-    import lightgbm
-
-    return lightgbm.Dataset(
-        problem.matrix[rows],
-        label=problem.y[rows],
-        reference=reference,
-        categorical_feature=problem.categorical,
-        params=params,
-    ).construct()
-
-
-def _valid_predictions(booster: Any) -> Array:
-    """The booster's running predictions on its validation set, as probabilities or values."""
-    kept: list[Array] = []
-
-    def keep(predictions: Array, data: Any) -> tuple[str, float, bool]:
-        del data
-        kept.append(np.asarray(predictions))
-        return "kept", 0.0, False
-
-    booster.eval_valid(keep)
-    return kept[0]
 
 
 def _check_together(space: SearchSpace, setting: Setting, budget: str) -> None:

@@ -21,13 +21,11 @@ import pickle
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import metadata
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from flows._data import Problem
 from flows._metrics import Array, Needs
 from flows.objectives import _estimators as estimators
 from flows.objectives._base import (
@@ -48,8 +46,10 @@ from flows.objectives._base import (
     prepared,
     requirements,
 )
+from flows.objectives._fitted import needed, outputs_of, packages_of, pipeline_of, unbound
+from flows.objectives._growth import FoldRows, Grown, Growth, Run
 from flows.objectives._space_file import build_space
-from hpo_core import Infeasible, InputError, Parameter, TrialPruned
+from hpo_core import InputError, Parameter, TrialPruned
 from hpo_core._errors import nearest
 
 # Seconds of work that a lost worker may cost on the steps axis.
@@ -114,7 +114,11 @@ class SklearnModel:
             default, self.table.space, resolve=lambda name: _resolve(name, names, found.path, growth)
         )
         self._dry_fit(found, setting, space.decode(space.default_unit()))
-        steps = (setting.n_folds, "fold") if self.budget == "folds" else (self.n_steps, growth.unit(self))
+        steps = (
+            (setting.n_folds, "fold")
+            if self.budget == "folds"
+            else (self.n_steps, growth.unit(self.max_size / self.n_steps))
+        )
         question = {
             "estimator": found.path, "budget": self.budget,
             **({"n_steps": self.n_steps, "max_size": self.max_size, "patience": self.patience}
@@ -122,18 +126,18 @@ class SklearnModel:
         }  # fmt: skip
         return prepared(self, setting, space, steps=steps, question=question)
 
-    def _growth(self, model: Any) -> _Growth:
+    def _growth(self, model: Any) -> Growth:
         last = estimators.last_step(model)
         parameters = last.get_params(deep=False)
         if self.budget == "folds":
-            return _Growth("", "")
+            return Growth("", "")
         if hasattr(last, "partial_fit"):
             # The number of passes is the axis.
-            return _Growth("partial_fit", "max_iter" if "max_iter" in parameters else "")
+            return Growth("partial_fit", "max_iter" if "max_iter" in parameters else "")
         if "warm_start" in parameters:
             for size in ("n_estimators", "max_iter" if type(last).__name__.startswith("Hist") else ""):
                 if size in parameters:
-                    return _Growth("warm_start", size)
+                    return Growth("warm_start", size)
         raise InputError(
             f"estimator {self.estimator!r} cannot learn step by step (no partial_fit, no warm_start over "
             "trees); use budget='folds'"
@@ -144,14 +148,14 @@ class SklearnModel:
         return f"{model.steps[-1][0]}__" if found.ready else ""
 
     def _addressed(
-        self, found: estimators.Estimator, model: Any, default: dict[str, Parameter], growth: _Growth
+        self, found: estimators.Estimator, model: Any, default: dict[str, Parameter], growth: Growth
     ) -> dict[str, Parameter]:
         prefix = self._prefix(found, model)
         if prefix and any(p.conditions for p in default.values()):
             default = {name: _renamed_parents(parameter, prefix) for name, parameter in default.items()}
         return {f"{prefix}{name}": p for name, p in default.items() if name != growth.size}
 
-    def _tunable(self, found: estimators.Estimator, model: Any, growth: _Growth) -> list[str]:
+    def _tunable(self, found: estimators.Estimator, model: Any, growth: Growth) -> list[str]:
         """Every parameter that a space file may name."""
         holder = model if found.ready else estimators.last_step(model)
         axis = f"{self._prefix(found, model)}{growth.size}" if growth.size else ""
@@ -183,7 +187,7 @@ class SklearnModel:
             ) from None
         if metric.needs not in offered:
             raise InputError(
-                f"metric {metric.name!r} needs {_needed(metric.needs)}, which {found.path!r} does not have; "
+                f"metric {metric.name!r} needs {needed(metric.needs)}, which {found.path!r} does not have; "
                 f"use {'auc or accuracy' if 'ranking' in offered else 'accuracy or f1_macro'}, or another "
                 "estimator"
             )
@@ -235,7 +239,7 @@ class SklearnModel:
             train, valid = setting.split.folds[step - 1]
             model = self._fittable(setting, trial.params, fold_seed(trial.seed, step - 1))
             model.fit(problem.frame.iloc[train], problem.y[train])
-            predictions = _outputs(model, problem.frame.iloc[valid], problem, metric.needs)
+            predictions = outputs_of(model, problem.frame.iloc[valid], problem, metric.needs)
             value = metric(problem.y[valid], predictions)
             values.append(value)
             trial.save(step, json.dumps(values).encode())
@@ -249,19 +253,19 @@ class SklearnModel:
         metric = setting.metric
         if trial.checkpoint is None:
             folds = [self._grown(setting, trial.params, trial.seed, i) for i in range(setting.n_folds)]
-            run = _Run(folds)
+            run = Run(folds)
         else:
             # Written by this trial's own worker, in the study's own folder.
             run = pickle.loads(trial.checkpoint.load())
             for fold in run.folds:
                 fold.take(trial.params)
-        parts = [_FoldRows.of(setting, fold, i) for i, fold in enumerate(run.folds)]
+        parts = [FoldRows.of(setting, fold, i) for i, fold in enumerate(run.folds)]
         saved, saved_at = run.step, time.monotonic()
         for step in trial.steps(self.n_steps):
             scores = []
             for fold, part in zip(run.folds, parts, strict=True):
                 fold.advance(part.train, part.labels, self._size(step))
-                predictions = _outputs(fold.last, part.valid, setting.problem, metric.needs)
+                predictions = outputs_of(fold.last, part.valid, setting.problem, metric.needs)
                 scores.append(metric(part.y, fold.unscaled(predictions)))
             value = mean(scores)
             run.add(step, value, metric.sign)
@@ -282,7 +286,7 @@ class SklearnModel:
         """Trees or iterations after ``step``: an even share of ``max_size`` for each step."""
         return -(-self.max_size * step // self.n_steps)
 
-    def _grown(self, setting: Setting, params: Mapping[str, Any], seed: int, fold: int | None) -> _Grown:
+    def _grown(self, setting: Setting, params: Mapping[str, Any], seed: int, fold: int | None) -> Grown:
         """An untrained fold (``None``: all training rows) whose preprocessing is fitted."""
         problem = setting.problem
         rows = setting.split.train if fold is None else setting.split.folds[fold][0]
@@ -293,7 +297,7 @@ class SklearnModel:
         model[:-1].fit(problem.frame.iloc[rows], problem.y[rows])
         y = problem.y[rows]
         scale = (float(y.mean()), float(y.std()) or 1.0) if self._scales_target(setting) else (0.0, 1.0)
-        return _Grown(model, growth, len(problem.classes), scale)
+        return Grown(model, growth, len(problem.classes), scale)
 
     # -- final model -----------------------------------------------------------------------------
 
@@ -307,13 +311,13 @@ class SklearnModel:
             offered = sorted(estimators.offers(model, problem))
             labels = self._final_labels(setting)
             outputs: dict[Needs, Array] = {
-                needs: _outputs(model, test, problem, needs, labels) for needs in offered
+                needs: outputs_of(model, test, problem, needs, labels) for needs in offered
             }
             scores = final_scores(setting, outputs)
             importance = permutation_importance(
                 setting,
                 test,
-                lambda rows: _outputs(model, rows, problem, setting.metric.needs, labels),
+                lambda rows: outputs_of(model, rows, problem, setting.metric.needs, labels),
                 info.seed,
             )
             example = test.head(EXAMPLE_ROWS)
@@ -325,7 +329,7 @@ class SklearnModel:
             example=example,
             example_output=example_output,
             requirements=requirements(
-                *("scikit-learn", "numpy", "scipy", "pandas", "cloudpickle"), *_packages(model)
+                *("scikit-learn", "numpy", "scipy", "pandas", "cloudpickle"), *packages_of(model)
             ),
             metric=setting.metric.name,
             score=scores.get(setting.metric.name, math.nan),
@@ -343,7 +347,7 @@ class SklearnModel:
         model = self._fittable(setting, params, info.seed)
         labels = self._final_targets(setting)
         if self.budget == "folds":
-            return _unbound(model.fit(frame, labels)), {}
+            return unbound(model.fit(frame, labels)), {}
         best = info.metrics.get("steps")
         if not best:
             again = Rerun(params, info.seed)
@@ -353,21 +357,21 @@ class SklearnModel:
         growth = self._growth(self._model(setting, params, info.seed))
         if growth.way == "warm_start":
             size = self._size(steps)
-            pipeline = _pipeline(model)
+            pipeline = pipeline_of(model)
             pipeline.set_params(**{f"{pipeline.steps[-1][0]}__{growth.size}": size})
-            return _unbound(model.fit(frame, labels)), {growth.size: size}
+            return unbound(model.fit(frame, labels)), {growth.size: size}
         grown = self._grown(setting, params, info.seed, None)
         grown.classes = np.unique(labels) if setting.problem.classes else None
         inputs = grown.transform(frame)
         for step in range(1, steps + 1):
             grown.advance(inputs, grown.scaled(labels), self._size(step))
-        if model is not _pipeline(model):
+        if model is not pipeline_of(model):
             from sklearn.frozen import FrozenEstimator
 
             # Fits the scaling of the target around what is already fitted.
             model.set_params(regressor=FrozenEstimator(grown.model))
             return model.fit(frame, labels), {"passes": steps}
-        return _unbound(grown.model), {"passes": steps}
+        return unbound(grown.model), {"passes": steps}
 
     def _final_targets(self, setting: Setting) -> Any:
         problem, rows = setting.problem, setting.split.train
@@ -382,106 +386,6 @@ class SklearnModel:
         return range(len(classes)) if module.startswith("xgboost") else classes
 
 
-@dataclass(frozen=True)
-class _Growth:
-    """How an estimator learns step by step: ``way`` is partial_fit, warm_start or nothing; ``size``: the
-    parameter that the axis takes the place of.
-    """
-
-    way: str
-    size: str
-
-    def unit(self, objective: SklearnModel) -> str:
-        """What one step is, for people."""
-        if self.way == "partial_fit":
-            return "pass over the data"
-        return f"{objective.max_size / objective.n_steps:g} of {self.size}"
-
-
-class _Grown:
-    """A pipeline whose preprocessing is fitted and whose last step learns bit by bit.
-
-    ``scale``: mean and deviation by which the target is standardised; (0, 1) leaves it as it is.
-    """
-
-    def __init__(self, model: Any, growth: _Growth, n_classes: int, scale: tuple[float, float]) -> None:
-        self.model = model
-        self.classes: Any = np.arange(float(n_classes)) if n_classes else None
-        self._growth = growth
-        self._scale = scale
-
-    def scaled(self, y: Array) -> Array:
-        """The target as the estimator learns it."""
-        return y if self._scale == (0.0, 1.0) else (y - self._scale[0]) / self._scale[1]
-
-    def unscaled(self, predictions: Array) -> Array:
-        """Predictions in units of the target."""
-        return predictions if self._scale == (0.0, 1.0) else predictions * self._scale[1] + self._scale[0]
-
-    @property
-    def last(self) -> Any:
-        """The final estimator, which sees transformed rows."""
-        return self.model.steps[-1][1]
-
-    def transform(self, frame: Any) -> Any:
-        """Rows as the final estimator sees them."""
-        return self.model[:-1].transform(frame)
-
-    def take(self, params: Mapping[str, Any]) -> None:
-        """Parameters of a fork, which may differ from those of the trial that it goes on from."""
-        known = self.last.get_params(deep=False)
-        prefix = f"{self.model.steps[-1][0]}__"
-        values = {k.removeprefix(prefix): tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-        self.last.set_params(**{k: v for k, v in values.items() if k in known})
-
-    def advance(self, inputs: Any, labels: Any, size: int) -> None:
-        """One more step."""
-        if self._growth.way == "warm_start":
-            self.last.set_params(**{self._growth.size: size})
-            self.last.fit(inputs, labels)
-        elif self.classes is not None:
-            self.last.partial_fit(inputs, labels, classes=self.classes)
-        else:
-            self.last.partial_fit(inputs, labels)
-
-
-@dataclass
-class _Run:
-    """A trial on the ``steps`` axis so far: what a checkpoint holds."""
-
-    folds: list[_Grown]
-    step: int = 0
-    best_step: int = 0
-    best_value: float = field(default=math.nan)
-
-    def add(self, step: int, value: float, sign: float) -> None:
-        """Note one step; ``sign * value`` is to be minimised."""
-        self.step = step
-        if not self.best_step or sign * value < sign * self.best_value:
-            self.best_step, self.best_value = step, value
-
-
-@dataclass(frozen=True)
-class _FoldRows:
-    """One fold's rows as the final estimator sees them."""
-
-    train: Any
-    labels: Any
-    valid: Any
-    y: Array
-
-    @classmethod
-    def of(cls, setting: Setting, fold: _Grown, i: int) -> _FoldRows:
-        """Transform once; every step uses the same rows."""
-        problem, (train, valid) = setting.problem, setting.split.folds[i]
-        return cls(
-            fold.transform(problem.frame.iloc[train]),
-            fold.scaled(problem.y[train]),
-            fold.transform(problem.frame.iloc[valid]),
-            problem.y[valid],
-        )
-
-
 @contextlib.contextmanager
 def _quiet(threads: int) -> Iterator[None]:
     """No convergence warnings on the console, and no more threads than given."""
@@ -492,7 +396,7 @@ def _quiet(threads: int) -> Iterator[None]:
         yield
 
 
-def _resolve(name: str, names: list[str], path: str, growth: _Growth) -> str:
+def _resolve(name: str, names: list[str], path: str, growth: Growth) -> str:
     last = name.rpartition("__")[2]
     if name in names:
         return name
@@ -512,71 +416,3 @@ def _renamed_parents(parameter: Parameter, prefix: str) -> Parameter:
         parameter,
         conditions=tuple(replace(c, parent=f"{prefix}{c.parent}") for c in parameter.conditions),
     )
-
-
-def _outputs(model: Any, inputs: Any, problem: Problem, needs: Needs, labels: Sequence[Any] = ()) -> Array:
-    """Predictions in the form that a metric of this kind wants.
-
-    ``labels``: what the model calls the classes, in code order; without them, the codes themselves.
-    Raises :class:`Infeasible` when the model, with these parameters, has no such predictions.
-    """
-    if not problem.classes:
-        return np.asarray(model.predict(inputs), dtype=np.float64).reshape(len(inputs))
-    position = {label: code for code, label in enumerate(labels or range(len(problem.classes)))}
-    known = [position[label] for label in np.asarray(model.classes_).tolist()]
-    if hasattr(model, "predict_proba"):
-        raw = np.asarray(model.predict_proba(inputs), dtype=np.float64)
-    elif needs == "class":
-        predicted = np.asarray(model.predict(inputs)).tolist()
-        raw = np.eye(len(known))[[known.index(position[label]) for label in predicted]]
-    elif needs == "ranking" and hasattr(model, "decision_function"):
-        raw = np.asarray(model.decision_function(inputs), dtype=np.float64)
-        if raw.ndim == 1:
-            return raw if known[-1] == 1 else -raw
-    else:
-        name = type(estimators.last_step(model)).__name__
-        raise Infeasible(f"{name} gives no {_needed(needs)} with these parameters")
-    # A fold may lack a class; its probability is 0.
-    scores = np.zeros((len(raw), len(problem.classes)))
-    scores[:, known] = raw
-    return scores[:, 1] if problem.task == "binary" else scores
-
-
-def _needed(needs: Needs) -> str:
-    return "probabilities (predict_proba)" if needs == "probability" else "scores to rank rows by"
-
-
-def _unbound(model: Any) -> Any:
-    """The server that loads the model decides on its threads; and a finished model is fitted afresh."""
-    fitted = model.regressor_ if model is not _pipeline(model) else model
-    name, last = fitted.steps[-1]
-    known = last.get_params(deep=False)
-    settings = {"n_jobs": None, "warm_start": False}
-    fitted.set_params(**{f"{name}__{k}": v for k, v in settings.items() if k in known})
-    return model
-
-
-def _pipeline(model: Any) -> Any:
-    """The pipeline inside the standardised target, or the model, which then is one."""
-    from sklearn.compose import TransformedTargetRegressor
-
-    return model.regressor if isinstance(model, TransformedTargetRegressor) else model
-
-
-def _packages(model: Any) -> list[str]:
-    """The distributions that the model's own classes come from, besides scikit-learn."""
-    from sklearn.pipeline import Pipeline
-
-    pipeline = _pipeline(model)
-    steps = pipeline.steps if isinstance(pipeline, Pipeline) else pipeline.estimator.steps
-    modules = {type(step).__module__.split(".")[0] for _, step in steps} - {"sklearn", "builtins"}
-    return [_distribution(module) for module in sorted(modules)]
-
-
-def _distribution(module: str) -> str:
-    """The distribution that holds a module; most have the module's name, and asking for all is slow."""
-    try:
-        metadata.version(module)
-    except metadata.PackageNotFoundError:
-        return metadata.packages_distributions().get(module, [module])[0]
-    return module
