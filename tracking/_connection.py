@@ -122,7 +122,7 @@ def probe(tracking_uri: str | None) -> None:
         if path is not None and not path.exists():
             # MLflow would make the database; whether it can is all there is to know.
             folder = next(p for p in path.parents if p.exists())
-            if not os.access(folder, os.W_OK):
+            if not folder.is_dir() or not os.access(folder, os.W_OK):
                 raise _unusable(uri, f"the folder {folder} cannot be written to")
             return
         from mlflow import MlflowClient

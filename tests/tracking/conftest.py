@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,64 @@ def server(server_of_session: Server) -> Iterator[Server]:
     yield server_of_session
     if server_of_session._process is None:
         server_of_session.start()
+
+
+class Line:
+    """A line to a server that can be cut, which is faster than to kill the server and start it again."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._port = 0
+        self.mend()
+
+    @property
+    def uri(self) -> str:
+        """The server's address by this line."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def mend(self) -> None:
+        """Accept connections."""
+        listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = listener.getsockname()[1]
+        self._open = [listener]
+        self._start(self._accept, listener)
+
+    def cut(self) -> None:
+        """Drop every connection and refuse new ones."""
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        for thread in self._threads:
+            thread.join()
+        self._open, self._threads = [], []
+
+    def _start(self, target: Callable[..., None], *arguments: socket.socket) -> None:
+        thread = threading.Thread(target=target, args=arguments)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._server.port))
+                self._open += [near, far]
+                self._start(self._pump, near, far)
+                self._start(self._pump, far, near)
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def line(server: Server) -> Iterator[Line]:
+    """A line to the server."""
+    made = Line(server)
+    yield made
+    made.cut()

@@ -1,0 +1,282 @@
+"""The trial's run as the active run: lazy, in threads and processes, and not in the way of training."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import fluent
+
+from tracking import _active_run, trial_run, trial_run_activator
+from tracking._active_run import PROCESS
+from tracking._connection import Connection, connect
+
+
+@pytest.fixture
+def connection(sqlite_uri: str, experiment: str) -> Iterator[Connection]:
+    """An experiment that is also what plain MLflow calls go to."""
+    made = connect(sqlite_uri, experiment)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(sqlite_uri)
+    yield made
+    mlflow.set_tracking_uri(before)
+
+
+class Resolver:
+    """Makes a run when asked, and counts."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.ids: list[str] = []
+
+    def __call__(self) -> str:
+        run = self._connection.client.create_run(self._connection.experiment_id)
+        self.ids.append(run.info.run_id)
+        return str(run.info.run_id)
+
+
+@pytest.mark.parametrize("whole_process", [True, False])
+def test_plain_calls_land_in_the_trials_run(connection: Connection, whole_process: bool) -> None:
+    """Nobody is asked before; the run is neither ended nor left active after."""
+    resolve = Resolver(connection)
+    with trial_run(resolve, whole_process=whole_process):
+        assert mlflow.active_run() is not None
+        assert resolve.ids == []
+        mlflow.log_metric("m", 1.0)
+        mlflow.log_params({"p": 1})
+        mlflow.set_tag("t", "x")
+        mlflow.log_text("hello", "a.txt")
+        active = mlflow.active_run()
+        assert active is not None
+        assert [active.info.run_id] == resolve.ids
+    assert mlflow.active_run() is None
+    run = connection.client.get_run(resolve.ids[0])
+    assert (run.data.metrics, run.data.params, run.data.tags["t"]) == ({"m": 1.0}, {"p": "1"}, "x")
+    assert run.info.status == "RUNNING"
+    assert [a.path for a in connection.client.list_artifacts(resolve.ids[0])] == ["a.txt"]
+
+
+def test_an_objective_without_mlflow_costs_no_import_and_no_question(tmp_path: Path) -> None:
+    """In a fresh process; and one that imports MLflow later finds its run."""
+    program = """
+        import sys
+        from tracking import trial_run
+        def resolve():
+            asked.append(1)
+            raise RuntimeError("nobody home")
+        asked = []
+        with trial_run(resolve):
+            pass
+        assert "mlflow" not in sys.modules
+        with trial_run(resolve):
+            import mlflow
+            assert mlflow.active_run() is not None
+            found = []
+            import threading
+            thread = threading.Thread(target=lambda: found.append(mlflow.active_run()))
+            thread.start()
+            thread.join()
+            assert found == [mlflow.active_run()]
+            assert not asked
+        assert mlflow.active_run() is None
+        print("fine")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trials_in_threads_keep_apart(connection: Connection) -> None:
+    """https://github.com/optuna/optuna/issues/4088: parallel trials wrote into each other's run."""
+    barrier = threading.Barrier(4)
+
+    def trial(number: int) -> str:
+        resolve = Resolver(connection)
+        with trial_run(resolve, whole_process=False):
+            barrier.wait(60)
+            for step in range(3):
+                mlflow.log_metric("number", number, step=step)
+            barrier.wait(60)
+        return resolve.ids[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        ids = list(pool.map(trial, range(4)))
+    for number, run_id in enumerate(ids):
+        history = connection.client.get_metric_history(run_id, "number")
+        assert [m.value for m in history] == [number] * 3
+
+
+def test_runs_of_the_user_nest_below_the_trial(connection: Connection) -> None:
+    """And the trial's run is the active one again afterwards."""
+    resolve = Resolver(connection)
+    with trial_run(resolve):
+        with mlflow.start_run(nested=True, experiment_id=connection.experiment_id) as child:
+            mlflow.log_metric("inner", 1.0)
+        mlflow.log_metric("outer", 2.0)
+    assert child.data.tags["mlflow.parentRunId"] == resolve.ids[0]
+    outer = connection.client.get_run(resolve.ids[0]).data.metrics
+    assert outer == {"outer": 2.0}
+
+
+def test_a_run_id_in_the_environment_is_not_for_trials(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """https://github.com/mlflow/mlflow/issues/15713: MLFLOW_RUN_ID overrides the parent."""
+    other = connection.client.create_run(connection.experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", other)
+    resolve = Resolver(connection)
+    with trial_run(resolve):
+        mlflow.log_metric("m", 1.0)
+        assert "MLFLOW_RUN_ID" not in os.environ
+    assert connection.client.get_run(other).data.metrics == {}
+    assert connection.client.get_run(resolve.ids[0]).data.metrics == {"m": 1.0}
+
+
+def test_a_user_who_ends_the_run_does_not_break_the_next_trial(connection: Connection) -> None:
+    """Scripts that begin with ``mlflow.end_run()`` are common."""
+    first, second = Resolver(connection), Resolver(connection)
+    with trial_run(first):
+        mlflow.end_run()
+    with trial_run(second):
+        mlflow.log_metric("m", 1.0)
+    assert connection.client.get_run(second.ids[0]).data.metrics == {"m": 1.0}
+
+
+def nobody() -> str:
+    """A driver whose tracking is offline."""
+    raise RuntimeError("tracking is offline")
+
+
+def test_offline_a_worker_process_logs_to_a_database_of_its_own(
+    connection: Connection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training goes on, nothing is lost, and the next trial is not affected."""
+    with trial_run(nobody, scratch=tmp_path), caplog.at_level(logging.WARNING, "tracking"):
+        mlflow.log_metric("m", 1.0)
+        mlflow.log_text("hello", "a.txt")
+        active = mlflow.active_run()
+        assert active is not None
+        run_id = active.info.run_id
+    assert "mlflow-offline.db" in caplog.text
+    assert mlflow.get_tracking_uri() == connection.uri
+    kept = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow-offline.db'}").get_run(run_id)
+    assert kept.data.metrics == {"m": 1.0}
+
+
+def test_without_a_run_a_thread_goes_on_and_is_told(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow's settings are shared by all threads, so it cannot log elsewhere."""
+    with trial_run(nobody, whole_process=False), caplog.at_level(logging.WARNING, "tracking"):
+        mlflow.log_metric("m", 1.0)
+        mlflow.log_params({"p": 1})
+        mlflow.set_tag("t", "x")
+    assert "is lost: tracking is offline" in caplog.text
+    assert list(connection.runs("")) == []
+
+
+class Flaky:
+    """A store's method that fails while ``away``."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+        self.away = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.away:
+            raise ConnectionError("connection refused")
+        return self._method(*args, **kwargs)
+
+
+@pytest.fixture
+def flaky(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Flaky:
+    """The store of ``connection``, before it is guarded."""
+    store: Any = fluent._get_store()
+    method = Flaky(type(store).log_batch.__get__(store))
+    for name in _active_run._GUARDED:
+        store.__dict__.pop(name, None)
+    store.__dict__.pop("_hpo_guarded", None)
+    monkeypatch.setattr(store, "log_batch", method, raising=False)
+    return method
+
+
+@pytest.mark.parametrize("whole_process", [True, False])
+def test_an_outage_during_training_loses_nothing(
+    connection: Connection, flaky: Flaky, whole_process: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be sent is kept, and sent when MLflow is back; one warning, no exception."""
+    resolve = Resolver(connection)
+    with trial_run(resolve, whole_process=whole_process), caplog.at_level(logging.WARNING, "tracking"):
+        mlflow.log_metrics({"m": 0.0}, step=0)
+        flaky.away = True
+        for step in range(1, 5):
+            mlflow.log_metrics({"m": float(step)}, step=step)
+        assert len(connection.client.get_metric_history(resolve.ids[0], "m")) == 1
+        flaky.away = False
+    assert caplog.text.count("MLflow is away") == 1
+    assert len(connection.client.get_metric_history(resolve.ids[0], "m")) == 5
+
+
+def test_an_outage_that_does_not_end_costs_what_the_user_logged(
+    connection: Connection, flaky: Flaky, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The trial ends well; a warning says how much is lost."""
+    with trial_run(Resolver(connection)), caplog.at_level(logging.WARNING, "tracking"):
+        mlflow.log_metrics({"m": 0.0})
+        flaky.away = True
+        mlflow.log_metrics({"m": 1.0}, step=1)
+        mlflow.log_metrics({"m": 2.0}, step=2)
+    assert "2 writes of this trial to MLflow are lost" in caplog.text
+
+
+def test_mistakes_of_the_user_are_raised(connection: Connection) -> None:
+    """A guard against outages must not hide bugs."""
+    with trial_run(Resolver(connection)):
+        mlflow.log_param("p", 1)
+        with pytest.raises(MlflowException, match="Changing param values"):
+            mlflow.log_param("p", 2)
+
+
+def test_another_mlflow_falls_back_to_its_environment_variable(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the stack of active runs is not as we know it, the run is adopted by its id."""
+    monkeypatch.setattr(_active_run, "_stack", lambda module: None)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", connection.experiment_id)
+    resolve = Resolver(connection)
+    with trial_run(resolve):
+        mlflow.log_metric("m", 1.0)
+    assert mlflow.active_run() is None
+    run = connection.client.get_run(resolve.ids[0])
+    assert (run.data.metrics, run.info.status) == ({"m": 1.0}, "RUNNING")
+
+
+def test_settings_of_threads_come_back(sqlite_uri: str, experiment: str, tmp_path: Path) -> None:
+    """The study's server is the process's only while a trial runs."""
+    before = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    variables = {"MLFLOW_TRACKING_URI": sqlite_uri, "MLFLOW_EXPERIMENT_ID": "1", "MLFLOW_RUN_ID": None}
+    activate = trial_run_activator(environment=variables, scratch=str(tmp_path), process=PROCESS)
+    with activate(nobody):
+        with activate(nobody):
+            assert mlflow.get_tracking_uri() == sqlite_uri
+        assert os.environ["MLFLOW_EXPERIMENT_ID"] == "1"
+    assert (mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")) == before
+    assert "MLFLOW_EXPERIMENT_ID" not in os.environ

@@ -1,0 +1,292 @@
+"""The tracker as the driver uses it: against SQLite, and against a server that goes away and comes back."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from hpo_core import InputError
+from tests.tracking.conftest import Line, Server
+from tests.tracking.studies import Script
+from tracking import NoRunYet, StudyTracker, TrackerOptions, TrackingError, fetch_journal, probe
+from tracking._connection import Connection
+
+QUICK = TrackerOptions(flush=0.05, summary=0.05)
+
+
+def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait for another thread to make it true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def statuses(connection: Connection) -> dict[str, str]:
+    """Name to status of all runs."""
+    return {run.info.run_name: run.info.status for run in connection.runs("")}
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """An empty study."""
+    return Script(tmp_path / "study")
+
+
+def test_a_study_from_start_to_end(sqlite_uri: str, experiment: str, script: Script) -> None:
+    """Started, notified, closed: MLflow shows it all, and the status says so."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    parent = tracker.start()
+    for value in (0.5, 0.25):
+        script.run(value, steps=2)
+        tracker.notify()
+    trial = script.begin()
+    tracker.notify()
+    running = tracker.run_id(trial, 30.0)
+    assert tracker.connection.client.get_run(running).info.status == "RUNNING"
+    script.finish(trial, 0.75)
+    script.stop()
+    tracker.notify()
+    assert tracker.close(60.0)
+    assert tracker.close(60.0)
+    events = script.close()
+    status = tracker.status
+    assert (status.degraded, status.pending_events, status.delivered_seq) == (None, 0, events - 1)
+    shown = statuses(tracker.connection)
+    assert shown == dict.fromkeys(("toy", "trial-0000", "trial-0001", "trial-0002"), "FINISHED")
+    run = tracker.connection.client.get_run(str(parent))
+    assert run.data.metrics["best_loss"] == 0.25
+    artifacts = tracker.connection.client.list_artifacts(str(parent))
+    assert [a.path for a in artifacts] == ["journal.jsonl.gz"]
+    experiment_tags = tracker.connection.client.get_experiment(tracker.connection.experiment_id).tags
+    assert experiment_tags["mlflow.experiment.primaryMetric.name"] == "loss"
+
+
+def test_many_threads_ask_for_many_runs(sqlite_uri: str, experiment: str, script: Script) -> None:
+    """Each trial gets one run, whoever asks first; its parameters are there before the id is."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=TrackerOptions(flush=60.0))
+    tracker.start()
+    trials = [script.begin() for _ in range(6)]
+    tracker.notify()
+    with ThreadPoolExecutor(12) as pool:
+        ids = list(pool.map(lambda trial: tracker.run_id(trial, 60.0), trials * 4))
+    assert len(set(ids)) == 6
+    for run_id in set(ids):
+        assert set(tracker.connection.client.get_run(run_id).data.params) == {"lr", "depth", "kind"}
+    for trial in trials:
+        script.finish(trial, 1.0)
+    assert tracker.close(60.0)
+    script.close()
+    assert len(statuses(tracker.connection)) == 7
+
+
+def test_a_run_may_be_asked_for_before_the_journal_knows_the_trial(
+    sqlite_uri: str, experiment: str, script: Script
+) -> None:
+    """The answer comes once it does; where it never does, the question ends in time."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    tracker.start()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(tracker.run_id, 0, 60.0)
+        script.begin()
+        tracker.notify()
+        assert answer.result()
+    with pytest.raises(NoRunYet, match="trial 7 has no run"):
+        tracker.run_id(7, 0.05)
+    assert tracker.close(60.0)
+    script.close()
+
+
+def test_offline_the_tracker_does_nothing_and_says_so(
+    script: Script, sqlite_uri: str, experiment: str
+) -> None:
+    """The next tracker catches up."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, offline=True)
+    assert tracker.start() is None
+    script.run(0.5)
+    tracker.notify()
+    with pytest.raises(TimeoutError, match="offline"):
+        tracker.run_id(0, 1.0)
+    with pytest.raises(TrackingError, match="offline"):
+        _ = tracker.connection
+    assert tracker.status.degraded == "tracking is offline"
+    assert tracker.close(1.0)
+    later = StudyTracker(script.folder, sqlite_uri, experiment)
+    later.start()
+    assert later.close(60.0)
+    script.close()
+    assert statuses(later.connection) == {"toy": "KILLED", "trial-0000": "FINISHED"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("http://127.0.0.1:9", "nothing answers at 127.0.0.1:9"),
+        ("http://127.0.0.1:99999", "port"),
+        ("http://:80", "names no host"),
+        ("nonsense://x", "nonsense"),
+        ("sqlite:////etc/passwd/mlflow.db", "/etc/passwd"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_one_line(script: Script, uri: str, why: str) -> None:
+    """With what to do about it, and before anything is made."""
+    before = sorted(script.folder.iterdir())
+    for attempt in (StudyTracker(script.folder, uri, "x").start, lambda: probe(uri)):
+        with pytest.raises(InputError, match=why) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+        assert "offline" in str(caught.value)
+    assert sorted(script.folder.iterdir()) == before
+    script.close()
+
+
+def test_passwords_are_not_repeated(script: Script) -> None:
+    """An error message ends up in logs."""
+    with pytest.raises(InputError) as caught:
+        StudyTracker(script.folder, "http://me:secret@127.0.0.1:9", "x").start()
+    assert "secret" not in str(caught.value)
+    script.close()
+
+
+def test_a_deleted_experiment_is_a_clear_choice(sqlite_uri: str, experiment: str, script: Script) -> None:
+    """MLflow keeps the name of a deleted experiment: https://github.com/mlflow/mlflow/issues/2690."""
+    client = MlflowClient(sqlite_uri)
+    client.delete_experiment(client.create_experiment(experiment))
+    with pytest.raises(InputError, match=r"was deleted.*restore.*another experiment"):
+        StudyTracker(script.folder, sqlite_uri, experiment).start()
+    script.close()
+
+
+def test_the_run_of_mlflow_run_becomes_the_parent(
+    sqlite_uri: str, experiment: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its id leaves the environment, where every child would adopt it."""
+    client = MlflowClient(sqlite_uri)
+    run = client.create_run(client.create_experiment(experiment), run_name="by mlflow run")
+    client.log_param(run.info.run_id, "strategy", "tpe")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, adopt_run=run.info.run_id)
+    assert tracker.start() == run.info.run_id
+    assert "MLFLOW_RUN_ID" not in os.environ
+    script.run(0.5)
+    script.stop()
+    assert tracker.close(60.0)
+    adopted = client.get_run(run.info.run_id)
+    assert (adopted.info.status, adopted.data.params) == ("FINISHED", {"strategy": "tpe"})
+    assert adopted.info.run_name == "by mlflow run"
+    children = list(tracker.connection.children(run.info.run_id))
+    assert [child.info.run_name for child in children] == ["trial-0000"]
+
+    second = client.create_run(tracker.connection.experiment_id)
+    again = StudyTracker(script.folder, sqlite_uri, experiment, adopt_run=second.info.run_id)
+    assert again.start() == run.info.run_id
+    assert again.close(60.0)
+    script.close()
+    assert client.get_run(second.info.run_id).data.tags["hpo.resumed_run_id"] == run.info.run_id
+
+
+def test_runs_that_a_dead_trial_left_open_are_closed(
+    sqlite_uri: str, experiment: str, script: Script
+) -> None:
+    """User code that nests runs below its trial's, and is killed, cannot close them."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    tracker.start()
+    trial = script.begin()
+    tracker.notify()
+    run_id = tracker.run_id(trial, 60.0)
+    client = tracker.connection.client
+    tags = {"mlflow.parentRunId": run_id}
+    child = client.create_run(tracker.connection.experiment_id, tags=tags)
+    script.finish(trial, state="timed_out")
+    assert tracker.close(60.0)
+    script.close()
+    assert client.get_run(child.info.run_id).info.status == "KILLED"
+
+
+def test_an_outage_is_survived(server: Server, experiment: str, script: Script) -> None:
+    """The driver never waits; the status says what is wrong; everything arrives, once."""
+    tracker = StudyTracker(script.folder, server.uri, experiment, options=QUICK)
+    tracker.start()
+    script.run(1.0, steps=2)
+    tracker.notify()
+    until(lambda: tracker.status.pending_events == 0)
+    server.kill()
+    for value in (0.75, 0.5):
+        script.run(value, steps=2)
+        tracker.notify()
+    until(lambda: tracker.status.degraded)
+    assert "MLflow is away" in str(tracker.status.degraded)
+    assert tracker.status.pending_events > 0
+    with pytest.raises(NoRunYet, match="MLflow is away"):
+        tracker.run_id(script.begin(), 0.1)
+    script.finish(3, 0.25)
+    server.start()
+    script.stop()
+    tracker.notify()
+    assert tracker.close(120.0)
+    script.close()
+    runs = {run.info.run_name: run for run in tracker.connection.runs("")}
+    assert set(runs) == {"toy", *(f"trial-{n:04d}" for n in range(4))}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    history = tracker.connection.client.get_metric_history(runs["trial-0001"].info.run_id, "loss")
+    assert sorted((m.step, m.value) for m in history) == [(1, 1.75), (2, 0.75)]
+
+
+def test_what_could_not_be_delivered_waits_for_the_next_tracker(
+    line: Line, experiment: str, script: Script
+) -> None:
+    """Closing does not wait longer than it was told to, and says that something is left."""
+    tracker = StudyTracker(script.folder, line.uri, experiment, options=QUICK)
+    tracker.start()
+    line.cut()
+    script.run(0.5)
+    script.stop()
+    tracker.notify()
+    assert not tracker.close(1.0)
+    assert tracker.status.degraded
+    line.mend()
+    later = StudyTracker(script.folder, line.uri, experiment)
+    later.start()
+    assert later.close(60.0)
+    script.close()
+    assert statuses(later.connection) == {"toy": "FINISHED", "trial-0000": "FINISHED"}
+    assert later.parent_url == f"{line.uri}/#/experiments/{later.connection.experiment_id}/runs/" + next(
+        run.info.run_id for run in later.connection.runs("") if run.info.run_name == "toy"
+    )
+
+
+def test_a_study_moves_to_another_machine_through_mlflow(
+    server: Server, experiment: str, script: Script, tmp_path: Path
+) -> None:
+    """The journal is fetched from the study's run; the new driver takes the runs over."""
+    first = StudyTracker(script.folder, server.uri, experiment)
+    first.start()
+    script.run(0.5)
+    assert first.close(60.0)
+    script.close()
+    elsewhere = tmp_path / "elsewhere"
+    path = fetch_journal("toy", elsewhere, tracking_uri=server.uri, experiment=experiment)
+    assert path.read_bytes() == (script.folder / "journal.jsonl").read_bytes()
+    second = StudyTracker(elsewhere, server.uri, experiment)
+    second.start()
+    assert second.close(60.0)
+    assert len(statuses(second.connection)) == 2
+    with pytest.raises(InputError, match="no study 'other'"):
+        fetch_journal("other", elsewhere, tracking_uri=server.uri, experiment=experiment)
+
+
+def test_no_thread_outlives_its_tracker(sqlite_uri: str, experiment: str, script: Script) -> None:
+    """Neither the writer nor the uploader."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment)
+    tracker.start()
+    script.run(0.5)
+    assert tracker.close(60.0)
+    script.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("hpo-")]
