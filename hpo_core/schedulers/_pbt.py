@@ -93,10 +93,10 @@ class Population:
         return [good[i][0] for i in order] + [t for t, s in scored if not usable(s)]
 
     def can_be_forked(self, history: History, trial: int, step: int) -> bool:
-        """Whether the trial has a checkpoint at or beyond ``step`` and training left to do from there."""
+        """Whether the trial has a checkpoint of its own, at or beyond ``step``, and training left to do."""
         return (
             not TrialState(int(history.states[trial])).finished
-            and int(history.pauses[trial]) >= max(step, 1)
+            and int(history.pauses[trial]) >= max(step, int(history.starts[trial]) + 1)
             and usable(self.worth(history, trial))
         )
 
