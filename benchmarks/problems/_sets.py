@@ -14,6 +14,7 @@ from benchmarks.problems._bbob import bbob, bbob_best, mixint
 from benchmarks.problems._conditional import algorithm_choice, network
 from benchmarks.problems._problem import Problem, crashing, noisy
 from benchmarks.problems._tables import TABLES, table
+from benchmarks.problems._tuning import tuning
 
 __all__ = ["dev_problems", "heldout_problems", "problem", "problem_names"]
 
@@ -70,6 +71,8 @@ SETS: dict[str, dict[str, Builder]] = {
         "cond-choice3-s1": lambda: algorithm_choice(1),
         "cond-choice5-s2": lambda: algorithm_choice(2, algorithms=5, own=4),
         "cond-network4-s1": lambda: network(1),
+        "tune-svm_breast_cancer": partial(tuning, "svm_breast_cancer"),
+        "tune-lightgbm_diabetes": partial(tuning, "lightgbm_diabetes"),
         "noisy_bbob5-f08-i1": lambda: noisy(bbob(8, 5, 1), 0.05),
         "crash_bbob5-f08-i1": lambda: _crash(8, 5, 1),
     },
@@ -80,6 +83,8 @@ SETS: dict[str, dict[str, Builder]] = {
         "cond-choice4-s11": lambda: algorithm_choice(11, algorithms=4),
         "cond-choice3-s12": lambda: algorithm_choice(12, own=4),
         "cond-network5-s11": lambda: network(11, layers=5),
+        "tune-svr_diabetes": partial(tuning, "svr_diabetes"),
+        "tune-lightgbm_breast_cancer": partial(tuning, "lightgbm_breast_cancer"),
         "noisy_bbob5-f10-i7": lambda: noisy(bbob(10, 5, 7), 0.05),
         "crash_bbob5-f20-i7": lambda: _crash(20, 5, 7),
     },
