@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,6 +27,7 @@ from flows.objectives._base import (
     FinalModel,
     Prepared,
     Rerun,
+    Saving,
     Setting,
     TableConfig,
     Trial,
@@ -57,8 +57,6 @@ from hpo_core import InputError, SearchSpace, TrialPruned
 
 # Fewer rounds in a step are not worth setting up a booster in every fold.
 _MIN_STRIDE = 10
-# Seconds of work that a lost worker may cost on the rounds axis.
-_SAVE_SECONDS = 20.0
 # LightGBM builds a JSON of its own from feature names and refuses these characters in them.
 _FORBIDDEN = set('[]{}":,')
 
@@ -150,13 +148,14 @@ class LightGBM:
         state: dict[str, list[float]] = {"values": [], "rounds": []}
         if trial.checkpoint is not None:
             state = json.loads(trial.checkpoint.load())
+        saving = Saving(trial, lambda: json.dumps(state).encode())
         for step in trial.steps(setting.n_folds):
             fold = self._train_fold(trial, setting, step - 1)
             state["values"].append(fold.value)
             state["rounds"].append(fold.rounds)
             at = thinned(len(fold.curve), max(CURVE_POINTS // setting.n_folds, 2))
             trial.log_curve(f"{name}_fold{step}", [i + 1 for i in at], [fold.curve[i] for i in at])
-            trial.save(step, json.dumps(state).encode())
+            saving.passed(step)
             trial.report(
                 step,
                 **{
@@ -166,6 +165,7 @@ class LightGBM:
                     "rounds": mean(state["rounds"]),
                 },
             )
+        saving.ended(len(state["values"]), setting.n_folds)
         if not state["values"]:
             raise TrialPruned("stopped before the first fold was finished")
         return mean(state["values"])
@@ -207,7 +207,7 @@ class LightGBM:
         for fold, booster in enumerate(boosters):
             for model in run.models[fold]:
                 booster.replay(model)
-        saved, saved_at = run.step, time.monotonic()
+        saving = Saving(trial, run.to_bytes)
         for step in trial.steps(self._n_steps):
             rounds = min(self.stride, self.max_rounds - (step - 1) * self.stride)
             pairs = [b.advance(rounds, fold_seed(trial.seed, i, step)) for i, b in enumerate(boosters)]
@@ -215,9 +215,7 @@ class LightGBM:
                 models.append(booster.newest)
             value, loss = (mean([p[i] for p in pairs]) for i in (0, 1))
             run.add(step, value, loss, (step - 1) * self.stride + rounds)
-            if time.monotonic() - saved_at > _SAVE_SECONDS:
-                trial.save(step, run.to_bytes())
-                saved, saved_at = step, time.monotonic()
+            saving.passed(step)
             trial.report(
                 step,
                 **{
@@ -228,8 +226,7 @@ class LightGBM:
             )
             if step * self.stride - run.best_rounds >= self.patience or not math.isfinite(value):
                 return run.best_value if math.isfinite(value) else value
-        if saved < run.step < self._n_steps:
-            trial.save(run.step, run.to_bytes())
+        saving.ended(run.step, self._n_steps)
         if not run.step:
             raise TrialPruned("stopped before the first step was finished")
         return run.best_value

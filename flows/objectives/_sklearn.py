@@ -18,7 +18,6 @@ import contextlib
 import json
 import math
 import pickle
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from flows.objectives._base import (
     FinalModel,
     Prepared,
     Rerun,
+    Saving,
     Setting,
     TableConfig,
     Trial,
@@ -52,8 +52,6 @@ from flows.objectives._space_file import build_space
 from hpo_core import InputError, Parameter, TrialPruned
 from hpo_core._errors import nearest
 
-# Seconds of work that a lost worker may cost on the steps axis.
-_SAVE_SECONDS = 20.0
 # Rows of the trial fit in prepare().
 _DRY_ROWS = 200
 
@@ -235,6 +233,7 @@ class SklearnModel:
     def _over_folds(self, trial: Trial, setting: Setting) -> float:
         problem, metric = setting.problem, setting.metric
         values: list[float] = [] if trial.checkpoint is None else json.loads(trial.checkpoint.load())
+        saving = Saving(trial, lambda: json.dumps(values).encode())
         for step in trial.steps(setting.n_folds):
             train, valid = setting.split.folds[step - 1]
             model = self._fittable(setting, trial.params, fold_seed(trial.seed, step - 1))
@@ -242,9 +241,10 @@ class SklearnModel:
             predictions = outputs_of(model, problem.frame.iloc[valid], problem, metric.needs)
             value = metric(problem.y[valid], predictions)
             values.append(value)
-            trial.save(step, json.dumps(values).encode())
+            saving.passed(step)
             spread = {f"{metric.name}_fold": value, f"{metric.name}_std": float(np.std(values))}
             trial.report(step, **{metric.name: mean(values), **spread})
+        saving.ended(len(values), setting.n_folds)
         if not values:
             raise TrialPruned("stopped before the first fold was finished")
         return mean(values)
@@ -260,7 +260,7 @@ class SklearnModel:
             for fold in run.folds:
                 fold.take(trial.params)
         parts = [FoldRows.of(setting, fold, i) for i, fold in enumerate(run.folds)]
-        saved, saved_at = run.step, time.monotonic()
+        saving = Saving(trial, lambda: pickle.dumps(run))
         for step in trial.steps(self.n_steps):
             scores = []
             for fold, part in zip(run.folds, parts, strict=True):
@@ -269,15 +269,12 @@ class SklearnModel:
                 scores.append(metric(part.y, fold.unscaled(predictions)))
             value = mean(scores)
             run.add(step, value, metric.sign)
-            if time.monotonic() - saved_at > _SAVE_SECONDS:
-                trial.save(step, pickle.dumps(run))
-                saved, saved_at = step, time.monotonic()
+            saving.passed(step)
             best = {f"{metric.name}_best": run.best_value, "steps": float(run.best_step)}
             trial.report(step, **{metric.name: value, **best})
             if step - run.best_step >= self.patience or not math.isfinite(value):
                 return run.best_value if math.isfinite(value) else value
-        if saved < run.step < self.n_steps:
-            trial.save(run.step, pickle.dumps(run))
+        saving.ended(run.step, self.n_steps)
         if not run.step:
             raise TrialPruned("stopped before the first step was finished")
         return run.best_value

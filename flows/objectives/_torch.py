@@ -11,7 +11,6 @@ of (trial, fold, epoch). On the CPU an interrupted trial has the same losses bit
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +23,7 @@ from flows.objectives._base import (
     FinalModel,
     Prepared,
     Rerun,
+    Saving,
     TableConfig,
     Trial,
     TrialInfo,
@@ -48,8 +48,6 @@ from hpo_core import (
 if TYPE_CHECKING:
     import torch
 
-# Seconds of work that a lost worker may cost.
-_SAVE_SECONDS = 20.0
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -124,7 +122,7 @@ class TorchMLP:
         run = Run()
         if trial.checkpoint is not None:
             run = restored(trial.checkpoint.load(), folds, device)
-        saved, saved_at = run.step, time.monotonic()
+        saving = Saving(trial, lambda: packed(run, folds))
         for step in trial.steps(self.max_epochs):
             losses, values, watched = [], [], []
             for learner, x, (_, rows) in zip(folds, valid, setting.split.folds, strict=True):
@@ -134,9 +132,7 @@ class TorchMLP:
                 watched.append(values[-1] if watch is metric else watch(y, p))
             value = mean(values)
             run.add(step, value, watch.sign * mean(watched))
-            if time.monotonic() - saved_at > _SAVE_SECONDS:
-                trial.save(step, packed(run, folds))
-                saved, saved_at = step, time.monotonic()
+            saving.passed(step)
             trial.report(
                 step,
                 **{
@@ -148,8 +144,7 @@ class TorchMLP:
             )
             if step - run.best_step >= self.patience or not math.isfinite(value):
                 return run.best_value if math.isfinite(value) else value
-        if saved < run.step < self.max_epochs:
-            trial.save(run.step, packed(run, folds))
+        saving.ended(run.step, self.max_epochs)
         if not run.step:
             raise TrialPruned("stopped before the first epoch was finished")
         return run.best_value

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.objectives import make_objective, objective_names, option_names
+from flows.objectives import _base, make_objective, objective_names, option_names
 from flows.objectives._base import load_setting, thinned
 from hpo_core import InputError
+from tests.flows.fake_trial import FakeTrial
 from tests.flows.small_tables import mixed, written
 
 # Small enough that every kind trains in a blink.
@@ -156,3 +157,24 @@ def test_thinned_keeps_both_ends(n: int, most: int) -> None:
     assert at[-1] == n - 1
     assert len(at) <= max(most, 2)
     assert at == sorted(set(at))
+
+
+@pytest.mark.parametrize(
+    "kind, options", [(k, QUICK[k]) for k in KINDS] + [("lgbm", {"budget": "rounds", "max_rounds": 30})]
+)
+def test_only_long_or_interrupted_trials_save(
+    kind: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = make_objective(kind, data="sklearn:wine", folds=3, **options)
+    whole, paused = FakeTrial({}), FakeTrial({}, target=1)
+    objective(whole)
+    objective(paused)
+    assert whole.saves == 0, "a short trial that ran to its end leaves nothing on the disk"
+    assert paused.saves == 1
+    monkeypatch.setattr(_base, "_SAVE_SECONDS", -1.0)
+    long = FakeTrial({})
+    objective(long)
+    assert long.saves == len(long.reports), "a long one saves as it goes"
+    assert long.saved is not None
+    again = FakeTrial({}, checkpoint=long.saved)
+    assert objective(again) == objective(FakeTrial({})), "lost after its last step, it still knows its value"
