@@ -54,8 +54,9 @@ class _Events:
     def __init__(self) -> None:
         self.kept: list[Any] = []
 
-    def append(self, event: Any) -> None:
+    def append(self, event: Any) -> int:
         self.kept.append(event)
+        return len(self.kept) - 1
 
 
 def _space(dimensions: int) -> SearchSpace:
