@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ class Driver:
             stretch = Stretch(
                 title=self._title(segment),
                 tags=(),
-                body=lambda s=segment: self._stretch(slot, s),
+                body=functools.partial(self._stretch, slot, segment),
                 after=self._after(segment),
             )
             handle = await self._orchestrate(stretch)

@@ -240,7 +240,7 @@ def _signals(driver: Driver, tell: Callable[[str], None]) -> Iterator[None]:
         else:
             driver.interrupt("interrupted")
 
-    installed: list[tuple[int, Any]] = []
+    installed: list[tuple[signal.Signals, Any]] = []
     try:
         handlers = ((signal.SIGINT, on_sigint), (signal.SIGTERM, lambda: driver.interrupt("terminated")))
         for number, handler in handlers:
