@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
 __all__ = ["source_hash"]
 
 _ROOT = Path(__file__).parent.parent
+_MODULE = re.compile(r"hpo_core(\.\w+)+")
 
 
 def source_hash(sampler: str) -> str:
     """Twelve hex digits that change when the sampler's module, or one that it imports, changes.
 
-    Imports are followed inside ``hpo_core``, those inside functions too. A sampler whose module
+    Imports are followed inside ``hpo_core``, those inside functions and by name too. A sampler whose module
     cannot be told from its name depends on all of ``hpo_core``.
     """
     start = _ROOT / "hpo_core" / "samplers" / f"_{sampler}.py"
@@ -49,10 +51,13 @@ def _imports(path: Path) -> tuple[Path, ...]:
             # `from package import module` names a module only together with its alias
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
             found.add(node.module)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # "hpo_core.samplers._gp" or "hpo_core.samplers._gp:GP", to be imported when it is needed
+            found.add(node.value.partition(":")[0])
     paths = []
     for name in found:
         # The package's own face imports everything; samplers import the modules that they need.
-        if name.startswith("hpo_core."):
+        if _MODULE.fullmatch(name):
             module = _ROOT.joinpath(*name.split("."))
             paths += [p for p in (module.with_suffix(".py"), module / "__init__.py") if p.exists()]
     return tuple(sorted(paths))

@@ -117,6 +117,7 @@ def test_the_hash_follows_imports_and_nothing_else(tmp_path, monkeypatch):
     package = tmp_path / "hpo_core" / "samplers"
     package.mkdir(parents=True)
     (package / "_a.py").write_text("def f():\n    from hpo_core._b import g\n    return g\n")
+    (package / "_d.py").write_text("CHOICES = {'a': 'hpo_core.samplers._a:A'}\n")
     (tmp_path / "hpo_core" / "_b.py").write_text("g = 1\n")
     (tmp_path / "hpo_core" / "_c.py").write_text("h = 1\n")
 
@@ -124,12 +125,13 @@ def test_the_hash_follows_imports_and_nothing_else(tmp_path, monkeypatch):
         _source._imports.cache_clear()
         return _source.source_hash(name)
 
-    first, everything = current("a"), current("composed")
+    first, by_name, everything = current("a"), current("d"), current("composed")
     (tmp_path / "hpo_core" / "_c.py").write_text("h = 2\n")
     assert current("a") == first
     assert current("composed") != everything
     (tmp_path / "hpo_core" / "_b.py").write_text("g = 2\n")
     assert current("a") != first
+    assert current("d") != by_name
     _source._imports.cache_clear()
 
 
