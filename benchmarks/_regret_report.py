@@ -17,6 +17,8 @@ __all__ = ["label", "report"]
 Row = Mapping[str, str]
 
 _SHOWN = (10, 25, 50, 100, 200)
+# A slow peer is run on some of the problems only, and must not shrink the table of all the others.
+_COVERAGE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +52,37 @@ def report(rows: Sequence[Row], against: Sequence[str], path: Path) -> str:
     shown = [i for i, n in enumerate(checkpoints) if n in _SHOWN]
     runs = _runs(rows, checkpoints)
     optimisers = sorted({o for o, _ in runs})
-    problems = common_problems(runs, optimisers)
+    leading = _widely_run(runs, optimisers)
+    problems = common_problems(runs, leading)
     parts = []
     if problems:
-        estimates = {o: regret(runs, o, problems) for o in optimisers}
-        optimisers.sort(key=lambda o: estimates[o].value[-1])
-        estimates = {o: estimates[o] for o in optimisers}
-        ranks = dict(zip(optimisers, mean_rank(runs, optimisers, problems), strict=True))
-        times = {o: _milliseconds(rows, o, problems) for o in optimisers}
-        table = Table(problems=problems, estimates=estimates, ranks=ranks, times=times)
-        parts.append(_main_table(table, optimisers, runs, checkpoints, shown))
+        estimates = {o: regret(runs, o, problems) for o in leading}
+        leading.sort(key=lambda o: estimates[o].value[-1])
+        table = Table(
+            problems=problems,
+            estimates={o: estimates[o] for o in leading},
+            ranks=dict(zip(leading, mean_rank(runs, leading, problems), strict=True)),
+            times={o: _milliseconds(rows, o, problems) for o in leading},
+        )
+        parts.append(_main_table(table, runs, checkpoints, shown))
         _summary(path.with_name(path.name + "-summary.csv"), table, checkpoints)
         _plot(path.with_name(path.name + ".png"), table, checkpoints, rows[-1])
     else:
         parts.append("no problem was run by every optimiser: restrict --problems or --only")
-    parts.append(_ratio_table(runs, optimisers, against, checkpoints, shown))
+    left_out = [o for o in optimisers if o not in leading]
+    if left_out:
+        parts.append(f"Run on too few problems for this table: {', '.join(left_out)}")
+    optimisers = [*leading, *left_out]
+    parts.append(_ratio_table(rows, runs, optimisers, against, shown, checkpoints))
     parts.append(_family_table(runs, optimisers, checkpoints))
     return "\n\n".join(p for p in parts if p)
+
+
+def _widely_run(runs: Runs, optimisers: Sequence[str]) -> list[str]:
+    """Those run on at least ``_COVERAGE`` of the problems; the main table is over what they share."""
+    every = {p for _, p in runs}
+    counts = {o: sum(1 for name, _ in runs if name == o) for o in optimisers}
+    return [o for o in optimisers if counts[o] >= _COVERAGE * len(every)]
 
 
 def _runs(rows: Sequence[Row], checkpoints: Sequence[int]) -> Runs:
@@ -87,18 +103,12 @@ def _milliseconds(rows: Sequence[Row], optimiser: str, problems: Sequence[str]) 
     )
 
 
-def _main_table(
-    table: Table,
-    optimisers: Sequence[str],
-    runs: Runs,
-    checkpoints: Sequence[int],
-    shown: Sequence[int],
-) -> str:
+def _main_table(table: Table, runs: Runs, checkpoints: Sequence[int], shown: Sequence[int]) -> str:
     names = [str(checkpoints[i]) for i in shown]
     header = ["optimiser", *names, f"95 % interval at {names[-1]}", *[f"rank {n}" for n in names],
               "ms per trial", "ms at the end", "seeds"]  # fmt: skip
     lines = []
-    for o in optimisers:
+    for o in table.estimates:
         last = shown[-1]
         seeds = sorted({len(runs[o, p]) for p in table.problems})
         lines.append(
@@ -116,11 +126,12 @@ def _main_table(
 
 
 def _ratio_table(
+    rows: Sequence[Row],
     runs: Runs,
     optimisers: Sequence[str],
     against: Sequence[str],
-    checkpoints: Sequence[int],
     shown: Sequence[int],
+    checkpoints: Sequence[int],
 ) -> str:
     lines = []
     for reference in (r for r in against if r in optimisers):
@@ -129,10 +140,11 @@ def _ratio_table(
             if problems:
                 found = ratio(runs, o, reference, problems)
                 figures = [f"{found.value[i]:.2f} ({found.low[i]:.2f} - {found.high[i]:.2f})" for i in shown]
-                lines.append([f"{o} / {reference}", str(len(problems)), *figures])
+                time = _milliseconds(rows, o, problems)[0] / _milliseconds(rows, reference, problems)[0]
+                lines.append([f"{o} / {reference}", str(len(problems)), *figures, f"{time:.3g}"])
     if not lines:
         return ""
-    header = ["ratio of regrets", "problems", *[str(checkpoints[i]) for i in shown]]
+    header = ["ratio of regrets", "problems", *[str(checkpoints[i]) for i in shown], "of time"]
     return f"Below 1: better than the reference\n\n{markdown(header, lines)}"
 
 

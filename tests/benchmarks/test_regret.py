@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from benchmarks._regret import common_problems, mean_rank, ratio, regret
+from benchmarks._regret_report import report
 
 
 def made(seed, optimisers=("a", "b", "c"), problems=("p", "q", "r"), seeds=4):
@@ -75,3 +76,35 @@ def test_only_problems_that_all_have_run_are_compared():
     runs = made(0, optimisers=("a",), problems=("p", "q")) | made(0, optimisers=("b",), problems=("q", "r"))
     assert common_problems(runs, ["a", "b"]) == ["q"]
     assert common_problems(runs, []) == []
+
+
+def row(optimiser, problem, regrets, ms, workers="1"):
+    columns = {f"r{n}": str(r) for n, r in zip((10, 25), regrets, strict=True)}
+    marks = {"commit": "c", "machine": "m", "versions": "v"}
+    times = {"ms_per_trial": str(ms), "ms_at_end": str(2 * ms)}
+    return {"optimiser": optimiser, "problem": problem, "workers": workers, **columns, **times, **marks}
+
+
+def test_the_report_orders_by_regret_and_sets_slow_peers_apart(tmp_path):
+    pytest.importorskip("matplotlib")
+    problems = [f"{family}-{i}" for family in ("p", "q") for i in range(3)]
+    rows = [row("fine", p, (0.1, 0.01), 5) for p in problems]
+    rows += [row("poor", p, (0.2, 0.04), 1) for p in problems]
+    rows += [row("fine", p, (0.2, 0.02), 5, workers="8") for p in problems]
+    rows += [row("slow", "p-0", (0.1, 0.02), 500)]
+    lines = report(rows, ["slow", "fine"], tmp_path / "out").splitlines()
+    assert "over 6 problems" in lines[0]
+    assert [line.split(" | ")[0][2:] for line in lines[4:7]] == ["fine", "fine@8", "poor"]
+    assert lines[4].startswith("| fine | 0.1000 | 0.0100 | 0.0100 - 0.0100 | 1.0 | 1.0 | 5 | 10 |")
+    assert "too few problems for this table: slow" in "\n".join(lines)
+    assert "| fine / slow | 1 | 1.00 (1.00 - 1.00) | 0.50 (0.50 - 0.50) | 0.01 |" in lines
+    assert "| poor / fine | 6 | 2.00 (2.00 - 2.00) | 4.00 (4.00 - 4.00) | 0.2 |" in lines
+    summary = (tmp_path / "out-summary.csv").read_text().splitlines()
+    assert "fine,25,0.01,0.01,0.01,1,1,1,5,10" in summary
+    assert (tmp_path / "out.png").exists()
+
+
+def test_a_report_on_nothing_says_so(tmp_path):
+    assert report([], ["ax"], tmp_path / "out") == "nothing measured yet"
+    rows = [row("a", "p-0", (0.1, 0.1), 1), row("b", "q-0", (0.1, 0.1), 1)]
+    assert "restrict --problems or --only" in report(rows, [], tmp_path / "out")
