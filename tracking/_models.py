@@ -8,6 +8,7 @@ tried; a model logged as a pickle says so in the tag ``hpo.serialization``.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import logging
 import sys
@@ -75,7 +76,7 @@ def log_model(
     flavor = flavor or _flavor_of(model)
     requirements = list(pip_requirements or _requirements(flavor, model))
     failed: list[str] = []
-    with _using(connection):
+    with using_server(connection):
         for serialization, arguments in _attempts(flavor, model, options):
             try:
                 info = _log_once(
@@ -84,6 +85,8 @@ def log_model(
                     {"name": name, "pip_requirements": requirements, **options, **arguments()},
                     {**(tags or {}), "hpo.serialization": serialization},
                 )
+            except InputError:
+                raise
             except Exception as error:  # noqa: BLE001 - skops, torch.export: anything may be wrong
                 failed.append(f"{serialization}: {brief(error)}")
                 continue
@@ -97,12 +100,28 @@ def log_model(
 
 
 def _log_once(flavor: str, run_id: str, arguments: dict[str, Any], tags: dict[str, str]) -> Any:
-    import importlib
-
+    from mlflow import MlflowClient
     from mlflow.models import Model
 
     module = importlib.import_module(f"mlflow.{flavor}")
-    return Model.log(artifact_path=None, flavor=module, run_id=run_id, tags=tags, **arguments)
+    client = MlflowClient()
+    run = client.get_run(run_id)
+    # Made beforehand: Model.log would put it into whichever experiment the process is set to.
+    made = client.create_logged_model(
+        run.info.experiment_id,
+        name=arguments["name"],
+        source_run_id=run_id,
+        tags=tags,
+        params={**run.data.params, **{k: str(v) for k, v in arguments.pop("params", {}).items()}},
+    )
+    try:
+        return Model.log(
+            artifact_path=None, flavor=module, run_id=run_id, model_id=made.model_id, **arguments
+        )
+    except BaseException:
+        with contextlib.suppress(Exception):
+            client.delete_logged_model(made.model_id)
+        raise
 
 
 Attempt = tuple[str, Callable[[], dict[str, Any]]]
@@ -186,7 +205,7 @@ def _requirements(flavor: str, model: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def _using(connection: Connection | None) -> Iterator[None]:
+def using_server(connection: Connection | None) -> Iterator[None]:
     """Point MLflow's model API to the connection's server for a moment."""
     _settings.set_up_process()
     import mlflow

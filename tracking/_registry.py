@@ -6,6 +6,7 @@ so that :func:`roll_back` can go back step by step.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
 from tracking._connection import Connection
-from tracking._models import LoggedModel, _using
+from tracking._models import LoggedModel, using_server
 from tracking._states import STUDY_ID
 from tracking._text import MAX_TAG, preview
 
@@ -115,7 +116,7 @@ def promote(
     if not passed:
         return _result(name, alias, False, reason, own, champion)
     if champion is not None:
-        client.set_model_version_tag(name, own.version, _REPLACES, champion.version)
+        client.set_model_version_tag(name, own.version, _REPLACES, str(champion.version))
         client.set_registered_model_alias(name, _previous(alias), champion.version)
     # Last, and atomic: whoever loads by the alias gets the old version or the new one.
     client.set_registered_model_alias(name, alias, own.version)
@@ -157,7 +158,7 @@ def load_own_model(connection: Connection, uri: str) -> Any:
             f"{uri} was not logged by a study of this tool, and loading a model runs its code; load it with "
             "mlflow yourself if you trust it"
         )
-    with _using(connection):
+    with using_server(connection):
         return mlflow.pyfunc.load_model(uri)
 
 
@@ -214,9 +215,21 @@ def _register(connection: Connection, name: str, candidate: Candidate) -> ModelV
             raise
     model = candidate.model
     tags = {_MODEL: model.model_id}
-    return client.create_model_version(
-        name, source=model.uri, run_id=model.run_id, tags=tags, model_id=model.model_id
-    )
+    with using_server(connection):
+        # MLflow looks the model up on the server that the process is set to.
+        version = client.create_model_version(
+            name, source=model.uri, run_id=model.run_id, tags=tags, model_id=model.model_id
+        )
+        _link(connection, model.model_id, version)
+    return version
+
+
+def _link(connection: Connection, model_id: str, version: ModelVersion) -> None:
+    """The tag by which MLflow's pages show a model's versions on the model."""
+    client, key = connection.client, "mlflow.modelVersions"
+    known = json.loads(client.get_logged_model(model_id).tags.get(key, "[]"))
+    entry = {"name": version.name, "version": str(version.version)}
+    client.set_logged_model_tags(model_id, {key: json.dumps([*known, entry])})
 
 
 def _version_tags(candidate: Candidate, reason: str) -> dict[str, str]:
@@ -274,6 +287,6 @@ def _result(
         alias=alias,
         promoted=promoted,
         reason=reason,
-        version=None if version is None else version.version,
-        champion=None if champion is None else champion.version,
+        version=None if version is None else str(version.version),
+        champion=None if champion is None else str(champion.version),
     )

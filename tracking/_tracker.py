@@ -13,6 +13,7 @@ from typing import Any
 from tracking import _settings
 from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect
+from tracking._cursor import FILE
 from tracking._errors import NoRunYet, TrackingError, brief
 from tracking._projector import Projector, TrackerOptions
 
@@ -95,6 +96,10 @@ class StudyTracker:
         self._thread = threading.Thread(target=self._run, name="hpo-tracking", daemon=True)
         self._thread.start()
         return parent
+
+    def forget(self) -> None:
+        """Forget what was delivered, before :meth:`start`: everything is looked for and written again."""
+        (self._folder / FILE).unlink(missing_ok=True)
 
     def notify(self) -> None:
         """The journal has grown. Costs about a microsecond."""

@@ -1,0 +1,224 @@
+"""From a model in memory to an alias that serves, through a gate, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from hpo_core import InputError
+from tracking import Candidate, Gate, LoggedModel, load_own_model, log_model, promote, roll_back
+from tracking._connection import Connection, connect
+from tracking._models import using_server
+
+X = np.random.default_rng(0).random((40, 3))
+Y = (X[:, 0] > 0.5).astype(int)
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
+
+
+@pytest.fixture
+def connection(sqlite_uri: str, experiment: str) -> Connection:
+    """An experiment of its own."""
+    return connect(sqlite_uri, experiment)
+
+
+@pytest.fixture
+def run(connection: Connection) -> str:
+    """A run that is over: logging a model must not open it again."""
+    made = connection.client.create_run(connection.experiment_id)
+    connection.client.set_terminated(made.info.run_id, "FINISHED")
+    return str(made.info.run_id)
+
+
+def predictions(connection: Connection, model: LoggedModel, data: Any = X) -> Any:
+    """What the model in MLflow says."""
+    assert connection.client.get_logged_model(model.model_id).experiment_id == connection.experiment_id
+    with using_server(connection):
+        return np.asarray(mlflow.pyfunc.load_model(model.uri).predict(data))
+
+
+@pytest.mark.parametrize(
+    ("make", "serialization"),
+    [
+        (lambda: LogisticRegression(), "skops"),
+        (lambda: RandomForestClassifier(3), "skops"),
+        (lambda: make_pipeline(FunctionTransformer(lambda x: x * 2), LogisticRegression()), "cloudpickle"),
+    ],
+)
+def test_scikit_learn_models_are_logged_in_the_safest_form(
+    connection: Connection, run: str, make: Any, serialization: str
+) -> None:
+    """MLflow's own default refuses a random forest."""
+    model = make().fit(X, Y)
+    before = mlflow.get_tracking_uri()
+    logged = log_model(run, model, connection=connection, name="model", tags={"hpo.study_id": "s"})
+    assert (logged.flavor, logged.serialization) == ("sklearn", serialization)
+    np.testing.assert_array_equal(predictions(connection, logged), model.predict(X))
+    done = connection.client.get_run(run)
+    assert done.info.status == "FINISHED"
+    assert [m.model_id for m in done.outputs.model_outputs] == [logged.model_id]
+    tags = connection.client.get_logged_model(logged.model_id).tags
+    assert (tags["hpo.serialization"], tags["hpo.study_id"]) == (serialization, "s")
+    assert mlflow.get_tracking_uri() == before
+    assert mlflow.active_run() is None
+
+
+def test_lightgbm_models(connection: Connection, run: str) -> None:
+    """As text, by either of its interfaces."""
+    lightgbm = pytest.importorskip("lightgbm")
+    model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1, n_jobs=1).fit(X, Y)
+    logged = log_model(run, model.booster_, connection=connection)
+    assert logged.flavor == "lightgbm"
+    np.testing.assert_allclose(predictions(connection, logged), model.booster_.predict(X))
+
+
+def test_torch_models_are_exported_where_there_is_an_example(connection: Connection, run: str) -> None:
+    """A pickle otherwise, and it says so."""
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(3, 1).eval()
+    data = X.astype(np.float32)
+    logged = log_model(run, model, connection=connection)
+    assert (logged.flavor, logged.serialization) == ("pytorch", "pickle")
+    with torch.no_grad():
+        expected = model(torch.from_numpy(data)).numpy()
+    np.testing.assert_allclose(predictions(connection, logged, data), expected, rtol=1e-5)
+
+
+def test_what_is_no_model_is_refused(connection: Connection, run: str) -> None:
+    """Before MLflow has made anything."""
+    with pytest.raises(InputError, match="pass flavor="):
+        log_model(run, object(), connection=connection)
+    with pytest.raises(InputError, match="flavor must be one of"):
+        log_model(run, object(), connection=connection, flavor="nonsense")
+    assert connection.client.search_logged_models([connection.experiment_id]) == []
+
+
+# -- promotion ---------------------------------------------------------------------------------
+
+GATE = Gate(metric="auc", margin=0.01)
+
+
+@pytest.fixture
+def name(experiment: str) -> str:
+    """A registered model of its own."""
+    return f"model {experiment}"
+
+
+class Models:
+    """Logs one model again and again."""
+
+    def __init__(self, connection: Connection, run: str) -> None:
+        self._connection, self._run = connection, run
+        self._model = LogisticRegression().fit(X, Y)
+
+    def candidate(self, auc: float, data: str = "d1") -> Candidate:
+        """A newly logged model with this score."""
+        model = log_model(self._run, self._model, connection=self._connection)
+        lineage = {"hpo.study": "toy", "hpo.trial": "17"}
+        return Candidate(model=model, scores={"auc": auc}, data_digest=data, lineage=lineage)
+
+
+@pytest.fixture
+def models(connection: Connection, run: str) -> Iterator[Models]:
+    """Candidates for promotion."""
+    return Models(connection, run)  # type: ignore[return-value]
+
+
+def test_the_champion_is_replaced_only_by_a_better_one(
+    connection: Connection, models: Models, name: str
+) -> None:
+    """By more than the margin; the version says why, and where it comes from."""
+    champion = promote(connection, models.candidate(0.8), name=name, gate=GATE)
+    assert (champion.promoted, champion.champion) == (True, "1")
+    same = promote(connection, models.candidate(0.805), name=name, gate=GATE)
+    assert (same.promoted, same.champion, same.version) == (False, "1", "2")
+    assert "not more than 0.01 better: auc 0.805 against 0.8 of version 1" in same.reason
+    better = promote(connection, models.candidate(0.9), name=name, gate=GATE)
+    assert (better.promoted, better.champion) == (True, "3")
+    version = connection.client.get_model_version_by_alias(name, "champion")
+    expected = {"hpo.study": "toy", "hpo.trial": "17", "hpo.score.auc": "0.9", "hpo.replaces": "1"}
+    assert expected.items() <= version.tags.items()
+    assert connection.client.get_model_version_by_alias(name, "previous").version == 1
+    assert str(better) == f"{name}@champion is version 3: better: auc 0.9 against 0.8 of version 1"
+
+
+def test_promoting_again_changes_nothing(connection: Connection, models: Models, name: str) -> None:
+    """However often, and in either outcome."""
+    first, second = models.candidate(0.8), models.candidate(0.7)
+    for _ in range(2):
+        assert promote(connection, first, name=name, gate=GATE).champion == "1"
+        assert not promote(connection, second, name=name, gate=GATE).promoted
+    assert len(connection.client.search_model_versions(f"name='{name}'")) == 2
+
+
+def test_a_dry_run_makes_nothing(connection: Connection, models: Models, name: str) -> None:
+    """It says what would happen."""
+    result = promote(connection, models.candidate(0.8), name=name, gate=GATE, dry_run=True)
+    assert (result.promoted, result.version, result.champion) == (True, None, None)
+    assert result.reason.startswith("dry run: the first one")
+    assert connection.client.search_registered_models(f"name='{name}'") == []
+
+
+def test_scores_on_other_data_are_not_compared(connection: Connection, models: Models, name: str) -> None:
+    """The champion is evaluated on the candidate's data, or keeps its alias."""
+    promote(connection, models.candidate(0.99, "old data"), name=name, gate=GATE)
+    other = models.candidate(0.9, "new data")
+    refused = promote(connection, other, name=name, gate=GATE)
+    assert (refused.promoted, refused.champion) == (False, "1")
+    assert "same held-out data" in refused.reason
+    asked: list[str] = []
+
+    def score(uri: str) -> dict[str, float]:
+        asked.append(uri)
+        load_own_model(connection, uri).predict(X)
+        return {"auc": 0.85}
+
+    passed = promote(connection, other, name=name, gate=GATE, score=score)
+    assert (passed.promoted, passed.champion) == (True, "2")
+    assert asked == [f"models:/{name}/1"]
+
+
+def test_models_of_others_are_not_loaded(connection: Connection, models: Models, run: str, name: str) -> None:
+    """Loading a model runs its code."""
+    stranger = models.candidate(0.5).model
+    connection.client.create_registered_model(name)
+    with using_server(connection):
+        connection.client.create_model_version(name, stranger.uri, run)
+    connection.client.set_registered_model_alias(name, "champion", "1")
+    for uri in (f"models:/{name}@champion", f"models:/{name}/1", stranger.uri):
+        with pytest.raises(InputError, match="not logged by a study"):
+            load_own_model(connection, uri)
+    result = promote(connection, models.candidate(0.9), name=name, gate=GATE, score=lambda uri: {"auc": 0.1})
+    assert not result.promoted
+    assert "made by hand" in result.reason
+
+
+def test_rolling_back_goes_back_step_by_step(connection: Connection, models: Models, name: str) -> None:
+    """And says when there is nothing left to go back to."""
+    for auc in (0.7, 0.8, 0.9):
+        promote(connection, models.candidate(auc), name=name, gate=GATE)
+    assert roll_back(connection, name=name).champion == "2"
+    assert connection.client.get_model_version_by_alias(name, "previous").version == 1
+    assert roll_back(connection, name=name).champion == "1"
+    with pytest.raises(InputError, match="no earlier version"):
+        roll_back(connection, name=name)
+    again = promote(connection, models.candidate(0.75), name=name, gate=GATE)
+    assert (again.champion, again.promoted) == ("4", True)
+
+
+def test_gates_for_losses_and_bad_gates(connection: Connection, models: Models, name: str) -> None:
+    """Smaller is better where it is said so; a missing score is one line."""
+    assert Gate(metric="loss", direction="min").gain(0.2, 0.5) == pytest.approx(0.3)
+    for wrong in ({"direction": "up"}, {"margin": -1.0}, {"margin": float("nan")}):
+        with pytest.raises(InputError, match="a gate's"):
+            Gate(metric="auc", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no finite score 'f1'"):
+        promote(connection, models.candidate(0.5), name=name, gate=Gate(metric="f1"))
