@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from flows._runner import Curve, Message, Report, RunIdWanted, Runner, Saved
 from hpo_core import HpoError, InputError, Segment, Study, TrialState
 from hpo_core._parameters import parameter_from_json
 from hpo_core._strategy import Finish
+from tracking import delete_checkpoint, disk_warning, removable_checkpoints
 
 # How long a trial that was asked to end may take before its process is killed.
 GRACE_SECONDS = 3.0
 # How often the study's clock limits and the cancel file are looked at.
 _LOOK_SECONDS = 0.25
+_TIDY_LOOKS = 8
 _RUN_ID_SECONDS = 60.0
 
 _END_STATES = {
@@ -106,6 +109,7 @@ class Driver:
         self._told: set[str] = set()
         self._draining = ""
         self._cancelled = False
+        self._untidy = False
         self._typical = float("inf")  # seconds of a segment, a running mean
         self._helpers: set[asyncio.Task[None]] = set()
 
@@ -127,7 +131,9 @@ class Driver:
             for task in (watch, *lanes, *self._helpers):
                 task.cancel()
             await asyncio.gather(watch, *lanes, *self._helpers, return_exceptions=True)
-        return self._conclude()
+        reason = self._conclude()
+        await self._tidy()
+        return reason
 
     def _conclude(self) -> str:
         if self._cancelled:
@@ -249,6 +255,7 @@ class Driver:
                 self._study.curve(trial, name, steps, points, now=time.time())
             case Saved(step, uri, size):
                 self._study.checkpointed(trial, step, uri, size, now=time.time())
+                self._untidy = True
                 self._notify()
             case RunIdWanted(answer):
                 helper = asyncio.create_task(self._answer_run_id(trial, answer))
@@ -304,8 +311,12 @@ class Driver:
     async def _look_around(self) -> None:
         """Heed the study's limits and a request to cancel."""
         request = self._folder / "cancel"
+        looks = 0
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
+            looks += 1
+            if self._untidy and looks % _TIDY_LOOKS == 0:
+                await self._tidy()
             if request.exists():
                 request.unlink()
                 self.cancel("cancelled on request")
@@ -313,6 +324,18 @@ class Driver:
             if reason is not None:
                 self._end_running(TrialState.CANCELLED, reason)
             self._wake()
+
+    async def _tidy(self) -> None:
+        """Delete checkpoints that nothing can need any more; warn before the disk is full."""
+        self._untidy = False
+        for item in removable_checkpoints(self._study):
+            # Journaled first: a crash in between leaves a folder too many, never a promise too much.
+            self._study.dropped_checkpoint(item.trial, item.step, now=time.time())
+            await asyncio.to_thread(delete_checkpoint, self._folder, item.uri)
+        warning = disk_warning(self._study, shutil.disk_usage(self._folder).free)
+        if warning is not None and "disk" not in self._told:
+            self._told.add("disk")
+            self._tell(warning)
 
     def cancel(self, reason: str) -> None:
         """End the study as cancelled: what runs is stopped, then killed. It can be resumed."""
