@@ -29,6 +29,8 @@ def test_an_mlflow_server_that_dies_and_comes_back_gets_everything(
     wait_until(lambda: driver.finished() >= min(at + 4, 12), "training to go on without MLflow")
     server.start()
     driver.finish()
+    # A slow machine may need more than the session's last half minute; the same command delivers the rest.
+    driver.finish()
     check_whole(driver)
 
 
@@ -36,7 +38,6 @@ def test_what_mlflow_missed_at_the_end_is_delivered_by_the_next_command(
     driver: Driver, mlflow: tuple[ServerProcess, str]
 ) -> None:
     server, driver.tracking_uri = mlflow
-    driver.environment["HPO_DELIVER_SECONDS"] = "1"
     driver.start()
     wait_until(lambda: driver.finished() >= 2, "two finished trials")
     server.kill()
