@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from flows._driver import Orchestrate, bare
 from flows._final import is_made, make_final_model
+from flows._notes import TRACKING, final_model, newest
 from flows._plan import Plan
 from flows._session import Session, Watch, drive, session
 from flows._workspace import read_study, study_folder
@@ -34,6 +38,7 @@ async def carry_out(
 ) -> dict[str, Any]:
     """Run the plan; returns the fields of :class:`flows.Result`."""
     async with session(plan.terms, plan.tracking, edit=plan.edit, tell=tell) as current:
+        await asyncio.to_thread(_note_tracking, current)
         if opened is not None:
             await opened(current)
         watch(current)
@@ -51,9 +56,26 @@ async def carry_out(
         return _summary(current)
 
 
+def _note_tracking(current: Session) -> None:
+    """Keep in the journal where the study is shown, for commands that find it by its name alone."""
+    if current.parent_run is None:
+        return
+    connection = current.tracker.connection
+    shown = {
+        # A password does not belong into a journal; whoever has one sets MLFLOW_TRACKING_URI.
+        "uri": connection.uri if urlsplit(connection.uri).password is None else None,
+        "experiment": connection.client.get_experiment(connection.experiment_id).name,
+        "experiment_id": connection.experiment_id,
+        "run_id": current.parent_run,
+        "url": current.tracker.parent_url,
+    }
+    if newest(current.study, TRACKING) != shown:
+        current.study.note(TRACKING, shown, now=time.time())
+
+
 def _summary(current: Session) -> dict[str, Any]:
     study = current.study
-    final = next((n.data for n in reversed(study.state.notes) if n.topic == "final_model"), {})
+    final = final_model(study)
     counts = {s.label: study.history.count(s) for s in TrialState if study.history.count(s)}
     return {
         "study": study,
@@ -63,5 +85,10 @@ def _summary(current: Session) -> dict[str, Any]:
         "run_url": current.tracker.parent_url,
         "model": final.get("model"),
         "scores": dict(final.get("scores", {})),
-        "summary": {"counts": counts, "resumed": current.resumed, "final": dict(final)},
+        "summary": {
+            "counts": counts,
+            "resumed": current.resumed,
+            "final": final,
+            "tracking": None if current.parent_run is None else newest(study, TRACKING),
+        },
     }

@@ -1,50 +1,100 @@
-"""The final model of a ready objective: refit, score once on held-out rows, log, register, alias."""
+"""Final models: refit a trial's configuration, score it once on held-out rows, log, register, alias."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows._notes import FINAL_MODEL, final_model, newest
 from flows._plan import Plan
 from flows._session import Session
 from flows.objectives import FinalModel, TrialInfo
-from hpo_core import Study, TrialRecord
+from hpo_core import InputError, Study, TrialRecord
 from hpo_core._trial import trial_seed
-from tracking import Candidate, Gate, LoggedModel, config_sha256, log_model, promote
+from tracking import (
+    Candidate,
+    Connection,
+    Gate,
+    LoggedModel,
+    Promotion,
+    config_sha256,
+    load_own_model,
+    log_model,
+    promote,
+)
+
+_RUN_ID_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """Where a model is to be registered, and what it must beat to get the alias."""
+
+    name: str
+    alias: str = "champion"
+    metric: str | None = None
+    margin: float = 0.0
+    dry_run: bool = False
 
 
 def is_made(study: Study, register_as: str | None) -> bool:
     """Whether the study's present best trial has a final model, under that name if one is asked for."""
-    best = study.best.number
-    made = [n.data for n in study.state.notes if n.topic == "final_model" and n.data.get("trial") == best]
-    return any(register_as is None or data.get("name") == register_as for data in made)
+    made = final_model(study)
+    return bool(made) and register_as in (None, made.get("name"))
 
 
 async def make_final_model(current: Session, plan: Plan) -> None:
     """Make the model of the study's best trial; repeating it after a crash changes nothing."""
     best = current.study.best
-    info = TrialInfo(
-        seed=trial_seed(current.study.created.seed, best.number),
-        number=best.number,
-        metrics={**current.study.history.reports.last(best.number), **best.metrics},
-    )
-    final = await asyncio.to_thread(plan.table.finalise, best.params, info)
-    note: dict[str, Any] = {"trial": best.number, "scores": final.scores, "params": final.params}
-    if current.parent_run is not None:
-        note.update(await asyncio.to_thread(_show, current, plan, best, final))
-    current.study.note("final_model", note)
+    await asyncio.to_thread(_make_and_register, current, plan, best)
     current.tracker.notify()
 
 
-def _show(current: Session, plan: Plan, best: TrialRecord, final: FinalModel) -> dict[str, Any]:
-    """Log the model to the best trial's run and the scores to the study's; register it if asked."""
+def _make_and_register(current: Session, plan: Plan, trial: TrialRecord) -> None:
+    note = newest(current.study, FINAL_MODEL, trial=trial.number)
+    if "model_uri" not in note:
+        final = fitted(current.study, plan, trial)
+        note = described(trial, final)
+        if current.parent_run is not None:
+            note |= logged(current, trial, final)
+            _show_scores(current, final)
+    if current.parent_run is not None and plan.register_as is not None:
+        registration = Registration(name=plan.register_as)
+        promotion = register(current.study, current.tracker.connection, plan, note, registration)
+        note |= outcome_of(promotion)
+    current.study.note(FINAL_MODEL, note, now=time.time())
+
+
+def fitted(study: Study, plan: Plan, trial: TrialRecord) -> FinalModel:
+    """The trial's configuration trained on all training rows and scored on the test rows."""
+    info = TrialInfo(
+        seed=trial_seed(study.created.seed, trial.number),
+        number=trial.number,
+        metrics={**study.history.reports.last(trial.number), **trial.metrics},
+    )
+    model: FinalModel = plan.table.finalise(trial.params, info)
+    return model
+
+
+def described(trial: TrialRecord, final: FinalModel) -> dict[str, Any]:
+    """What the journal keeps of a final model."""
+    scores = {name: float(value) for name, value in final.scores.items() if math.isfinite(value)}
+    return {"trial": trial.number, "scores": scores, "metric": final.metric, "params": final.params}
+
+
+def logged(current: Session, trial: TrialRecord, final: FinalModel) -> dict[str, Any]:
+    """Log the model to the trial's run; returns where it is, for the note."""
     from mlflow.models import infer_signature
 
     connection = current.tracker.connection
-    run_id = current.tracker.run_id(best.number, 60.0)
-    logged = log_model(
+    run_id = current.tracker.run_id(trial.number, _RUN_ID_SECONDS)
+    model = log_model(
         run_id,
         final.model,
         connection=connection,
@@ -54,7 +104,13 @@ def _show(current: Session, plan: Plan, best: TrialRecord, final: FinalModel) ->
         input_example=final.example,
         **final.log_options,
     )
-    client = connection.client
+    connection.client.log_dict(run_id, final.contract, "model_contract.json")
+    return {"model_uri": model.uri, "run_id": run_id}
+
+
+def _show_scores(current: Session, final: FinalModel) -> None:
+    """The best model's scores and what it looks at, on the study's run."""
+    client = current.tracker.connection.client
     assert current.parent_run is not None
     for name, value in final.scores.items():
         client.log_metric(current.parent_run, f"test_{name}", value)
@@ -62,42 +118,84 @@ def _show(current: Session, plan: Plan, best: TrialRecord, final: FinalModel) ->
         table = Path(folder) / "feature_importance.csv"
         final.importance.to_csv(table, index=False)
         client.log_artifact(current.parent_run, str(table))
-        client.log_dict(current.parent_run, final.contract, "model_contract.json")
-    note = {"model_uri": logged.uri, "run_id": run_id}
-    if plan.register_as is not None:
-        note.update(_register(current, plan, best, final, logged))
-    return note
 
 
-def _register(
-    current: Session, plan: Plan, best: TrialRecord, final: FinalModel, logged: LoggedModel
-) -> dict[str, Any]:
-    name = plan.register_as
-    assert name is not None
-    direction = next(iter(current.study.objectives.values()))
+# -- the registry ------------------------------------------------------------------------------
+
+
+def register(
+    study: Study, connection: Connection, plan: Plan, note: Mapping[str, Any], wanted: Registration
+) -> Promotion:
+    """Register the noted model of a ready objective through the gate."""
+    from flows._metrics import get_metric
+
+    metric = wanted.metric or note["metric"]
+    if metric not in note["scores"]:
+        raise InputError(f"the gate's metric must be one of {', '.join(note['scores'])}, got {metric!r}")
+    direction = get_metric(metric, plan.terms.meta["summary"]["task"]).direction
+    trial = study.trials[note["trial"]]
+    uri = str(note.get("model_uri", ""))
     candidate = Candidate(
-        model=logged,
-        scores=final.scores,
-        data_digest=plan.terms.identity.get("question", ""),
-        lineage={
-            "hpo.study": current.study.name,
-            "hpo.trial": str(best.number),
-            "hpo.config_sha256": config_sha256(best.params),
-            "hpo.cv_score": repr(next(iter(best.values.values()))),
-        },
+        model=LoggedModel(uri.removeprefix("models:/"), uri, str(note.get("run_id", "")), "", ""),
+        scores=note["scores"],
+        data_digest=plan.terms.identity["question"],
+        lineage=lineage_of(study, trial),
     )
-    promotion = promote(
-        current.tracker.connection,
+    return promote(
+        connection,
         candidate,
-        name=name,
-        gate=Gate(metric=final.metric, direction=direction),
+        name=wanted.name,
+        gate=Gate(metric=metric, direction=direction, margin=wanted.margin),
+        alias=wanted.alias,
+        score=_champion_on(plan, connection, metric),
+        dry_run=wanted.dry_run,
     )
-    alias = f"{name}@champion is version {promotion.champion}"
-    own = f"{name} version {promotion.version}"
+
+
+def lineage_of(study: Study, trial: TrialRecord) -> dict[str, str]:
+    """Where a version comes from, as its tags."""
     return {
-        "model": f"{own}, {alias}: {promotion.reason}",
-        "name": name,
+        "hpo.study": study.name,
+        "hpo.study_id": study.created.study_id,
+        "hpo.trial": str(trial.number),
+        "hpo.config_sha256": config_sha256(trial.params),
+        **{f"hpo.value.{name}": repr(value) for name, value in trial.values.items()},
+    }
+
+
+def outcome_of(promotion: Promotion) -> dict[str, Any]:
+    """A promotion as the journal keeps it, and in words."""
+    own = f"{promotion.name} version {promotion.version}"
+    holder = f"{promotion.name}@{promotion.alias} is version {promotion.champion}"
+    return {
+        "model": f"{own}; {holder}: {promotion.reason}",
+        "name": promotion.name,
+        "alias": promotion.alias,
         "version": promotion.version,
         "champion": promotion.champion,
         "promoted": promotion.promoted,
     }
+
+
+def _champion_on(plan: Plan, connection: Connection, metric: str) -> Callable[[str], Mapping[str, float]]:
+    """Scores a registered model on the rows that the study held out; nothing where that cannot be done."""
+
+    def score(uri: str) -> Mapping[str, float]:
+        from flows._metrics import get_metric
+        from flows.objectives._base import load_setting
+        from flows.objectives._fitted import outputs_of
+
+        setting = load_setting(plan.table.table)
+        problem, test = setting.problem, setting.split.test
+        wanted = get_metric(metric, problem.task)
+        try:
+            model = load_own_model(connection, uri).get_raw_model()
+            rows = problem.frame.iloc[test]
+            predictions = outputs_of(model, rows, problem, wanted.needs, problem.classes)
+            return {metric: wanted(problem.y[test], predictions)}
+        except InputError:
+            raise
+        except Exception:  # noqa: BLE001 - a model of another shape: it cannot be compared, which is an answer
+            return {}
+
+    return score

@@ -1,23 +1,29 @@
-"""What a user sees of a running study: a live line on a terminal, plain lines elsewhere, and the end."""
+"""What a user sees of a running study: a live display on a terminal, plain lines elsewhere, and the end."""
 
 from __future__ import annotations
 
 import math
 import time
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from flows._session import Session
-from hpo_core import Study, TrialState
+from hpo_core import Study, TrialRecord, TrialState
 
-_PLAIN_SECONDS = 5.0
+if TYPE_CHECKING:
+    from flows._session import Session
+
+# Between two plain lines; longer as the study goes on, so that a log of hours stays readable.
+_PLAIN_SECONDS, _PLAIN_SECONDS_MOST = 5.0, 60.0
 _LEADERS = 10
+_FAILURES = 3
+_BAR = 40
 BAD = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
 
 
@@ -41,11 +47,86 @@ class View(Protocol):
 
 
 def make_view(*, quiet: bool = False) -> View:
-    """A live view on a terminal, plain lines elsewhere; ``quiet`` keeps standard output free."""
+    """A live view on a terminal, plain lines elsewhere; ``quiet`` leaves standard output to others."""
     console = Console(stderr=quiet, highlight=False)
     if quiet:
         return _Lines(console, progress=False)
     return _Terminal(console) if console.is_terminal else _Lines(console, progress=True)
+
+
+class _Lines:
+    """For pipes and logs: a line at the start, every few seconds, and at the end."""
+
+    def __init__(self, console: Console, *, progress: bool) -> None:
+        self._console = console
+        self._progress = progress
+        self._began = self._last = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def tell(self, line: str) -> None:
+        _say(self._console, line)
+
+    def watch(self, current: Session) -> None:
+        if not self._progress or current.study.stopped is not None:
+            return
+        now = time.monotonic()
+        if not self._began:
+            self._began = self._last = now
+            self.tell(introduction(current))
+        every = min(max((now - self._began) / 20, _PLAIN_SECONDS), _PLAIN_SECONDS_MOST)
+        if now - self._last >= every:
+            self._last = now
+            self.tell("  ".join(_standing(current.study)))
+
+    def conclude(self, result: Any) -> None:
+        conclude(self._console, result)
+
+
+class _Terminal:
+    """A bar and the figures, refreshed in place below the lines that stay."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._introduced = False
+        spinner = Spinner("dots", "starting ...")
+        self._live = Live(spinner, console=console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def tell(self, line: str) -> None:
+        _say(self._console, line)
+
+    def watch(self, current: Session) -> None:
+        if current.study.stopped is not None:
+            self._live.update(Spinner("dots", "finishing ..."))
+            return
+        if not self._introduced:
+            self._introduced = True
+            self.tell(introduction(current))
+        self._live.update(Group(*_rows(current.study)))
+
+    def conclude(self, result: Any) -> None:
+        conclude(self._console, result)
+
+
+def _say(console: Console, line: str, style: str = "") -> None:
+    console.print(line, markup=False, soft_wrap=True, style=style or None)
+
+
+# -- the figures -------------------------------------------------------------------------------
 
 
 def progress_of(study: Study) -> dict[str, Any]:
@@ -90,150 +171,202 @@ def number(value: float) -> str:
 
 
 def scores(values: dict[str, float]) -> str:
-    """``auc 0.991``."""
+    """``auc 0.991, f1 0.95``."""
     return ", ".join(f"{name} {number(value)}" for name, value in values.items())
 
 
-def _line(study: Study) -> str:
+def counted(study: Study) -> str:
+    """``28 complete, 2 failed``."""
+    counts = {s.label: study.history.count(s) for s in TrialState}
+    return ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items() if n) or "none"
+
+
+def introduction(current: Session) -> str:
+    """What is about to happen, in a line."""
+    study = current.study
+    aims = ", ".join(f"{_AIM[d]} {name}" for name, d in study.objectives.items())
+    total = study.history.max_trials
+    p = progress_of(study)
+    if current.resumed:
+        return f"resuming study {study.name}: {p['done']}{f' of {total}' if total else ''} trials are done"
+    many = f", {total} trials" if total else ""
+    workers = study.state.settings.workers
+    at_once = f", {workers} at once" if workers > 1 else ""
+    return f"study {study.name}: {aims} by {study.strategy.name}{many}{at_once}"
+
+
+_AIM = {"min": "minimise", "max": "maximise"}
+
+
+def _standing(study: Study) -> list[str]:
     p = progress_of(study)
     planned = f"/{p['planned']}" if p["planned"] else ""
     parts = [f"{p['done']}{planned} done", f"{p['running']} running"]
     parts += [f"{p[k]} {k}" for k in ("paused", "failed") if p[k]]
+    if p["left"] is not None:
+        parts.append(f"{duration(p['left'])} left")
     if p["best"]:
-        parts.append(f"best {scores(p['best'])} (trial {p['best_trial']})")
-    return "  ".join([*parts, f"ETA {duration(p['left'])}"])
+        parts.append(_best(study))
+    return parts
 
 
-class _Lines:
-    """For pipes and logs: a line at the start, every few seconds, and at the end."""
-
-    def __init__(self, console: Console, *, progress: bool) -> None:
-        self._console = console
-        self._progress = progress
-        self._last = 0.0
-        self._introduced = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def tell(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
-
-    def watch(self, current: Session) -> None:
-        if not self._progress:
-            return
-        if not self._introduced:
-            self._introduced = True
-            for line in introduction(current):
-                self.tell(line)
-        if time.monotonic() - self._last >= _PLAIN_SECONDS:
-            self._last = time.monotonic()
-            self.tell(_line(current.study))
-
-    def conclude(self, result: Any) -> None:
-        conclude(self._console, result)
+def _best(study: Study) -> str:
+    if len(study.objectives) > 1:
+        return f"{len(study.pareto_front)} on the Pareto front"
+    best = study.best
+    return f"best {scores(best.values)} (trial {best.number})"
 
 
-class _Terminal(_Lines):
-    """A bar and the figures, refreshed in place."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console, progress=True)
-        self._live = Live(console=console, refresh_per_second=5, transient=True)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def watch(self, current: Session) -> None:
-        if not self._introduced:
-            self._introduced = True
-            for line in introduction(current):
-                self.tell(line)
-        p = progress_of(current.study)
-        rows: list[Any] = [Text(_line(current.study))]
-        if p["planned"]:
-            rows.append(ProgressBar(total=p["planned"], completed=p["done"], width=60))
-        self._live.update(Group(*rows))
+def _rows(study: Study) -> list[RenderableType]:
+    """The live display: a bar and counts, then the best so far."""
+    p = progress_of(study)
+    parts = _standing(study)
+    rows: list[RenderableType] = []
+    best = parts.pop() if p["best"] else ""
+    first = Table.grid(padding=(0, 1))
+    cells: list[RenderableType] = [Text("  ".join(parts), no_wrap=True, overflow="ellipsis")]
+    if p["planned"]:
+        cells.insert(0, ProgressBar(total=p["planned"], completed=p["done"], width=_BAR))
+    first.add_row(*cells)
+    rows.append(first)
+    if best:
+        params = "" if len(study.objectives) > 1 else f"  {configuration(study.best)}"
+        rows.append(Text(f"{best}{params}", no_wrap=True, overflow="ellipsis"))
+    return rows
 
 
-def introduction(current: Session) -> list[str]:
-    """What is about to happen, in a line or two."""
-    study = current.study
-    verb = "resuming" if current.resumed else "starting"
-    lines = [f"{verb} study {study.name}: {study.strategy.name}, {', '.join(study.objectives)}"]
-    if url := current.tracker.parent_url:
-        lines.append(f"MLflow run: {url}")
-    return lines
+# -- tables ------------------------------------------------------------------------------------
 
 
-def leaderboard(study: Study, most: int = _LEADERS) -> Table:
-    """The best complete trials: score, seconds, configuration."""
-    complete = [t for t in study.trials if t.state is TrialState.COMPLETE]
-    sign = study.history.signs[0]
+def leaders(study: Study, most: int = _LEADERS) -> list[TrialRecord]:
+    """The best complete trials; of several objectives the Pareto front, by the first objective."""
+    several = len(study.objectives) > 1
+    trials = study.pareto_front if several else [t for t in study.trials if t.state is TrialState.COMPLETE]
     first = next(iter(study.objectives))
-    complete.sort(key=lambda t: sign * t.values[first])
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trial", justify="right", no_wrap=True, min_width=5)
+    sign = study.history.signs[0]
+    return sorted(trials, key=lambda t: sign * t.values[first])[:most]
+
+
+def leaderboard(study: Study) -> Table:
+    """The leaders: score, seconds, configuration, as wide as the console."""
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("trial", justify="right", no_wrap=True)
     for objective in study.objectives:
-        table.add_column(objective, justify="right", no_wrap=True, min_width=9)
-    table.add_column("seconds", justify="right", no_wrap=True, min_width=7)
-    table.add_column("configuration", no_wrap=True, overflow="ellipsis")
-    for trial in complete[:most]:
+        table.add_column(objective, justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)
+    for place, trial in enumerate(leaders(study)):
         table.add_row(
             str(trial.number),
             *(number(trial.values[o]) for o in study.objectives),
             f"{trial.busy_seconds:.1f}",
-            "  ".join(f"{name}={_short(value)}" for name, value in trial.params.items()),
+            configuration(trial),
+            style="bold" if place == 0 and len(study.objectives) == 1 else None,
         )
     return table
+
+
+def configuration(trial: TrialRecord) -> str:
+    """``lr=0.01  depth=3``."""
+    return "  ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
 
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def conclude(console: Console, result: Any) -> None:
-    """The end of a session, for people."""
-    study: Study = result.study
-    counts = result.summary["counts"]
-    told = ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items())
-    console.print(f"\nstudy {study.name}: {result.ended}", markup=False, soft_wrap=True)
-    console.print(f"trials: {told or 'none'}", markup=False, soft_wrap=True)
-    if counts.get("complete"):
-        console.print()
-        console.print(leaderboard(study))
-        best = study.best
-        console.print(f"\nbest: trial {best.number}, {scores(best.values)}", markup=False, soft_wrap=True)
-    for reason, numbers in _failures(study).items():
-        console.print(f"failed: {reason} (trials {numbers})", markup=False, soft_wrap=True)
-    if result.scores:
-        console.print(f"on rows that tuning never saw: {scores(result.scores)}", markup=False, soft_wrap=True)
-    if result.model:
-        console.print(f"model: {result.model}", markup=False, soft_wrap=True)
-    if result.run_url:
-        console.print(f"MLflow run: {result.run_url}", markup=False, soft_wrap=True)
-    if result.ended in ("interrupted", "terminated"):
-        console.print(f"resume with: hpo resume {study.name}", markup=False, soft_wrap=True)
-
-
-def _failures(study: Study) -> dict[str, str]:
-    """Reasons of failed trials, most frequent first, with the trials' numbers."""
+def failures(study: Study) -> list[str]:
+    """Why trials ended badly, the most frequent reason first, with the trials' numbers."""
     by_reason: dict[str, list[int]] = {}
     for trial in study.trials:
         if trial.state in BAD:
-            by_reason.setdefault(f"{trial.state.label}: {trial.reason}"[:160], []).append(trial.number)
-    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))[:3]
-    return {
-        reason: ", ".join(map(str, numbers[:8])) + ("..." if len(numbers) > 8 else "")
-        for reason, numbers in ordered
-    }
+            label = trial.state.label.replace("_", " ")
+            by_reason.setdefault(f"{label}: {trial.reason}"[:160], []).append(trial.number)
+    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    lines = []
+    for reason, numbers in ordered[:_FAILURES]:
+        listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
+        lines.append(f"{reason} (trial{'s' if len(numbers) > 1 else ''} {listed})")
+    if len(ordered) > _FAILURES:
+        lines.append(f"and {len(ordered) - _FAILURES} more reasons")
+    return lines
+
+
+# -- the end -----------------------------------------------------------------------------------
+
+
+def conclude(console: Console, result: Any) -> None:
+    """The end of a session, for people."""
+    study: Study = result.study
+    console.print()
+    spent = duration(study.state.seconds_spent)
+    _say(console, f"study {study.name}: {counted(study)}; {spent}; {result.ended}")
+    if study.history.count(TrialState.COMPLETE):
+        console.print()
+        console.print(leaderboard(study))
+        console.print()
+    facts = [("failed", line) for line in failures(study)]
+    if study.history.count(TrialState.COMPLETE):
+        facts.append(("best", best_line(study)))
+    if result.scores:
+        facts.append(("test", test_line(result.scores)))
+    if result.model:
+        facts.append(("model", result.model))
+    facts += ways_to_see(result.summary.get("tracking"))
+    facts += [("next", line) for line in _what_next(study)]
+    tell_facts(console, facts)
+
+
+def tell_facts(console: Console, facts: list[tuple[str, str]]) -> None:
+    """Labelled lines; long ones go on below themselves on a terminal, and stay lines in a pipe."""
+    width = max((len(label) for label, _ in facts), default=0)
+    last = ""
+    for label, text in facts:
+        shown = "" if label == last else label
+        last = label
+        if not console.is_terminal:
+            _say(console, f"{shown:<{width}}  {text}")
+            continue
+        row = Table.grid(padding=(0, 2))
+        row.add_column(width=width, style="bold")
+        row.add_column(overflow="fold")
+        row.add_row(shown, Text(text))
+        console.print(row)
+
+
+def best_line(study: Study) -> str:
+    """The best trial, or how many share the front."""
+    if len(study.objectives) > 1:
+        numbers = [str(t.number) for t in leaders(study)]
+        more = ", ..." if len(study.pareto_front) > len(numbers) else ""
+        return f"{len(study.pareto_front)} trials on the Pareto front: {', '.join(numbers)}{more}"
+    return f"trial {study.best.number}, {scores(study.best.values)}"
+
+
+def test_line(final: dict[str, float]) -> str:
+    """The final model's scores, the tuned metric first."""
+    first, *others = [scores({name: value}) for name, value in final.items()]
+    rest = f"; {', '.join(others)}" if others else ""
+    return f"{first} on rows that tuning never saw{rest}"
+
+
+def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """How to open the study in a browser."""
+    if not tracking:
+        return []
+    if tracking.get("url"):
+        return [("MLflow", tracking["url"])]
+    page = f"http://127.0.0.1:5000/#/experiments/{tracking['experiment_id']}/runs/{tracking['run_id']}"
+    return [("MLflow", f"mlflow ui --backend-store-uri {tracking['uri']}"), ("MLflow", f"then {page}")]
+
+
+def _what_next(study: Study) -> list[str]:
+    name = f"'{study.name}'" if " " in study.name else study.name
+    if study.stopped is None or study.stopped.state == "cancelled":
+        return [f"hpo resume {name}"]
+    lines = [f"hpo show {name}"]
+    if (trials := study.history.max_trials) is not None:
+        lines[0] += f"    hpo extend {name} --trials {2 * trials}"
+    if any(study.history.count(s) for s in BAD):
+        lines[0] += f"    hpo retry {name} --failed"
+    return lines

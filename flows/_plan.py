@@ -261,7 +261,7 @@ def load_objective(reference: str) -> Objective:
         raise ObjectiveError(f"{place} has no function {name!r}{nearest(name, public)}")
     if not callable(function):
         raise ObjectiveError(f"{reference} is {type(function).__name__}, not a function of a trial")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _module(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -84,14 +85,17 @@ async def session(
     adopt = tracking.adopt_run or os.environ.pop("MLFLOW_RUN_ID", None)
     await asyncio.to_thread(check_tracking, tracking)
     opened = open_study(terms, now=time.time(), home=home, edit=edit)
-    tracker = StudyTracker(
-        opened.folder,
-        tracking.uri,
-        await asyncio.to_thread(_experiment, tracking, adopt, terms.name),
-        adopt_run=adopt,
-        offline=tracking.offline,
-    )
+    tracker: StudyTracker | None = None
+    parent: str | None = None
+    unused = False
     try:
+        tracker = StudyTracker(
+            opened.folder,
+            tracking.uri,
+            await asyncio.to_thread(_experiment, tracking, adopt, opened.study),
+            adopt_run=adopt,
+            offline=tracking.offline,
+        )
         parent = await asyncio.to_thread(tracker.start)
         for line in opened.lines:
             tell(line)
@@ -103,22 +107,39 @@ async def session(
             parent_run=parent,
             lines=list(opened.lines),
         )
+    except InputError:
+        # What is refused before the first trial leaves nothing behind.
+        unused = not opened.resumed and not opened.study.trials
+        raise
     finally:
         await _close(opened, tracker, tell)
+        if unused:
+            shutil.rmtree(opened.folder, ignore_errors=True)
+            if tracker is not None and parent not in (None, adopt):
+                await asyncio.to_thread(tracker.connection.client.delete_run, parent)
 
 
-def _experiment(tracking: TrackingTerms, adopt: str | None, name: str) -> str:
-    """The one asked for, else that of the run to adopt, else what the environment says, else the name."""
-    if tracking.experiment or tracking.offline:
-        return tracking.experiment or name
+def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str:
+    """The one asked for, that which has the study, that of the run to adopt, the environment's, the name."""
+    shown = next((n.data["experiment"] for n in reversed(study.state.notes) if n.topic == "tracking"), None)
+    if tracking.experiment or shown or tracking.offline:
+        return tracking.experiment or shown or study.name
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if adopt or experiment_id:
         from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
         client = MlflowClient(tracking.uri)
-        experiment_id = client.get_run(adopt).info.experiment_id if adopt else experiment_id
-        return str(client.get_experiment(experiment_id).name)
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or name
+        try:
+            experiment_id = client.get_run(adopt).info.experiment_id if adopt else experiment_id
+            return str(client.get_experiment(experiment_id).name)
+        except MlflowException as error:
+            variable = "MLFLOW_RUN_ID" if adopt else "MLFLOW_EXPERIMENT_ID"
+            raise InputError(
+                f"{variable}={adopt or experiment_id} cannot be used ({error}); unset it, or point the "
+                "tracking URI to the server that has it"
+            ) from None
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or study.name
 
 
 def check_tracking(tracking: TrackingTerms) -> None:
@@ -127,10 +148,11 @@ def check_tracking(tracking: TrackingTerms) -> None:
         probe(tracking.uri)
 
 
-async def _close(opened: Opened, tracker: StudyTracker, tell: Callable[[str], None]) -> None:
+async def _close(opened: Opened, tracker: StudyTracker | None, tell: Callable[[str], None]) -> None:
     opened.journal.sync()
-    tracker.notify()
-    if not await asyncio.to_thread(tracker.close, _DELIVER_SECONDS):
+    if tracker is not None:
+        tracker.notify()
+    if tracker is not None and not await asyncio.to_thread(tracker.close, _DELIVER_SECONDS):
         tell(
             f"MLflow has not taken everything yet; `hpo sync {opened.study.name}`, or the next command on "
             "this study, delivers the rest"

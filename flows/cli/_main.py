@@ -1,25 +1,28 @@
 """``hpo``: the commands put together, and what their errors look like: one line and an exit code.
 
 0    done
-1    the study ended without one complete trial, or something broke
+1    the study ended without one complete trial, a gate said no, or something broke
 2    the input is wrong; the line says what to do
 3    another driver holds the study
 130  interrupted
+
+Commands import what they need when they are called, so that help and mistakes are answered at once.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
 
-from flows.cli import _studies, _tune, _up
-from hpo_core import HpoError, InputError, StudyLockedError
+from flows.cli import _commands, _tune
 
-# typer brings its own copy of click; this is that copy's UsageError, the base of every wrong call.
-_UsageError = typer.BadParameter.__mro__[1]
+# Newer versions of typer bring their own copy of click; this is the UsageError of whichever is in use,
+# the base of every wrong call.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="hpo",
@@ -28,34 +31,64 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("tune")(_tune.tune)
-app.command("up")(_up.up)
-_studies.register(app)
+_commands.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Show the version and exit")) -> None:
+    if version:
+        from importlib import metadata
+
+        try:
+            typer.echo(f"mlflow-hpo {metadata.version('mlflow-hpo')}")
+        except metadata.PackageNotFoundError:
+            typer.echo("mlflow-hpo, from its sources")
+        raise typer.Exit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; never lets a traceback out for the user's mistakes."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    arguments = arguments or ["--help"]
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if argv is None and not sys.warnoptions:
+        # Libraries warn their developers; python -W shows what they say.
+        warnings.simplefilter("ignore")
     try:
-        code = app(args=arguments, standalone_mode=False)
-        return int(code or 0)
+        return int(app(args=arguments, prog_name="hpo", standalone_mode=False) or 0)
     except _UsageError as error:
-        return _complain(str(getattr(error, "message", error)), 2)
+        return _complain(_usage(error), 2)
     except typer.Exit as error:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return _complain("interrupted", 130)
-    except StudyLockedError as error:
-        return _complain(str(error), 3)
-    except InputError as error:
-        return _complain(str(error), 2)
-    except HpoError as error:
-        return _complain(str(error), 1)
     except BrokenPipeError:
+        # The reader of a pipe left; nothing more can be said, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        return _complain(str(error), code)
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with the call, and where to read more."""
+    said = getattr(error, "format_message", error.__str__)()
+    command = getattr(getattr(error, "ctx", None), "command_path", "hpo")
+    return f"{str(said).strip().rstrip('.')}; see {command} --help"
+
+
+def _exit_code(error: Exception) -> int | None:
+    """``None`` for what is no error of this project."""
+    from hpo_core import HpoError, InputError, StudyLockedError
+
+    for kind, code in ((StudyLockedError, 3), (InputError, 2), (HpoError, 1)):
+        if isinstance(error, kind):
+            return code
+    return None
 
 
 def _complain(message: str, code: int) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Annotated, Any
+import math
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hpo_core import InputError
-
-_MORE = "Ready objectives"
-_RUN = "Running"
-_SHOW = "Tracking"
+if TYPE_CHECKING:
+    from flows._plan import Plan
 
 
 def tune(
@@ -59,9 +59,10 @@ def tune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; create nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
 ) -> int:
-    """Tune an objective: run a study, or resume the one of the same name.
+    """Tune an objective: run a study, or resume it.
 
-    A finished study runs nothing more; a higher --trials extends it.
+    The same command again resumes, or says that the study is finished and runs nothing; a higher
+    --trials extends it.
     """
     from flows._plan import Request, plan_request
 
@@ -97,24 +98,25 @@ def tune(
         edit_space=edit_space,
         options={k: v for k, v in options.items() if v is not None},
     )
-    plan = plan_request(request)
+    with _only_json(as_json):
+        plan = plan_request(request)
     if dry_run:
         return _explain(plan, as_json=as_json)
     return carry_out(plan, as_json=as_json)
 
 
-def carry_out(plan: Any, *, as_json: bool) -> int:
+def carry_out(plan: Plan, *, as_json: bool) -> int:
     """Run the plan with a view on it; the exit code."""
     from flows._live import make_view
     from flows._tune import run_plan
 
     view = make_view(quiet=as_json)
-    with view:
+    with _only_json(as_json), view:
         for note in plan.notes:
-            view.tell(note)
+            view.tell(f"note: {note}")
         result = run_plan(plan, tell=view.tell, watch=view.watch)
     if as_json:
-        typer.echo(json.dumps(result.to_json(), sort_keys=True))
+        typer.echo(json.dumps(_finite(result.to_json()), sort_keys=True))
     else:
         view.conclude(result)
     if result.ended in ("interrupted", "terminated"):
@@ -122,8 +124,24 @@ def carry_out(plan: Any, *, as_json: bool) -> int:
     return 0 if result.summary["counts"].get("complete") else 1
 
 
+def _only_json(wanted: bool) -> contextlib.AbstractContextManager[object]:
+    """Keep standard output for the one JSON object, whatever an objective's module prints."""
+    return contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext()
+
+
+def _finite(value: Any) -> Any:
+    """The value with ``None`` for numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _key_values(pairs: list[str]) -> dict[str, Any]:
     """``key=value`` pairs, values read as JSON where they are JSON."""
+    from hpo_core import InputError
+
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -136,7 +154,7 @@ def _key_values(pairs: list[str]) -> dict[str, Any]:
     return options
 
 
-def _explain(plan: Any, *, as_json: bool) -> int:
+def _explain(plan: Plan, *, as_json: bool) -> int:
     terms = plan.terms
     explained = terms.strategy.explain(terms.limits.trials, terms.settings.max_steps)
     if as_json:

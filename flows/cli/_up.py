@@ -13,7 +13,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -53,13 +52,8 @@ class Service:
             )
 
 
-def up(
-    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server")] = 5000,
-    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server")] = 4200,
-    database: Annotated[Path, typer.Option(help="MLflow's database file")] = Path("mlflow.db"),
-    artifacts: Annotated[Path, typer.Option(help="Folder of MLflow's artifacts")] = Path("mlartifacts"),
-) -> int:
-    """Start MLflow, Prefect and the deployments tune/lgbm, tune/sklearn, tune/torch. Ctrl-C ends them."""
+def up(mlflow_port: int, prefect_port: int, database: Path, artifacts: Path) -> int:
+    """See ``hpo up``."""
     _check_port(mlflow_port, "--mlflow-port")
     _check_port(prefect_port, "--prefect-port")
     if mlflow_port == prefect_port:

@@ -25,8 +25,8 @@ from flows.objectives._lgbm import LightGBM as LightGBM
 from flows.objectives._sklearn import SklearnModel as SklearnModel
 from flows.objectives._space_file import read_space as read_space
 from flows.objectives._torch import TorchMLP as TorchMLP
-from hpo_core import InputError
-from hpo_core._errors import nearest
+from hpo_core import InputError as _InputError
+from hpo_core._errors import nearest as _nearest
 
 __all__ = [
     "FinalModel",
@@ -86,11 +86,11 @@ def make_objective(
     asked = {**more, **(options or {})}
     for name in asked:
         if name not in known:
-            hint = nearest(name, known) or f" (it has {', '.join(known)})"
-            raise InputError(f"objective {kind!r} has no option {name!r}{hint}")
+            hint = _nearest(name, known) or f" (it has {', '.join(known)})"
+            raise _InputError(f"objective {kind!r} has no option {name!r}{hint}")
     given = {**_DEFAULTS.get(kind, {}), **{k: v for k, v in asked.items() if v is not None}}
     if not isinstance(given.get("data"), str) or not given["data"]:
-        raise InputError(
+        raise _InputError(
             f"objective {kind!r} needs data: a path to CSV or Parquet, or sklearn:NAME; got "
             f"{given.get('data')!r}"
         )
@@ -104,8 +104,8 @@ def make_objective(
 
 def _kind(kind: str) -> type[LightGBM] | type[SklearnModel] | type[TorchMLP]:
     if kind not in _KINDS:
-        raise InputError(
-            f"unknown objective {kind!r}{nearest(kind, _KINDS)} (one of {', '.join(objective_names())})"
+        raise _InputError(
+            f"unknown objective {kind!r}{_nearest(kind, _KINDS)} (one of {', '.join(objective_names())})"
         )
     return _KINDS[kind]
 

@@ -1,0 +1,171 @@
+"""Every command but ``tune`` as it is typed; what it does is in the module that it imports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_Name = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study", show_default=False)]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing")]
+_Tracking = Annotated[str | None, typer.Option(help="MLflow tracking server or database")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("up")(up)
+    app.command("list")(list_studies)
+    for command in (show, why, resume, extend, retry, promote, cancel, sync, resync, delete, gc):
+        app.command(command.__name__)(command)
+
+
+def up(
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server")] = 4200,
+    database: Annotated[Path, typer.Option(help="MLflow's database file")] = Path("mlflow.db"),
+    artifacts: Annotated[Path, typer.Option(help="Folder of MLflow's artifacts")] = Path("mlartifacts"),
+) -> int:
+    """Start MLflow, Prefect and the deployments; Ctrl-C ends them.
+
+    The deployments are tune/lgbm, tune/sklearn and tune/torch; everything listens on the loopback
+    interface only.
+    """
+    from flows.cli import _up
+
+    return _up.up(mlflow_port, prefect_port, database, artifacts)
+
+
+def list_studies(as_json: _Json = False) -> None:
+    """List the studies below .hpo (or $HPO_HOME)."""
+    from flows.cli import _look
+
+    _look.list_studies(as_json=as_json)
+
+
+def show(study: _Name, as_json: _Json = False) -> None:
+    """Show a study: its state, the best trials, what failed."""
+    from flows.cli import _look
+
+    _look.show(study, as_json=as_json)
+
+
+def why(
+    study: _Name,
+    trial: Annotated[int | None, typer.Argument(help="Trial number", metavar="[TRIAL]")] = None,
+) -> None:
+    """Say why the study, or a trial, stands where it stands."""
+    from flows.cli import _look
+
+    _look.why(study, trial)
+
+
+def resume(study: _Name, as_json: _Json = False, tracking_uri: _Tracking = None) -> int:
+    """Go on with a study, with the terms it was started with."""
+    from flows.cli import _go_on
+
+    return _go_on.resume(study, as_json=as_json, tracking_uri=tracking_uri)
+
+
+def extend(
+    study: _Name,
+    trials: Annotated[int | None, typer.Option(help="New total of trials")] = None,
+    timeout: Annotated[float | None, typer.Option(help="New total of seconds")] = None,
+    as_json: _Json = False,
+    tracking_uri: _Tracking = None,
+) -> int:
+    """Raise a study's limits and go on."""
+    from flows.cli import _go_on
+
+    return _go_on.extend(study, trials, timeout, as_json=as_json, tracking_uri=tracking_uri)
+
+
+def retry(
+    study: _Name,
+    failed: Annotated[bool, typer.Option("--failed", help="All trials that ended badly")] = False,
+    trial: Annotated[list[int] | None, typer.Option(help="This trial; may be repeated")] = None,
+    as_json: _Json = False,
+    tracking_uri: _Tracking = None,
+) -> int:
+    """Run trials that ended badly once more."""
+    from flows.cli import _go_on
+
+    return _go_on.retry(study, failed, trial or [], as_json=as_json, tracking_uri=tracking_uri)
+
+
+def promote(
+    study: _Name,
+    trial: Annotated[int | None, typer.Option(help="Trial to promote; default the best one")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Registered model; default what --register said, or the study's name")
+    ] = None,
+    alias: Annotated[str, typer.Option(help="Alias that the model is to get")] = "champion",
+    metric: Annotated[str | None, typer.Option(help="Metric of the gate; default the tuned one")] = None,
+    margin: Annotated[float, typer.Option(help="How much better than the alias's holder it must be")] = 0.0,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Give the alias back to the version before")
+    ] = False,
+    dry_run: _DryRun = False,
+    as_json: _Json = False,
+    tracking_uri: _Tracking = None,
+) -> int:
+    """Give a trial's model an alias, if it beats the holder.
+
+    The model is registered, and made first where need be. Doing it again changes nothing. Exit code 1:
+    the gate said no.
+    """
+    from flows.cli import _promote
+
+    wish = _promote.Wish(
+        study=study, trial=trial, model=model, alias=alias, metric=metric, margin=margin, dry_run=dry_run
+    )
+    if rollback:
+        return _promote.roll_back(wish, as_json=as_json, tracking_uri=tracking_uri)
+    return _promote.promote(wish, as_json=as_json, tracking_uri=tracking_uri)
+
+
+def cancel(study: _Name) -> None:
+    """Cancel a study; what runs is stopped within seconds.
+
+    `hpo resume` goes on with it.
+    """
+    from flows.cli import _end
+
+    _end.cancel(study)
+
+
+def sync(study: _Name, tracking_uri: _Tracking = None) -> int:
+    """Deliver to MLflow what it has not got yet."""
+    from flows.cli import _end
+
+    return _end.deliver(study, tracking_uri, anew=False)
+
+
+def resync(study: _Name, tracking_uri: _Tracking = None) -> int:
+    """Write a study's MLflow runs anew from its journal.
+
+    Runs that are missing are made again; what users added to runs that are there stays.
+    """
+    from flows.cli import _end
+
+    return _end.deliver(study, tracking_uri, anew=True)
+
+
+def delete(
+    study: _Name,
+    dry_run: _DryRun = False,
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave the MLflow runs")] = False,
+    tracking_uri: _Tracking = None,
+) -> None:
+    """Delete a study: journal, checkpoints, and its runs in MLflow."""
+    from flows.cli import _end
+
+    _end.delete(study, tracking_uri, dry_run=dry_run, keep_runs=keep_runs)
+
+
+def gc(dry_run: _DryRun = False) -> None:
+    """Delete checkpoints that no trial can need any more."""
+    from flows.cli import _end
+
+    _end.gc(dry_run=dry_run)

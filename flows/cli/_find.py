@@ -1,0 +1,87 @@
+"""Studies by name: to be read while they run, or opened for writing when nobody drives them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from flows._notes import TRACKING, newest
+from flows._workspace import read_study, studies_home, study_folder
+from hpo_core import InputError, Journal, JournalError, Study
+from hpo_core._errors import nearest
+
+
+def find(name: str) -> Study:
+    """The study as it is now, for reading. Raises :class:`InputError` with the nearest names."""
+    folder = study_folder(name)
+    if not (folder / "journal.jsonl").exists():
+        known = [path.parent.name for path in _journals()]
+        raise InputError(f"there is no study {name!r} in {studies_home()}{nearest(name, known)}")
+    return read_study(folder)
+
+
+def find_all() -> Iterator[Study]:
+    """Every study that can be read; the others are complained about."""
+    for path in _journals():
+        try:
+            yield read_study(path.parent)
+        except (JournalError, InputError) as error:
+            typer.echo(f"hpo: {path.parent.name}: {error}", err=True)
+
+
+@contextlib.contextmanager
+def opened(name: str) -> Iterator[Study]:
+    """The study opened for writing, without driving it. Raises :class:`StudyLockedError`."""
+    with Journal(study_folder(name) / "journal.jsonl") as journal:
+        events, journal.events = journal.events, []
+        yield Study.replay(events, journal=journal)
+
+
+def is_driven(name: str) -> bool:
+    """Whether a living process on this machine holds the study's lock."""
+    path = study_folder(name) / "journal.lock"
+    if not path.exists():
+        return False
+    with path.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def state_of(study: Study) -> str:
+    """``finished``, ``cancelled``, ``running`` or ``interrupted``."""
+    if study.stopped is not None:
+        return study.stopped.state
+    return "running" if is_driven(study.name) else "interrupted"
+
+
+def request_data(study: Study) -> dict[str, Any]:
+    """What the study was asked to be, as the journal keeps it; empty for one made by other means."""
+    return dict(study.created.meta.get("request") or {})
+
+
+def experiment_of(study: Study) -> str:
+    """The MLflow experiment that shows the study."""
+    shown = newest(study, TRACKING).get("experiment")
+    return str(shown or request_data(study).get("experiment") or study.name)
+
+
+def tracking_of(study: Study, given: str | None) -> str | None:
+    """The tracking server: the one asked for, the environment's, the one that shows the study."""
+    if given or os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    return newest(study, TRACKING).get("uri")
+
+
+def _journals() -> Iterator[Path]:
+    home = studies_home()
+    if home.is_dir():
+        yield from sorted(home.glob("*/journal.jsonl"))

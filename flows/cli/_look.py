@@ -1,0 +1,157 @@
+"""Look at studies; never takes a study's lock, so that a running one can be looked at."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows._live import (
+    best_line,
+    counted,
+    duration,
+    failures,
+    leaderboard,
+    number,
+    progress_of,
+    scores,
+    tell_facts,
+    test_line,
+    ways_to_see,
+)
+from flows._notes import TRACKING, final_model, newest
+from flows._workspace import studies_home
+from flows.cli._find import find, find_all, state_of
+from hpo_core import InputError, Study, TrialRecord, TrialState
+
+
+def list_studies(*, as_json: bool) -> None:
+    """One line for each study."""
+    rows = [_row(study) for study in find_all()]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    if not rows:
+        typer.echo(f"no studies in {studies_home()}")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("study", "state", "trials", "best", "strategy"):
+        table.add_column(column, overflow="fold", justify="right" if column == "trials" else "left")
+    for row in rows:
+        planned = f"/{row['planned']}" if row["planned"] else ""
+        best = scores(row["best"]) if row["best"] else "-"
+        table.add_row(row["study"], row["state"], f"{row['done']}{planned}", best, row["strategy"])
+    _console().print(table)
+
+
+def show(name: str, *, as_json: bool) -> None:
+    """The study on a page."""
+    study = find(name)
+    if as_json:
+        trials = [_trial_row(t) for t in study.trials]
+        typer.echo(json.dumps({**_row(study), "final": final_model(study), "trials": trials}))
+        return
+    console = _console()
+    objectives = ", ".join(f"{n} ({d})" for n, d in study.objectives.items())
+    spent = duration(study.state.seconds_spent)
+    facts = [
+        ("study", f"{study.name}, {_state(study)}"),
+        ("asks", f"{objectives} by {study.strategy.name}"),
+        ("trials", f"{_of_planned(study)}: {counted(study)}; {spent}"),
+    ]
+    tell_facts(console, facts)
+    if study.history.count(TrialState.COMPLETE):
+        console.print()
+        console.print(leaderboard(study))
+        console.print()
+        facts = [("best", best_line(study))]
+        if len(study.objectives) == 1:
+            facts += [("", f"{key} = {_value(value)}") for key, value in study.best.params.items()]
+    else:
+        facts = []
+    facts += [("failed", line) for line in failures(study)]
+    final = final_model(study)
+    if final:
+        facts.append(("test", test_line(final["scores"])))
+        if final.get("model"):
+            facts.append(("model", final["model"]))
+    tell_facts(console, facts + ways_to_see(newest(study, TRACKING)))
+
+
+def why(name: str, number_: int | None) -> None:
+    """Sentences about the study's state, or about one trial's."""
+    study = find(name)
+    if number_ is not None:
+        if not 0 <= number_ < len(study.trials):
+            has = f"the trials 0 to {len(study.trials) - 1}" if study.trials else "no trials"
+            raise InputError(f"study {name!r} has {has}, got {number_}")
+        typer.echo(_why(study, number_))
+        return
+    typer.echo(f"study {study.name} is {_state(study)}")
+    for waiting in study.history.pending.tolist():
+        typer.echo(_why(study, waiting))
+
+
+def _why(study: Study, number_: int) -> str:
+    trial = study.trials[number_]
+    label = trial.state.label.replace("_", " ")
+    parts = [f"trial {trial.number} is {label}"]
+    if trial.step:
+        parts.append(f"at step {trial.step}")
+    if trial.values:
+        parts.append(f"with {scores(trial.values)}")
+    if trial.state is TrialState.WAITING:
+        parts.append("waiting for a free worker")
+    elif trial.state is TrialState.RUNNING:
+        parts.append(f"on {trial.worker}, attempt {trial.attempt}")
+    text = " ".join(parts)
+    if trial.state is not TrialState.RUNNING and (said := study.why(number_)) and said != label:
+        text += f": {said}"
+    return f"{text} (chosen by {trial.note})" if trial.note else text
+
+
+def _state(study: Study) -> str:
+    state = state_of(study)
+    if study.stopped is not None:
+        return f"{state}: {study.stopped.reason}"
+    return state if state == "running" else f"{state}; `hpo resume {study.name}` goes on with it"
+
+
+def _of_planned(study: Study) -> str:
+    p = progress_of(study)
+    return f"{p['done']} of {p['planned']} done" if p["planned"] else f"{p['done']} done"
+
+
+def _value(value: Any) -> str:
+    return number(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
+def _row(study: Study) -> dict[str, Any]:
+    p = progress_of(study)
+    return {
+        "study": study.name,
+        "state": state_of(study),
+        "strategy": study.strategy.name,
+        "counts": {s.label: study.history.count(s) for s in TrialState if study.history.count(s)},
+        **{k: p[k] for k in ("done", "planned", "running", "best", "best_trial", "spent")},
+    }
+
+
+def _trial_row(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "state": trial.state.label,
+        "params": trial.params,
+        "values": {k: v if v == v and abs(v) != float("inf") else None for k, v in trial.values.items()},
+        "step": trial.step,
+        "attempt": trial.attempt,
+        "reason": trial.reason,
+        "seconds": trial.busy_seconds,
+    }
+
+
+def _console() -> Console:
+    return Console(highlight=False)

@@ -1,0 +1,182 @@
+"""``hpo promote``: from a trial to a registered version under an alias, through a gate, and back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from flows import _final
+from flows._notes import FINAL_MODEL, PROMOTION, newest
+from flows._plan import READY, Plan
+from flows._session import Session
+from flows._workspace import study_folder
+from flows.cli._find import experiment_of, find, opened, request_data, tracking_of
+from flows.cli._go_on import plan_of
+from hpo_core import InputError, Study, TrialRecord, TrialState
+from hpo_core._errors import nearest
+from tracking import Candidate, Connection, Gate, LoggedModel, Promotion, StudyTracker, probe
+from tracking import promote as through_gate
+from tracking import roll_back as give_back
+
+_DELIVER_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the user asked for; ``None`` is for the study to say."""
+
+    study: str
+    trial: int | None
+    model: str | None
+    alias: str
+    metric: str | None
+    margin: float
+    dry_run: bool
+
+
+def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
+    """See ``hpo promote``."""
+    study = find(wish.study)
+    uri = tracking_of(study, tracking_uri)
+    trial = _trial(study, wish.trial)
+    Gate(metric="", margin=wish.margin)  # refuses a margin that is none before anything is made
+    ready = request_data(study).get("objective") in READY
+    plan = plan_of(study, tracking_uri=uri) if ready else None
+    registration = _final.Registration(
+        name=_model_name(study, wish.model),
+        alias=wish.alias,
+        metric=wish.metric,
+        margin=wish.margin,
+        dry_run=wish.dry_run,
+    )
+    with _shown(wish.study, uri) as current:
+        if plan is not None:
+            promotion = _promote_ready(current, plan, trial, registration)
+        else:
+            promotion = _promote_logged(current, trial, registration)
+        if not wish.dry_run:
+            note = {"trial": trial.number, **_final.outcome_of(promotion)}
+            current.study.note(PROMOTION, note, now=time.time())
+    return _say(promotion, as_json=as_json)
+
+
+def roll_back(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
+    """See ``hpo promote --rollback``."""
+    from tracking import connect
+
+    study = find(wish.study)
+    uri = tracking_of(study, tracking_uri)
+    name = _model_name(study, wish.model)
+    if wish.dry_run:
+        raise InputError("--rollback has no dry run; `--rollback` again, or a promotion, takes it back")
+    probe(uri)
+    connection = connect(uri, experiment_of(study))
+    return _say(give_back(connection, name=name, alias=wish.alias), as_json=as_json)
+
+
+def _say(promotion: Promotion, *, as_json: bool) -> int:
+    if as_json:
+        typer.echo(json.dumps({**_final.outcome_of(promotion), "reason": promotion.reason}))
+    elif promotion.champion is None:
+        typer.echo(f"{promotion.name} has no version yet; {promotion.reason}")
+    else:
+        typer.echo(str(promotion))
+    return 0 if promotion.promoted else 1
+
+
+def _trial(study: Study, number: int | None) -> TrialRecord:
+    if number is None:
+        if not study.history.count(TrialState.COMPLETE):
+            raise InputError(f"study {study.name!r} has no complete trial to promote")
+        return study.best
+    if not 0 <= number < len(study.trials):
+        raise InputError(f"study {study.name!r} has the trials 0 to {len(study.trials) - 1}, got {number}")
+    trial = study.trials[number]
+    if trial.state is not TrialState.COMPLETE:
+        label = trial.state.label.replace("_", " ")
+        raise InputError(f"trial {number} is {label}; only a complete trial can be promoted")
+    return trial
+
+
+def _model_name(study: Study, given: str | None) -> str:
+    noted = newest(study, PROMOTION).get("name") or newest(study, FINAL_MODEL).get("name")
+    return str(given or noted or request_data(study).get("register_as") or study.name)
+
+
+@contextmanager
+def _shown(name: str, tracking_uri: str | None) -> Iterator[Session]:
+    """The study opened for writing, and MLflow following it."""
+    probe(tracking_uri)
+    with opened(name) as study:
+        tracker = StudyTracker(study_folder(name), tracking_uri, experiment_of(study))
+        parent = tracker.start()
+        try:
+            yield Session(
+                study=study, folder=study_folder(name), resumed=True, tracker=tracker, parent_run=parent
+            )
+            tracker.notify()
+        finally:
+            tracker.close(_DELIVER_SECONDS)
+
+
+def _promote_ready(
+    current: Session, plan: Plan, trial: TrialRecord, registration: _final.Registration
+) -> Promotion:
+    """The trial's final model, made now unless it was made before."""
+    study, connection = current.study, current.tracker.connection
+    note = newest(study, FINAL_MODEL, trial=trial.number)
+    if "model_uri" not in note:
+        final = _final.fitted(study, plan, trial)
+        note = _final.described(trial, final)
+        if not registration.dry_run:
+            note |= _final.logged(current, trial, final)
+            study.note(FINAL_MODEL, note, now=time.time())
+    return _final.register(study, connection, plan, note, registration)
+
+
+def _promote_logged(current: Session, trial: TrialRecord, registration: _final.Registration) -> Promotion:
+    """The model that the objective logged in the trial's run; its scores are the trial's own."""
+    study, connection = current.study, current.tracker.connection
+    scores = {**trial.metrics, **trial.values}
+    metric = registration.metric or next(iter(study.objectives))
+    if metric not in study.objectives:
+        raise InputError(
+            f"the gate's metric must be one of {', '.join(study.objectives)}, got {metric!r}"
+            f"{nearest(metric, study.objectives)}"
+        )
+    candidate = Candidate(
+        model=_logged_model(connection, current.tracker.run_id(trial.number, 60.0), trial),
+        scores=scores,
+        # Scores of one study are measured alike; those of two studies cannot be known to be.
+        data_digest=study.created.study_id,
+        lineage=_final.lineage_of(study, trial),
+    )
+    return through_gate(
+        connection,
+        candidate,
+        name=registration.name,
+        gate=Gate(metric=metric, direction=study.objectives[metric], margin=registration.margin),
+        alias=registration.alias,
+        dry_run=registration.dry_run,
+    )
+
+
+def _logged_model(connection: Connection, run_id: str, trial: TrialRecord) -> LoggedModel:
+    found: list[Any] = connection.client.search_logged_models(
+        [connection.experiment_id],
+        f"source_run_id = '{run_id}'",
+        order_by=[{"field_name": "creation_time", "ascending": False}],
+    )
+    if not found:
+        raise InputError(
+            f"trial {trial.number} logged no model; call trial.log_model(model) in the objective, or "
+            "promote a trial that did"
+        )
+    newest_model = found[0]
+    return LoggedModel(newest_model.model_id, f"models:/{newest_model.model_id}", run_id, "", "")
