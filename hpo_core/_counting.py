@@ -37,6 +37,16 @@ def list_points(columns: Sequence[Parameter], gates: Gates) -> NDArray[np.float6
     return np.asarray(points[order])
 
 
+def prior_masses(columns: Sequence[Parameter], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) the prior's mass at each of canonical ``points`` ``(n, d)``: the product over what is active."""
+    mass = np.ones(len(points))
+    for column, parameter in enumerate(columns):
+        active = ~np.isnan(points[:, column])
+        value = np.searchsorted(parameter.units(), points[active, column])
+        mass[active] *= parameter.masses()[value]
+    return mass
+
+
 def count_points(columns: Sequence[Parameter], gates: Gates) -> int | None:
     """Number of canonical points, ``None`` when infinite.
 

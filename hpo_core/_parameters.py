@@ -88,6 +88,10 @@ class Parameter(ABC):
         """(count,) canonical ``u`` of every value, ascending; only for a finite ``count``."""
         return (np.arange(self.cardinality) + 0.5) / max(self.cardinality, 1)
 
+    def masses(self) -> NDArray[np.float64]:
+        """(count,) the prior probability of each value; only for a finite ``count``."""
+        return np.full(self.cardinality, 1.0 / max(self.cardinality, 1))
+
     def canonical(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         """The canonical ``u`` nearest to each of ``u`` (n,), which lie in [0, 1]."""
         if not self.cardinality:
@@ -268,8 +272,8 @@ class Float(Parameter):
         cells = int((_decimal(self.high) - bottom) / step) + 1
         if cells > _MOST_CELLS:
             raise SpaceError(
-                f"Float: step={self.step!r} makes {Decimal(cells):.1e} values of [{self.low!r}, {self.high!r}], too "
-                "many to tell apart; drop the step or raise it"
+                f"Float: step={self.step!r} makes {Decimal(cells):.1e} values of [{self.low!r}, "
+                f"{self.high!r}], too many to tell apart; drop the step or raise it"
             )
         return cells
 
@@ -432,6 +436,12 @@ class Int(Parameter):
         values = np.round(np.exp(bottom + u * (top - bottom)))
         return self._log_units(np.clip(values, self.low, self.high))
 
+    def masses(self) -> NDArray[np.float64]:
+        """(count,) the prior probability of each value: the size of its cell."""
+        if self.cardinality:
+            return Parameter.masses(self)
+        return np.diff(self._log_units(np.arange(self.low, self.high + 2, dtype=float) - 0.5))
+
     @functools.cached_property
     def _log_ends(self) -> tuple[float, float]:
         # Cells [v - 1/2, v + 1/2) on the log axis give every end value its fair share.
@@ -564,8 +574,8 @@ def plain_json(value: Any) -> Any:
     return json.loads(text)
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+# One encoder for all: `json.dumps` makes a new one for each call that sorts keys.
+_text = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)

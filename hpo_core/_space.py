@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from hpo_core._conditions import Gate
 from hpo_core._constraints import Constraint
-from hpo_core._counting import count_points, list_points
+from hpo_core._counting import count_points, list_points, prior_masses
 from hpo_core._errors import SpaceError, nearest
 from hpo_core._parameters import (
     CONTINUOUS,
@@ -61,7 +61,7 @@ Array = NDArray[np.float64]
 Predicate = Callable[[dict[str, Any]], bool]
 
 # How many points may be drawn, for each point wanted and at least, before the constraints count as
-# unsatisfiable; a finite space of at most so many points is listed instead.
+# unsatisfiable. A finite space with constraints and at most so many points is listed instead.
 _DRAWS_PER_POINT, _DRAWS = 200, 20_000
 _LISTABLE = 20_000
 _MOST_LISTED = 1_000_000
@@ -190,6 +190,11 @@ class SearchSpace:
         """
         if not self.constraints:
             return self.snap(rng.random((n, self.dims)))
+        if self.size is not None and self.size <= _LISTABLE:
+            points = self.enumerate()
+            if not len(points):
+                raise self._unsatisfiable(self.size, self.size)
+            return points[rng.choice(len(points), size=n, p=self._prior)]
         kept: list[Array] = []
         count = drawn = 0
         batch = max(n, 16)
@@ -199,17 +204,21 @@ class SearchSpace:
             count += len(kept[-1])
             drawn += batch
             batch = min(2 * batch, 4096)
-            if count < n and self.size is not None and self.size <= min(drawn, _LISTABLE):
-                # Rejection has cost more than looking at every point there is.
-                if not len(self._listed):
-                    break
-                return self._listed[rng.integers(len(self._listed), size=n)]
         if count < n:
-            raise SpaceError(
-                f"the constraints {[c.source for c in self.constraints]} rejected "
-                f"{drawn - count} of {drawn} configurations; loosen them or narrow the ranges"
-            )
+            raise self._unsatisfiable(drawn - count, drawn)
         return np.concatenate(kept)[:n]
+
+    def _unsatisfiable(self, rejected: int, drawn: int) -> SpaceError:
+        return SpaceError(
+            f"the constraints {[c.source for c in self.constraints]} rejected {rejected} of {drawn} "
+            "configurations; loosen them or narrow the ranges"
+        )
+
+    @functools.cached_property
+    def _prior(self) -> Array:
+        """(number of listed points,) the prior's probability of each, given the constraints."""
+        mass = prior_masses(self._columns, self.enumerate())
+        return np.asarray(mass / mass.sum())
 
     @overload
     def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Array | None: ...

@@ -73,7 +73,7 @@ _MOVES[TrialState.COMPLETE] = frozenset()
 def check_move(trial: int, old: TrialState, new: TrialState) -> None:
     """Raise :class:`StudyStateError` when the transition table has no such move."""
     if new not in _MOVES[old]:
-        allowed = sorted(s.label for s in _MOVES[old]) or ["nothing: it is complete"]
+        allowed = [s.label for s in sorted(_MOVES[old])] or ["nothing else"]
         raise StudyStateError(
             f"trial {trial} is {old.label} and cannot become {new.label}; it can become " + ", ".join(allowed)
         )

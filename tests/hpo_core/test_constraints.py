@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,23 @@ def test_a_rare_configuration_of_a_finite_space_is_found() -> None:
     space = SearchSpace({"a": Int(1, 100), "b": Int(1, 100)}, ["a == 17 and b == 93"])
     assert space.decode(space.sample(np.random.default_rng(0), 2)[1]) == {"a": 17, "b": 93}
     assert len(space.enumerate()) == 1
+
+
+def test_listing_draws_from_the_prior_too() -> None:
+    """Deep configurations and large integers are as rare as without constraints: 5 sigma of 4000 draws."""
+    space = SearchSpace({"a": Int(0, 1), "b": Int(0, 1).when("a", 1), "n": Int(1, 8, log=True)}, ["n != 3"])
+    expected = {
+        (a, b, n): 0.5 * (0.5 if a else 1.0) * np.log((n + 0.5) / (n - 0.5))
+        for a, b in [(0, None), (1, 0), (1, 1)]
+        for n in (1, 2, 4, 5, 6, 7, 8)
+    }
+    total = sum(expected.values())
+    points = [space.decode(u) for u in space.sample(np.random.default_rng(1), 4000)]
+    found = Counter((p["a"], p.get("b"), p["n"]) for p in points)
+    assert set(found) == set(expected)
+    for point, mass in expected.items():
+        share = mass / total
+        assert abs(found[point] - 4000 * share) < 5 * np.sqrt(4000 * share * (1 - share))
 
 
 @pytest.mark.parametrize("a", [Float(0, 1), Int(0, 9)])

@@ -1,0 +1,736 @@
+"""What a study promises its driver: totals, queue, duplicates, rules, limits, states, degenerate spaces."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpo_core import (
+    Categorical,
+    Constant,
+    Float,
+    InputError,
+    Int,
+    Journal,
+    JournalError,
+    LogNormal,
+    Normal,
+    SearchSpace,
+    Segment,
+    SpaceError,
+    Study,
+    StudyFinished,
+    StudyStateError,
+    TrialState,
+)
+from hpo_core import _events as ev
+from hpo_core._history import History
+from hpo_core._states import check_move
+from hpo_core._strategies import compose
+from hpo_core._strategy import Action, Close, Finish, Fork, Start, Stop, Strategy, Wait
+from hpo_core.samplers import Random
+from hpo_core.testing import Recorder, Script
+from tests.hpo_core.studies import LINE, Scripted, recorded, replayed, scripted, snapshot, started
+
+FEW = SearchSpace({"n": Int(1, 3), "c": Categorical(["a", "b"])})
+
+
+def run(study: Study, most: int = 1000, value: float = 1.0) -> int:
+    """Ask and tell until the study finishes; the number of trials run."""
+    for count in range(most):
+        try:
+            trial = study.ask()
+        except StudyFinished:
+            return count
+        study.tell(trial, value)
+    raise AssertionError(f"no end after {most} trials: {study!r}")
+
+
+# -- totals ----------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10_000), st.integers(1, 25), st.integers(1, 5))
+def test_the_total_is_exact_whatever_goes_wrong(seed: int, trials: int, workers: int) -> None:
+    """Failures, losses and resumptions of the driver never make it more or fewer."""
+    study, journal = recorded(
+        LINE, limits={"trials": trials}, settings={"workers": workers, "max_steps": 4}, seed=seed
+    )
+    script = Script(seed=seed, workers=workers, max_steps=4, trouble=0.3, asides=0.0)
+    for stop in range(40, 4000, 40):
+        if script.play(study, stop):
+            break
+        study = Study.replay(journal.events(), journal=journal)
+        study.take_over("another driver")
+    assert len(study.trials) == trials
+    assert all(t.state.finished for t in study.trials)
+    assert isinstance(study.next(), Finish)
+
+
+def test_a_finished_study_runs_nothing_and_extending_runs_the_rest() -> None:
+    study, journal = recorded(LINE, limits={"trials": 3})
+    assert run(study) == 3
+    study.stop("finished", "done")
+    again = replayed(journal)
+    assert again.stopped is not None
+    assert again.next() == Finish("done")
+    assert run(again) == 0
+    again.extend(trials=5)
+    assert again.stopped is None
+    assert run(again) == 2
+    assert [t.number for t in again.trials] == [0, 1, 2, 3, 4]
+
+
+def test_a_segment_stays_due_until_it_is_started() -> None:
+    study, journal = recorded(LINE)
+    due = study.next()
+    assert study.next() == due
+    assert replayed(journal).next() == due
+    assert len(study.trials) == 1
+    study.started(due)
+    assert study.next() != due
+
+
+# -- the queue -------------------------------------------------------------------------------------
+
+
+def test_what_is_enqueued_comes_first_exactly_as_it_was_given() -> None:
+    space = SearchSpace(
+        {
+            "x": Float(1e-5, 1.0, log=True),
+            "opt": Categorical(["sgd", "adam"]),
+            "m": Float(0, 1).when("opt", "sgd"),
+        }
+    )
+    study, journal = recorded(space)
+    study.enqueue({"x": 0.1, "opt": "sgd", "m": 0.3})
+    study.enqueue({"m": np.float64(0.7)})
+    study.enqueue({"x": 0.2, "opt": "adam", "m": 0.3})
+    assert study.ask().params == {"x": 0.1, "opt": "sgd", "m": 0.3}
+    second = study.ask().params
+    assert (second["opt"], second["m"]) == ("sgd", 0.7)
+    assert study.ask().params == {"x": 0.2, "opt": "adam"}
+    assert [t.origin for t in study.trials] == ["enqueued"] * 3
+    study.ask()
+    assert study.trials[3].origin == "sampler"
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+def test_a_queue_that_makes_no_sense_is_refused_at_once() -> None:
+    study, journal = recorded(
+        SearchSpace({"a": Float(0, 1), "b": Float(0, 1), "k": Constant(3)}, "a + b <= 1")
+    )
+    for params, words in [
+        ({"c": 1}, "unknown parameter 'c'"),
+        ({"a": 2.0}, "parameter 'a': 2.0 is outside"),
+        ({"k": 4}, "'k' is fixed at 3, got 4"),
+        ({"a": 0.7, "b": 0.7}, "does not meet the constraints .*'a . b <= 1'"),
+        ({"a": object()}, "must be a JSON value"),
+    ]:
+        with pytest.raises(SpaceError, match=words):
+            study.enqueue(params)
+        if "constraints" not in words:
+            with pytest.raises(SpaceError, match=words):
+                study.observe(params, 1.0)
+    assert len(journal.lines) == 1
+    study.enqueue({"a": 0.7})
+    params = study.ask().params
+    assert params["a"] == 0.7
+    assert params["b"] <= 0.3 + 1e-12
+
+
+def test_a_queue_survives_a_space_that_changes_under_it() -> None:
+    study, journal = recorded(LINE)
+    study.enqueue({"x": 0.9})
+    study.enqueue({"x": 0.2})
+    study.change_space(SearchSpace({"x": Float(0, 0.5)}))
+    assert study.ask().params == {"x": 0.2}
+    assert study.trials[0].origin == "enqueued"
+    study.enqueue({"x": 0.4})
+    study.change_space(SearchSpace({"x": Float(0, 0.5)}, "x < 0.3"))
+    assert study.ask().params == {"x": 0.4}  # the user's word, and a queue must not block
+    assert "no completion that meets the constraints" in study.trials[1].note
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+def test_a_study_without_a_space_takes_any_names() -> None:
+    study, journal = recorded(None)
+    study.enqueue({"x": 0.25, "later": 3})
+    study.observe({"x": 0.75}, 0.1)
+    first = study.ask()
+    assert first.suggest_float("x", 0.0, 1.0) == 0.25
+    study.tell(first, 0.5)
+    assert study.trials[0].params == {"x": 0.25}
+    assert study.history.evidence.trials.tolist() == [0, -1] or study.history.evidence.trials.tolist() == [
+        -1,
+        0,
+    ]
+    assert sorted(study.history.evidence.X[:, 0].tolist()) == [0.25, 0.75]
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+def test_observations_are_evidence_and_cost_nothing() -> None:
+    study, journal = recorded(LINE, objectives={"acc": "max"}, limits={"trials": 2})
+    study.observe({"x": 0.5}, 0.9, source="run 17")
+    with pytest.raises(InputError, match=r"value of every objective \['acc'\], got .*did you mean 'ac'"):
+        study.observe({"x": 0.5}, {"ac": 0.9})
+    assert study.history.evidence.values.tolist() == [[-0.9]]
+    assert run(study) == 2
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+# -- duplicates ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["random", "grid", "sobol", "halton", "tpe"])
+def test_a_finite_space_is_gone_through_once(strategy: str) -> None:
+    study = Study(FEW, strategy=strategy)
+    assert run(study) == 6
+    assert len({str(t.params) for t in study.trials}) == 6
+    due = study.next()
+    assert isinstance(due, Finish)
+    assert "every configuration of the space has been tried" in due.reason
+
+
+def test_a_finite_space_is_exhausted_while_trials_still_run() -> None:
+    study = Study(FEW, strategy="random")
+    for _ in range(6):
+        started(study)
+    due = study.next()
+    assert isinstance(due, Wait)
+    assert due.reason == "every configuration of the space has been tried; 6 trials still run"
+
+
+def test_observed_configurations_are_not_run_again() -> None:
+    study = Study(FEW, strategy="random")
+    study.observe({"n": 1, "c": "a"}, 1.0)
+    assert run(study) == 5
+    assert {"n": 1, "c": "a"} not in [t.params for t in study.trials]
+
+
+def test_repeating_repeats_until_the_limit() -> None:
+    study = Study(FEW, strategy="random", settings={"on_duplicate": "repeat"}, limits={"trials": 40})
+    assert run(study) == 40
+    assert max(Counter(str(t.params) for t in study.trials).values()) > 1
+
+
+def test_reusing_takes_the_known_result_and_ends() -> None:
+    """No configuration is run twice, reused trials count, and without a limit it does not go on for ever."""
+    space = SearchSpace({"n": Int(1, 4)})
+    study, journal = recorded(space, settings={"on_duplicate": "reuse"}, limits={"trials": 30})
+    runs = run(study)
+    assert runs <= 4
+    assert len(study.trials) <= 30
+    reused = [t for t in study.trials if "which has the same configuration" in t.reason]
+    assert len(study.trials) == runs + len(reused)
+    assert reused
+    for trial in reused:
+        assert (trial.state, trial.values, trial.attempt) == (TrialState.COMPLETE, {"loss": 1.0}, 0)
+    assert study.state.steps_spent == 0
+    assert snapshot(replayed(journal)) == snapshot(study)
+    endless = Study(space, strategy="random", settings={"on_duplicate": "reuse"})
+    assert run(endless) == 4
+
+
+def test_failed_and_running_trials_are_not_reused() -> None:
+    study = Study(SearchSpace({"n": Int(1, 2)}), strategy="random", settings={"on_duplicate": "reuse"})
+    first, second = study.ask(), study.ask()
+    assert first.params != second.params
+    study.tell(first, state="failed")
+    with pytest.raises((StudyFinished, Exception), match="every configuration"):
+        study.ask()
+
+
+def test_a_sampler_outside_of_the_constraints_is_overruled() -> None:
+    """Whatever it proposes: a configuration that fails a constraint is never run."""
+    from tests.hpo_core.stubborn import Stubborn
+
+    space = SearchSpace({"x": Float(0, 1)}, "x < 0.5")
+    study = Study(space, strategy=Stubborn(u=0.9), limits={"trials": 20})
+    assert run(study) == 20
+    assert all(t.params["x"] < 0.5 for t in study.trials)
+    raw = Study(SearchSpace({"n": Int(0, 9)}), strategy=Stubborn(u=0.43))
+    assert raw.ask().params == {"n": 4}
+    assert raw.ask().params != {"n": 4}
+
+
+# -- rules -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "direction", "expected"),
+    [
+        ("last", "min", 0.6),
+        ("best", "min", 0.1),
+        ("best", "max", 0.9),
+        ("average-1", "min", 0.6),
+        ("average-2", "min", (0.9 + 0.6) / 2),
+        ("average-3", "min", (0.1 + 0.9 + 0.6) / 3),
+        ("average-99", "min", (0.4 + 0.1 + 0.9 + 0.6) / 4),
+    ],
+)
+@pytest.mark.parametrize("returned", [True, False])
+def test_the_rule_makes_the_value(rule: str, direction: str, expected: float, returned: bool) -> None:
+    """NaN among the reports is skipped; what is returned is the last result."""
+    study = Study(LINE, {"v": direction}, strategy="random", settings={"rule": rule})
+    trial = study.ask()
+    series = [0.4, 0.1, math.nan, 0.9, 0.6]
+    for step, value in enumerate(series[:-1] if returned else series, start=1):
+        study.report(trial, step, value)
+    study.tell(trial, 0.6 if returned else None)
+    assert study.best.values == {"v": pytest.approx(expected)}
+
+
+def test_the_last_result_counts_even_if_it_is_not_finite() -> None:
+    for rule, state in (("last", TrialState.FAILED), ("best", TrialState.COMPLETE)):
+        study = Study(LINE, strategy="random", settings={"rule": rule})
+        trial = study.ask()
+        study.report(trial, 1, 0.5)
+        assert study.tell(trial, math.nan) is state
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def test_the_limit_on_seconds_counts_drivers_and_not_the_time_between_them() -> None:
+    study, journal = recorded(LINE, limits={"seconds": 100.0}, now=1000.0)
+    started(study, now=1010.0)
+    assert study.exhausted(1099.0) is None
+    assert study.exhausted(1101.0) == "the time limit of 100 s is used up"
+    study = Study.replay(journal.events(), journal=journal)
+    study.take_over("second", now=5000.0)
+    assert study.exhausted(5089.0) is None
+    assert study.exhausted(5091.0) == "the time limit of 100 s is used up"
+    due = study.next(5095.0)
+    assert isinstance(due, Finish)
+    study.extend(now=5100.0, seconds=1000.0)
+    assert isinstance(study.next(5101.0), Segment)
+
+
+def test_the_limit_on_cost_counts_the_time_of_workers() -> None:
+    study = Study(LINE, strategy="random", limits={"cost": 100.0}, now=1000.0)
+    for number in range(2):
+        started(study, now=1000.0 + number)
+    study.finish(0, 1.0, now=1060.0)
+    assert study.trials[0].busy_seconds == 60.0
+    assert study.exhausted(1061.0) is None
+    study.lost(1, "gone", now=1051.0)
+    assert study.exhausted(1061.0) == "the limit of 100 worker-seconds is used up"
+
+
+def test_the_limit_on_steps_holds_for_all_trials_together() -> None:
+    study = Study(LINE, strategy="random", limits={"steps": 10}, settings={"max_steps": 4})
+    for number in range(2):
+        started(study)
+        for step in (1, 2, 3, 4):
+            study.report(number, step, 0.5)
+        study.finish(number)
+    assert study.state.steps_spent == 8
+    due = study.next()
+    assert isinstance(due, Finish)
+    assert "the limit of 10 steps has no room for another segment" in due.reason
+    open_ended = Study(LINE, strategy="random", limits={"steps": 3})
+    started(open_ended)
+    assert open_ended.report(0, 2, 0.5) is None
+    assert open_ended.report(0, 3, 0.5) == Stop("the limit of 3 steps is used up")
+
+
+def test_steps_that_were_not_reported_count_too() -> None:
+    study = Study(LINE, strategy="random")
+    study.tell(study.ask(), 1.0, step=7)
+    assert study.state.steps_spent == 7
+
+
+def test_the_limit_on_failures_counts_what_went_wrong() -> None:
+    study = Study(LINE, strategy="random", limits={"failures": 3})
+    for state in ("failed", "infeasible", "timed_out", "cancelled", "pruned"):
+        study.tell(study.ask(), state=state)
+    assert study.exhausted() is None
+    study.tell(study.ask(), math.nan)
+    assert study.exhausted() == "3 trials failed, the limit is 3"
+    assert isinstance(study.next(), Finish)
+    study.requeue(0)
+    assert isinstance(study.next(), Segment)
+
+
+def test_limits_are_extended_by_name() -> None:
+    study = Study(LINE, strategy="random", limits={"trials": 1, "failures": 2})
+    for limits, words in [
+        ({"trial": 5}, "there is no limit 'trial'; did you mean 'trials'"),
+        ({"trials": -1}, "the limit trials must be a positive number, got -1"),
+        ({"trials": math.nan}, "got nan"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            study.extend(**limits)
+    study.extend(trials=np.int64(7), failures=None, seconds=5)
+    assert study.state.limits.to_json() == {"trials": 7, "seconds": 5.0}
+
+
+# -- states ----------------------------------------------------------------------------------------
+
+
+def in_state(state: TrialState) -> Study:
+    """A study whose trial 0 is in the state."""
+    study = Study(LINE, strategy=scripted(Start(target=3), Wait("x")), settings={"max_steps": 9})
+    due = study.next()
+    assert isinstance(due, Segment)
+    if state is not TrialState.WAITING:
+        study.started(due)
+    if state is TrialState.PAUSED:
+        study.report(0, 3, 0.5)
+        study.paused(0)
+    elif state.finished:
+        study.finish(0, 0.5, state=state)
+    assert study.trials[0].state is state
+    return study
+
+
+MOVES = {
+    "start": ({"waiting"}, lambda s: s._record(ev.SegmentStarted(trial=0, attempt=s.trials[0].attempt + 1))),
+    "pause": ({"running"}, lambda s: s.paused(0)),
+    "lose": ({"running"}, lambda s: s.lost(0, "gone")),
+    "resume": ({"paused"}, lambda s: s._record(ev.TrialResumed(trial=0, target=9))),
+    "finish": ({"waiting", "running", "paused"}, lambda s: s.finish(0, 0.5)),
+    "cancel": ({"waiting", "running", "paused"}, lambda s: s.finish(0, state="cancelled")),
+    "requeue": (
+        {"pruned", "failed", "infeasible", "timed_out", "out_of_memory", "cancelled", "lost"},
+        lambda s: s.requeue(0),
+    ),
+    "resolve": (
+        {"waiting", "running", "paused"},
+        lambda s: s._record(ev.TrialResolved(trial=0, params={"x": 0.1})),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", TrialState, ids=lambda s: s.label)
+@pytest.mark.parametrize("move", MOVES)
+def test_the_table_of_moves(state: TrialState, move: str) -> None:
+    """What is not allowed raises, and changes neither the study nor its journal."""
+    allowed, act = MOVES[move]
+    study = in_state(state)
+    if state.label in allowed:
+        act(study)
+        return
+    journal = Recorder()
+    study._sink = journal
+    before = snapshot(study)
+    with pytest.raises(StudyStateError):
+        act(study)
+    assert snapshot(study) == before
+    assert journal.lines == []
+
+
+def test_moves_name_what_is_possible() -> None:
+    with pytest.raises(StudyStateError, match="trial 3 is complete and cannot become failed"):
+        check_move(3, TrialState.COMPLETE, TrialState.FAILED)
+    with pytest.raises(
+        StudyStateError,
+        match="trial 3 is paused and cannot become running; it can become waiting, complete, pruned",
+    ):
+        check_move(3, TrialState.PAUSED, TrialState.RUNNING)
+
+
+def test_reports_of_a_trial_that_does_not_run_are_ignored() -> None:
+    for state in TrialState:
+        study = in_state(state)
+        length = study.history.length
+        study.report(0, 8, 0.1)
+        assert study.history.length == length + (state is TrialState.RUNNING)
+
+
+def test_attempts_are_fenced() -> None:
+    study = Study(LINE, strategy="random")
+    stale = started(study)
+    study.lost(0, "gone")
+    fresh = study.next()
+    assert isinstance(fresh, Segment)
+    assert (stale.attempt, fresh.attempt) == (1, 2)
+    with pytest.raises(StudyStateError, match="has had 1 attempts, so the next is 2, got 1"):
+        study.started(stale)
+    study.started(fresh)
+    assert study.trials[0].attempt == 2
+
+
+def test_stopping_leaves_nothing_open_and_is_done_once() -> None:
+    for state, ends in (
+        ("finished", "pruned cancelled cancelled"),
+        ("cancelled", "cancelled cancelled cancelled"),
+    ):
+        study, journal = recorded(
+            LINE, strategy=scripted(Start(target=3), Start(), Start()), settings={"max_steps": 9}
+        )
+        started(study)
+        study.report(0, 3, 0.5)
+        study.paused(0)
+        started(study)
+        study.next()
+        assert [t.state.label for t in study.trials] == ["paused", "running", "waiting"]
+        study.stop(state, "enough")
+        assert " ".join(t.state.label for t in study.trials) == ends
+        assert len(study.history.pending) == 0
+        study.stop(state, "again")
+        assert study.stopped is not None
+        assert study.stopped.reason == "enough"
+        assert study.next() == Finish("enough")
+        assert snapshot(Study.replay(journal.events(), strategy=study.strategy)) == snapshot(study)
+    with pytest.raises(StudyStateError, match="'finished' or 'cancelled', got 'done'"):
+        Study(LINE, strategy="random").stop("done")
+
+
+def test_requeueing_runs_the_same_configuration_again() -> None:
+    study, journal = recorded(LINE, limits={"trials": 2})
+    first = study.ask()
+    study.tell(first, state="failed")
+    study.tell(study.ask(), 1.0)
+    study.stop("finished", "done")
+    study.requeue(0)
+    again = study.ask()
+    assert (again.number, again.params, again.seed, again.attempt) == (0, first.params, first.seed, 2)
+    study.tell(again, 0.5)
+    assert study.best.number == 0
+    assert run(study) == 0
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+def test_a_new_driver_fences_off_the_old_one_and_repeats_what_ran() -> None:
+    study, journal = recorded(LINE)
+    started(study)
+    started(study)
+    assert study.take_over("a") == 1
+    assert study.take_over("b") == 2
+    assert [t.state.label for t in study.trials] == ["waiting", "waiting"]
+    assert [t.losses for t in study.trials] == [0, 0]
+    with pytest.raises(StudyStateError, match="driver token 1 is not above 2"):
+        study._record(ev.DriverTookOver(driver="c", token=1))
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+def test_checkpoints_decide_where_a_segment_begins() -> None:
+    study = Study(
+        LINE,
+        strategy=scripted(Start(target=3), Fork(0, 3, np.array([0.25]), target=6)),
+        settings={"max_steps": 9},
+    )
+    started(study)
+    study.report(0, 1, 0.9)
+    study.checkpointed(0, 1, "one")
+    study.checkpointed(0, 3, "three", 100)
+    study.lost(0, "gone")
+    due = study.next()
+    assert isinstance(due, Segment)
+    assert (due.checkpoint, due.from_step) == ((0, 3, "three"), 3)
+    study.started(due)
+    study.report(0, 3, 0.5)
+    study.paused(0)
+    fork = started(study)
+    assert (fork.parent, fork.checkpoint, fork.from_step, fork.params) == (0, (0, 3, "three"), 3, {"x": 0.25})
+    assert study.trials[1].origin == "fork"
+    assert study.history.starts.tolist() == [0, 3]
+    study.dropped_checkpoint(0, 1)
+    assert study.trials[0].checkpoints == {3: ("three", 100)}
+    study.report(1, 4, 0.4)
+    assert study.state.steps_spent == 4  # the fork's own step alone
+    study.extend(trials=1)
+    assert study.history.trials_left == 0
+
+
+class Tidy(Scripted):
+    """Closes whatever is paused, and starts trials of three steps."""
+
+    @classmethod
+    def strategy(cls) -> Strategy:
+        return compose(Random(), cls())
+
+    def next(self, history: History, rng: np.random.Generator) -> Action:
+        paused = history.in_state(TrialState.PAUSED).tolist()
+        return Close(paused[0], "too bad") if paused else Start(target=3)
+
+
+def test_closing_goes_on_to_the_next_action() -> None:
+    study = Study(LINE, strategy=Tidy.strategy(), settings={"max_steps": 9})
+    started(study)
+    study.report(0, 3, 0.5)
+    study.paused(0)
+    due = started(study)
+    assert due.trial == 1
+    assert (study.trials[0].state, study.trials[0].reason) == (TrialState.PRUNED, "too bad")
+    assert study.trials[0].values == {"loss": 0.5}
+
+
+def test_a_scheduler_that_waits_for_nothing_ends_the_study() -> None:
+    study = Study(LINE, strategy=scripted(Wait("godot"), Wait("godot")))
+    assert study.next() == Finish("the scheduler waits although nothing runs: godot")
+
+
+def test_a_segment_cannot_be_used_to_change_the_study() -> None:
+    study = Study(SearchSpace({"layers": Categorical([[1, 2]])}), strategy="random")
+    due = study.next()
+    assert isinstance(due, Segment)
+    due.params["layers"].append(3)
+    due.params["x"] = 1
+    assert study.space.parameters["layers"] == Categorical([[1, 2]])
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=25))
+def test_the_front_is_what_nothing_dominates(values: list[tuple[int, int]]) -> None:
+    study = Study(LINE, {"a": "min", "b": "max"}, strategy="random")
+    for a, b in values:
+        study.tell(study.ask(), {"a": float(a), "b": float(b)})
+    study.tell(study.ask(), {"a": -1.0, "b": math.nan})
+    expected = [
+        i for i, (a, b) in enumerate(values)
+        if not any(c <= a and d >= b and (c < a or d > b) for c, d in values)
+    ]  # fmt: skip
+    assert [t.number for t in study.pareto_front] == expected
+    assert study.best.values["a"] == min(a for a, _ in values)
+
+
+def test_the_best_of_equals_is_the_first() -> None:
+    study = Study(LINE, strategy="random")
+    for value in (2.0, 1.0, 1.0):
+        study.tell(study.ask(), value)
+    assert study.best.number == 1
+
+
+# -- journals --------------------------------------------------------------------------------------
+
+
+def test_a_study_resumes_from_its_file(tmp_path: Any) -> None:
+    path = tmp_path / "study" / "journal.jsonl"
+    with Journal(path) as journal:
+        study = Study(LINE, strategy="sobol", limits={"trials": 6}, journal=journal)
+        for _ in range(3):
+            study.tell(study.ask(), 1.0)
+        study.ask()
+    with Journal(path) as journal:
+        resumed = Study.replay(journal.events, journal=journal)
+        assert snapshot(resumed) == snapshot(study)
+        resumed.take_over("second")
+        assert run(resumed) == 3
+    with Journal(path) as journal:
+        assert snapshot(Study.replay(journal.events)) == snapshot(resumed)
+        assert len(resumed.trials) == 6
+
+
+def test_what_the_journal_refuses_has_not_happened() -> None:
+    class Full(Recorder):
+        full = False
+
+        def append(self, event: ev.Event) -> int:
+            if self.full:
+                raise JournalError("the disk is full")
+            return super().append(event)
+
+    journal = Full()
+    study = Study(LINE, strategy="random", journal=journal)
+    trial = study.ask()
+    before = snapshot(study)
+    journal.full = True
+    for act in (
+        lambda: study.tell(trial, 1.0),
+        study.ask,
+        lambda: study.enqueue({"x": 0.5}),
+        lambda: study.stop(),
+    ):
+        with pytest.raises(JournalError):
+            act()
+        assert snapshot(study) == before
+    journal.full = False
+    study.tell(trial, 1.0)
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+def test_events_that_make_no_study_are_refused() -> None:
+    with pytest.raises(StudyStateError, match="a journal begins with study_created, got None"):
+        Study.replay([])
+    study, journal = recorded(LINE)
+    study.ask()
+    events = journal.events()
+    with pytest.raises(StudyStateError, match="a journal begins with study_created"):
+        Study.replay(events[1:])
+    with pytest.raises(StudyStateError, match="expected trial 1 next, got 0"):
+        Study.replay([*events, events[1]])
+    with pytest.raises(StudyStateError, match="'study_created' cannot occur inside a study"):
+        Study.replay([*events, events[0]])
+
+
+def no_large(params: dict[str, Any]) -> bool:
+    return bool(params["x"] < 0.5)
+
+
+def test_constraint_functions_are_handed_in_again() -> None:
+    study, journal = recorded(SearchSpace({"x": Float(0, 1)}, no_large))
+    study.tell(study.ask(), 1.0)
+    read_only = replayed(journal)
+    assert read_only.best.params == study.best.params
+    with pytest.raises(SpaceError, match=r"constraint function .*no_large"):
+        read_only.ask()
+    resumed = replayed(journal, space=study.space)
+    assert resumed.ask().params == study.ask().params
+
+
+# -- degenerate spaces -----------------------------------------------------------------------------
+
+DEGENERATE = {
+    "one point": (SearchSpace({"n": Int(3, 3), "f": Float(2.0, 2.0), "c": Categorical(["a"])}), 1),
+    "all constants": (SearchSpace({"a": Constant(1), "b": Constant(None)}), 1),
+    "200 dimensions": (SearchSpace({f"x{i}": Float(-1e300, 1e300) for i in range(200)}), 12),
+    "nearly a point": (SearchSpace({"x": Float(1e300, float(np.nextafter(1e300, np.inf)))}), 12),
+    "a wide integer": (SearchSpace({"n": Int(-(2**49), 2**49 - 1), "m": Int(1, 2**40, log=True)}), 12),
+    "far tails": (SearchSpace({"a": LogNormal(700.0, 100.0), "b": Normal(0, 1e300)}), 12),
+    "a rare point": (SearchSpace({"a": Int(0, 99), "b": Int(0, 99)}, ["a == b", "a % 10 == 3"]), 10),
+    "a deep chain": (
+        SearchSpace({"p0": Int(0, 1)} | {f"p{i}": Int(0, 1).when(f"p{i - 1}", 1) for i in range(1, 12)}),
+        12,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize("policy", ["resample", "reuse", "repeat"])
+@pytest.mark.parametrize("result", [1.0, math.nan, 1e300])
+def test_degenerate_spaces_finish(name: str, policy: str, result: float) -> None:
+    """Without a warning (they are errors here), without a loop, with the expected number of runs."""
+    space, expected = DEGENERATE[name]
+    study, journal = recorded(space, limits={"trials": 12}, settings={"on_duplicate": policy})
+    runs = run(study, value=result)
+    if policy == "resample":
+        assert runs == expected
+    elif policy == "repeat":
+        assert runs == 12
+    else:
+        assert 1 <= runs <= 12
+    assert len(study.trials) <= 12
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+def test_a_huge_categorical_is_no_trouble() -> None:
+    """100,000 choices, with children on a few of them."""
+    words = Categorical([f"word{i}" for i in range(100_000)])
+    space = SearchSpace({"c": words, "x": Float(0, 1).when("c", "word7", "word99999")})
+    study, journal = recorded(space, limits={"trials": 12})
+    study.enqueue({"c": "word99999"})
+    assert run(study) == 12
+    assert "x" in study.trials[0].params
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308, -1e308])
+def test_results_beyond_all_bounds(value: float) -> None:
+    study = Study(LINE, {"a": "max", "b": "min"}, strategy="random", limits={"trials": 10})
+    for number in range(10):
+        study.tell(study.ask(), {"a": value, "b": float(number)})
+    if math.isfinite(value):
+        assert study.best.number == 0
+        assert [t.number for t in study.pareto_front] == [0]
+    else:
+        assert study.pareto_front == []
