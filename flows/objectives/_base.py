@@ -38,6 +38,8 @@ CURVE_POINTS = 100
 EXAMPLE_ROWS = 5
 # Seconds of work that a lost worker may cost.
 _SAVE_SECONDS = 20.0
+# Fewer numbers than this do not occupy a thread.
+_CELLS_PER_THREAD = 100_000
 # Permutation importance looks at no more test rows than this.
 _IMPORTANCE_ROWS = 500
 
@@ -337,6 +339,16 @@ def prepared(
         step_unit=steps[1],
         summary=summary,
     )
+
+
+def useful_threads(allowed: int, cells: int) -> int:
+    """As many threads as the work feeds, ``allowed`` at most.
+
+    ``cells``: numbers that one parallel region works through. OpenMP's threads spin while they wait for each
+    other: on a small table two threads take several times the processor time of one, and when all
+    cores are busy with other trials, a hundred times its wall time (measured: 0.5 s against 58 s).
+    """
+    return max(1, min(allowed, cells // _CELLS_PER_THREAD))
 
 
 def fold_seed(seed: int, *stream: int) -> int:

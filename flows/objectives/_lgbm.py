@@ -42,6 +42,7 @@ from flows.objectives._base import (
     prepared,
     requirements,
     thinned,
+    useful_threads,
 )
 from flows.objectives._encode import ordinal_encoder
 from flows.objectives._lgbm_params import (
@@ -134,7 +135,7 @@ class LightGBM:
             # Ours to set. One histogram layout and deterministic sums: the same on any number of threads.
             "metric": "None",
             "verbosity": -1,
-            "num_threads": self.table.threads,
+            "num_threads": useful_threads(self.table.threads, setting.problem.matrix.size),
             "deterministic": True,
             "force_row_wise": True,
             "feature_pre_filter": False,
@@ -242,13 +243,16 @@ class LightGBM:
         test = problem.frame.iloc[split.test]
         scores = final_scores(setting, all_needs(_predictions(model, test, problem), problem.task))
         example = test.head(EXAMPLE_ROWS)
+        example_output = model.predict(example)
+        # The server that loads the model decides on its threads.
+        booster.set_params(n_jobs=None)
         piped = model is not booster
         return FinalModel(
             model=model,
             flavor="sklearn" if piped else "lightgbm",
             log_options={"serialization_format": "cloudpickle"} if piped else {},
             example=example,
-            example_output=model.predict(example),
+            example_output=example_output,
             requirements=requirements(
                 "lightgbm", "scikit-learn", "numpy", "scipy", "pandas", *(["cloudpickle"] if piped else [])
             ),
@@ -279,11 +283,12 @@ class LightGBM:
 
         problem, split = setting.problem, setting.split
         settings = self._params(setting, params, seed)
-        for ours in ("metric", "seed", "num_threads", "num_class", "feature_pre_filter"):
+        for ours in ("metric", "seed", "num_class", "feature_pre_filter"):
             settings.pop(ours, None)
+        threads = settings.pop("num_threads")
         settings = {WRAPPER_NAMES.get(k, k): v for k, v in _sorted_classes(settings, problem).items()}
         kind = LGBMRegressor if problem.task == "regression" else LGBMClassifier
-        estimator = kind(**settings, n_estimators=rounds, random_state=seed, n_jobs=self.table.threads)
+        estimator = kind(**settings, n_estimators=rounds, random_state=seed, n_jobs=threads)
         features, labels = problem.frame.iloc[split.train], problem.labels_of(split.train)
         if _takes_frame(problem):
             estimator.fit(features, labels)
@@ -291,8 +296,6 @@ class LightGBM:
         else:
             model = Pipeline([("encode", ordinal_encoder(problem)), ("model", estimator)])
             model.fit(features, labels, model__categorical_feature=problem.categorical or "auto")
-        # The server that loads the model decides on its threads.
-        estimator.set_params(n_jobs=None)
         return model, estimator
 
 

@@ -45,6 +45,7 @@ from flows.objectives._base import (
     permutation_importance,
     prepared,
     requirements,
+    useful_threads,
 )
 from flows.objectives._fitted import needed, outputs_of, packages_of, pipeline_of, unbound
 from flows.objectives._growth import FoldRows, Grown, Growth, Run
@@ -173,7 +174,7 @@ class SklearnModel:
         few = ordered[np.unique(np.linspace(0, len(ordered) - 1, _DRY_ROWS).astype(int))]
         try:
             model = self._fittable(setting, params, seed=0)
-            with _quiet(self.table.threads):
+            with self._quiet(setting):
                 model.fit(problem.frame.iloc[few], problem.y[few])
                 offered = estimators.offers(model, problem)
         except InputError:
@@ -207,6 +208,10 @@ class SklearnModel:
             ours[f"{last}__early_stopping"] = False
         return model.set_params(**{**ours, **given})
 
+    def _quiet(self, setting: Setting) -> contextlib.AbstractContextManager[None]:
+        """No warnings on the console, and no more OpenMP and BLAS threads than the table feeds."""
+        return _limited(useful_threads(self.table.threads, setting.problem.matrix.size))
+
     def _fittable(self, setting: Setting, params: Mapping[str, Any], seed: int) -> Any:
         """The pipeline, around which the target is standardised where the estimator wants that."""
         model = self._model(setting, params, seed)
@@ -225,7 +230,7 @@ class SklearnModel:
     def __call__(self, trial: Trial) -> float:
         """The cross-validated metric of ``trial.params``."""
         setting = load_setting(self.table)
-        with _quiet(self.table.threads):
+        with self._quiet(setting):
             if self.budget == "steps":
                 return self._over_steps(trial, setting)
             return self._over_folds(trial, setting)
@@ -302,7 +307,7 @@ class SklearnModel:
         """Refit on all training rows; on the ``steps`` axis, to the step that did best."""
         setting = load_setting(self.table)
         problem, split = setting.problem, setting.split
-        with _quiet(self.table.threads):
+        with self._quiet(setting):
             model, grown = self._fit_final(setting, params, info)
             test = problem.frame.iloc[split.test]
             offered = sorted(estimators.offers(model, problem))
@@ -384,8 +389,7 @@ class SklearnModel:
 
 
 @contextlib.contextmanager
-def _quiet(threads: int) -> Iterator[None]:
-    """No convergence warnings on the console, and no more threads than given."""
+def _limited(threads: int) -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     with warnings.catch_warnings(), threadpool_limits(threads):

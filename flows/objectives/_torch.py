@@ -36,6 +36,7 @@ from flows.objectives._base import (
     permutation_importance,
     prepared,
     requirements,
+    useful_threads,
 )
 from flows.objectives._space_file import build_space
 from flows.objectives._torch_learner import Learner, Run, loss_of, packed, restored
@@ -109,7 +110,7 @@ class TorchMLP:
     def __call__(self, trial: Trial) -> float:
         """The cross-validated metric of ``trial.params``."""
         setting, device = load_setting(self.table), self._device()
-        self._limit_threads()
+        self._limit_threads(trial.params)
         metric = setting.metric
         watch = metric.watch(setting.problem.task)
         folds = [
@@ -149,11 +150,14 @@ class TorchMLP:
             raise TrialPruned("stopped before the first epoch was finished")
         return run.best_value
 
-    def _limit_threads(self) -> None:
+    def _limit_threads(self, params: Mapping[str, Any]) -> None:
         import torch
 
-        if torch.get_num_threads() != self.table.threads:
-            torch.set_num_threads(self.table.threads)
+        # A region is one layer's product for one batch.
+        cells = int(params.get("batch_size", 64)) * int(params.get("width", 64))
+        threads = useful_threads(self.table.threads, cells)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
     # -- final model -----------------------------------------------------------------------------
 
@@ -174,7 +178,7 @@ class TorchMLP:
             again = Rerun(params, info.seed)
             self(again)
             epochs = again.last["epochs"]
-        self._limit_threads()
+        self._limit_threads(params)
         learner = Learner(problem, split.train, params, (info.seed, self._device()), loss_of(setting))
         for step in range(1, round(epochs) + 1):
             learner.epoch(step, self.max_epochs)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.objectives import _base, make_objective, objective_names, option_names
-from flows.objectives._base import load_setting, thinned
+from flows.objectives._base import load_setting, thinned, useful_threads
 from hpo_core import InputError
 from tests.flows.fake_trial import FakeTrial
 from tests.flows.small_tables import mixed, written
@@ -178,3 +178,10 @@ def test_only_long_or_interrupted_trials_save(
     assert long.saved is not None
     again = FakeTrial({}, checkpoint=long.saved)
     assert objective(again) == objective(FakeTrial({})), "lost after its last step, it still knows its value"
+
+
+def test_small_tables_get_one_thread() -> None:
+    """Two spinning threads on a small table are slower than one, by far when the machine is busy."""
+    assert useful_threads(8, 569 * 30) == 1
+    assert useful_threads(8, 100_000 * 20) == 8
+    assert useful_threads(8, 300_000) == 3

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from flows._metrics import METRICS
-from flows.objectives import LightGBM, TrialInfo, make_objective
+from flows.objectives import LightGBM, TrialInfo, _base, make_objective
 from flows.objectives._base import load_setting
 from hpo_core import TrialPruned
 from tests.flows.fake_trial import FakeTrial
@@ -180,7 +180,8 @@ def test_the_seed_decides(table: str, budget: str) -> None:
     assert values[0] == values[1] != values[2]
 
 
-def test_the_number_of_threads_changes_nothing() -> None:
+def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_base, "_CELLS_PER_THREAD", 1)
     one, two = (objective("sklearn:wine", threads=threads, max_rounds=3, folds=2) for threads in (1, 2))
     assert one(FakeTrial(RANDOM)) == two(FakeTrial(RANDOM))
 
@@ -305,6 +306,9 @@ def test_the_final_model_is_scored_on_the_test_rows(table: str) -> None:
     assert list(final.example.columns) == list(problem.columns)
     assert len(final.example_output) == len(final.example)
     assert final.contract["classes"] == list(problem.classes)
+    estimator = final.model[-1]
+    assert estimator.n_jobs is None, "the server decides on its threads"
+    assert "num_threads" not in estimator.get_params()
 
 
 def test_rounds_are_found_again_when_the_trial_lost_them() -> None:
