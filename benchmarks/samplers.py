@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, default=1, help="trials in flight")
     add("--jobs", type=int, default=1, help="processes")
     add("--out", type=Path, help="CSV file of runs [benchmarks/results/samplers-SET.csv]")
-    add("--against", default="ax,optuna-gp,optuna-tpe", help="peers for the table of ratios")
+    add("--against", default="ax,optuna-gp,optuna-tpe,smac", help="peers for the table of ratios")
     add("--only", default="", help="report on these optimisers only: gp, or gp@8 for 8 workers")
     add("--report", action="store_true", help="measure nothing, report what the file holds")
     return parser
