@@ -11,11 +11,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flows._execute import Objective
+from flows._messages import pack
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
 from flows._workspace import Terms
@@ -23,6 +24,8 @@ from hpo_core import InputError, Limits, ObjectiveError, SearchSpace, Settings, 
 from hpo_core._errors import nearest
 
 READY = ("lgbm", "sklearn", "torch")
+RUNNERS = ("local", "dask", "gpu")
+ISOLATIONS = ("process", "thread")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,21 +81,36 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def plan_request(request: Request) -> Plan:
-    """The plan for a request. Raises :class:`InputError` for anything that cannot work."""
-    execution = _execution(request)
+def plan_request(
+    request: Request,
+    *,
+    strategy: Any = None,
+    settings: Mapping[str, Any] | None = None,
+    objectives: Mapping[str, str] | None = None,
+) -> Plan:
+    """The plan for a request. Raises :class:`InputError` for anything that cannot work.
+
+    ``strategy``: an object, where the name in the request does not do. ``objectives``: those of a
+    function of the user's own; by default what it carries as ``function.objectives``.
+    """
     if request.objective in READY:
-        return _plan_table(request, execution)
-    for name in ("data", "target", "metric", "register_as"):
-        if getattr(request, name) is not None:
-            raise InputError(
-                f"{name}= goes with the ready objectives ({', '.join(READY)}), not with {request.objective!r}"
-            )
+        return _plan_table(request, strategy, settings or {})
     function = load_objective(request.objective)
+    for name in ("data", "target", "metric", "task", "register_as", *request.options):
+        if request.options.get(name, getattr(request, name, None)) is not None:
+            raise InputError(
+                f"the option {name.removesuffix('_as')!r} goes with the ready objectives "
+                f"({', '.join(READY)}), not with {request.objective!r}"
+            )
     space = _space_of(function, request.space)
-    objectives = getattr(function, "objectives", None) or {"loss": "min"}
+    named = request.name or _function_name(function, request, space)
     return plan_callable(
-        function, request=request, space=space, objectives=objectives, label=request.objective
+        function,
+        request=replace(request, name=named, objective=_absolute(request.objective)),
+        space=space,
+        objectives=objectives or getattr(function, "objectives", None),
+        strategy=strategy,
+        settings=settings,
     )
 
 
@@ -102,15 +120,17 @@ def plan_callable(
     request: Request,
     space: SearchSpace | None,
     objectives: Mapping[str, str] | None,
-    label: str | None = None,
     strategy: Any = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Plan:
     """The plan for a function of the user's own."""
-    label = label or label_of(function)
+    label = label_of(function)
     chosen = make_strategy(strategy if strategy is not None else request.strategy)
     objectives = dict(objectives or {"loss": "min"})
     execution = _execution(request)
+    if execution.isolation == "process":
+        _check_shippable(function)
+    reference = label if request.objective in READY else request.objective
     terms = Terms(
         name=request.name or f"{_slug(label)}-{time.strftime('%Y%m%d-%H%M%S')}",
         space=space,
@@ -120,7 +140,7 @@ def plan_callable(
         limits=_limits(request),
         settings=_settings(execution.workers, request.max_steps, settings or {}),
         identity={"objective": label},
-        meta={"request": _plain_request(request, label)},
+        meta={"request": _plain_request(request, reference)},
     )
     chosen.check(space or SearchSpace({}), len(objectives), terms.settings.max_steps)
     return Plan(
@@ -132,9 +152,35 @@ def plan_callable(
     )
 
 
-def _plan_table(request: Request, execution: Execution) -> Plan:
+def _check_shippable(function: Objective) -> None:
+    """Raise :class:`ObjectiveError` for a function that cannot be sent to another process."""
+    try:
+        pack(function)
+    except Exception as error:  # noqa: BLE001 - pickling runs code of whatever the function holds
+        raise ObjectiveError(
+            f"the objective {label_of(function)} cannot be sent to worker processes ({type(error).__name__}: "
+            f"{error}); make what it holds inside the function, or use isolation 'thread'"
+        ) from None
+
+
+def _function_name(function: Objective, request: Request, space: SearchSpace | None) -> str:
+    """The same command on the same code gives the same name; edited code gives another."""
+    source = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
+    code = source.read_bytes() if source.is_file() else b""
+    words = f"{hashlib.sha256(code).hexdigest()} {space and space.digest()} {request.strategy} {request.seed}"
+    return f"{_slug(label_of(function))}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"
+
+
+def _absolute(reference: str) -> str:
+    """The reference to an objective with its file's whole path, so that it holds in every folder."""
+    place, colon, name = reference.rpartition(":")
+    return f"{Path(place).resolve()}{colon}{name}" if place.endswith(".py") else reference
+
+
+def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) -> Plan:
     from flows.objectives import make_objective
 
+    execution = _execution(request)
     if request.data is None:
         raise InputError(
             f"{request.objective} needs data: a CSV or Parquet file, or sklearn:NAME (--data ...)"
@@ -150,16 +196,16 @@ def _plan_table(request: Request, execution: Execution) -> Plan:
         options={"threads": threads, **request.options},
     )
     prepared = table.prepare()
-    strategy = make_strategy(request.strategy)
+    chosen = make_strategy(strategy if strategy is not None else request.strategy)
     max_steps = request.max_steps or prepared.n_steps
     terms = Terms(
         name=request.name or _table_name(request, prepared.digest),
         space=prepared.space,
         objectives=dict(prepared.objectives),
-        strategy=strategy,
+        strategy=chosen,
         seed=request.seed,
         limits=_limits(request),
-        settings=_settings(execution.workers, max_steps, {}),
+        settings=_settings(execution.workers, max_steps, settings),
         identity={"objective": request.objective, "data": prepared.data_digest, "question": prepared.digest},
         meta={
             "request": _plain_request(request, request.objective),
@@ -168,7 +214,7 @@ def _plan_table(request: Request, execution: Execution) -> Plan:
             "step_unit": prepared.step_unit,
         },
     )
-    strategy.check(prepared.space, len(prepared.objectives), max_steps)
+    chosen.check(prepared.space, len(prepared.objectives), max_steps)
     return Plan(
         terms=terms,
         tracking=_tracking(request),
@@ -198,8 +244,12 @@ def _slug(text: str) -> str:
 
 def _plain_request(request: Request, label: str) -> dict[str, Any]:
     """The request as resume needs it; secrets do not belong into a journal."""
-    data = {k: v for k, v in vars(request).items() if v not in (None, {}, False)}
+    data = {k: v for k, v in vars(request).items() if v is not None and v is not False and v != {}}
     data.pop("tracking_uri", None)
+    for name in ("data", "space"):
+        path = Path(data.get(name) or "")
+        if path.is_file():
+            data[name] = str(path.resolve())
     return {**data, "objective": label}
 
 
@@ -209,10 +259,16 @@ def _execution(request: Request) -> Execution:
         raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
     if request.trials is not None and (not isinstance(request.trials, int) or request.trials < 1):
         raise InputError(f"trials must be a whole number of at least 1, got {request.trials!r}")
-    for name in ("timeout", "trial_timeout", "trial_memory"):
+    for name in ("timeout", "trial_timeout", "trial_memory", "gpus_per_trial"):
         value = getattr(request, name)
-        if value is not None and not value > 0:
-            raise InputError(f"{name} must be above 0, got {value!r}")
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{name} must be a number above 0, got {value!r}")
+    for name, known in (("runner", RUNNERS), ("isolation", ISOLATIONS)):
+        value = getattr(request, name)
+        if value not in known:
+            raise InputError(
+                f"{name} must be one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}"
+            )
     memory = None if request.trial_memory is None else int(request.trial_memory * 2**20)
     return Execution(
         workers=workers,
@@ -270,8 +326,8 @@ def _module(name: str) -> Any:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ObjectiveError(f"module {name!r} cannot be imported: {error}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the import raises is the user's
+        raise ObjectiveError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}") from None
 
 
 def _module_of_file(path: Path) -> Any:
@@ -284,6 +340,8 @@ def _module_of_file(path: Path) -> Any:
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
         return known
+    if known is not None or name in sys.stdlib_module_names:
+        raise ObjectiveError(f"{path} has the name of another module, {name!r}; rename the file")
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise ObjectiveError(f"{path} cannot be loaded as a Python module")
@@ -291,7 +349,7 @@ def _module_of_file(path: Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - whatever the user's file raises is theirs to read
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file raises is theirs
         del sys.modules[name]
         raise ObjectiveError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from None
     return module

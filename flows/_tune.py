@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hpo_core import HpoError, InputError, Parameter, SearchSpace, Study
@@ -58,7 +60,7 @@ class Result:
 def tune(
     objective: Callable[[Any], Any] | str,
     *,
-    space: SearchSpace | Mapping[str, Parameter] | None = None,
+    space: SearchSpace | Mapping[str, Parameter] | str | None = None,
     objectives: Mapping[str, str] | None = None,
     strategy: Any = "auto",
     trials: int | None = 100,
@@ -75,7 +77,8 @@ def tune(
 
     ``objective``: a function of a trial, returning a number or a dict of numbers; or the name of a
     ready one (``"lgbm"``, with ``data=`` and so on), or ``"package.module:function"``. ``space``: the
-    search space; ``None`` for define-by-run. ``objectives``: name to ``"min"`` or ``"max"``.
+    search space, ``None`` for define-by-run; for a ready objective, what narrows or replaces its own,
+    or a file that does. ``objectives``: name to ``"min"`` or ``"max"``.
     ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
     study runs nothing. ``timeout``: seconds. ``workers``: trials at once, default one per core.
     ``isolation``: ``"process"`` or ``"thread"``. ``more``: the other fields of a request
@@ -86,12 +89,8 @@ def tune(
     from flows._plan import Request, plan_callable, plan_request
 
     settings = more.pop("settings", None)
-    if callable(objective) and not isinstance(strategy, str):
-        named = "auto"
-    else:
-        named = strategy
     fields = {
-        "strategy": named,
+        "strategy": strategy if isinstance(strategy, str) else "auto",
         "trials": trials,
         "timeout": timeout,
         "workers": workers,
@@ -99,28 +98,58 @@ def tune(
         "isolation": isolation,
         "name": name,
         "seed": seed,
-        **more,
+        **_arguments(objective, more),
     }
-    unknown = [f for f in fields if f not in Request.__dataclass_fields__]
-    if unknown:
-        from hpo_core._errors import nearest
-
-        raise InputError(
-            f"tune() has no argument {unknown[0]!r}{nearest(unknown[0], Request.__dataclass_fields__)}"
-        )
     if isinstance(objective, str):
-        plan = plan_request(Request(objective=objective, **fields))
-    else:
-        declared = space if space is None or isinstance(space, SearchSpace) else SearchSpace(space)
-        plan = plan_callable(
-            objective,
-            request=Request(**fields),
-            space=declared,
-            objectives=objectives,
-            strategy=strategy,
-            settings=settings,
-        )
+        request = Request(objective=objective, space=_space_text(space), **fields)
+        return run_plan(plan_request(request, strategy=strategy, settings=settings), tell=tell)
+    plan = plan_callable(
+        objective,
+        request=Request(**fields),
+        space=_declared(space),
+        objectives=objectives,
+        strategy=strategy,
+        settings=settings,
+    )
     return run_plan(plan, tell=tell)
+
+
+def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
+    """Further fields of the request; what a ready objective has as an option goes to its options."""
+    from flows._plan import READY, Request
+    from hpo_core._errors import nearest
+
+    fields, options = {}, dict(more.get("options") or {})
+    known = set(Request.__dataclass_fields__) - {"objective", "space"}
+    ready: set[str] = set()
+    if objective in READY:
+        from flows.objectives import option_names
+
+        ready = set(option_names(objective)) - known
+    for name, value in more.items():
+        if name in ready:
+            options[name] = value
+        elif name in known:
+            fields[name] = value
+        else:
+            raise InputError(f"tune() has no argument {name!r}{nearest(name, known | ready)}")
+    return {**fields, "options": options}
+
+
+def _declared(space: Any) -> SearchSpace | None:
+    if isinstance(space, str | Path):
+        from flows.objectives import read_space
+
+        return read_space(str(space))
+    return space if space is None or isinstance(space, SearchSpace) else SearchSpace(space)
+
+
+def _space_text(space: Any) -> str | None:
+    """The space for an objective that goes by a name: a file, or what a file would say."""
+    if space is None or isinstance(space, str | Path):
+        return None if space is None else str(space)
+    given = space.parameters if isinstance(space, SearchSpace) else space
+    return json.dumps({k: v.to_json() if hasattr(v, "to_json") else v for k, v in given.items()})
 
 
 def run_plan(

@@ -77,4 +77,5 @@ def plan_of(study: Study, **changes: Any) -> Plan:
         **changes,
         "tracking_uri": tracking_of(study, changes.get("tracking_uri")),
     }
-    return plan_request(Request(**{k: v for k, v in fields.items() if k in Request.__dataclass_fields__}))
+    request = Request(**{k: v for k, v in fields.items() if k in Request.__dataclass_fields__})
+    return plan_request(request, strategy=study.strategy, objectives=study.objectives)
