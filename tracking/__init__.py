@@ -14,6 +14,7 @@ from tracking._connection import connect as connect
 from tracking._connection import probe as probe
 from tracking._errors import NoRunYet as NoRunYet
 from tracking._errors import TrackingError as TrackingError
+from tracking._fetch import fetch_checkpoints as fetch_checkpoints
 from tracking._fetch import fetch_journal as fetch_journal
 from tracking._models import LoggedModel as LoggedModel
 from tracking._models import log_model as log_model
@@ -36,7 +37,8 @@ from tracking._tracker import TrackerStatus as TrackerStatus
 __all__ = [
     "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel", "NoRunYet", "Promotion",
     "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
-    "connect", "delete_checkpoint", "disk_warning", "fetch_journal", "load_checkpoint", "load_own_model",
+    "connect", "delete_checkpoint", "disk_warning", "fetch_checkpoints", "fetch_journal",
+    "load_checkpoint", "load_own_model",
     "locate_checkpoint", "log_model", "log_trial_model", "prepare_sqlite", "probe", "promote",
     "removable_checkpoints",
     "roll_back", "save_checkpoint", "trial_run", "trial_run_activator",

@@ -7,12 +7,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hpo_core import InputError
+from hpo_core import InputError, Study
 from hpo_core._journal import read_journal
-from tracking._connection import connect
+from tracking._checkpoints import locate_checkpoint
+from tracking._connection import Connection, connect
 from tracking._errors import brief, is_permanent
 from tracking._projector import JOURNAL
-from tracking._uploads import JOURNAL_ARTIFACT
+from tracking._states import UID, trial_uid
+from tracking._uploads import JOURNAL_ARTIFACT, checkpoint_artifact
 
 
 def fetch_journal(study: str, folder: Path, *, tracking_uri: str | None, experiment: str) -> Path:
@@ -47,6 +49,38 @@ def fetch_journal(study: str, folder: Path, *, tracking_uri: str | None, experim
             shutil.copyfile(fresh, path.with_suffix(".new"))
             path.with_suffix(".new").replace(path)
     return path
+
+
+def fetch_checkpoints(folder: Path, *, tracking_uri: str | None, experiment: str) -> list[Path]:
+    """Download the checkpoints that the unfinished trials of the study in ``folder`` go on from.
+
+    Those that are here stay; those that were never uploaded (see :class:`TrackerOptions`) are left out.
+    Returns what was downloaded.
+    """
+    connection = connect(tracking_uri, experiment)
+    fetched: list[Path] = []
+    study = Study.replay(event for _, event, _ in read_journal(folder / JOURNAL))
+    for trial in study.trials:
+        if trial.state.finished or not trial.checkpoints:
+            continue
+        step = max(trial.checkpoints)
+        target = locate_checkpoint(folder, trial.checkpoints[step][0])
+        if target.exists():
+            continue
+        uid = trial_uid(study.created.study_id, trial.number)
+        for run in connection.runs(f"tags.`{UID}` = '{uid}'", most=1):
+            found = _download(connection, run.info.run_id, checkpoint_artifact(step), target)
+            fetched += [target] if found else []
+    return fetched
+
+
+def _download(connection: Connection, run_id: str, artifact: str, target: Path) -> bool:
+    if not connection.client.list_artifacts(run_id, artifact):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as scratch:
+        Path(connection.client.download_artifacts(run_id, artifact, scratch)).rename(target)
+    return True
 
 
 def _length(journal: Path) -> int:

@@ -24,7 +24,7 @@ from tracking._sqlite_writer import SqliteWriter
 from tracking._states import KILLED, RUNNING, STUDY, STUDY_ID, TRIAL_STATUS, UID, trial_uid
 from tracking._study_view import StudyView
 from tracking._trial_view import TrialView
-from tracking._uploads import Uploads, folder_upload, journal_upload
+from tracking._uploads import CHECKPOINTS, Uploads, checkpoint_upload, folder_upload, journal_upload
 from tracking._writes import Refused, RunWrite, Writer
 
 if TYPE_CHECKING:
@@ -38,15 +38,22 @@ _FEW = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackerOptions:
-    """How often things are written, in seconds.
+    """How often things are written, in seconds, and which checkpoints are uploaded.
 
     ``flush``: how long a trial's news may wait for more news; ``summary``: between two updates of the
-    study's run; ``journal``: between two uploads of the journal.
+    study's run; ``journal``: between two uploads of the journal. ``checkpoints``: ``"best"`` for those of
+    the best trials when the driver leaves, ``"last"`` for each trial's newest when it pauses or ends as
+    well (with which a study can move to another machine), or ``"none"``.
     """
 
     flush: float = 0.5
     summary: float = 5.0
     journal: float = 300.0
+    checkpoints: str = "best"
+
+    def __post_init__(self) -> None:
+        if self.checkpoints not in ("none", "best", "last"):
+            raise InputError(f"checkpoints must be 'none', 'best' or 'last', got {self.checkpoints!r}")
 
 
 class Projector:
@@ -293,6 +300,9 @@ class Projector:
             pass
         self._write_parent(now, suspended=suspended)
         self._sweep()
+        if self._options.checkpoints != "none":
+            for view in self.view.best_trials(_FEW):
+                self._enqueue_checkpoints(view, view.checkpoints)
 
     def upload_journal(self, now: float) -> None:
         """Queue an upload of the journal to the study's run."""
@@ -351,6 +361,8 @@ class Projector:
         self._due.pop(view.number, None)
         self._note(view.number, Known(run_id, self.view.seq, view.sent_status))
         self._enqueue_files(view)
+        if self._options.checkpoints == "last" and view.checkpoints and view.state != "running":
+            self._enqueue_checkpoints(view, [max(view.checkpoints)])
         if view.finished and view.number in self._asked_for:
             self._asked_for.discard(view.number)
             self._close_below(run_id)
@@ -374,6 +386,13 @@ class Projector:
         if folder.is_dir():
             client = self._connection.client
             self.uploads.add(f"{ARTIFACTS}/{view.number}", folder_upload(client, view.run_id, folder))
+
+    def _enqueue_checkpoints(self, view: TrialView, steps: Iterable[int]) -> None:
+        for step in steps:
+            client, run_id, uri = self._connection.client, view.run_id, view.checkpoints[step]
+            if run_id is not None:
+                upload = checkpoint_upload(client, run_id, self._folder, uri, step)
+                self.uploads.add(f"{CHECKPOINTS}/{view.number}/{step}", upload)
 
     def _close_below(self, run_id: str) -> None:
         """Runs that the trial's own code opened and that its death left open."""

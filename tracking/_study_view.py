@@ -113,6 +113,10 @@ class StudyView:
 
     # -- what is to be written -----------------------------------------------------------------
 
+    def best_trials(self, most: int | None = None) -> list[TrialView]:
+        """The best trial, or the Pareto front by its first objective."""
+        return [self.trials[number] for _, number in self._front[:most]]
+
     def standing(self, *, suspended: bool) -> Standing:
         """What a reader wants to know of the study now."""
         created = self.terms.created
@@ -125,7 +129,7 @@ class StudyView:
             strategy=str(created.strategy.get("name", created.strategy)),
             planned=self.limits.get("trials"),
             counts={k: n for k, n in self.counts.items() if n > 0},
-            best=[self.trials[number] for _, number in self._front],
+            best=self.best_trials(),
             seconds=max(self.last_at - milliseconds(created.at), 0) / 1000,
         )
 

@@ -51,7 +51,6 @@ class TrialView:
     """One trial. ``run_id`` is ``None`` while it has no run; ``due`` says whether anything is unwritten."""
 
     __slots__ = (
-        "_checkpoints",
         "_diverged",
         "_end",
         "_last",
@@ -61,6 +60,7 @@ class TrialView:
         "_tags",
         "_terms",
         "attempt",
+        "checkpoints",
         "first_unwritten",
         "intended",
         "number",
@@ -96,12 +96,15 @@ class TrialView:
         self._end = 0
         self._last: dict[str, tuple[int, float]] = {}
         self._diverged: dict[str, tuple[int, str]] = {}
-        self._checkpoints: set[int] = set()
+        # Step to where the checkpoint lies.
+        self.checkpoints: dict[int, str] = {}
         self._sent_tags: dict[str, str] = {}
         self._sent_params: frozenset[str] = frozenset()
         # The status that MLflow shows; a new run's is RUNNING. UNSURE is sent again in any case.
         self.sent_status = RUNNING
-        self._tags = {"hpo.origin": event.origin}
+        self._tags: dict[str, str] = {}
+        if event.origin != "sampler":
+            self._tags["hpo.origin"] = event.origin
         if event.note:
             self._tags["hpo.note"] = preview(event.note, MAX_TAG)
         if event.bracket:
@@ -151,9 +154,9 @@ class TrialView:
                 if isinstance(event, ev.AttemptLost):
                     self._tags["hpo.last_loss"] = preview(event.reason, MAX_TAG)
             case ev.CheckpointSaved():
-                self._checkpoints.add(event.step)
+                self.checkpoints[event.step] = event.uri
             case ev.CheckpointDropped():
-                self._checkpoints.discard(event.step)
+                self.checkpoints.pop(event.step, None)
                 if self.finished:
                     # Housekeeping after the end is not worth a call per trial.
                     return
@@ -217,8 +220,8 @@ class TrialView:
         }
         if len(config) <= MAX_TAG:
             tags["hpo.params"] = config
-        if self._checkpoints:
-            tags["hpo.checkpoint_step"] = str(max(self._checkpoints))
+        if self.checkpoints:
+            tags["hpo.checkpoint_step"] = str(max(self.checkpoints))
         if self._diverged:
             tags["hpo.diverged"] = preview(json.dumps(self._diverged), MAX_TAG)
         renamed = {**terms.params.renamed(), **terms.metrics.renamed()}

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracking._checkpoints import locate_checkpoint
 from tracking._errors import brief, is_permanent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+CHECKPOINTS = "checkpoints"
 JOURNAL_ARTIFACT = "journal.jsonl.gz"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
@@ -115,3 +117,22 @@ def journal_upload(client: MlflowClient, run_id: str, journal: Path) -> Callable
                 copy.unlink()
 
     return upload
+
+
+def checkpoint_upload(
+    client: MlflowClient, run_id: str, study: Path, uri: str, step: int
+) -> Callable[[], None]:
+    """Upload a checkpoint to :func:`checkpoint_artifact`, unless it is there or has been deleted here."""
+
+    def upload() -> None:
+        folder, target = locate_checkpoint(study, uri), checkpoint_artifact(step)
+        there = {artifact.path for artifact in client.list_artifacts(run_id, CHECKPOINTS)}
+        if target not in there and folder.is_dir():
+            client.log_artifacts(run_id, str(folder), target)
+
+    return upload
+
+
+def checkpoint_artifact(step: int) -> str:
+    """Where a trial's checkpoint lies among the artifacts of its run."""
+    return f"{CHECKPOINTS}/step-{step:08d}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,17 @@ from mlflow import MlflowClient
 from hpo_core import InputError
 from tests.tracking.conftest import Line, Server
 from tests.tracking.studies import Script
-from tracking import NoRunYet, StudyTracker, TrackerOptions, TrackingError, fetch_journal, probe
+from tracking import (
+    NoRunYet,
+    StudyTracker,
+    TrackerOptions,
+    TrackingError,
+    fetch_checkpoints,
+    fetch_journal,
+    load_checkpoint,
+    probe,
+    save_checkpoint,
+)
 from tracking._connection import Connection
 
 QUICK = TrackerOptions(flush=0.05, summary=0.05)
@@ -266,18 +277,28 @@ def test_a_study_moves_to_another_machine_through_mlflow(
     server: Server, experiment: str, script: Script, tmp_path: Path
 ) -> None:
     """The journal is fetched from the study's run; the new driver takes the runs over."""
-    first = StudyTracker(script.folder, server.uri, experiment)
+    first = StudyTracker(script.folder, server.uri, experiment, options=TrackerOptions(checkpoints="last"))
     first.start()
     script.run(0.5)
+    paused = script.begin()
+    script.report(paused, 1, loss=1.0)
+    checkpoint = script.folder / "checkpoints" / "trial-000001" / "step-00000001-1"
+    size = save_checkpoint(checkpoint, {"weights": [1.0, 2.0]})
+    script.study.checkpointed(paused, 1, str(checkpoint), size, now=script.now())
+    script.study.paused(paused, now=script.now())
     assert first.close(60.0)
     script.close()
     elsewhere = tmp_path / "elsewhere"
     path = fetch_journal("toy", elsewhere, tracking_uri=server.uri, experiment=experiment)
     assert path.read_bytes() == (script.folder / "journal.jsonl").read_bytes()
+    shutil.rmtree(script.folder / "checkpoints")
+    where = fetch_checkpoints(elsewhere, tracking_uri=server.uri, experiment=experiment)
+    assert [load_checkpoint(path) for path in where] == [{"weights": [1.0, 2.0]}]
+    assert where == [elsewhere / "checkpoints" / "trial-000001" / "step-00000001-1"]
     second = StudyTracker(elsewhere, server.uri, experiment)
     second.start()
     assert second.close(60.0)
-    assert len(statuses(second.connection)) == 2
+    assert len(statuses(second.connection)) == 3
     with pytest.raises(InputError, match="no study 'other'"):
         fetch_journal("other", elsewhere, tracking_uri=server.uri, experiment=experiment)
 

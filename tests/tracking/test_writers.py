@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from mlflow.entities import Run
 
 from hpo_core import Categorical, Constant, Float
+from tests.tracking.fake_mlflow import Killed
 from tests.tracking.studies import Script, eventful
 from tracking import _projector
 from tracking._client_writer import ClientWriter
@@ -203,8 +205,6 @@ def test_a_study_of_many_long_and_weird_things(
     assert run.data.tags["hpo.names"].count("a[0]") == 1
     assert "hpo.params" not in run.data.tags
     exact = connection.client.download_artifacts(run.info.run_id, "config.json", str(tmp_path))
-    import json
-
     assert json.loads(Path(exact).read_text()) == params
     assert not (tmp_path / "artifacts" / "0").exists()
     assert len(connection.client.get_metric_history(run.info.run_id, "train loss ___")) == 2500
@@ -235,3 +235,31 @@ def test_both_ways_show_the_same_study(
         results.append(study)
     assert results[0] == results[1]
     assert len(results[0]) == 11
+
+
+def test_death_between_the_commit_and_the_notes(
+    sqlite_uri: str, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs exist and nobody wrote it down: the next projector finds them by their uid."""
+    eventful(tmp_path).close()
+    connection = connect(sqlite_uri, experiment)
+
+    def died(self: Projector, write: RunWrite, run_id: str) -> None:
+        if write.number >= 3:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Projector, "done", died)
+        projector = Projector(tmp_path, connection, OPTIONS)
+        projector.open(0.0)
+        with pytest.raises(Killed):
+            projector.finish(0.0)
+        projector.close()
+    assert len(list(connection.runs(""))) == 11
+    projector = Projector(tmp_path, connection, OPTIONS)
+    projector.open(0.0)
+    projector.finish(0.0)
+    projector.close()
+    runs = list(connection.runs(""))
+    assert len(runs) == 11
+    assert {run.info.status for run in runs} == {"FINISHED", "FAILED", "KILLED"}
