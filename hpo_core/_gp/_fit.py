@@ -13,6 +13,8 @@ An infinite weight fixes s = 1. By the envelope theorem neither needs a gradient
 
 Length-scale prior: log-normal, scaled by dimension, location sqrt(2) + log(d) / 2, scale sqrt(3)
 (Hvarfner, Hellsten & Nardi 2024, "Vanilla Bayesian optimization performs great in high dimensions").
+The maximum is that of the density of the length scales, not of their logarithms: the two differ
+by a shift of the location by -3, and the latter's long scales cost a third of the regret (docs/gp.md).
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ def hyperparameters(
 
 
 def default_theta(n_scales: int, priors: Priors) -> NDArray[np.float64]:
-    """The start of every fit: short of the prior's location, as unit-cube data mostly ask for less."""
+    """The start of every fit: above the mode of the length scales' prior, below its median."""
     scale = 0.5 * np.log(max(n_scales, 1)) - 0.3
     return np.concatenate([np.full(n_scales, scale), [priors.noise_loc]])
 
@@ -106,7 +108,9 @@ class Evidence:
         self.points = type(points)(centred, points.codes)
         self.squares = centred * centred
         self.unequal = [(column[:, None] != column[None, :]).astype(np.float64) for column in points.codes.T]
-        self.loc = priors.scale_loc + 0.5 * np.log(max(embedding.n_scales, 1))
+        # exp(-(t - a)^2 / 2 w^2 - t) is the same normal density in t around a - w^2.
+        mode = priors.scale_loc - priors.scale_width**2
+        self.loc = mode + 0.5 * np.log(max(embedding.n_scales, 1))
 
     def _distance(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
         scaled = scale(self.points, weight[self.embedding.numeric_scale])

@@ -38,8 +38,9 @@ FEWEST = 2
 # Rows that models see at most where every proposal refits them.
 CAP_MOVING = 120
 # Labels of failure: like an outcome, but of known variance and likely noise, since the jump at the
-# border of a failing region is not smooth (with little noise the length scales collapse instead).
-FAILURE_PRIORS = Priors(noise_loc=-3.0, noise_width=1.5, weight=float("inf"))
+# border of a failing region is not smooth (with little noise or short length scales the model
+# interpolates the labels, and every gap between two failures looks safe).
+FAILURE_PRIORS = Priors(scale_loc=4.4, noise_loc=-3.0, noise_width=1.5, weight=float("inf"))
 FAILURE_KINDS: Kinds = (("matern", "fence"),)
 
 
