@@ -65,6 +65,11 @@ class Server:
         fcntl.flock(self._starting, fcntl.LOCK_UN)
         return self._url
 
+    def let_go(self) -> None:
+        """Leave the keeper to itself; Python need not warn that it outlives this process."""
+        if self._keeper is not None and self._keeper.poll() is None:
+            self._keeper.returncode = 0
+
 
 @contextlib.contextmanager
 def embedded_api() -> Iterator[Server]:
@@ -72,7 +77,11 @@ def embedded_api() -> Iterator[Server]:
     folder = home()
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as locks:
-        yield Server(folder, locks)
+        server = Server(folder, locks)
+        try:
+            yield server
+        finally:
+            server.let_go()
 
 
 def _answering(folder: Path) -> str:

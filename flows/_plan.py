@@ -19,7 +19,7 @@ from flows._execute import Objective
 from flows._messages import pack
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
-from flows._workspace import Terms
+from flows._workspace import Terms, study_folder
 from hpo_core import InputError, Limits, ObjectiveError, SearchSpace, Settings, make_strategy
 from hpo_core._errors import nearest
 
@@ -103,7 +103,7 @@ def plan_request(
                 f"({', '.join(READY)}), not with {request.objective!r}"
             )
     space = _space_of(function, request.space)
-    named = request.name or _function_name(function, request, space)
+    named = _function_name(function, request, space) if request.name is None else request.name
     return plan_callable(
         function,
         request=replace(request, name=named, objective=_absolute(request.objective)),
@@ -165,7 +165,8 @@ def _check_shippable(function: Objective) -> None:
 
 def _function_name(function: Objective, request: Request, space: SearchSpace | None) -> str:
     """The same command on the same code gives the same name; edited code gives another."""
-    source = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
+    named = inspect.unwrap(function if inspect.isroutine(function) else type(function))
+    source = Path(inspect.getsourcefile(named) or "")
     code = source.read_bytes() if source.is_file() else b""
     words = f"{hashlib.sha256(code).hexdigest()} {space and space.digest()} {request.strategy} {request.seed}"
     return f"{_slug(label_of(function))}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"
@@ -254,11 +255,16 @@ def _plain_request(request: Request, label: str) -> dict[str, Any]:
 
 
 def _execution(request: Request) -> Execution:
+    if request.name is not None:
+        study_folder(request.name)
     workers = request.workers if request.workers is not None else (os.cpu_count() or 1)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
     if request.trials is not None and (not isinstance(request.trials, int) or request.trials < 1):
         raise InputError(f"trials must be a whole number of at least 1, got {request.trials!r}")
+    seed = request.seed
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
     for name in ("timeout", "trial_timeout", "trial_memory", "gpus_per_trial"):
         value = getattr(request, name)
         if value is not None and not 0 < value < float("inf"):

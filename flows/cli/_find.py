@@ -13,7 +13,7 @@ import typer
 
 from flows._notes import TRACKING, newest
 from flows._workspace import read_study, studies_home, study_folder
-from hpo_core import InputError, Journal, JournalError, Study
+from hpo_core import InputError, Journal, JournalError, Study, TrialRecord
 from hpo_core._errors import nearest
 
 
@@ -33,6 +33,14 @@ def find_all() -> Iterator[Study]:
             yield read_study(path.parent)
         except (JournalError, InputError) as error:
             typer.echo(f"hpo: {path.parent.name}: {error}", err=True)
+
+
+def trial_of(study: Study, number: int) -> TrialRecord:
+    """The trial of that number. Raises :class:`InputError` with the numbers that there are."""
+    if not 0 <= number < len(study.trials):
+        has = f"the trials 0 to {len(study.trials) - 1}" if study.trials else "no trials"
+        raise InputError(f"study {study.name!r} has {has}, got {number}")
+    return study.trials[number]
 
 
 @contextlib.contextmanager

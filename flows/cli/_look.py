@@ -24,8 +24,8 @@ from flows._live import (
 )
 from flows._notes import TRACKING, final_model, newest
 from flows._workspace import studies_home
-from flows.cli._find import find, find_all, state_of
-from hpo_core import InputError, Study, TrialRecord, TrialState
+from flows.cli._find import find, find_all, state_of, trial_of
+from hpo_core import Study, TrialRecord, TrialState
 
 
 def list_studies(*, as_json: bool) -> None:
@@ -85,18 +85,14 @@ def why(name: str, number_: int | None) -> None:
     """Sentences about the study's state, or about one trial's."""
     study = find(name)
     if number_ is not None:
-        if not 0 <= number_ < len(study.trials):
-            has = f"the trials 0 to {len(study.trials) - 1}" if study.trials else "no trials"
-            raise InputError(f"study {name!r} has {has}, got {number_}")
-        typer.echo(_why(study, number_))
+        typer.echo(_why(study, trial_of(study, number_)))
         return
     typer.echo(f"study {study.name} is {_state(study)}")
     for waiting in study.history.pending.tolist():
-        typer.echo(_why(study, waiting))
+        typer.echo(_why(study, study.trials[waiting]))
 
 
-def _why(study: Study, number_: int) -> str:
-    trial = study.trials[number_]
+def _why(study: Study, trial: TrialRecord) -> str:
     label = trial.state.label.replace("_", " ")
     parts = [f"trial {trial.number} is {label}"]
     if trial.step:
@@ -108,7 +104,7 @@ def _why(study: Study, number_: int) -> str:
     elif trial.state is TrialState.RUNNING:
         parts.append(f"on {trial.worker}, attempt {trial.attempt}")
     text = " ".join(parts)
-    if trial.state is not TrialState.RUNNING and (said := study.why(number_)) and said != label:
+    if trial.state is not TrialState.RUNNING and (said := study.why(trial.number)) and said != label:
         text += f": {said}"
     return f"{text} (chosen by {trial.note})" if trial.note else text
 

@@ -16,7 +16,7 @@ from flows._notes import FINAL_MODEL, PROMOTION, newest
 from flows._plan import READY, Plan
 from flows._session import Session
 from flows._workspace import study_folder
-from flows.cli._find import experiment_of, find, opened, request_data, tracking_of
+from flows.cli._find import experiment_of, find, opened, request_data, tracking_of, trial_of
 from flows.cli._go_on import plan_of
 from hpo_core import InputError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
@@ -44,8 +44,8 @@ def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
     """See ``hpo promote``."""
     study = find(wish.study)
     uri = tracking_of(study, tracking_uri)
-    trial = _trial(study, wish.trial)
     Gate(metric="", margin=wish.margin)  # refuses a margin that is none before anything is made
+    trial = _trial(study, wish.trial)
     ready = request_data(study).get("objective") in READY
     plan = plan_of(study, tracking_uri=uri) if ready else None
     registration = _final.Registration(
@@ -95,9 +95,7 @@ def _trial(study: Study, number: int | None) -> TrialRecord:
         if not study.history.count(TrialState.COMPLETE):
             raise InputError(f"study {study.name!r} has no complete trial to promote")
         return study.best
-    if not 0 <= number < len(study.trials):
-        raise InputError(f"study {study.name!r} has the trials 0 to {len(study.trials) - 1}, got {number}")
-    trial = study.trials[number]
+    trial = trial_of(study, number)
     if trial.state is not TrialState.COMPLETE:
         label = trial.state.label.replace("_", " ")
         raise InputError(f"trial {number} is {label}; only a complete trial can be promoted")

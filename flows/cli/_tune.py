@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from flows._plan import Plan
+    from flows._session import Session
 
 
 def tune(
@@ -111,10 +112,16 @@ def carry_out(plan: Plan, *, as_json: bool) -> int:
     from flows._tune import run_plan
 
     view = make_view(quiet=as_json)
+    notes = list(plan.notes)
+
+    def watch(current: Session) -> None:
+        # What the data are like is news once it is certain that the study runs.
+        while notes and current.study.stopped is None:
+            view.tell(f"note: {notes.pop(0)}")
+        view.watch(current)
+
     with _only_json(as_json), view:
-        for note in plan.notes:
-            view.tell(f"note: {note}")
-        result = run_plan(plan, tell=view.tell, watch=view.watch)
+        result = run_plan(plan, tell=view.tell, watch=watch)
     if as_json:
         typer.echo(json.dumps(_finite(result.to_json()), sort_keys=True))
     else:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import typer
 
-from flows._embedded import SERVER_ENVIRONMENT
+from flows._embedded import SERVER_ENVIRONMENT, free_port
 from hpo_core import HpoError, InputError
 
 _READY_SECONDS = 120.0
@@ -87,14 +87,15 @@ def up(mlflow_port: int, prefect_port: int, database: Path, artifacts: Path) -> 
 
 
 def _check_port(port: int, option: str) -> None:
+    if not 0 < port < 2**16:
+        raise InputError(f"{option} takes a port from 1 to 65535, got {port}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
+        except OSError:
             raise InputError(
-                f"port {port} is in use (or cannot be used); choose another with {option}, such as "
-                f"{option} {port + 1}"
+                f"port {port} is in use; choose another, such as {option} {free_port()}"
             ) from None
 
 

@@ -1,0 +1,113 @@
+"""What the tests of studies share: a folder of their own, one Prefect server, one MLflow database."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flows._embedded import embedded_api
+from flows._workspace import read_study
+from flows.cli import main
+from hpo_core import Study
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What MLflow and Prefect do to the libraries below them is not ours to mend."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            for module in ("mlflow", "prefect", "pydantic", "websockets"):
+                for category in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"):
+                    item.add_marker(pytest.mark.filterwarnings(f"ignore::{category}:{module}"))
+            if "prefect_server" in getattr(item, "fixturenames", ()):
+                # Prefect leaves sockets to the garbage collector.
+                item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
+                item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working folder, with what is in it after a command."""
+
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        """The MLflow database of the folder; made by the first study that is tracked."""
+        return self.folder / "mlflow.db"
+
+    @property
+    def studies(self) -> list[str]:
+        """Names of the studies that have a folder, whatever is in it."""
+        home = self.folder / ".hpo" / "studies"
+        return sorted(p.name for p in home.iterdir()) if home.is_dir() else []
+
+    def study(self, name: str) -> Study:
+        """The study as its journal has it."""
+        return read_study(self.folder / ".hpo" / "studies" / name)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty working folder with its own studies and its own tracking."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HPO_HOME", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return Place(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to make a database; the tests start from copies of this one."""
+    from tracking import connect
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    connection = connect(f"sqlite:///{path}", "empty")
+    connection.client.delete_experiment(connection.experiment_id)
+    return path
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """Keeps the embedded server up for the whole test run."""
+    with embedded_api() as server:
+        server.url()
+        yield
+
+
+@pytest.fixture
+def tracked(place: Place, prefect_server: None, empty_database: Path) -> Place:
+    """A working folder whose studies run under Prefect and are tracked, both warm."""
+    copy = sqlite3.connect(place.database)
+    with contextlib.closing(sqlite3.connect(empty_database)) as original, contextlib.closing(copy):
+        original.backup(copy)
+    return place
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+Hpo = Callable[..., Said]
+
+
+@pytest.fixture
+def hpo(place: Place, capsys: pytest.CaptureFixture[str]) -> Hpo:
+    """The command line in this process: ``hpo("list", "--json")``."""
+
+    def run(*arguments: object) -> Said:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Said(code, *capsys.readouterr())
+
+    return run

@@ -1,0 +1,372 @@
+"""Bad input: exit code 2, one line that says what is wrong, no traceback, and nothing half-created."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flows._workspace import Terms, open_study
+from hpo_core import Float, Limits, SearchSpace, Settings, make_strategy
+from tests.flows.conftest import Hpo, Place, Said
+from tests.flows.small_tables import mixed, written
+
+OBJECTIVE = """
+def loss(trial):
+    return trial.suggest_float("x", 0.0, 1.0)
+
+NUMBER = 3
+"""
+
+
+def refused(said: Said, place: Place, *parts: str) -> None:
+    """One line on stderr with all of ``parts``; no study, no database of MLflow."""
+    assert said.code == 2, said
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("hpo: ")
+    assert "Traceback" not in said.err
+    for part in parts:
+        assert part in said.err
+    assert place.studies == []
+    assert not place.database.exists()
+
+
+@pytest.fixture
+def table(place: Place) -> str:
+    """A table that is all right."""
+    return written(place.folder, mixed())
+
+
+@pytest.fixture
+def objective(place: Place, request: pytest.FixtureRequest) -> str:
+    """A file with an objective, under a name that no other test has imported."""
+    name = f"objective_{abs(hash(request.node.nodeid))}"
+    (place.folder / f"{name}.py").write_text(OBJECTIVE)
+    return f"{name}.py"
+
+
+# -- calls ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["tunes"], ["No such command 'tunes'"]),
+        (["tune"], ["Missing argument", "objective", "hpo tune --help"]),
+        (["show"], ["Missing argument", "STUDY"]),
+        (["tune", "lgbm", "--trails", "3"], ["No such option: --trails", "--trials"]),
+        (["tune", "lgbm", "--trials"], ["--trials", "requires an argument"]),
+        (["tune", "lgbm", "--trials", "x"], ["'--trials'", "integer"]),
+        (["tune", "lgbm", "--timeout", "soon"], ["'--timeout'"]),
+        (["up", "--mlflow-port", "http"], ["'--mlflow-port'"]),
+        (["list", "more"], ["unexpected extra argument", "more"]),
+    ],
+)
+def test_wrong_calls_name_the_parameter(
+    arguments: list[str], parts: list[str], hpo: Hpo, place: Place
+) -> None:
+    refused(hpo(*arguments), place, *parts)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--trials", 0, "trials must be a whole number of at least 1, got 0"),
+        ("--trials", -5, "trials must be a whole number of at least 1, got -5"),
+        ("--workers", 0, "workers must be a whole number of at least 1, got 0"),
+        ("--timeout", -1, "timeout must be a number above 0, got -1.0"),
+        ("--timeout", "nan", "timeout must be a number above 0, got nan"),
+        ("--trial-timeout", 0, "trial_timeout must be a number above 0"),
+        ("--trial-memory", -1, "trial_memory must be a number above 0"),
+        ("--max-failures", 0, "failures must be a positive number, got 0"),
+        ("--gpus-per-trial", -1, "gpus_per_trial must be a number above 0"),
+        ("--seed", -1, "seed"),
+        ("--runner", "ray", "runner must be one of local, dask, gpu, got 'ray'"),
+        ("--isolation", "proces", "did you mean 'process'?"),
+        ("--strategy", "tpee", "unknown strategy 'tpee'; did you mean 'tpe'"),
+        ("--strategy", "tpe+ashaa", "unknown strategy 'ashaa'; did you mean 'asha'"),
+        ("--name", "../escape", "study's name"),
+        ("--name", "", "study's name"),
+        ("--space", "nowhere.yaml", "nowhere.yaml"),
+        ("--data", "my.csv", "'data' goes with the ready objectives"),
+        ("--folds", 3, "'folds' goes with the ready objectives"),
+        ("--register", "m", "'register' goes with the ready objectives"),
+        ("--option", "folds", "--option takes KEY=VALUE, got 'folds'"),
+    ],
+)
+def test_values_out_of_range(
+    option: str, value: object, says: str, hpo: Hpo, place: Place, objective: str
+) -> None:
+    refused(hpo("tune", f"{objective}:loss", option, value), place, says)
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("lgmb", "did you mean 'lgbm'?"),
+        ("nowhere.py:loss", "there is no file 'nowhere.py'"),
+        ("{file}:lost", "has no function 'lost'; did you mean 'loss'?"),
+        ("{file}:NUMBER", "is int, not a function of a trial"),
+        ("{file}", "PATH.py:function"),
+        ("no.such.module:loss", "module 'no.such.module' cannot be imported"),
+    ],
+)
+def test_objectives_that_are_not_there(
+    reference: str, says: str, hpo: Hpo, place: Place, objective: str
+) -> None:
+    refused(hpo("tune", reference.format(file=objective)), place, says)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("def loss(trial:\n", "SyntaxError"),
+        ("import not_installed_anywhere\n", "No module named 'not_installed_anywhere'"),
+        ("raise SystemExit(3)\n", "SystemExit: 3"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded(content: str, says: str, hpo: Hpo, place: Place) -> None:
+    name = f"broken_{abs(hash(content))}.py"
+    (place.folder / name).write_text(content)
+    refused(hpo("tune", f"{name}:loss"), place, "cannot be loaded", says)
+
+
+def test_a_file_with_the_name_of_a_module_hides_no_module(hpo: Hpo, place: Place) -> None:
+    (place.folder / "json.py").write_text(OBJECTIVE)
+    refused(hpo("tune", "json.py:loss"), place, "has the name of another module, 'json'; rename the file")
+    assert json.loads("3") == 3
+
+
+def test_an_objective_that_cannot_be_sent_to_a_process(hpo: Hpo, place: Place) -> None:
+    (place.folder / "with_lock.py").write_text(
+        "import threading\n\nclass Objective:\n    def __init__(self):\n"
+        "        self.lock = threading.Lock()\n\n    def __call__(self, trial):\n        return 0.0\n\n"
+        "objective = Objective()\n"
+    )
+    refused(hpo("tune", "with_lock.py:objective"), place, "cannot be sent to worker processes", "thread")
+
+
+# -- data ----------------------------------------------------------------------------------------
+
+
+def test_data_that_is_not_there_or_empty(hpo: Hpo, place: Place) -> None:
+    refused(hpo("tune", "lgbm"), place, "lgbm needs data")
+    refused(hpo("tune", "lgbm", "--data", "my.csv"), place, "my.csv")
+    refused(hpo("tune", "lgbm", "--data", "."), place, "folder")
+    refused(hpo("tune", "lgbm", "--data", "sklearn:irish"), place, "did you mean 'iris'")
+    for name, content in (("empty.csv", ""), ("header.csv", "a,b,y\n"), ("broken.parquet", "PAR1")):
+        (place.folder / name).write_text(content)
+        refused(hpo("tune", "lgbm", "--data", name), place, name)
+
+
+def test_a_target_that_is_no_column_or_tells_nothing(hpo: Hpo, place: Place, table: str) -> None:
+    refused(hpo("tune", "lgbm", "--data", table, "--target", "colur"), place, "'colur'", "'colour'")
+    for name, column in (("one.csv", ["same"] * 160), ("none.csv", [None] * 160)):
+        one_class = written(place.folder, mixed().assign(y=column), name)
+        refused(hpo("tune", "lgbm", "--data", one_class, "--target", "y"), place, "'y'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["lgbm", "--metric", "acu"], ["'acu'", "'auc'"]),
+        (["lgbm", "--metric", "rmse"], ["rmse"]),
+        (["lgbm", "--task", "binari"], ["'binari'"]),
+        (["lgbm", "--strategy", "gpp"], ["'gpp'", "'gp'"]),
+        (["lgbm", "--split", "stratifed"], ["stratifed", "stratified"]),
+        (["lgbm", "--folds", "1000"], ["fold"]),
+        (["lgbm", "--folds", "-1"], ["folds", "-1"]),
+        (["lgbm", "--split", "grouped"], ["group"]),
+        (["lgbm", "--group", "persn"], ["'persn'", "'person'"]),
+        (["lgbm", "--option", "max_rounds=-1"], ["max_rounds"]),
+        (["lgbm", "--option", "rounds=5"], ["has no option 'rounds'", "max_rounds"]),
+        (["sklearn", "--estimator", "sklearn.ensemble.RandomForst"], ["RandomForst"]),
+        (["sklearn", "--estimator", "no.such.Model"], ["no.such"]),
+        (["torch", "--option", "max_epochs=0"], ["max_epochs"]),
+    ],
+)
+def test_unknown_names_and_options_of_ready_objectives(
+    arguments: list[str], parts: list[str], hpo: Hpo, place: Place, table: str
+) -> None:
+    refused(hpo("tune", *arguments, "--data", table, "--target", "y"), place, *parts)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("num_leafs: {low: 4, high: 8}", ["'num_leafs'", "'num_leaves'"]),
+        ("learning_rate: {low: 0.2, high: 0.1}", ["learning_rate", "low"]),
+        ("learning_rate: {low: 0.0, high: 0.1, log: true}", ["learning_rate", "log"]),
+        ("learning_rate: {low: -1, high: 0.1, log: true}", ["learning_rate", "log"]),
+        ("learning_rate: {low: 0.01, high: 0.1, default: 0.5}", ["learning_rate", "default"]),
+        ("learning_rate: {lo: 0.01, high: 0.1}", ["learning_rate", "'lo'"]),
+        ("- a list", ["got ['a list']"]),
+        ("a: b: c", ["space.yaml"]),
+        ("", ["space.yaml"]),
+    ],
+)
+def test_space_files_that_make_no_sense(
+    content: str, parts: list[str], hpo: Hpo, place: Place, table: str
+) -> None:
+    (place.folder / "space.yaml").write_text(content)
+    said = hpo("tune", "lgbm", "--data", table, "--target", "y", "--space", "space.yaml")
+    refused(said, place, "space.yaml", *parts)
+
+
+# -- surroundings --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("http://127.0.0.1:{port}", "nothing answers at 127.0.0.1:{port}"),
+        ("http://user:secret@127.0.0.1:{port}", "user:***@"),
+        ("http://127.0.0.1:http", "port"),
+        ("gopher://somewhere", "gopher"),
+        ("sqlite:////dev/null/mlflow.db", "/dev/null"),
+    ],
+)
+def test_a_tracking_server_that_does_not_answer(
+    uri: str, says: str, hpo: Hpo, place: Place, objective: str
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it either
+        port = nobody.getsockname()[1]
+        said = hpo("tune", f"{objective}:loss", "--tracking-uri", uri.format(port=port))
+    refused(said, place, says.format(port=port), "run offline")
+    assert "secret" not in said.err
+
+
+def test_ports_that_cannot_be_had(hpo: Hpo, place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused(hpo("up", "--mlflow-port", port), place, f"port {port} is in use", "--mlflow-port")
+        refused(hpo("up", "--mlflow-port", 0), place, "--mlflow-port takes a port from 1 to 65535, got 0")
+    refused(hpo("up", "--prefect-port", 70000), place, "--prefect-port takes a port from 1 to 65535")
+    assert not (place.folder / ".hpo").exists()
+
+
+# -- studies -------------------------------------------------------------------------------------
+
+
+def existing(name: str, place: Place, **more: object) -> None:
+    """A study that was created, and not run."""
+    terms = {
+        "space": SearchSpace({"x": Float(0.0, 1.0)}),
+        "objectives": {"loss": "min"},
+        "strategy": make_strategy("random"),
+        "limits": Limits(trials=3),
+        "settings": Settings(),
+        "seed": 0,
+        **more,
+    }
+    open_study(Terms(name=name, **terms), now=1.0).journal.close()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "command", ["show", "why", "resume", "cancel", "sync", "resync", "delete", "promote"]
+)
+def test_studies_that_do_not_exist(command: str, hpo: Hpo, place: Place) -> None:
+    refused(hpo(command, "nothing"), place, "there is no study 'nothing'")
+    existing("something", place)
+    said = hpo(command, "somthing")
+    assert (said.code, said.out) == (2, "")
+    assert "did you mean 'something'?" in said.err
+
+
+def test_a_name_that_is_another_studys_offers_to_resume_or_rename(
+    hpo: Hpo, place: Place, table: str, objective: str
+) -> None:
+    existing("mine", place, identity={"objective": "lgbm", "data": "another"})
+    before = place.study("mine").history.length
+    for arguments in (
+        [f"{objective}:loss"],
+        ["lgbm", "--data", table, "--target", "y"],
+    ):
+        said = hpo("tune", *arguments, "--name", "mine")
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        assert "study 'mine' exists and its " in said.err
+        assert "Run with the same terms to resume it, or choose another --name" in said.err
+    assert place.study("mine").history.length == before
+    assert not place.database.exists()
+
+
+def test_another_space_is_refused_unless_it_was_edited_on_purpose(hpo: Hpo, place: Place) -> None:
+    (place.folder / "spaced.py").write_text(
+        "from hpo_core import Float\n\ndef loss(trial):\n    return trial.params['x']\n\n"
+        "loss.space = {'x': Float(0.0, 2.0)}\n"
+    )
+    existing("mine", place, identity={"objective": "spaced:loss"})
+    said = hpo("tune", "spaced.py:loss", "--name", "mine")
+    assert said.code == 2
+    assert "its search space is another one (--edit-space goes on with the new one)" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["extend", "mine"], "--trials N, or --timeout SECONDS"),
+        (["extend", "mine", "--trials", 2], "has trials 3 already; give more than that, got 2"),
+        (["extend", "mine", "--trials", -1], "has trials 3 already"),
+        (["extend", "mine", "--timeout", 9], "has no limit on timeout"),
+        (["retry", "mine"], "--failed, or --trial N"),
+        (["why", "mine", 7], "has no trials, got 7"),
+        (["promote", "mine"], "has no complete trial to promote"),
+        (["promote", "mine", "--trial", 7], "has no trials, got 7"),
+        (["promote", "mine", "--margin", -1], "margin"),
+        (["resume", "mine"], "does not say how it was started"),
+    ],
+)
+def test_what_a_study_cannot_do(arguments: list[object], says: str, hpo: Hpo, place: Place) -> None:
+    existing("mine", place)
+    said = hpo(*arguments)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert says in said.err
+    assert not place.database.exists()
+
+
+def test_a_study_that_is_driven_is_refused_with_its_own_code(hpo: Hpo, place: Place) -> None:
+    terms = Terms(
+        name="mine",
+        space=None,
+        objectives={"loss": "min"},
+        strategy=make_strategy("random"),
+        limits=Limits(trials=3),
+        settings=Settings(),
+        seed=0,
+    )
+    driven = open_study(terms, now=1.0)
+    try:
+        said = hpo("delete", "mine", "--keep-runs")
+        assert (said.code, said.out, said.err.count("\n")) == (3, "", 1)
+        assert "is being driven by another process" in said.err
+        assert hpo("show", "mine").out.startswith("study   mine, running")
+        assert "asked the driver" in hpo("cancel", "mine").out
+    finally:
+        driven.journal.close()
+
+
+def test_a_damaged_journal_is_named(hpo: Hpo, place: Place) -> None:
+    existing("mine", place)
+    journal = place.folder / ".hpo" / "studies" / "mine" / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b"random", b"randon"))
+    said = hpo("show", "mine")
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert "line 1" in said.err
+
+
+def test_a_table_of_another_question_needs_another_name(hpo: Hpo, place: Place) -> None:
+    """The default name follows the data and the question, so that only an explicit one can clash."""
+    first = pd.DataFrame({"a": range(40), "y": [0, 1] * 20})
+    for name in ("a.csv", "b.csv"):
+        first.to_csv(Path(name), index=False)
+    names = set()
+    for arguments in (["--data", "a.csv"], ["--data", "a.csv", "--metric", "logloss"]):
+        said = hpo("tune", "lgbm", "--target", "y", "--dry-run", "--json", *arguments)
+        names.add(json.loads(said.out)["study"])
+    assert len(names) == 2
+    assert place.studies == []
