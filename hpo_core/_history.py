@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._columns import Column
+from hpo_core._errors import SpaceError
 from hpo_core._space import SearchSpace
 from hpo_core._states import INFORMATIVE, VALUED, TrialState
 
@@ -350,10 +351,10 @@ class History:
         parent: int | None,
         start: int,
     ) -> None:
-        u = self._encoded(params)
+        u, fits = self._encoded(params)
         trial = self.n_trials
         self._params.append(params)
-        self._fits.append(_fits(self.space, params))
+        self._fits.append(fits)
         self._X.append(u)
         self._states.append(TrialState.WAITING)
         self._values.append(np.nan)
@@ -373,8 +374,7 @@ class History:
 
     def _resolve(self, trial: int, params: dict[str, Any]) -> None:
         self._params[trial] = params
-        self._fits[trial] = _fits(self.space, params)
-        u = self._encoded(params)
+        u, self._fits[trial] = self._encoded(params)
         self._X[trial] = u
         if self._fits[trial]:
             self._seen.setdefault(self.space.key(u), trial)
@@ -420,8 +420,8 @@ class History:
         state = TrialState.FAILED if np.isnan(row).any() else TrialState.COMPLETE
         self._observed.append(params)
         self._known._append(_NOWHERE, row, state, 0, -1)
-        if _fits(self.space, params):
-            u = self._encoded(params)
+        u, fits = self._encoded(params)
+        if fits:
             self._warm.add(self.space.key(u))
             self.evidence._append(u, row, state, 0, -1)
 
@@ -429,21 +429,29 @@ class History:
         raw = np.array([values.get(name, np.nan) for name in self.objectives], dtype=float)
         return finite_or_nan(raw * self.signs)
 
-    def _encoded(self, params: Mapping[str, Any]) -> Floats:
-        """``(d,)`` canonical; ``NaN`` throughout for a configuration that is no point of the space."""
-        if not _fits(self.space, params):
-            known = {n: v for n, v in params.items() if n in self.space.parameters}
-            return self.space.encode(known) if self._by_run and _fits(self.space, known) else self._nowhere
-        return self.space.encode(params)
+    def _encoded(self, params: Mapping[str, Any]) -> tuple[Floats, bool]:
+        """``(d,)`` canonical, and whether the configuration is a point of the space at all.
+
+        It is not when a value is out of range or unknown; the point is then ``NaN`` throughout, or, of a
+        define-by-run study, says what is known. A parameter that the space gained since is inactive.
+        """
+        try:
+            return self.space.encode(params), True
+        except SpaceError:
+            pass
+        known = {n: v for n, v in params.items() if n in self.space.parameters and self._by_run}
+        try:
+            return self.space.encode(known), False
+        except SpaceError:
+            return np.full(self.space.dims, np.nan), False
 
     def _change_space(self, space: SearchSpace) -> None:
         """Re-encode everything under a new version of the space; what does not fit it is left out."""
         self.space = space
         self._X = Column(np.float64, width=space.dims, fill=np.nan)
         self._seen, self._warm = {}, set()
-        self._fits = [_fits(space, params) for params in self._params]
         for trial, params in enumerate(self._params):
-            u = self._encoded(params)
+            u, self._fits[trial] = self._encoded(params)
             self._X.append(u)
             if self._fits[trial]:
                 self._seen.setdefault(space.key(u), trial)
@@ -456,19 +464,8 @@ class History:
             if trial >= 0:
                 if self._fits[trial]:
                     self.evidence._append(self._X.view[trial], values, state, step, trial)
-            elif _fits(space, params := next(elsewhere)):
-                u = self._encoded(params)
+                continue
+            u, fits = self._encoded(next(elsewhere))
+            if fits:
                 self._warm.add(space.key(u))
                 self.evidence._append(u, values, state, step, -1)
-
-    @property
-    def _nowhere(self) -> Floats:
-        return np.full(self.space.dims, np.nan)
-
-
-def _fits(space: SearchSpace, params: Mapping[str, Any]) -> bool:
-    """Whether an old configuration is still a point of the space: no value out of range or unknown.
-
-    A parameter that the space gained since counts as inactive.
-    """
-    return all(n in space.parameters and space.parameters[n].contains(v) for n, v in params.items())

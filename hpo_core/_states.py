@@ -37,11 +37,12 @@ class TrialState(IntEnum):
         """The state with this label. Raises :class:`InputError` with the list of labels."""
         if isinstance(label, TrialState):
             return label
-        labels = {s.label: s for s in cls}
-        if not isinstance(label, str) or label.lower() not in labels:
+        found = cls.__members__.get(label.upper()) if isinstance(label, str) else None
+        if found is None:
+            labels = [s.label for s in cls]
             hint = nearest(label, labels) if isinstance(label, str) else ""
-            raise InputError(f"a trial's state must be one of {list(labels)}, got {label!r}{hint}")
-        return labels[label.lower()]
+            raise InputError(f"a trial's state must be one of {labels}, got {label!r}{hint}")
+        return found
 
 
 # States in which the objective itself said something about the configuration. A cancelled or lost

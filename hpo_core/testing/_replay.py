@@ -12,15 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from hpo_core._decide import Decider
 from hpo_core._events import Event, TrialAsked, TrialFinished, TrialResumed
 from hpo_core._journal import decode_line
 from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState
+from hpo_core._strategies import make_strategy
 from hpo_core._strategy import Start
 from hpo_core._study import Study
 from hpo_core.testing._script import Recorder, Script
 
 __all__ = ["check_replay", "check_replays", "decision"]
+
+# How many times a journal is replayed from its beginning.
+_REPLAYS = 6
 
 
 def decision(study: Study) -> str:
@@ -70,11 +75,11 @@ def check_replay(
 ) -> None:
     """Hold a strategy to the replay contract. ``strategy()`` is anything that :class:`Study` takes.
 
-    A study of ``events`` events is driven by ``script``. Then, after every ``every``-th event, these agree
-    bit for bit: what the study did next; a study that followed the journal event by event and was asked
-    each time (its memos were kept); one that is replayed up to there (they are dropped); and, at
-    ``elsewhere`` of the events, one that another process with another hash seed replays from the journal
-    alone.
+    A study of ``events`` events is driven by ``script``. Then these agree bit for bit: after every event,
+    what the study did next, and a study that followed the journal event by event and was asked each time
+    (its memos were kept); after every ``every``-th event, a strategy made anew (they are dropped); here
+    and there a study replayed from the journal; and, after ``elsewhere`` of the events, a study that
+    another process with another hash seed replays from the journal alone.
 
     Raises :class:`AssertionError` naming the event.
     """
@@ -121,12 +126,12 @@ def check_replays(
             journal=journal,
         )
         script.play(study, events)
-        decisions = _followed(name, journal)
-        for cut in range(1, len(decisions) + 1, every):
-            _same(
-                name, cut, "a study replayed up to there", decisions[cut - 1], _replayed(journal.events(cut))
-            )
-        cuts = np.linspace(1, len(decisions), min(elsewhere, len(decisions))).astype(int).tolist()
+        events_done = journal.events()
+        decisions = _followed(name, events_done, every)
+        for cut in _spread(len(decisions), _REPLAYS):
+            replayed = decision(Study.replay(events_done[:cut]))
+            _same(name, cut, "a study replayed up to there", decisions[cut - 1], replayed)
+        cuts = _spread(len(decisions), elsewhere)
         jobs.append((journal.lines, cuts))
         expected += [decisions[cut - 1] for cut in cuts]
         labels += [(name, cut) for cut in cuts]
@@ -136,16 +141,35 @@ def check_replays(
         _same(name, cut, "another process with another hash seed", here, there)
 
 
-def _followed(name: str, journal: Recorder) -> list[str]:
-    """The decision after each event of a study that is asked every time; checks it against what was done."""
-    events = journal.events()
+def _followed(name: str, events: Sequence[Event], every: int) -> list[str]:
+    """The decision after each event of a study that is asked every time.
+
+    Checks each against what the study that ran did next, and each ``every``-th against a strategy that
+    knows nothing but the history.
+    """
     study = Study.replay(events[:1])
     decisions = [decision(study)]
     for number, event in enumerate(events[1:], start=1):
         _check_done(name, number, decisions[-1], study, event)
         study._fold.apply(event)
         decisions.append(decision(study))
+        if number % every == 0:
+            _same(name, number + 1, "a strategy without memos", decisions[-1], decision(_forgetful(study)))
     return decisions
+
+
+def _forgetful(study: Study) -> Study:
+    """The same study with a strategy made anew."""
+    other = Study.__new__(Study)
+    other._fold, other._sink = study._fold, None
+    other.strategy = make_strategy(study.created.strategy)
+    other._decider = Decider(other._fold, other.strategy, other._record)
+    return other
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """Up to ``most`` of 1 to ``n``, evenly, both ends included."""
+    return [int(c) for c in np.linspace(1, n, min(most, n))]
 
 
 def _check_done(name: str, number: int, said: str, study: Study, event: Event) -> None:
@@ -167,10 +191,6 @@ def _check_done(name: str, number: int, said: str, study: Study, event: Event) -
         case _:
             return
     _same(name, number, "the study that ran", [action["is"], *expected[1:]], did)
-
-
-def _replayed(events: Sequence[Event]) -> str:
-    return decision(Study.replay(events))
 
 
 def _same(name: str, cut: int, who: str, expected: Any, got: Any) -> None:
@@ -205,5 +225,5 @@ def _answer() -> None:
     answers = []
     for job in json.load(sys.stdin):
         events = [decode_line(line.encode())[1] for line in job["lines"]]
-        answers += [_replayed(events[:cut]) for cut in job["cuts"]]
+        answers += [decision(Study.replay(events[:cut])) for cut in job["cuts"]]
     json.dump(answers, sys.stdout)

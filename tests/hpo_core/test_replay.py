@@ -44,7 +44,7 @@ def test_every_sampler_decides_the_same_after_every_cut(name: str) -> None:
     check_replay(
         names()[name],
         space=SPACES["continuous" if name == "cmaes" else "conditional"],
-        events=70 if slow else EVENTS,
+        events=40 if slow else EVENTS,
         every=9 if slow else 1,
         elsewhere=0,
     )
@@ -57,7 +57,7 @@ def test_every_scheduler_decides_the_same_after_every_cut(name: str) -> None:
         names()[name],
         space=SPACES["mixed"],
         trials=25,
-        events=90 if slow else 200,
+        events=60 if slow else 200,
         every=9 if slow else 1,
         elsewhere=0,
         script=Script(seed=3, workers=4, trouble=0.2),
@@ -74,7 +74,7 @@ def test_every_strategy_decides_the_same_in_another_process_with_another_hash_se
         elsewhere=3,
     )
     check_replays(
-        {n: names()[n] for n in sorted(SLOW)}, space=SPACES["continuous"], events=40, every=40, elsewhere=1
+        {n: names()[n] for n in sorted(SLOW)}, space=SPACES["continuous"], events=20, every=20, elsewhere=1
     )
 
 
