@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing
 
 if typing.TYPE_CHECKING:
-    from flows._tune import Result as Result
+    from flows._result import Result as Result
     from flows._tune import tune as tune
 
 __all__ = ["Result", "tune"]

@@ -20,8 +20,8 @@ from flows._carry import carry_out
 from flows._final import make_final_model
 from flows._plan import Plan, Request, plan_request
 from flows._prefect import task_runs
+from flows._result import Result
 from flows._session import Session, Watch
-from flows._tune import Result
 
 
 class Handed:

@@ -7,54 +7,11 @@ import contextvars
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpo_core import HpoError, InputError, Parameter, SearchSpace, Study
-from hpo_core._records import TrialRecord
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What came out of a session.
-
-    ``study``: to be read (``best``, ``pareto_front``, ``trials``, ``history``). ``ended``: why the
-    session ended. ``run_id`` and ``run_url``: the study's parent run in MLflow. ``model``: the
-    registered version as ``name@alias (version n)``, if one was made, and ``scores`` its scores on rows
-    that tuning never saw.
-    """
-
-    study: Study
-    name: str
-    ended: str
-    run_id: str | None = None
-    run_url: str | None = None
-    model: str | None = None
-    scores: dict[str, float] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def best(self) -> TrialRecord:
-        """The best complete trial. Raises :class:`StudyStateError` when there is none."""
-        return self.study.best
-
-    def to_json(self) -> dict[str, Any]:
-        """The result in plain JSON types, without the trials."""
-        complete = bool(self.summary.get("counts", {}).get("complete"))
-        best = self.best if complete else None
-        return {
-            "study": self.name,
-            "ended": self.ended,
-            "run_id": self.run_id,
-            "run_url": self.run_url,
-            "model": self.model,
-            "scores": self.scores,
-            "best": None
-            if best is None
-            else {"trial": best.number, "values": best.values, "params": best.params},
-            **self.summary,
-        }
+from flows._result import Result
+from hpo_core import HpoError, InputError, Parameter, SearchSpace
 
 
 def tune(
