@@ -71,8 +71,11 @@ class ClientWriter:
         """MLflow refuses something in the write: find it, leave it out, say so in a tag."""
         from mlflow.entities import Metric, Param, RunTag
 
-        refused: list[Refused] = []
         client = self._client
+        if client.get_run(run_id).info.lifecycle_stage != "active":
+            progress.refused(Refused(write.number, "run", f"run {run_id} was deleted in MLflow"))
+            return
+        refused: list[Refused] = []
 
         def attempt(what: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
             try:

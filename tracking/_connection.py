@@ -105,7 +105,7 @@ def connect(tracking_uri: str | None, experiment: str) -> Connection:
     except InputError:
         raise
     except Exception as error:
-        raise _unusable(uri, brief(error)) from error
+        raise unusable(uri, brief(error)) from error
     return Connection(client, uri, experiment_id, path)
 
 
@@ -123,7 +123,7 @@ def probe(tracking_uri: str | None) -> None:
             # MLflow would make the database; whether it can is all there is to know.
             folder = next(p for p in path.parents if p.exists())
             if not folder.is_dir() or not os.access(folder, os.W_OK):
-                raise _unusable(uri, f"the folder {folder} cannot be written to")
+                raise unusable(uri, f"the folder {folder} cannot be written to")
             return
         from mlflow import MlflowClient
 
@@ -131,7 +131,7 @@ def probe(tracking_uri: str | None) -> None:
     except InputError:
         raise
     except Exception as error:
-        raise _unusable(uri, brief(error)) from error
+        raise unusable(uri, brief(error)) from error
 
 
 def _check_reachable(uri: str) -> None:
@@ -144,18 +144,19 @@ def _check_reachable(uri: str) -> None:
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        raise _unusable(uri, "the port is not a number from 0 to 65535") from None
+        raise unusable(uri, "the port is not a number from 0 to 65535") from None
     if not parts.hostname:
-        raise _unusable(uri, "it names no host")
+        raise unusable(uri, "it names no host")
     if proxied:
         return
     try:
         socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
-        raise _unusable(uri, f"nothing answers at {parts.hostname}:{port} ({brief(error)})") from None
+        raise unusable(uri, f"nothing answers at {parts.hostname}:{port} ({brief(error)})") from None
 
 
-def _unusable(uri: str, why: str) -> InputError:
+def unusable(uri: str, why: str) -> InputError:
+    """The error for a tracking server that cannot be used, with what to do about it."""
     return InputError(
         f"cannot track to {_without_password(uri)!r}: {why}; start the server, give another tracking URI, "
         "or run offline (the journal keeps everything and can be projected later)"

@@ -6,21 +6,29 @@ TrackingError(HpoError)   MLflow is not to be had now; the message says what was
 
 from __future__ import annotations
 
+import errno
+
 from hpo_core import HpoError
 
-# MLflow answers with these for good: the same request will be refused again.
+# MLflow answers with these for good: the same request will be refused again. Not so a request without
+# permission: tokens expire, and are renewed.
 _PERMANENT = frozenset(
     {
         "BAD_REQUEST",
         "INVALID_PARAMETER_VALUE",
         "INVALID_STATE",
         "NOT_IMPLEMENTED",
-        "PERMISSION_DENIED",
         "RESOURCE_DOES_NOT_EXIST",
     }
 )
-# MLflow's server wraps trouble with its own database as a bad request.
-_PASSING = ("QueuePool limit", "database is locked", "disk I/O error", "database or disk is full")
+_PASSING = (
+    # MLflow's server wraps trouble with its own database as a bad request.
+    *("QueuePool limit", "database is locked", "disk I/O error", "database or disk is full"),
+    # Not MLflow answered but something before it, or in its place while it restarts.
+    "API request to",
+)
+# What the disk of this machine refuses for good.
+_LOCAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR})
 
 
 class TrackingError(HpoError):
@@ -33,6 +41,8 @@ class NoRunYet(TrackingError, TimeoutError):
 
 def is_permanent(error: Exception) -> bool:
     """Whether repeating the request is pointless: MLflow understood it and said no."""
+    if isinstance(error, OSError):
+        return error.errno in _LOCAL
     code = getattr(error, "error_code", None)
     return code in _PERMANENT and not any(text in str(error) for text in _PASSING)
 

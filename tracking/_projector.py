@@ -23,8 +23,17 @@ from tracking._errors import brief, is_permanent
 from tracking._sqlite_writer import SqliteWriter
 from tracking._states import KILLED, RUNNING, STUDY, STUDY_ID, TRIAL_STATUS, UID, trial_uid
 from tracking._study_view import StudyView
+from tracking._table import FILE as TABLE
+from tracking._table import write_table
 from tracking._trial_view import TrialView
-from tracking._uploads import CHECKPOINTS, Uploads, checkpoint_upload, folder_upload, journal_upload
+from tracking._uploads import (
+    CHECKPOINTS,
+    Uploads,
+    checkpoint_upload,
+    file_upload,
+    folder_upload,
+    journal_upload,
+)
 from tracking._writes import Refused, RunWrite, Writer
 
 if TYPE_CHECKING:
@@ -300,6 +309,9 @@ class Projector:
             pass
         self._write_parent(now, suspended=suspended)
         self._sweep()
+        table = self._folder / TABLE
+        write_table(table, self.view.trials, self.view.terms.created.objectives)
+        self.uploads.add(TABLE, file_upload(self._connection.client, self.parent, table))
         if self._options.checkpoints != "none":
             for view in self.view.best_trials(_FEW):
                 self._enqueue_checkpoints(view, view.checkpoints)
@@ -311,10 +323,11 @@ class Projector:
         self.uploads.add(JOURNAL, journal_upload(self._connection.client, self.parent, self._journal))
 
     def close(self) -> None:
-        """Let go of the files; calling it twice is harmless."""
+        """Let go of the files, and of uploads that still wait; calling it twice is harmless."""
         if self._cursor is not None:
             self._cursor.close()
         self._writer.close()
+        self.uploads.close(0.0)
 
     def _look_up(self, views: list[TrialView]) -> None:
         """Runs whose creation was begun but never confirmed may exist."""

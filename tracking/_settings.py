@@ -18,10 +18,9 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-# What a trial's child process gets instead: its code is not repeated by anybody else, but it must not
-# hang for minutes at each call either.
-# A trial's child process repeats by MLflow's means: there, a call that fails fails the user's code.
-_DRIVER_ONLY = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
+# In a trial's process nobody repeats what the user's code does: there MLflow tries for a quarter of a
+# minute, not for four, before it is taken to be away.
+_FOR_TRIALS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 _ours: set[str] = set()
 
 
@@ -35,9 +34,9 @@ def set_up_process() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def impatient_settings() -> frozenset[str]:
-    """The variables of this process that its children should not inherit."""
-    return frozenset(_ours.intersection(_DRIVER_ONLY))
+def settings_for_trials() -> dict[str, str]:
+    """Variables for the processes that run trials, except those that the user has set."""
+    return {name: value for name, value in _FOR_TRIALS.items() if name in _ours or name not in os.environ}
 
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

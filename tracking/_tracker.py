@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpo_core import HpoError, JournalError
 from tracking import _settings
 from tracking._active_run import PROCESS
-from tracking._connection import Connection, connect
+from tracking._connection import Connection, connect, unusable
 from tracking._cursor import FILE
 from tracking._errors import NoRunYet, TrackingError, brief
 from tracking._projector import Projector, TrackerOptions
@@ -87,7 +88,12 @@ class StudyTracker:
             return None
         self._connection = connect(self._uri, self._experiment)
         projector = Projector(self._folder, self._connection, self._options)
-        parent = projector.open(time.monotonic(), self._adopt_run)
+        try:
+            parent = projector.open(time.monotonic(), self._adopt_run)
+        except HpoError:
+            raise
+        except Exception as error:
+            raise unusable(self._connection.uri, brief(error)) from error
         self._projector = projector
         # Whoever starts a run in this process or a child of it must not get the study's.
         if os.environ.get("MLFLOW_RUN_ID") in (parent, self._adopt_run):
@@ -166,7 +172,7 @@ class StudyTracker:
 
     def worker_settings(self) -> dict[str, Any]:
         """What :func:`tracking.trial_run_activator` needs wherever trials run; plain JSON."""
-        variables: dict[str, str | None] = dict.fromkeys(_settings.impatient_settings())
+        variables: dict[str, str | None] = dict(_settings.settings_for_trials())
         variables.update(
             MLFLOW_RUN_ID=None,
             MLFLOW_EXPERIMENT_NAME=None,
@@ -213,7 +219,8 @@ class StudyTracker:
                     break
                 pause, not_before, self._degraded = _FIRST_PAUSE, 0.0, self._refusals(projector)
             except Exception as error:  # noqa: BLE001 - whatever MLflow does, training goes on
-                self._degraded = f"MLflow is away, everything waits in the journal: {brief(error)}"
+                away = "MLflow is away, everything waits in the journal: "
+                self._degraded = brief(error) if isinstance(error, JournalError) else away + brief(error)
                 not_before = time.monotonic() + (_PAUSE_WHEN_CLOSING if closing else pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
             gathered = time.monotonic() + _GATHER

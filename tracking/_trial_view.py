@@ -119,6 +119,11 @@ class TrialView:
         return self.state in TRIAL_STATUS
 
     @property
+    def times(self) -> tuple[int, int]:
+        """When the trial began, and when the last thing about it happened; milliseconds."""
+        return self._start, self._end
+
+    @property
     def due(self) -> bool:
         """Whether something is to be written. A trial that only waits has nothing to show."""
         started = self.run_id is not None or self.attempt > 0 or self.finished

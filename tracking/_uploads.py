@@ -103,6 +103,16 @@ def folder_upload(client: MlflowClient, run_id: str, folder: Path) -> Callable[[
     return upload
 
 
+def file_upload(client: MlflowClient, run_id: str, file: Path) -> Callable[[], None]:
+    """Upload a file to the root of the run's artifacts, then remove it."""
+
+    def upload() -> None:
+        client.log_artifact(run_id, str(file))
+        file.unlink(missing_ok=True)
+
+    return upload
+
+
 def journal_upload(client: MlflowClient, run_id: str, journal: Path) -> Callable[[], None]:
     """Upload a compressed copy of the journal as it is when the upload's turn comes."""
 

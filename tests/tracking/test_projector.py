@@ -17,6 +17,7 @@ from hpo_core._events import StudyCreated, TrialAsked, TrialFinished
 from hpo_core._journal import encode_line, read_journal
 from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
 from tests.tracking.studies import SPACE, Script, eventful
+from tracking._errors import is_permanent
 from tracking._projector import Projector, TrackerOptions
 from tracking._states import TRIAL_STATUS
 
@@ -31,6 +32,7 @@ def project(folder: Path, mlflow: FakeMlflow, adopt_run: str | None = None) -> P
         while projector.deliver(0.0):
             pass
         projector.finish(0.0)
+        assert projector.uploads.close(time.monotonic() + 60)
     finally:
         projector.close()
     return projector
@@ -298,11 +300,10 @@ def test_files_of_a_trial_are_uploaded_once_it_has_finished(tmp_path: Path) -> N
     folder.mkdir(parents=True)
     (folder / "traceback.txt").write_text("boom")
     mlflow = FakeMlflow()
-    projector = project(tmp_path, mlflow)
-    assert projector.uploads.close(time.monotonic() + 60)
+    project(tmp_path, mlflow)
     script.close()
     run = next(r for r in mlflow.stored.values() if r.name == "trial-0000")
-    assert mlflow.artifacts == [(run.run_id, str(folder))]
+    assert (run.run_id, str(folder)) in mlflow.artifacts
     assert not folder.exists()
 
 
@@ -401,3 +402,29 @@ def test_fault_points_cover_every_kind_of_call(everything: Any, tmp_path: Path) 
     project(tmp_path, mlflow)
     assert {"create_run", "log_batch", "set_terminated"} <= set(mlflow.calls)
     assert len(list(itertools.takewhile(lambda n: n <= 40, range(len(mlflow.calls))))) > 20
+
+
+def error(code: str, message: str) -> Exception:
+    """An error as MLflow raises it."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
+    return MlflowException(message, ErrorCode.Value(code))
+
+
+@pytest.mark.parametrize(
+    ("raised", "permanent"),
+    [
+        (error("INVALID_PARAMETER_VALUE", "Changing param values is not allowed"), True),
+        (error("RESOURCE_DOES_NOT_EXIST", "Run with id=1 not found"), True),
+        (error("INTERNAL_ERROR", "boom"), False),
+        (error("PERMISSION_DENIED", "the token has expired"), False),
+        (error("BAD_REQUEST", "QueuePool limit of size 5 overflow 10 reached"), False),
+        (error("RESOURCE_DOES_NOT_EXIST", "API request to endpoint /api failed with error code 404"), False),
+        (Away("connection refused"), False),
+        (PermissionError(13, "Permission denied", "/artifacts"), True),
+    ],
+)
+def test_what_is_worth_repeating(raised: Exception, permanent: bool) -> None:
+    """What MLflow itself has understood and refused is not; outages, proxies and full pools are."""
+    assert is_permanent(raised) is permanent

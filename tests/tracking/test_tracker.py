@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import threading
@@ -75,7 +76,14 @@ def test_a_study_from_start_to_end(sqlite_uri: str, experiment: str, script: Scr
     run = tracker.connection.client.get_run(str(parent))
     assert run.data.metrics["best_loss"] == 0.25
     artifacts = tracker.connection.client.list_artifacts(str(parent))
-    assert [a.path for a in artifacts] == ["journal.jsonl.gz"]
+    assert [a.path for a in artifacts] == ["journal.jsonl.gz", "trials.csv"]
+    table = tracker.connection.client.download_artifacts(str(parent), "trials.csv", str(script.folder))
+    with Path(table).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["loss"] for row in rows] == ["0.5", "0.25", "0.75"]
+    assert rows[2]["run_id"] == running
+    assert rows[0]["start"] == "2023-11-14T22:13:21.000+00:00"
+    assert float(rows[1]["lr"]) == script.study.trials[1].params["lr"]
     experiment_tags = tracker.connection.client.get_experiment(tracker.connection.experiment_id).tags
     assert experiment_tags["mlflow.experiment.primaryMetric.name"] == "loss"
 
@@ -305,9 +313,29 @@ def test_a_study_moves_to_another_machine_through_mlflow(
 
 def test_no_thread_outlives_its_tracker(sqlite_uri: str, experiment: str, script: Script) -> None:
     """Neither the writer nor the uploader."""
+    before = set(threading.enumerate())
     tracker = StudyTracker(script.folder, sqlite_uri, experiment)
     tracker.start()
     script.run(0.5)
+    assert {t.name for t in set(threading.enumerate()) - before} == {"hpo-tracking"}
     assert tracker.close(60.0)
     script.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("hpo-")]
+    assert set(threading.enumerate()) <= before
+
+
+def test_everything_is_written_again_when_asked(sqlite_uri: str, experiment: str, script: Script) -> None:
+    """``resync``: the same runs, whatever somebody has done to their tags."""
+    first = StudyTracker(script.folder, sqlite_uri, experiment)
+    first.start()
+    script.run(0.5)
+    assert first.close(60.0)
+    script.close()
+    run = next(r for r in first.connection.runs("") if r.info.run_name == "trial-0000")
+    first.connection.client.set_tag(run.info.run_id, "hpo.state", "wrong")
+    second = StudyTracker(script.folder, sqlite_uri, experiment)
+    second.forget()
+    second.start()
+    assert second.close(60.0)
+    again = second.connection.client.get_run(run.info.run_id)
+    assert again.data.tags["hpo.state"] == "complete"
+    assert len(statuses(second.connection)) == 2
