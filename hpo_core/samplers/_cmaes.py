@@ -71,11 +71,11 @@ class CMAES:
     """Covariance matrix adaptation (Hansen 2016), with margin where the space has integers.
 
     ``sigma``: initial step size in the unit cube. ``population``: results per generation; by
-    default ``4 + floor(3 ln d)``. ``restarts``: what follows when the distribution has collapsed: ``"ipop"`` doubles the population (Auger and
-    Hansen 2005), ``"bipop"`` alternates that with small local runs (Hansen 2009), ``"none"`` goes
-    on. Integers and ordered categories use CMA-ES with margin (Hamano 2022); a two-way choice counts
-    as an integer. Other unordered choices are refused: the method has no notion of a direction in
-    them.
+    default ``4 + floor(3 ln d)``. ``restarts``: what follows when the distribution has collapsed:
+    ``"ipop"`` doubles the population (Auger and Hansen 2005), ``"bipop"`` alternates that with small
+    local runs (Hansen 2009), ``"none"`` goes on. Integers and ordered categories use CMA-ES with
+    margin (Hamano 2022); a two-way choice counts as an integer. Other unordered choices are refused:
+    the method has no notion of a direction in them.
     """
 
     sigma: float = 1.0 / 6.0
