@@ -212,12 +212,13 @@ class ASHAStopping:
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """Another trial, to its end."""
+        gates = self._gates(history)
         action = run_to_the_end(history)
-        if not isinstance(action, Start) or self.brackets == 1:
+        if not isinstance(action, Start):
             return action
         end = end_step(self.max_steps, history)
         weights = _weights(end, self.eta, self.min_steps, self.brackets)
-        return Start(bracket=self._gates(history).emptiest(history, weights))
+        return Start(bracket=gates.emptiest(history, weights))
 
     def judge(self, history: History, trial: int) -> Verdict:
         """Stop a trial that was outside the best 1 / eta at a rung."""

@@ -50,15 +50,15 @@ def perturbed(space: SearchSpace, u: Array, columns: Sequence[int], rng: np.rand
     return u
 
 
-def resampled(space: SearchSpace, u: Array, columns: Sequence[int], rng: np.random.Generator) -> Array:
-    """``u`` ``(d,)`` with ``columns`` drawn from their priors."""
-    for _ in range(_TRIES):
-        new = u.copy()
-        new[columns] = rng.random(len(columns))
-        new = space.snap(new[None, :])[0]
-        if space.allowed(new[None, :])[0]:
-            return np.asarray(new)
-    return u
+def resampled(
+    space: SearchSpace, u: Array, columns: Sequence[int], rng: np.random.Generator, count: int = 1
+) -> Array:
+    """``(count, d)``: ``u`` ``(d,)`` with ``columns`` drawn from their priors, ``count`` times."""
+    new = np.tile(u, (max(count, _TRIES), 1))
+    new[:, columns] = rng.random((len(new), len(columns)))
+    new = space.snap(new)
+    new = new[space.allowed(new)][:count]
+    return np.concatenate([new, np.tile(u, (count - len(new), 1))])
 
 
 def _moved(parameter: Parameter, u: float, up: bool) -> float:

@@ -33,7 +33,8 @@ _POPULATION = 16
 _STREAM = 0x9B7
 # Intervals that the model must have seen before it is asked instead of a perturbation.
 _LEAST = 8
-_CANDIDATES = 256
+# Candidates that the model chooses from: perturbations, and draws from the prior.
+_PERTURBED, _RESAMPLED = 32, 224
 
 _EXPLORE = ("perturb", "resample", "model")
 
@@ -270,7 +271,7 @@ class PBT:
         u = history.X[source].copy()
         columns = mutable_columns(space, self.parameters).tolist()
         if self.explore == "resample":
-            u = resampled(space, u, columns, rng)
+            u = resampled(space, u, columns, rng)[0]
         elif self.explore == "perturb" or not columns:
             u = perturbed(space, u, columns, rng)
         else:
@@ -292,11 +293,11 @@ class PBT:
         space = history.space
         u = history.X[source]
         seen = _intervals(history, people, columns)
-        draws = [perturbed(space, u, columns, rng) for _ in range(_CANDIDATES // 4)]
-        draws += [resampled(space, u, columns, rng) for _ in range(_CANDIDATES - len(draws))]
+        near = np.array([perturbed(space, u, columns, rng) for _ in range(_PERTURBED)])
         if len(seen.gain) < _LEAST:
-            return draws[0], "perturbed, as there is little to learn from yet"
-        candidates = np.nan_to_num(np.array(draws)[:, columns], nan=0.5)
+            return near[0], "perturbed, as there is little to learn from yet"
+        draws = np.concatenate([near, resampled(space, u, columns, rng, _RESAMPLED)])
+        candidates = np.nan_to_num(draws[:, columns], nan=0.5)
         step = int(history.pauses[source])
         running = history.in_state(TrialState.RUNNING)
         pending = np.nan_to_num(history.X[running][:, columns], nan=0.5)

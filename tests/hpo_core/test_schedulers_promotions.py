@@ -1,0 +1,302 @@
+"""Promotions equal those of references that look at the whole journal anew each time and keep nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpo_core import TrialState
+from hpo_core._pareto import order_by_quality
+from hpo_core._strategy import Action, Close, Finish, Resume, Scheduler, Start, Stop, Wait
+from hpo_core.schedulers import ASHA, ASHAStopping, Hyperband, Levels, SuccessiveHalving
+from hpo_core.schedulers._rungs import hyperband_brackets, rung_steps
+from hpo_core.testing import Script
+from tests.hpo_core.scheduler_loop import Past, Reader, ask, make_study, play
+
+OPEN = (TrialState.WAITING, TrialState.RUNNING)
+
+
+def ranked(trials: list[Past], members: list[int], step: float, names: list[str]) -> list[int]:
+    """The members that have a finite result at a step, best first, earlier ones first among equals."""
+    scores = {t: [trials[t].score(step, n) for n in names] for t in members}
+    for t in members:
+        if step not in trials[t].paused_at and trials[t].state is not TrialState.COMPLETE:
+            scores[t] = [np.nan] * len(names)
+    finite = [t for t in sorted(members) if not np.isnan(scores[t]).any()]
+    if len(names) == 1:
+        return sorted(finite, key=lambda t: (scores[t][0], t))
+    return [finite[i] for i in order_by_quality(np.array([scores[t] for t in finite]))] if finite else []
+
+
+def rung_members(trials: list[Past], bracket: int, step: int) -> list[int]:
+    """Who has paused at a rung, or ended on the way to it."""
+    found = []
+    for t, trial in enumerate(trials):
+        if trial.bracket != bracket:
+            continue
+        got_there = any(p >= step for p in trial.paused_at)
+        ended = trial.state.finished and (
+            trial.target >= step or (trial.state is TrialState.COMPLETE and trial.step >= step)
+        )
+        if got_there or ended:
+            found.append(t)
+    return found
+
+
+def asynchronous(
+    trials: list[Past], steps: list[list[int]], names: list[str], due: Callable[..., bool]
+) -> int | None:
+    """The trial that ought to be promoted, by Li et al. (2020), algorithm 2: the highest rung first."""
+    rungs = [(s, b) for b, chain in enumerate(steps) for s in chain[:-1]]
+    for step, bracket in sorted(rungs, key=lambda r: (-r[0], r[1])):
+        members = rung_members(trials, bracket, step)
+        order = ranked(trials, members, step, names)
+        promoted = [t for t in members if trials[t].target > step and step in trials[t].paused_at]
+        for place, t in enumerate(order):
+            here = trials[t].state is TrialState.PAUSED and trials[t].target == step
+            if here and due(step, place, len(members), len(promoted)):
+                return t
+            if here:
+                break
+    return None
+
+
+def check_asynchronous(
+    scheduler: Scheduler, steps: list[list[int]], due: Callable[..., bool], **case: object
+) -> None:
+    """Play a study at random; before everything that happens, compare with the reference."""
+    objectives = {f"o{i}": "min" for i in range(int(case.pop("m", 1)))}  # type: ignore[call-overload]
+    script = Script(asides=0.1, max_steps=9, **case)  # type: ignore[arg-type]
+    study, journal = make_study(scheduler, objectives=objectives, seed=script.seed)
+    read = Reader(journal)
+
+    def compare() -> None:
+        trials = read()
+        action = ask(study)
+        if isinstance(action, Close):
+            assert np.isnan(
+                [trials[action.trial].score(trials[action.trial].target, n) for n in objectives]
+            ).any()
+            return
+        expected = asynchronous(trials, steps, list(objectives), due)
+        if expected is not None:
+            assert isinstance(action, Resume)
+            assert action.trial == expected
+            chain = steps[trials[expected].bracket]
+            higher = [s for s in chain if s > trials[expected].target]
+            assert action.target == (higher[0] if len(higher) > 1 else None)
+        elif study.history.trials_left:
+            assert isinstance(action, Start)
+        elif any(t.state in OPEN for t in trials):
+            assert isinstance(action, Wait)
+        elif any(t.state is TrialState.COMPLETE for t in trials):
+            assert isinstance(action, Finish)
+        else:
+            last_chance(trials, steps, list(objectives), action)
+
+    play(study, script, compare)
+
+
+def last_chance(trials: list[Past], steps: list[list[int]], names: list[str], action: Action) -> None:
+    """Nothing has come to its end: the best of the highest rung goes on, as long as there is one."""
+    rungs = [(s, b) for b, chain in enumerate(steps) for s in chain[:-1]]
+    for step, bracket in sorted(rungs, key=lambda r: (-r[0], r[1])):
+        order = ranked(trials, rung_members(trials, bracket, step), step, names)
+        here = [t for t in order if trials[t].state is TrialState.PAUSED and trials[t].target == step]
+        if here:
+            assert isinstance(action, Resume)
+            assert action.trial == here[0]
+            return
+    assert isinstance(action, Finish)
+
+
+RUNS = {
+    "seed": st.integers(0, 10**6),
+    "workers": st.integers(1, 6),
+    "trouble": st.sampled_from([0.0, 0.1, 0.4]),
+}
+
+
+@settings(max_examples=25)
+@given(eta=st.integers(2, 3), brackets=st.integers(1, 3), m=st.sampled_from([1, 1, 2]), **RUNS)
+def test_asha_promotes_what_the_paper_promotes(eta: int, brackets: int, m: int, **case: object) -> None:
+    """The best not yet promoted trial of a rung goes on when it is among the best floor(n / eta) there."""
+    steps = list(rung_steps(9, eta))
+    chains = [steps[b:] for b in range(brackets)]
+    check_asynchronous(
+        ASHA(eta=eta, brackets=brackets), chains, lambda step, place, n, gone: place < n // eta, m=m, **case
+    )
+
+
+@settings(max_examples=25)
+@given(m=st.sampled_from([1, 1, 2]), **RUNS)
+def test_levels_promote_their_share(m: int, **case: object) -> None:
+    """The best of those waiting goes on while fewer than the level's share have gone on."""
+    steps, shares = [1, 4, 9], {1: Fraction(1, 2), 4: Fraction(2, 5)}
+    scheduler = Levels(levels=(0.2, 0.5, 1.0), shares=(1.0, 0.5, 0.2))
+    check_asynchronous(
+        scheduler, [steps], lambda step, place, n, gone: gone < int(n * shares[step]), m=m, **case
+    )
+
+
+def synchronous(
+    trials: list[Past], sizes: list[int], steps: list[int], names: list[str]
+) -> tuple[set[int], set[int]] | None:
+    """Who is to go on and who is to end at the first undecided rung; ``None``: nobody yet."""
+    members = list(range(len(trials)))
+    for i, step in enumerate(steps[:-1]):
+        if any(trials[t].state in OPEN and trials[t].target <= step for t in members):
+            return None
+        top = ranked(trials, members, step, names)[: sizes[i + 1]]
+        waiting = {t for t in members if trials[t].state is TrialState.PAUSED and trials[t].target == step}
+        if waiting:
+            return waiting & set(top), waiting - set(top)
+        members = [t for t in members if trials[t].target > step or (t in top and trials[t].state.finished)]
+    return None
+
+
+@settings(max_examples=25)
+@given(eta=st.integers(2, 3), trials=st.integers(1, 14), m=st.sampled_from([1, 1, 2]), **RUNS)
+def test_halving_decides_whole_rungs(eta: int, trials: int, m: int, **case: object) -> None:
+    """When all of a rung have got there or ended, exactly the best n_i+1 go on and the others end."""
+    objectives = {f"o{i}": "min" for i in range(m)}
+    script = Script(asides=0.0, max_steps=9, **case)  # type: ignore[arg-type]
+    limits = {"trials": trials}
+    study, journal = make_study(
+        SuccessiveHalving(trials=trials, eta=eta), objectives=objectives, seed=script.seed, limits=limits
+    )
+    steps = list(rung_steps(9, eta))
+    sizes = [max(trials // eta**i, 1) for i in range(len(steps))]
+
+    read = Reader(journal)
+
+    def compare() -> None:
+        past = read()
+        action = ask(study)
+        if len(past) < trials:
+            assert isinstance(action, Start)
+            return
+        expected = synchronous(past, sizes, steps, list(objectives))
+        if expected is None:
+            assert isinstance(action, Wait if any(t.state in OPEN for t in past) else Finish)
+        elif isinstance(action, Close):
+            assert action.trial in expected[1]
+        else:
+            assert isinstance(action, Resume)
+            assert action.trial in expected[0]
+            assert not expected[1], "losers end before winners go on"
+
+    play(study, script, compare)
+    assert study.history.count(TrialState.PAUSED) == 0
+
+
+@settings(max_examples=25)
+@given(trials=st.integers(1, 60), **RUNS)
+def test_hyperband_fills_the_brackets_of_the_table(trials: int, **case: object) -> None:
+    """Brackets are begun in order; each holds its trials, or what the budget leaves."""
+    script = Script(asides=0.0, max_steps=9, **case)  # type: ignore[arg-type]
+    study, journal = make_study(Hyperband(), seed=script.seed, limits={"trials": trials})
+    play(study, script)
+    pattern = hyperband_brackets(9, 3)
+    past, first = Reader(journal)(), 0
+    for number in range(max(t.bracket for t in past) + 1):
+        whole = pattern[number % len(pattern)]
+        members = [t for t in past if t.bracket == number]
+        assert len(members) == min(whole.sizes[0], trials - first)
+        assert past[first : first + len(members)] == members
+        first += len(members)
+        sizes = whole.cut(len(members), 3).sizes
+        for size, step in zip(sizes[1:], whole.steps[1:], strict=True):
+            above = [t for t in members if max(t.target, *t.paused_at, 0) >= step]
+            assert len(above) <= size
+    assert study.history.count(TrialState.PAUSED) == 0
+
+
+@settings(max_examples=25)
+@given(eta=st.integers(2, 3), brackets=st.integers(1, 2), m=st.sampled_from([1, 1, 2]), **RUNS)
+def test_stopping_compares_with_those_who_came_before(
+    eta: int, brackets: int, m: int, **case: object
+) -> None:
+    """A trial is stopped when it was outside the best max(n // eta, 1) of a rung at its arrival."""
+    objectives = {f"o{i}": "min" for i in range(m)}
+    script = Script(asides=0.0, max_steps=9, **case)  # type: ignore[arg-type]
+    study, journal = make_study(
+        ASHAStopping(eta=eta, brackets=brackets), objectives=objectives, seed=script.seed
+    )
+    rungs = {b: rung_steps(9, eta)[b:-1] for b in range(brackets)}
+
+    read = Reader(journal)
+
+    def compare() -> None:
+        read()
+        stopped: set[int] = set()
+        arrived: dict[tuple[int, int], dict[int, list[float]]] = {}
+        for event in read.events:
+            if event.type != "trial_reported" or event.trial in stopped:
+                continue
+            t, step = event.trial, event.step
+            bracket = read.trials[t].bracket
+            own = [event.metrics[n] for n in objectives]
+            for rung in rungs[bracket]:
+                here = arrived.setdefault((bracket, rung), {})
+                if step < rung or t in here:
+                    continue
+                here[t] = own
+                finite = sorted(k for k, v in here.items() if np.isfinite(v).all())
+                order = order_by_quality(np.array([here[k] for k in finite])).tolist() if finite else []
+                allowed = max(len(here) // eta, 1)
+                if t not in [finite[i] for i in order[:allowed]]:
+                    stopped.add(t)
+                    break
+        for t in study.history.in_state(TrialState.RUNNING).tolist():
+            verdict = study.strategy.scheduler.judge(study.history, t)
+            assert isinstance(verdict, Stop) == (t in stopped), (t, verdict)
+
+    play(study, script, compare)
+
+
+def test_a_small_study_has_a_result_too() -> None:
+    """With fewer trials than a promotion takes, the best one is taken to its end all the same."""
+    for scheduler in (ASHA(), Levels(), ASHA(brackets=2), SuccessiveHalving(), Hyperband()):
+        for trials in (1, 2, 3):
+            study, _ = make_study(scheduler, limits={"trials": trials}, settings={"max_steps": 27})
+            play(study, Script(max_steps=27, trouble=0.0, asides=0.0))
+            complete = [t for t in study.trials if t.state is TrialState.COMPLETE]
+            assert len(complete) >= 1
+            best = min(complete, key=lambda t: t.values["loss"])
+            assert study.best.number == best.number
+
+
+def test_failures_inside_a_rung_do_not_hold_it_up() -> None:
+    """Of a rung of nine, eight fail: the ninth goes on, and the failed ones are not waited for."""
+    study, _ = make_study(SuccessiveHalving(), limits={"trials": 9})
+    due = [study.ask() for _ in range(9)]
+    for trial in due[:8]:
+        study.tell(trial, state="failed")
+    assert isinstance(ask(study), Wait)
+    study.tell(due[8], 0.5)
+    action = ask(study)
+    assert isinstance(action, Resume)
+    assert (action.trial, action.target) == (8, 3)
+
+
+@pytest.mark.parametrize("scheduler", [ASHA(), SuccessiveHalving(), Levels()])
+def test_results_that_are_no_numbers_never_go_on(scheduler: Scheduler) -> None:
+    """A paused trial whose result was NaN is closed with that reason, and counts as ranked last."""
+    study, _ = make_study(scheduler, limits={"trials": 9})
+    trials = [study.ask() for _ in range(9)]
+    for trial in trials[:-1]:
+        assert trial.target is not None
+        study.report(trial, trial.target, {"loss": float("nan")})
+        study.paused(trial)
+    study.tell(trials[-1], 0.5)
+    resumed = study.ask()
+    assert resumed.number == trials[-1].number
+    closed = [t for t in study.trials if t.state is TrialState.PRUNED]
+    assert [t.number for t in closed] == list(range(8))
+    assert all("finite" in t.reason for t in closed)

@@ -1,0 +1,160 @@
+"""Rung and bracket arithmetic is integer arithmetic, and equals the paper's table."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpo_core import StrategyError
+from hpo_core.schedulers import ASHA, Hyperband, Levels, SuccessiveHalving
+from hpo_core.schedulers._rungs import halving_sizes, hyperband_brackets, rung_steps
+
+
+@pytest.mark.parametrize(
+    "most, eta, rungs",
+    [
+        (243, 3, 6),
+        (1000, 10, 4),
+        (81, 3, 5),
+        (125, 5, 4),
+        (1, 3, 1),
+        (2, 3, 1),
+        (4**10, 4, 11),
+        (3**20, 3, 21),
+    ],
+)
+def test_no_rung_is_lost_to_a_logarithm(most: int, eta: int, rungs: int) -> None:
+    """floor(log(243, 3)) is 4 in floats; there are five rungs below 243, and as many brackets as rungs."""
+    assert len(rung_steps(most, eta)) == rungs
+    assert len(hyperband_brackets(most, eta)) == rungs
+
+
+def test_table_1_of_the_paper() -> None:
+    """R = 81, eta = 3: configurations and steps of each rung, and the budget of (s_max + 1) R per bracket."""
+    brackets = hyperband_brackets(81, 3)
+    rows = [list(zip(b.sizes, b.steps, strict=True)) for b in brackets]
+    assert rows == [
+        [(81, 1), (27, 3), (9, 9), (3, 27), (1, 81)],
+        [(27, 3), (9, 9), (3, 27), (1, 81)],
+        [(9, 9), (3, 27), (1, 81)],
+        [(6, 27), (2, 81)],
+        [(5, 81)],
+    ]
+    assert [b.budget for b in brackets] == [405, 324, 243, 324, 405]
+    assert all(b.budget <= 5 * 81 for b in brackets)
+    assert brackets[0].resumed_budget == 81 + 27 * 2 + 9 * 6 + 3 * 18 + 54
+
+
+@given(most=st.integers(1, 10**6), eta=st.integers(2, 10), least=st.integers(1, 50))
+def test_rungs_ascend_by_the_factor_and_end_at_the_end(most: int, eta: int, least: int) -> None:
+    """Whatever the end is, the last rung is the end and none lies below the least step."""
+    if least > most:
+        with pytest.raises(StrategyError, match="min_steps"):
+            rung_steps(most, eta, least)
+        return
+    steps = rung_steps(most, eta, least)
+    assert steps[-1] == most
+    assert steps[0] >= least
+    assert all(b // eta == a for a, b in pairwise(steps))
+    assert steps[0] < least * eta, "another rung would have fitted below"
+    for bracket in hyperband_brackets(most, eta, least):
+        assert bracket.steps == steps[len(steps) - len(bracket.steps) :]
+        assert all(a == max(b // eta, 1) for b, a in pairwise(bracket.sizes))
+
+
+@given(trials=st.integers(1, 500), rungs=st.integers(1, 8), eta=st.integers(2, 6))
+def test_a_bracket_leaves_one_trial_at_least(trials: int, rungs: int, eta: int) -> None:
+    """Sizes never rise, and the last rung is never empty."""
+    sizes = halving_sizes(trials, rungs, eta)
+    assert sizes[0] == trials
+    assert min(sizes) >= 1
+    assert all(a >= b for a, b in pairwise(sizes))
+
+
+@given(trials=st.integers(1, 300), end=st.integers(1, 200), eta=st.integers(2, 5))
+def test_a_cut_bracket_is_one_of_fewer_trials(trials: int, end: int, eta: int) -> None:
+    """Never larger than the whole one, and whole when there are trials enough."""
+    for bracket in hyperband_brackets(end, eta):
+        cut = bracket.cut(trials, eta)
+        assert cut.steps == bracket.steps
+        assert all(1 <= a <= b for a, b in zip(cut.sizes, bracket.sizes, strict=True))
+        assert cut.sizes[0] == min(trials, bracket.sizes[0])
+
+
+@given(trials=st.integers(1, 200), workers=st.integers(1, 50))
+def test_plans_add_up(trials: int, workers: int) -> None:
+    """Steps of a plan are those of its rungs; wall time lies between perfect sharing and one worker."""
+    for scheduler in (Hyperband(), SuccessiveHalving(), ASHA(), Levels(), ASHA(brackets=3)):
+        plan = scheduler.explain(trials, 81)
+        below: dict[int, int] = {}
+        steps = 0
+        for bracket, _, n, step in plan.rungs:
+            steps += n * (step - below.get(bracket, 0))
+            below[bracket] = step
+        assert plan.total_steps == steps
+        seconds = plan.seconds(workers, 2.0)
+        assert seconds is not None
+        assert 2.0 * steps / workers <= seconds * (1 + 1e-9)
+        assert seconds <= 2.0 * steps
+        assert plan.seconds(1, 2.0) == pytest.approx(2.0 * steps)
+
+
+def test_exact_plans_come_true() -> None:
+    """Hyperband and halving cost what explain() says, to the step; so do the levels."""
+    from hpo_core import Float, Study
+    from hpo_core.simulate import Curves, simulate
+
+    for strategy in ("random+hyperband", "random+successive_halving", "random+levels"):
+        for trials in (7, 100, 143):
+            for workers in (1, 16):
+                study = Study(
+                    {"x": Float(0, 1)},
+                    strategy=strategy,
+                    limits={"trials": trials},
+                    settings={"max_steps": 81},
+                )
+                plan = study.strategy.explain(trials, 81)
+                simulate(study, Curves(lambda p, s: p["x"] + 1 / s), workers=workers, steps=81)
+                assert plan.exact
+                assert study.state.steps_spent == plan.total_steps, (strategy, trials, workers)
+                assert study.history.n_trials == plan.total_trials
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ASHA(eta=1),
+        lambda: ASHA(eta=2.5),  # type: ignore[arg-type]
+        lambda: ASHA(min_steps=0),
+        lambda: ASHA(brackets=0),
+        lambda: Hyperband(rounds=0),
+        lambda: SuccessiveHalving(trials=0),
+        lambda: Levels(levels=(0.5, 0.1, 1.0), shares=(1.0, 0.5, 0.1)),
+        lambda: Levels(levels=(0.1, 0.5), shares=(1.0, 0.5)),
+        lambda: Levels(shares=(0.5, 0.4, 0.3, 0.2)),
+        lambda: ASHA(direction="max"),
+        lambda: ASHA(metric="acc", direction="up"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(make: object) -> None:
+    """At construction, with the option's name."""
+    with pytest.raises(StrategyError):
+        make()  # type: ignore[operator]
+
+
+def test_refusals_say_what_to_do() -> None:
+    """A scheduler that compares fractions of a run must know how long that is, with room for its rungs."""
+    for scheduler in (ASHA(), Hyperband(), SuccessiveHalving(), Levels()):
+        with pytest.raises(StrategyError, match="max_steps"):
+            scheduler.check(1, None)
+        scheduler.check(1, 81)
+    ASHA(max_steps=9).check(1, None)
+    with pytest.raises(StrategyError, match="brackets"):
+        ASHA(brackets=3).check(1, 3)
+    with pytest.raises(StrategyError, match="min_steps"):
+        Hyperband(min_steps=9).check(1, 3)
+    with pytest.raises(StrategyError, match="ascend"):
+        Levels().check(1, 5)

@@ -1,0 +1,294 @@
+"""Rules that stop running trials: against brute force, and case by case."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import wilcoxon
+
+from hpo_core import StrategyError, TrialState
+from hpo_core._pareto import order_by_quality
+from hpo_core._strategy import Stop
+from hpo_core.schedulers import ASHAStopping, Median, Patience, Percentile, Threshold, Wilcoxon
+from hpo_core.schedulers._wilcoxon import signed_rank_p
+from hpo_core.testing import Script
+from tests.hpo_core.scheduler_loop import Past, Reader, make_study, play
+
+CASES = {
+    "seed": st.integers(0, 10**6),
+    "workers": st.integers(1, 6),
+    "trouble": st.sampled_from([0.0, 0.2]),
+}
+
+
+def due(trial: Past, warmup: int, interval: int) -> bool:
+    """Whether the newest report is the first one in its interval after the warm-up."""
+    steps = [s for s, _ in trial.reports]
+    passed = [warmup + k * interval for k in range(1, 50)]
+    newest, before = steps[-1], steps[-2] if len(steps) > 1 else 0
+    return any(before < p <= newest for p in passed)
+
+
+def expected_to_stop(trials: list[Past], t: int, names: list[str], percentile: float, startup: int) -> bool:
+    """The percentile rule by the book: best so far against the complete trials' best at the same step."""
+    step = trials[t].step
+
+    def at(trial: Past) -> list[float] | None:
+        reached = trial.reports and trial.reports[-1][0] >= step
+        known = [[m[n] for n in names] for s, m in trial.reports if s <= step]
+        if not reached or not known:
+            return None
+        if len(names) > 1:
+            return known[-1]
+        finite = [v[0] for v in known if np.isfinite(v[0])]
+        return [min(finite) if finite else np.nan]
+
+    own = at(trials[t])
+    complete = [x for x in trials if x.state is TrialState.COMPLETE]
+    peers = [v for x in complete if (v := at(x)) is not None and np.isfinite(v).all()]
+    if own is None or len(complete) < startup:
+        return False
+    if not np.isfinite(own).all():
+        return True
+    if len(peers) < startup:
+        return False
+    if len(names) == 1:
+        return own[0] > np.percentile([v[0] for v in peers], percentile) + 1e-12
+    order = order_by_quality(np.array([*peers, own])).tolist()
+    # Among equals in quality the order is that of arrival, which brute force cannot know.
+    return 100.0 * order.index(len(peers)) / len(peers) > percentile
+
+
+@settings(max_examples=25)
+@given(
+    percentile=st.sampled_from([0.0, 25.0, 50.0, 80.0, 100.0]),
+    startup=st.integers(1, 4),
+    warmup=st.integers(0, 3),
+    interval=st.integers(1, 4),
+    **CASES,
+)
+def test_percentile_rule_by_brute_force(
+    percentile: float, startup: int, warmup: int, interval: int, **case: object
+) -> None:
+    """Every verdict on every running trial in a random study equals the rule's definition."""
+    scheduler = Percentile(
+        percentile=percentile, startup_trials=startup, warmup_steps=warmup, interval=interval
+    )
+    script = Script(asides=0.0, max_steps=9, **case)  # type: ignore[arg-type]
+    study, journal = make_study(scheduler, seed=script.seed, limits={"trials": 15})
+    read = Reader(journal)
+    verdicts = []
+
+    def compare() -> None:
+        trials = read()
+        for t in study.history.in_state(TrialState.RUNNING).tolist():
+            if trials[t].reports:
+                stop = scheduler.judge(study.history, t)
+                wanted = due(trials[t], warmup, interval) and expected_to_stop(
+                    trials, t, ["loss"], percentile, startup
+                )
+                verdicts.append(wanted)
+                assert isinstance(stop, Stop) == wanted
+
+    play(study, script, compare)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_median_of_several_objectives_ranks_by_domination(seed: int) -> None:
+    """A trial with more than half of the complete ones ahead, by front and then by volume, is stopped."""
+    scheduler = Median(startup_trials=2)
+    study, journal = make_study(
+        scheduler, seed=seed, limits={"trials": 15}, objectives={"a": "min", "b": "min"}
+    )
+    read = Reader(journal)
+    stops = 0
+
+    def compare() -> None:
+        nonlocal stops
+        trials = read()
+        for t in study.history.in_state(TrialState.RUNNING).tolist():
+            if not trials[t].reports:
+                continue
+            # Newest first, as the scheduler sees them.
+            done = [x for x in trials if x.state is TrialState.COMPLETE]
+            order = [e.trial for e in read.events if e.type == "trial_finished" and e.state == "complete"]
+            assert len(order) == len(done)
+            view = [trials[k] for k in reversed(order)]
+            wanted = expected_to_stop([*view, trials[t]], len(view), ["a", "b"], 50.0, 2)
+            stops += wanted
+            assert isinstance(scheduler.judge(study.history, t), Stop) == wanted
+
+    play(study, Script(seed=seed, asides=0.0, trouble=0.0), compare)
+    assert stops
+
+
+def curve(study: object, values: list[float], *, name: str = "loss", finish: bool = True) -> int | None:
+    """Run one trial along a curve; the step at which it was stopped, or ``None``."""
+    trial = study.ask()  # type: ignore[attr-defined]
+    for step, value in enumerate(values, start=1):
+        metrics = {name: value} if name == "loss" else {"loss": 0.5, name: value}
+        verdict = study.report(trial, step, metrics)  # type: ignore[attr-defined]
+        if verdict is not None:
+            study.finish(trial, state="pruned", reason=verdict.reason)  # type: ignore[attr-defined]
+            return step
+    if finish:
+        study.tell(trial, {"loss": values[-1] if name == "loss" else 0.5})  # type: ignore[attr-defined]
+    return None
+
+
+def test_median_waits_for_startup_trials_and_warm_up() -> None:
+    """Four complete trials stop nobody; a fifth does, but not in the first two steps."""
+    study, _ = make_study(Median(startup_trials=5, warmup_steps=2), limits={"trials": 20})
+    for level in (0.1, 0.2, 0.3, 0.4):
+        assert curve(study, [level] * 5) is None
+    assert curve(study, [9.0] * 5) is None
+    assert curve(study, [9.0] * 5) == 3
+    assert curve(study, [0.25] * 5) is None
+
+
+def test_maximised_objectives_are_stopped_when_low() -> None:
+    """The direction is the study's."""
+    study, _ = make_study(Median(startup_trials=2), objectives={"loss": "max"}, limits={"trials": 20})
+    assert [curve(study, [level] * 3) for level in (0.8, 0.9)] == [None, None]
+    assert curve(study, [0.1] * 3) == 1
+    assert curve(study, [0.95] * 3) is None
+
+
+def test_a_diverged_trial_is_stopped() -> None:
+    """A result that was given and is no number is worse than any; one that was not given is no result."""
+    for scheduler in (Median(startup_trials=1), ASHAStopping(), Threshold(upper=5.0)):
+        study, _ = make_study(scheduler, limits={"trials": 20}, settings={"max_steps": 9})
+        curve(study, [0.5] * 9)
+        trial = study.ask()
+        assert study.report(trial, 1, {"other": 1.0}) is None
+        verdict = study.report(trial, 2, float("nan"))
+        assert verdict is not None
+        assert "finite" in verdict.reason
+
+
+def test_patience_counts_steps_since_the_last_improvement() -> None:
+    """Reports need not come at every step, and an improvement below min_delta is none."""
+    study, _ = make_study(Patience(patience=3, min_delta=0.1), limits={"trials": 20})
+    assert curve(study, [1.0, 0.95, 0.93, 0.91, 0.91]) == 5
+    assert curve(study, [1.0, 0.8, 0.6, 0.4, 0.39, 0.38, 0.37]) is None
+    trial = study.ask()
+    assert study.report(trial, 2, 1.0) is None
+    assert study.report(trial, 5, 1.0) is None
+    assert study.report(trial, 6, 1.0) is not None
+
+
+def test_patience_with_several_objectives_watches_the_trials_own_front() -> None:
+    """A result that is better in any objective than all before is progress."""
+    study, _ = make_study(Patience(patience=2), objectives={"a": "min", "b": "min"}, limits={"trials": 5})
+    trial = study.ask()
+    for step, (a, b) in enumerate([(1.0, 1.0), (2.0, 0.9), (0.9, 3.0), (1.0, 1.0), (1.0, 1.0)], start=1):
+        assert study.report(trial, step, {"a": a, "b": b}) is None
+    assert study.report(trial, 6, {"a": 1.0, "b": 1.0}) is not None
+
+
+@given(lower=st.floats(-5, 0), upper=st.floats(0, 5), value=st.floats(-10, 10))
+def test_threshold_is_in_the_metrics_own_units(lower: float, upper: float, value: float) -> None:
+    """Also where the objective is maximised."""
+    for direction in ("min", "max"):
+        study, _ = make_study(
+            Threshold(lower=lower, upper=upper), objectives={"loss": direction}, limits={"trials": 2}
+        )
+        stopped = curve(study, [value], finish=False)
+        assert (stopped == 1) == (not lower <= value <= upper)
+
+
+def test_threshold_by_name_and_its_refusals() -> None:
+    """Any reported metric can be bounded; no bound, crossed bounds and an unclear objective are refused."""
+    study, _ = make_study(Threshold(metric="gradient", upper=10.0), limits={"trials": 5})
+    assert curve(study, [1.0, 2.0, 11.0], name="gradient") == 3
+    with pytest.raises(StrategyError, match="upper"):
+        Threshold()
+    with pytest.raises(StrategyError, match="lower"):
+        Threshold(lower=2.0, upper=1.0)
+    with pytest.raises(StrategyError, match="metric"):
+        Threshold(upper=1.0).check(2, None)
+
+
+@settings(max_examples=80)
+@given(st.lists(st.integers(-1000, 1000).filter(bool), min_size=1, max_size=14, unique_by=lambda x: abs(x)))
+def test_p_value_is_scipys_without_ties(numbers: list[int]) -> None:
+    """Exact distribution, no zeros, no ties."""
+    differences = np.array(numbers, dtype=float)
+    expected = wilcoxon(differences, alternative="greater", method="exact").pvalue
+    assert signed_rank_p(differences) == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
+def test_p_value_by_enumeration_with_ties_and_zeros(numbers: list[int]) -> None:
+    """Every pattern of signs once (Pratt: zeros are ranked, and then left out)."""
+    size = np.abs(np.array(numbers, dtype=float))
+    ranks = np.array([(size < s).sum() + ((size == s).sum() + 1) / 2 for s in size])[size > 0]
+    observed = ranks[np.array(numbers)[size > 0] > 0].sum()
+    sums = [ranks[list(signs)].sum() for signs in itertools.product([False, True], repeat=len(ranks))]
+    expected = np.mean([s >= observed - 1e-9 for s in sums])
+    assert signed_rank_p(np.array(numbers, dtype=float)) == pytest.approx(expected)
+
+
+def test_p_value_of_many_differences_is_close_to_exact() -> None:
+    """Beyond the exact range the normal approximation takes over without a jump."""
+    rng = np.random.default_rng(0)
+    for shift in (0.0, 0.2, 0.5):
+        differences = rng.standard_normal(80) + shift
+        expected = wilcoxon(differences, alternative="greater", method="exact").pvalue
+        assert signed_rank_p(differences) == pytest.approx(expected, abs=2e-3)
+
+
+def test_wilcoxon_stops_a_trial_that_loses_on_every_fold() -> None:
+    """With four folds lost p is 1/16; a trial that wins or is the first goes on."""
+    study, _ = make_study(Wilcoxon(p_threshold=0.1), limits={"trials": 20})
+    assert curve(study, [0.5, 0.6, 0.4, 0.5, 0.6]) is None
+    assert curve(study, [0.7, 0.8, 0.6, 0.7, 0.8]) == 4
+    assert curve(study, [0.3, 0.4, 0.2, 0.3, 0.4]) is None
+    assert curve(study, [0.5, 0.6, 0.4, 0.5, 0.6]) == 4, "the champion is the best complete trial by now"
+
+
+def test_wilcoxon_never_stops_the_better_mean() -> None:
+    """Losing many folds by a hair and winning one by far is no reason to stop."""
+    study, _ = make_study(Wilcoxon(p_threshold=0.2), limits={"trials": 20})
+    curve(study, [0.5] * 6)
+    assert curve(study, [0.51, 0.51, 0.51, 0.51, 0.51, 0.1], finish=False) == 3
+    assert curve(study, [0.1, 0.51, 0.51, 0.51, 0.51, 0.51], finish=False) is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_wilcoxon_false_alarms_are_as_rare_as_promised(seed: int) -> None:
+    """Trials as good as the champion: tested once at the last fold, one in ten would be stopped.
+
+    The champion is the best of all complete ones, so the share is higher than for two fixed trials; it
+    must stay below one half over 40 trials of 10 folds, and above it for trials that are worse by three
+    standard errors of a fold.
+    """
+    rng = np.random.default_rng(seed)
+    study, _ = make_study(Wilcoxon(p_threshold=0.1, startup_steps=10), limits={"trials": 100})
+    curve(study, rng.normal(0.0, 0.1, 10).tolist())
+    same = [curve(study, rng.normal(0.0, 0.1, 10).tolist(), finish=False) for _ in range(40)]
+    worse = [curve(study, rng.normal(0.3, 0.1, 10).tolist(), finish=False) for _ in range(40)]
+    assert sum(s is not None for s in same) < 20
+    assert sum(s is not None for s in worse) > 35
+
+
+def test_wilcoxon_compares_single_numbers() -> None:
+    """Refused with several objectives unless one is named."""
+    with pytest.raises(StrategyError, match="metric="):
+        Wilcoxon().check(2, None)
+    Wilcoxon(metric="a").check(2, None)
+
+
+def test_a_verdict_that_got_lost_is_given_again() -> None:
+    """The first report after the driver was away repeats what ASHA had decided at the rung."""
+    study, _ = make_study(ASHAStopping(), limits={"trials": 9}, settings={"max_steps": 9})
+    for value in (0.1, 0.2):
+        trial = study.ask()
+        verdict = study.report(trial, 1, value)
+    assert verdict is not None
+    assert study.report(trial, 2, 0.0) == verdict
