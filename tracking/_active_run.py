@@ -273,7 +273,7 @@ class _SharedEnvironment:
             self._former = {name: os.environ.get(name) for name in self._variables}
             mlflow = sys.modules.get("mlflow")
             uri = self._variables.get("MLFLOW_TRACKING_URI")
-            self._former_uri = mlflow.get_tracking_uri() if mlflow is not None and uri else None
+            self._former_uri = _settings.chosen_uri()
             _set_environment(self._variables)
             if mlflow is not None and uri:
                 mlflow.set_tracking_uri(uri)
@@ -283,7 +283,7 @@ class _SharedEnvironment:
             self._inside -= 1
             if self._inside:
                 return
-            if self._former_uri is not None:
+            if self._variables.get("MLFLOW_TRACKING_URI") and "mlflow" in sys.modules:
                 sys.modules["mlflow"].set_tracking_uri(self._former_uri)
             _set_environment(self._former)
 

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import logging
+import os
 import sys
 import tempfile
 import threading
@@ -214,14 +215,17 @@ def using_server(connection: Connection | None) -> Iterator[None]:
         if connection is None:
             yield
             return
-        before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+        chosen, registry = _settings.chosen_uri(), mlflow.get_registry_uri()
+        variable = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(connection.uri)
         try:
             yield
         finally:
-            mlflow.set_tracking_uri(before[0])
-            if mlflow.get_registry_uri() != before[1]:
-                mlflow.set_registry_uri(before[1])
+            mlflow.set_tracking_uri(chosen)
+            if variable is not None:
+                os.environ["MLFLOW_TRACKING_URI"] = variable
+            if mlflow.get_registry_uri() != registry:
+                mlflow.set_registry_uri(registry)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -37,6 +38,15 @@ def set_up_process() -> None:
 def settings_for_trials() -> dict[str, str]:
     """Variables for the processes that run trials, except those that the user has set."""
     return {name: value for name, value in _FOR_TRIALS.items() if name in _ours or name not in os.environ}
+
+
+def chosen_uri() -> str | None:
+    """What ``mlflow.set_tracking_uri`` was given in this process; ``None`` leaves it to the environment.
+
+    MLflow's own getter mixes the two up, so that to set what it got would pin a passing environment.
+    """
+    service = sys.modules.get("mlflow.tracking._tracking_service.utils")
+    return getattr(service, "_tracking_uri", None)
 
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
