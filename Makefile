@@ -2,6 +2,7 @@
 #
 #   make tune    tune a LightGBM model on a real table and register the best one
 #   make test    lint, types, tests
+#   make faults  kill drivers, trials and servers at random moments, thirty rounds of it
 #
 # PYTHON=/path/to/python3.12 picks an interpreter; CPU wheels of torch may need TORCH_INDEX (see .ci/torch).
 
@@ -19,7 +20,7 @@ WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 TUNE := hpo tune lgbm --data sklearn:breast_cancer --target target --trials 30 \
 	--workers $(WORKERS) --name breast-cancer --register breast-cancer
 
-.PHONY: help tune test lint types tests format venv dev clean
+.PHONY: help tune test lint types tests faults format venv dev clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -38,6 +39,9 @@ types: dev
 
 tests: dev
 	$(BIN)/python -m pytest -q
+
+faults: dev
+	HPO_FAULTS=30 $(BIN)/python -m pytest -q tests/faults
 
 format: dev
 	$(BIN)/ruff check --fix .

@@ -13,6 +13,8 @@ import pytest
 
 from tests.faults.conftest import Driver, check_whole, wait_until
 
+pytestmark = pytest.mark.faults
+
 
 def steps_trained(driver: Driver, trial: int) -> list[tuple[int, int]]:
     lines = (driver.trace / f"steps-{trial}").read_text().split("\n")

@@ -9,6 +9,8 @@ import pytest
 
 from tests.faults.conftest import Driver, ServerProcess, check_whole, mlflow_server, prefect_server, wait_until
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture()
 def mlflow(tmp_path: Path) -> Iterator[tuple[ServerProcess, str]]:
