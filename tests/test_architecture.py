@@ -19,6 +19,7 @@ PACKAGES = ("hpo_core", "tracking", "flows")
 CORE_MAY_IMPORT = sys.stdlib_module_names | {
     *("hpo_core", "numpy", "scipy", "sklearn", "cmaes"),
     "threadpoolctl",  # comes with scikit-learn
+    "plotly",  # inside the functions of hpo_core.plots
 }
 CORE_TESTING_MAY_IMPORT = CORE_MAY_IMPORT | {"hypothesis", "pytest"}
 FORBIDDEN = {

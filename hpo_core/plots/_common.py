@@ -1,0 +1,169 @@
+"""What all figures share: looks, thinning, axes in the user's units."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo_core._errors import InputError
+from hpo_core._parameters import Parameter
+from hpo_core._states import TrialState
+from hpo_core._study import Study
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Figure = Any
+
+BLUE, ORANGE, GREEN, RED, GREY = "#4c8dd6", "#e08a3c", "#3aa17e", "#d65a5a", "#8c939c"
+STATE_COLOURS = {
+    TrialState.COMPLETE: BLUE,
+    TrialState.PRUNED: ORANGE,
+    TrialState.FAILED: RED,
+    TrialState.INFEASIBLE: "#a77bca",
+    TrialState.TIMED_OUT: "#c9a227",
+    TrialState.OUT_OF_MEMORY: "#b0567d",
+    TrialState.CANCELLED: GREY,
+    TrialState.LOST: "#6b7785",
+    TrialState.RUNNING: GREEN,
+    TrialState.PAUSED: "#79b8c4",
+    TrialState.WAITING: "#b8bec6",
+}
+# Good is bright in both looks of a page: perceptually even, safe for colour-blind eyes.
+SCALE = "Viridis"
+_GRID = "rgba(128,128,128,0.25)"
+_LONGEST_LABEL = 28
+
+
+def figure(title: str, *, height: int = 420, **layout: Any) -> Figure:
+    """An empty figure in the common looks; its text takes the page's colour."""
+    import plotly.graph_objects as go
+
+    out = go.Figure()
+    out.update_layout(
+        # What there is to say of a study stands in the traces; the default template is 7 kB of colours.
+        template=None,
+        title={"text": title, "x": 0.0, "xref": "container", "pad": {"l": 12}, "font": {"size": 16}},
+        height=height,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 12, "color": "#7a828c"},
+        margin={"l": 70, "r": 24, "t": 60, "b": 56},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0},
+        hovermode="closest",
+    )
+    out.update_xaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, automargin=True)
+    out.update_yaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, automargin=True)
+    out.update_layout(**layout)
+    return out
+
+
+def restyle_axes(figure: Figure) -> None:
+    """The common looks for axes that were added after the figure was made."""
+    figure.update_xaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID)
+    figure.update_yaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, automargin=True)
+
+
+def nothing(study: Study, what: str) -> InputError:
+    """The error of a figure that would be empty."""
+    return InputError(f"study {study.name!r} has {what}, so there is nothing to draw")
+
+
+def thinned(numbers: Ints, keep: Ints, most: int) -> Ints:
+    """At most ``most`` of ``numbers``, evenly spread and ascending; those in ``keep`` always stay."""
+    if len(numbers) <= most:
+        return numbers
+    even = numbers[np.unique(np.linspace(0, len(numbers) - 1, most).astype(np.int64))]
+    kept = np.intersect1d(numbers, keep)
+    room = max(most - len(kept), 0)
+    rest = np.setdiff1d(even, kept)
+    if not room or not len(rest):
+        return kept.astype(np.int64)
+    spread = rest[np.unique(np.linspace(0, len(rest) - 1, room).astype(np.int64))]
+    return np.union1d(kept, spread).astype(np.int64)
+
+
+def best_numbers(study: Study, column: int, most: int = 50) -> Ints:
+    """The complete trials that are best by one objective, best first."""
+    history = study.history
+    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    order = np.argsort(history.values[complete, column], kind="stable")
+    return complete[order[:most]]
+
+
+def robust_range(shown: Array, direction: str) -> tuple[float, float] | None:
+    """An axis range that leaves out disasters on the bad side; ``None`` where there are none."""
+    finite = shown[np.isfinite(shown)]
+    if len(finite) < 10:
+        return None
+    towards = finite if direction == "min" else -finite
+    best, typical, worst = float(towards.min()), float(np.percentile(towards, 90)), float(towards.max())
+    span = typical - best
+    if span <= 0 or worst <= best + 4.0 * span:
+        return None
+    low, high = best - 0.06 * span, best + 1.6 * span
+    return (low, high) if direction == "min" else (-high, -low)
+
+
+def number(value: float) -> str:
+    """A number as a reader wants it."""
+    return f"{value:.4g}"
+
+
+def labels(values: list[Any]) -> list[str]:
+    """Short labels of categories; two of them are never the same."""
+    whole = [str(v) for v in values]
+    short = [t if len(t) <= _LONGEST_LABEL else t[: _LONGEST_LABEL - 1] + "…" for t in whole]
+    if len(set(short)) == len(short):
+        return short
+    return [s if short.count(s) == 1 else f"{s} #{i + 1}" for i, s in enumerate(short)]
+
+
+def is_log(parameter: Parameter) -> bool:
+    """Whether the parameter's own scale is logarithmic."""
+    return bool(getattr(parameter, "log", False)) or type(parameter).__name__ == "LogNormal"
+
+
+def ticks(parameter: Parameter) -> tuple[list[float], list[str]]:
+    """Where on [0, 1] an axis of this parameter has ticks, and the real values written there."""
+    count = parameter.count
+    if not parameter.numeric:
+        values = [parameter.value_at(i) for i in range(count or 0)]
+        return [parameter.unit_at(i) for i in range(count or 0)], labels(values)
+    low, high = float(parameter.decode(0.0)), float(parameter.decode(1.0))
+    if count is not None and count <= 10:
+        values = [parameter.value_at(i) for i in range(count)]
+        return [parameter.unit_at(i) for i in range(count)], [number(v) for v in values]
+    wanted = _log_ticks(low, high) if is_log(parameter) and low > 0 else _even_ticks(low, high)
+    inside = [v for v in wanted if low < v < high]
+    units = [(_unit(parameter, v), number(v)) for v in inside]
+    # The ends are labelled, so what is too close to them is not.
+    units = [(0.0, number(low)), *((u, t) for u, t in units if 0.06 < u < 0.94), (1.0, number(high))]
+    return [u for u, _ in units], [t for _, t in units]
+
+
+def _unit(parameter: Parameter, value: float) -> float:
+    """The place of a value by bisection: ``decode`` is monotone, and tick values need not be on a grid."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float(parameter.decode(middle)) < value else (low, middle)
+    return (low + high) / 2
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    skip = max(len(decades) // 7, 1)
+    factors = (1.0, 3.0) if len(decades) <= 3 else (1.0,)
+    return [f * 10.0**d for d in decades if d % skip == 0 for f in factors]
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    span = (high - low) / 5
+    if not span > 0:
+        return []
+    power = 10.0 ** math.floor(math.log10(span))
+    step = next(f * power for f in (1.0, 2.0, 2.5, 5.0, 10.0) if f * power >= span)
+    return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -1,0 +1,256 @@
+"""Figures of the search space: which values led to which results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hpo_core._states import TrialState
+from hpo_core._study import Study
+from hpo_core.importance import column_of, importances, outcomes
+from hpo_core.plots import _common as c
+from hpo_core.plots._common import Array, Figure, Ints
+from hpo_core.samplers._trees import Trees
+
+_MOST_LINES, _MOST_AXES = 1000, 14
+_MOST_POINTS, _MOST_SLICES, _SLICES_ABREAST = 800, 12, 3
+# Where inactive values stand on an axis of [0, 1].
+_INACTIVE = -0.14
+_FOREST = Trees(number=32, features=1.0, leaf=3, bootstrap=True)
+_CELLS, _DRAWS = 28, 48
+
+
+def parallel_coordinates(
+    study: Study, *, objective: str | None = None, names: Sequence[str] | None = None
+) -> Figure:
+    """A line for each complete trial through its parameters to its value; good trials are bright.
+
+    Only searched parameters have axes. An axis has the scale that the parameter is searched on, with the
+    real values as labels; every category has a place and a name of its own, and so has being inactive.
+    ``names``: parameters to show, in this order; all by default, the first fourteen of many.
+    """
+    column = column_of(study, objective)
+    numbers, z = _complete(study, column)
+    name = list(study.objectives)[column]
+    space = study.space
+    shown = list(names or space.column_names)[:_MOST_AXES]
+    chosen = c.thinned(numbers, c.best_numbers(study, column), _MOST_LINES)
+    # Later lines lie on top: the best ones.
+    chosen = chosen[np.argsort(-z[np.searchsorted(numbers, chosen)], kind="stable")]
+    values = study.history.values[chosen, column] * study.history.signs[column]
+    dimensions: list[dict[str, Any]] = []
+    for parameter_name in shown:
+        parameter = space.parameters[parameter_name]
+        units = study.history.X[chosen, space.column_names.index(parameter_name)]
+        at, text = c.ticks(parameter)
+        inactive = bool(np.isnan(units).any())
+        dimensions.append(
+            {
+                "label": c.labels([parameter_name])[0],
+                "values": np.where(np.isnan(units), _INACTIVE, units),
+                "range": [_INACTIVE if inactive else 0.0, 1.0],
+                "tickvals": [_INACTIVE, *at] if inactive else at,
+                "ticktext": ["inactive", *text] if inactive else text,
+            }
+        )
+    span = c.robust_range(values, study.objectives[name])
+    ends = (float(values.min()), float(values.max())) if span is None else span
+    dimensions.append({"label": name, "values": np.clip(values, *ends), "range": list(ends)})
+    figure = c.figure(
+        "Parallel coordinates" + _of(len(chosen), len(numbers), "trials"),
+        height=480,
+        margin={"l": 90, "r": 70, "t": 90, "b": 40},
+    )
+    # By rank: a few disasters would leave all others one colour.
+    rank = np.linspace(0.0, 1.0, len(chosen)) if len(chosen) > 1 else np.ones(1)
+    figure.add_parcoords(
+        dimensions=dimensions,
+        line={"color": rank, "colorscale": c.SCALE, "cmin": 0.0, "cmax": 1.0},
+        labelangle=-18 if len(shown) > 7 else 0,
+    )
+    return figure
+
+
+def slices(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
+    """The value over each parameter by itself; later trials are brighter.
+
+    Axes are logarithmic where the space is. ``names``: parameters to show; by default the twelve most
+    important.
+    """
+    from plotly.subplots import make_subplots
+
+    column = column_of(study, objective)
+    objective = list(study.objectives)[column]
+    numbers, _ = _complete(study, column)
+    shown = list(names or _by_importance(study, objective))[:_MOST_SLICES]
+    chosen = c.thinned(numbers, c.best_numbers(study, column), _MOST_POINTS)
+    values = study.history.values[chosen, column] * study.history.signs[column]
+    rows = math.ceil(len(shown) / _SLICES_ABREAST)
+    figure = make_subplots(
+        rows=rows,
+        cols=min(_SLICES_ABREAST, max(len(shown), 1)),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=min(0.12, 0.28 / rows),
+    )
+    looks = c.figure(f"Slices{_of(len(chosen), len(numbers), 'trials')}", height=80 + 250 * rows)
+    figure.update_layout(looks.layout, showlegend=False)
+    c.restyle_axes(figure)
+    rng = np.random.default_rng(0)
+    for i, parameter_name in enumerate(shown):
+        row, col = i // _SLICES_ABREAST + 1, i % _SLICES_ABREAST + 1
+        where = _places(study, parameter_name, chosen, rng)
+        seen = ~np.isnan(where)
+        figure.add_scatter(
+            row=row,
+            col=col,
+            x=where[seen],
+            y=values[seen],
+            mode="markers",
+            marker={"size": 5, "opacity": 0.75, "color": chosen[seen], "colorscale": c.SCALE},
+            customdata=chosen[seen],
+            name=parameter_name,
+            hovertemplate="trial %{customdata}: %{y:.6g}<extra></extra>",
+        )
+        figure.update_xaxes(row=row, col=col, title_text=parameter_name, **_axis(study, parameter_name))
+        if col == 1:
+            figure.update_yaxes(row=row, col=col, title_text=objective)
+    span = c.robust_range(values, study.objectives[objective])
+    if span is not None:
+        figure.update_yaxes(range=list(span))
+    return figure
+
+
+def contour(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
+    """What a forest expects over two parameters, averaged over all others, and the trials that were there.
+
+    ``names``: the two parameters; by default the two most important ones. Of conditional parameters the
+    picture is of the trials in which both are active.
+    """
+    column = column_of(study, objective)
+    objective = list(study.objectives)[column]
+    numbers, _ = _complete(study, column)
+    space = study.space
+    pair = list(names or _by_importance(study, objective))[:2]
+    if len(pair) < 2:
+        raise c.nothing(study, "fewer than two searched parameters")
+    at = [space.column_names.index(n) for n in pair]
+    history = study.history
+    X, y = outcomes(history, column)
+    active = ~np.isnan(X[:, at]).any(axis=1)
+    if active.sum() < 4:
+        raise c.nothing(study, f"hardly a trial in which {pair[0]} and {pair[1]} are both active")
+    ranked = bool(history.count(TrialState.PRUNED))
+    X, y = X[active], y[active] * (1.0 if ranked else history.signs[column])
+    grid = [_grid(study, n) for n in pair]
+    z = _marginal(study, X, y, at, grid)
+    figure = c.figure(f"{pair[0]} and {pair[1]}", height=460)
+    sides = [_values_at(study, n, units) for n, units in zip(pair, grid, strict=True)]
+    smooth = all(space.parameters[n].numeric for n in pair)
+    # What is good is bright, as everywhere.
+    flipped = ranked or study.objectives[objective] == "min"
+    common = {
+        "x": sides[0],
+        "y": sides[1],
+        "z": z,
+        "colorscale": c.SCALE,
+        "reversescale": flipped,
+        "colorbar": {"title": {"text": "rank" if ranked else objective}},
+    }
+    hover = f"{pair[0]} %{{x}}<br>{pair[1]} %{{y}}<br>expected %{{z:.4g}}<extra></extra>"
+    if smooth:
+        figure.add_contour(**common, line={"width": 0.4}, hovertemplate=hover)
+    else:
+        figure.add_heatmap(**common, hovertemplate=hover)
+    chosen = c.thinned(numbers, c.best_numbers(study, column), 300)
+    rng = np.random.default_rng(0)
+    places = [_places(study, n, chosen, rng) for n in pair]
+    figure.add_scatter(
+        x=places[0],
+        y=places[1],
+        mode="markers",
+        customdata=chosen,
+        marker={"size": 5, "color": "white", "opacity": 0.8, "line": {"width": 0.6, "color": "#333"}},
+        name="trials",
+        hovertemplate="trial %{customdata}<extra></extra>",
+    )
+    figure.update_xaxes(title_text=pair[0], **_axis(study, pair[0]))
+    figure.update_yaxes(title_text=pair[1], **_axis(study, pair[1]))
+    return figure
+
+
+def _complete(study: Study, column: int) -> tuple[Ints, Array]:
+    """Numbers of the complete trials and their values, minimised."""
+    history = study.history
+    numbers = np.flatnonzero(history.states == TrialState.COMPLETE)
+    if not len(numbers):
+        raise c.nothing(study, "no complete trial")
+    if not study.space.dims:
+        raise c.nothing(study, "no searched parameter")
+    return numbers, history.values[numbers, column]
+
+
+def _by_importance(study: Study, objective: str) -> list[str]:
+    found = [i.name for i in importances(study, objective=objective)]
+    return [*found, *(n for n in study.space.column_names if n not in found)]
+
+
+def _of(shown: int, known: int, what: str) -> str:
+    return f", {shown:,} of {known:,} {what}" if shown < known else ""
+
+
+def _axis(study: Study, name: str) -> dict[str, Any]:
+    """An axis in the parameter's own values: logarithmic where its scale is, named where it has names."""
+    parameter = study.space.parameters[name]
+    if not parameter.numeric:
+        _, text = c.ticks(parameter)
+        return {"tickvals": list(range(len(text))), "ticktext": text, "range": [-0.6, len(text) - 0.4]}
+    if c.is_log(parameter):
+        return {"type": "log", "exponentformat": "power", "nticks": 8}
+    return {}
+
+
+def _values_at(study: Study, name: str, units: Array) -> Array:
+    parameter = study.space.parameters[name]
+    if not parameter.numeric:
+        return np.arange(len(units), dtype=float)
+    return np.array([float(parameter.decode(u)) for u in units.tolist()])
+
+
+def _places(study: Study, name: str, numbers: Ints, rng: np.random.Generator) -> Array:
+    """Where trials stand on the parameter's axis, NaN where it was inactive; categories are spread a bit."""
+    parameter = study.space.parameters[name]
+    units = study.history.X[numbers, study.space.column_names.index(name)]
+    if not parameter.numeric:
+        spread = rng.uniform(-0.22, 0.22, len(units))
+        return np.asarray(np.floor(units * parameter.cardinality) + spread)
+    decoded = [float(parameter.decode(u)) if u == u else np.nan for u in units.tolist()]
+    return np.array(decoded)
+
+
+def _grid(study: Study, name: str) -> Array:
+    parameter = study.space.parameters[name]
+    count = parameter.count
+    if count is not None and count <= _CELLS:
+        return np.array([parameter.unit_at(i) for i in range(count)])
+    return np.unique(parameter.canonical(np.linspace(0.0, 1.0, _CELLS)))
+
+
+def _marginal(study: Study, X: Array, y: Array, at: list[int], grid: list[Array]) -> Array:
+    """(len(grid[1]), len(grid[0])) the forest's mean over rows of ``X`` with two columns replaced."""
+    rng = np.random.default_rng(0)
+    if len(y) > 1000:
+        order = np.argsort(y, kind="stable")
+        rows = np.unique(np.concatenate([order[:250], rng.permutation(order)[:750], order[-50:]]))
+        X, y = X[rows], y[rows]
+    grown = _FOREST.fit(study.space, X, y, rng)
+    others = X[rng.integers(len(X), size=min(_DRAWS, len(X)))]
+    a, b = np.meshgrid(grid[0], grid[1])
+    U = np.tile(others, (a.size, 1))
+    U[:, at[0]] = np.repeat(a.reshape(-1), len(others))
+    U[:, at[1]] = np.repeat(b.reshape(-1), len(others))
+    mean, _ = grown.predict(U)
+    return np.asarray(mean.reshape(a.size, -1).mean(axis=1).reshape(a.shape))
