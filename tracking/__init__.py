@@ -26,6 +26,7 @@ from tracking._registry import Promotion as Promotion
 from tracking._registry import load_own_model as load_own_model
 from tracking._registry import promote as promote
 from tracking._registry import roll_back as roll_back
+from tracking._report import write_report as write_report
 from tracking._retention import Removable as Removable
 from tracking._retention import disk_warning as disk_warning
 from tracking._retention import removable_checkpoints as removable_checkpoints
@@ -42,4 +43,5 @@ __all__ = [
     "locate_checkpoint", "log_model", "log_trial_model", "prepare_sqlite", "probe", "promote",
     "removable_checkpoints",
     "roll_back", "save_checkpoint", "trial_run", "trial_run_activator",
+    "write_report",
 ]  # fmt: skip

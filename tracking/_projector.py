@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal.jsonl"
 ARTIFACTS = "artifacts"
+# Files here belong to the study's run, as those in ``artifacts/17`` belong to trial 17's.
+STUDY_FILES = "study"
 # More lookups by uid than this are slower than reading all runs of the study at once.
 _FEW = 20
 
@@ -312,6 +314,9 @@ class Projector:
         table = self._folder / TABLE
         write_table(table, self.view.trials, self.view.terms.created.objectives)
         self.uploads.add(TABLE, file_upload(self._connection.client, self.parent, table))
+        files = self._folder / ARTIFACTS / STUDY_FILES
+        if files.is_dir():
+            self.uploads.add(STUDY_FILES, folder_upload(self._connection.client, self.parent, files))
         if self._options.checkpoints != "none":
             for view in self.view.best_trials(_FEW):
                 self._enqueue_checkpoints(view, view.checkpoints)

@@ -1,0 +1,109 @@
+"""The report is one page that needs nothing else, for any study."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html.parser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo_core import Categorical, Float, Study
+from tests.tracking.fake_mlflow import FakeMlflow
+from tests.tracking.studies import Script
+from tests.tracking.test_projector import project
+from tracking import write_report
+
+NASTY = "</script><script>alert(1)</script>"
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with their attributes, and the text of scripts by id."""
+
+    def __init__(self, text: str) -> None:
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.text = ""
+        self._script = ""
+        super().__init__()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._script = dict(attrs).get("id") or "code" if tag == "script" else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self.scripts[self._script] = self.scripts.get(self._script, "") + data
+        else:
+            self.text += data
+
+
+def ran(trials: int, **options: Any) -> Study:
+    """A study with nasty names and a failure."""
+    study = Study(
+        {"x": Float(0, 1), "kind": Categorical(["a", NASTY])},
+        strategy="random",
+        name=f"study {NASTY}",
+        limits={"trials": 100},
+        **options,
+    )
+    for number in range(trials):
+        trial = study.ask()
+        values = {name: trial.params["x"] + i for i, name in enumerate(study.objectives)}
+        if number == 3:
+            study.tell(trial, state="failed")
+        else:
+            study.tell(trial, values)
+    return study
+
+
+@pytest.mark.parametrize(
+    ("study", "figures"),
+    [
+        (ran(0), set()),
+        (ran(20), {"History", "Parameter importance", "Parallel coordinates", "Slices"}),
+        (ran(12, objectives={"loss": "min", "size": "max"}), {"Pareto front", "History of loss"}),
+    ],
+    ids=["empty", "one objective", "two objectives"],
+)
+def test_the_page_is_whole_and_alone(study: Study, figures: set[str], tmp_path: Path) -> None:
+    """Nothing comes from a network, names are text, figures are JSON, and plotly is on board."""
+    files = write_report(study, tmp_path / "report")
+    assert files[0].name == "report.html"
+    assert all(path.stat().st_size < 5_000_000 for path in files)
+    page = Page(files[0].read_text(encoding="utf-8"))
+    assert not [tag for tag, attributes in page.tags if {"src", "href"} & attributes.keys()]
+    assert "alert(1)" not in page.scripts["code"]
+    assert f"study {NASTY}" in page.text
+    shown = {attributes["aria-label"] for tag, attributes in page.tags if tag == "figure"}
+    assert figures <= shown
+    for number in range(len(shown)):
+        assert json.loads(page.scripts[f"f{number}"])["data"]
+    library = gzip.decompress(base64.b64decode(page.scripts["plotly"])).decode()
+    assert re.match(r"/\*\*\s+\* plotly", library)
+    pictures = {path.name for path in files[1:]}
+    assert pictures == ({"history.png", "importance.png"} if study.trials else set())
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in files[1:])
+
+
+def test_the_report_goes_to_the_studys_run(tmp_path: Path) -> None:
+    """Whatever lies in the folder for the study does, when the driver leaves."""
+    script = Script(tmp_path)
+    script.run(0.5)
+    script.stop()
+    folder = tmp_path / "artifacts" / "study"
+    write_report(script.study, folder)
+    script.close()
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    parent = next(run for run in mlflow.stored.values() if run.name == "toy")
+    assert (parent.run_id, str(folder)) in mlflow.artifacts
+    assert not folder.exists()

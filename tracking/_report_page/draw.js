@@ -1,0 +1,30 @@
+"use strict";
+(async () => {
+  const packed = document.getElementById("plotly").textContent.trim();
+  if (!packed) return;
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const plots = [...document.querySelectorAll(".plot")];
+  try {
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const library = document.createElement("script");
+    library.textContent = await new Response(stream).text();
+    document.head.append(library);
+    for (const plot of plots) {
+      const { data, layout } = JSON.parse(plot.nextElementSibling.textContent);
+      layout.font.color = colour("--text");
+      layout.title.text = layout.title.text || "";
+      await Plotly.newPlot(plot, data, layout, { responsive: true, displaylogo: false });
+      // One after the other: the page can be read and scrolled meanwhile.
+      await new Promise((done) => setTimeout(done, 0));
+    }
+  } catch (error) {
+    const trouble = document.getElementById("trouble");
+    trouble.textContent = "The figures could not be drawn (" + error + "); a browser of 2023 or later can.";
+    trouble.hidden = false;
+    return;
+  }
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    for (const plot of plots) Plotly.relayout(plot, { "font.color": colour("--text") });
+  });
+})();

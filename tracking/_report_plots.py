@@ -1,0 +1,135 @@
+"""PNG plots of a study for places that show pictures only; drawn by matplotlib without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpo_core import Study, TrialState
+from hpo_core.importance import Importance
+from hpo_core.plots._common import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    best_numbers,
+    is_log,
+    labels,
+    robust_range,
+    thinned,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_POINTS, _MOST_BARS, _MOST_SLICES = 3000, 15, 6
+
+
+def draw_plots(study: Study, found: Mapping[str, Sequence[Importance]], folder: Path) -> list[Path]:
+    """Write ``history.png``, ``importance.png`` and ``slices.png``, those that have something to show."""
+    if not study.history.count(TrialState.COMPLETE):
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    first = next(iter(found.values()))
+    shown = [i.name for i in first] or list(study.space.column_names)
+    shown = shown[:_MOST_SLICES]
+    files = [_drawn(folder / "history.png", (8.0, 4.5), 1, lambda axes: _history(study, axes[0]))]
+    if first:
+        size = (8.0, 1.4 + 0.42 * min(len(first), _MOST_BARS))
+        files.append(_drawn(folder / "importance.png", size, 1, lambda axes: _importance(first, axes[0])))
+    if shown:
+        files.append(
+            _drawn(
+                folder / "slices.png",
+                (9.0, 3.2 * -(-len(shown) // 3)),
+                len(shown),
+                lambda axes: _slices(study, shown, axes),
+            )
+        )
+    return files
+
+
+def _drawn(path: Path, size: tuple[float, float], count: int, draw: Callable[[list[Axes]], None]) -> Path:
+    # No pyplot: it keeps figures for the whole process, and this runs beside the user's own.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    abreast = min(count, 3)
+    axes = [figure.add_subplot(-(-count // abreast), abreast, i + 1) for i in range(count)]
+    for ax in axes:
+        ax.grid(visible=True, alpha=0.25)
+        ax.spines[["top", "right"]].set_visible(False)
+    draw(axes)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _history(study: Study, ax: Axes) -> None:
+    history = study.history
+    name, direction = next(iter(study.objectives.items()))
+    values = history.values[:, 0] * history.signs[0]
+    for state, colour in ((TrialState.PRUNED, ORANGE), (TrialState.COMPLETE, BLUE)):
+        numbers = np.flatnonzero((history.states == state) & np.isfinite(values))
+        numbers = thinned(numbers, best_numbers(study, 0), _MOST_POINTS)
+        if len(numbers):
+            ax.plot(numbers, values[numbers], ".", color=colour, alpha=0.6, label=state.label)
+    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    best = (np.minimum if direction == "min" else np.maximum).accumulate(values[complete])
+    ax.step(complete, best, where="post", color=GREEN, linewidth=2, label="best so far")
+    _limit(ax, robust_range(values[complete], direction))
+    ax.set(xlabel="trial", ylabel=f"{_plain(name)} ({direction})", title=f"History of {_plain(study.name)}")
+    ax.legend(frameon=False)
+
+
+def _importance(found: Sequence[Importance], ax: Axes) -> None:
+    rows = list(found)[:_MOST_BARS][::-1]
+    at = np.arange(len(rows))
+    series = (
+        ("over the whole space", BLUE, 0.2, [(i.share, i.low, i.high) for i in rows]),
+        ("near the optimum", ORANGE, -0.2, [(i.local, i.local_low, i.local_high) for i in rows]),
+    )
+    for label, colour, shift, triples in series:
+        v, low, high = np.array(triples).T
+        whiskers: Any = np.maximum([v - low, high - v], 0.0)
+        ax.barh(at + shift, v, 0.38, xerr=whiskers, color=colour, ecolor=GREY, label=label)
+    ax.set_yticks(at, [_plain(t) for t in labels([i.name for i in rows])])
+    ax.set(xlabel="share of the variance explained alone", title="Importance")
+    ax.legend(frameon=False)
+
+
+def _slices(study: Study, shown: Sequence[str], axes: Sequence[Axes]) -> None:
+    history, space = study.history, study.space
+    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    numbers = thinned(complete, best_numbers(study, 0), _MOST_POINTS)
+    name, direction = next(iter(study.objectives.items()))
+    values = history.values[numbers, 0] * history.signs[0]
+    span = robust_range(values, direction)
+    for i, (parameter_name, ax) in enumerate(zip(shown, axes, strict=True)):
+        parameter = space.parameters[parameter_name]
+        units = history.X[numbers, space.column_names.index(parameter_name)]
+        seen = ~np.isnan(units)
+        if parameter.numeric:
+            x = np.array([float(parameter.decode(u)) for u in units[seen].tolist()])
+            ax.set_xscale("log" if is_log(parameter) else "linear")
+        else:
+            x = np.floor(units[seen] * parameter.cardinality)
+            names = labels([parameter.value_at(k) for k in range(parameter.cardinality)])
+            ax.set_xticks(range(len(names)), [_plain(t) for t in names], rotation=30 if len(names) > 3 else 0)
+        ax.scatter(x, values[seen], s=10, c=numbers[seen], cmap="viridis", alpha=0.8)
+        _limit(ax, span)
+        ax.set(xlabel=_plain(parameter_name), ylabel=_plain(name) if i % 3 == 0 else "")
+
+
+def _limit(ax: Axes, span: tuple[float, float] | None) -> None:
+    if span is not None:
+        ax.set_ylim(*span)
+
+
+def _plain(text: str) -> str:
+    """The text as it is: matplotlib would take dollar signs for formulas."""
+    return text.replace("$", r"\$")
