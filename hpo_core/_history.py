@@ -15,7 +15,8 @@ safe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class Evidence:
 class Reports:
     """Append-only log of intermediate metrics, in the order they arrived."""
 
-    def __init__(self, objectives: tuple[str, ...], signs: Floats) -> None:
+    def __init__(self, objectives: tuple[str, ...], signs: list[float]) -> None:
         self._objectives = objectives
         self._signs = signs
         self._trials = Column(np.int64)
@@ -158,8 +159,7 @@ class Reports:
         row = len(self)
         self._trials.append(trial)
         self._steps.append(step)
-        raw = np.array([metrics.get(name, np.nan) for name in self._objectives])
-        self._values.append(finite_or_nan(raw * self._signs))
+        self._values.append(minimised(metrics, self._objectives, self._signs))
         self._given.append([name in metrics for name in self._objectives])
         for name, value in metrics.items():
             if name not in self._objectives:
@@ -167,9 +167,13 @@ class Reports:
         self._rows.setdefault(trial, []).append(row)
 
 
-def finite_or_nan(values: Floats) -> Floats:
-    """The one rule for non-finite objective values: they are missing, never numbers to rank by."""
-    return np.where(np.isfinite(values), values, np.nan)
+def minimised(values: Mapping[str, float], objectives: Sequence[str], signs: Sequence[float]) -> list[float]:
+    """The objectives by name as (m,) numbers to be minimised.
+
+    The one rule for values that are not finite: they are missing (``NaN``), never numbers to rank by.
+    """
+    found = [values.get(name, math.nan) for name in objectives]
+    return [v * s if math.isfinite(v) else math.nan for v, s in zip(found, signs, strict=True)]
 
 
 class History:
@@ -187,6 +191,7 @@ class History:
         self.space = space
         self.objectives: tuple[str, ...] = tuple(objectives)
         self.signs: Floats = np.array([1.0 if d == "min" else -1.0 for d in objectives.values()])
+        self._signs: list[float] = self.signs.tolist()
         self.seed = seed
         self.workers = workers
         self.max_steps = max_steps
@@ -217,7 +222,7 @@ class History:
         self._seen: dict[bytes, int] = {}
         self._warm: set[bytes] = set()
         self.evidence = Evidence(space.dims, self.n_objectives)
-        self.reports = Reports(self.objectives, self.signs)
+        self.reports = Reports(self.objectives, self._signs)
 
     # -- sizes ---------------------------------------------------------------------------------
 
@@ -426,8 +431,7 @@ class History:
             self.evidence._append(u, row, state, 0, -1)
 
     def _minimised(self, values: Mapping[str, float]) -> Floats:
-        raw = np.array([values.get(name, np.nan) for name in self.objectives], dtype=float)
-        return finite_or_nan(raw * self.signs)
+        return np.array(minimised(values, self.objectives, self._signs))
 
     def _encoded(self, params: Mapping[str, Any]) -> tuple[Floats, bool]:
         """``(d,)`` canonical, and whether the configuration is a point of the space at all.

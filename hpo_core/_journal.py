@@ -27,13 +27,17 @@ class EventSink(Protocol):
         ...
 
 
+# One encoder for all lines: `json.dumps` makes a new one for each call with settings of its own.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def encode_line(seq: int, event: Event) -> bytes:
     """One line of the journal, newline included.
 
     Raises :class:`InputError` for content that JSON cannot carry.
     """
     try:
-        body = json.dumps({"seq": seq, **event_to_json(event)}, separators=(",", ":"), allow_nan=False)
+        body = _encode({"seq": seq, **event_to_json(event)})
     except (TypeError, ValueError) as error:
         raise InputError(f"{event.type} holds something that is no JSON ({error}): {event!r}") from None
     return f'{body[:-1]},"crc":"{zlib.crc32(body.encode()):08x}"}}\n'.encode()
@@ -48,7 +52,7 @@ def decode_line(line: bytes) -> tuple[int, Event]:
     if f"{zlib.crc32(body):08x}".encode() != tail[8:16]:
         raise ValueError("its checksum does not match its content")
     try:
-        data = json.loads(body)
+        data = json.loads(body.decode())
         return int(data["seq"]), event_from_json(data)
     except (KeyError, TypeError) as error:
         raise ValueError(

@@ -433,8 +433,8 @@ class Int(Parameter):
         if self.cardinality:
             return Parameter.canonical(self, u)
         bottom, top = self._log_ends
-        values = np.round(np.exp(bottom + u * (top - bottom)))
-        return self._log_units(np.clip(values, self.low, self.high))
+        values = np.rint(np.exp(bottom + u * (top - bottom)))
+        return self._log_units(np.minimum(np.maximum(values, self.low), self.high))
 
     def masses(self) -> NDArray[np.float64]:
         """(count,) the prior probability of each value: the size of its cell."""

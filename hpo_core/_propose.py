@@ -56,14 +56,14 @@ class Proposer:
         earlier = history.seen(u) if space.names else None
         known = earlier is not None and history.states[earlier] == TrialState.COMPLETE
         if known and self._policy == "reuse" and reuse:
-            return Choice(space.decode(u), "sampler", proposal.note, reuse=earlier)
+            return Choice(space.configuration(u), "sampler", proposal.note, reuse=earlier)
         again = bool(space.names) and not history.untried(u[None, :])[0] and self._policy != "repeat"
         if again or not space.allowed(u[None, :])[0]:
             fresh = self._fresh(history)
             if fresh is None:
                 return None
             u, proposal = fresh.u, fresh
-        return Choice(space.decode(u), "sampler", proposal.note)
+        return Choice(space.configuration(u), "sampler", proposal.note)
 
     def _fresh(self, history: History) -> Proposal | None:
         space = history.space
@@ -100,7 +100,7 @@ class Proposer:
             note += "; no completion that meets the constraints was found"
         # A value that the unit cube would round (a float's last digit) is kept as the user wrote it,
         # and one that a define-by-run objective has yet to ask for is kept for it.
-        decoded = {name: params.get(name, value) for name, value in space.decode(u).items()}
+        decoded = {name: params.get(name, value) for name, value in space.configuration(u).items()}
         unknown = {name: value for name, value in params.items() if name not in space.parameters}
         return Choice({**decoded, **unknown}, "enqueued", note)
 
