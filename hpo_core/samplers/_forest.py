@@ -23,7 +23,7 @@ from hpo_core._history import History
 from hpo_core._pareto import scaled
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
-from hpo_core.samplers._qmc import sobol_points
+from hpo_core.samplers._qmc import start_point
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._rungs import Curves, Training, training_set
 from hpo_core.samplers._shared import FoldMemo, is_new
@@ -88,7 +88,7 @@ class Forest:
         space = history.space
         data = training_set(history, space.dims + 1, self._curves)
         if len(data.values) < self.startup or not space.dims:
-            return Proposal(u=self._start(history, rng), note="start design")
+            return Proposal(u=start_point(history, rng), note="start design")
         if rng.random() < self.interleave:
             return Proposal(u=draw_new(history, rng), note="interleaved: prior")
         forest, tried = self._model(history, data, rng)
@@ -100,17 +100,6 @@ class Forest:
             if is_new(history, u) and space.allowed(u[None, :])[0]:
                 return Proposal(u=u, note=f"expected improvement {gain:.2g} on the log scale")
         return Proposal(u=draw_new(history, rng), note="no candidate is both new and allowed: prior")
-
-    def _start(self, history: History, rng: np.random.Generator) -> Array:
-        space = history.space
-        index = history.n_trials
-        if space.dims and index < 10_000:
-            u = space.default_unit()
-            if index:
-                u = space.snap(sobol_points(history.seed, space.dims, index, 1))[0]
-            if space.allowed(u[None, :])[0] and is_new(history, u):
-                return u
-        return draw_new(history, rng)
 
     def _model(self, history: History, data: Training, rng: np.random.Generator) -> tuple[Grown, Array]:
         """The forest with every result in it, and the configurations tried, best first."""

@@ -29,7 +29,7 @@ from hpo_core._strategy import Proposal
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._shared import is_new
 
-__all__ = ["Halton", "Sobol", "halton_points", "sobol_points"]
+__all__ = ["Halton", "Sobol", "halton_points", "sobol_points", "start_point"]
 
 Array = NDArray[np.float64]
 
@@ -119,6 +119,21 @@ def _point(space: SearchSpace, seed: int, index: int, points: _Points, walk: _Wa
         if rejected >= _REJECTIONS:
             return None
     return walk.allowed[index]
+
+
+def start_point(history: History, rng: np.random.Generator) -> Array:
+    """``(d,)`` the next point of a start design: the space's default, then the Sobol sequence.
+
+    The default is what the user declared, else the centre: a single trial that is rarely among the
+    worst. What was tried before, or is not allowed, gives way to a draw from the prior.
+    """
+    space, index = history.space, history.n_trials
+    u = space.default_unit()
+    if index and space.dims:
+        u = space.snap(sobol_points(history.seed, space.dims, index, 1))[0]
+    if space.allowed(u[None, :])[0] and is_new(history, u):
+        return np.asarray(u)
+    return draw_new(history, rng)
 
 
 def sobol_points(seed: int, dims: int, start: int, n: int) -> Array:

@@ -17,7 +17,6 @@ constants below are what they are: docs/tpe.md.
 from __future__ import annotations
 
 import math
-from bisect import insort
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,24 +24,21 @@ from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
 from hpo_core._history import History
-from hpo_core._pareto import order_by_quality
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
 from hpo_core.samplers._parzen import Mixture, neighbour_bandwidths
+from hpo_core.samplers._qmc import start_point
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._rungs import Curves, training_set
 from hpo_core.samplers._shared import FoldMemo, first_new
+from hpo_core.samplers._split import Splitter
 
 __all__ = ["TPE"]
 
 Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
-# Good configurations at most (Optuna's and Hyperopt's 25); with several objectives the front needs
-# more kernels to be covered.
-_MOST_GOOD, _MOST_GOOD_OF_FRONT = 25, 50
-# What l and g see at most: this many of the best results and as many of the newest.
-_KEPT = 256
+# So many of the newest of the other results count fully, older ones ever less.
+_FRESH = 25
 # Kernels are never narrower than this, nor than 1 / (1 + their number) ("magic clipping"), so that
 # a cluster of good results cannot shut the search in.
 _NARROWEST = 0.01
@@ -50,27 +46,12 @@ _NARROWEST = 0.01
 _NARROWEST_CELLS = 0.25
 
 
-@dataclass
-class _Best:
-    """The best rows of the evidence so far, as ``(value, row)`` ascending; one objective."""
-
-    rows: int = 0
-    best: list[tuple[float, int]] = field(default_factory=list)
-
-
-@dataclass
-class _Archive:
-    """Rows that may still be among the best of several objectives; halved whenever it is full."""
-
-    rows: int = 0
-    kept: list[int] = field(default_factory=list)
-
-
 @dataclass(frozen=True, kw_only=True)
 class TPE:
     """Tree-structured Parzen estimator for any space and any number of objectives.
 
-    ``startup``: results from the prior before the model is used. ``candidates``: draws from l per
+    ``startup``: results of the start design (the space's
+    default, then a Sobol sequence) before the model is used. ``candidates``: draws from l per
     proposal. ``good``: fraction of the results that l is made of. ``prior``: weight of the prior
     in either density, one result weighing 1.
 
@@ -79,12 +60,11 @@ class TPE:
     liar") and trials stopped early (ranked among those that reached their step) are all handled.
     """
 
-    startup: int = 10
+    startup: int = 8
     candidates: int = 24
     good: float = 0.1
     prior: float = 1.0
-    _best: FoldMemo[_Best] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
-    _archive: FoldMemo[_Archive] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
+    _splitter: Splitter = field(default_factory=Splitter, init=False, repr=False, compare=False)
     _curves: FoldMemo[Curves] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -105,13 +85,13 @@ class TPE:
         space = history.space
         data = training_set(history, space.dims + 1, self._curves)
         if len(data.values) < self.startup or not space.dims:
-            return Proposal(u=draw_new(history, rng), note="not enough results for a model: prior")
+            return Proposal(u=start_point(history, rng), note="start design")
         if data.step:
-            good, other = self._split(data.values)
+            split = self._splitter.split(data.values, self.good)
         else:
-            good, other = self._split_evidence(history)
-        likely = self._density(space, data.X[good], np.ones(len(good)))
-        X = np.concatenate([data.X[other], data.pending])
+            split = self._splitter.split_evidence(history, self.good)
+        likely = self._density(space, data.X[split.good], split.weights)
+        X = np.concatenate([data.X[split.other], data.pending])
         unlikely = self._density(space, X, _fading(len(X)))
         candidates = space.snap(likely.draw(rng, self.candidates))
         candidates = candidates[space.allowed(candidates)]
@@ -119,38 +99,8 @@ class TPE:
         u = first_new(history, candidates[np.argsort(-score, kind="stable")])
         if u is None:
             return Proposal(u=draw_new(history, rng), note="every candidate was tried before: prior")
-        among = f"{len(good)} good and {len(X)} other results"
+        among = f"{len(split.good)} good and {len(X)} other results"
         return Proposal(u=u, note=f"most like the good of {among}" + _at(data.step))
-
-    def _n_good(self, k: int, m: int) -> int:
-        return min(math.ceil(self.good * k), _MOST_GOOD if m == 1 else _MOST_GOOD_OF_FRONT)
-
-    def _split(self, values: Array) -> tuple[Ints, Ints]:
-        """Rows of the good and of the other results, each in their order of arrival."""
-        k, m = values.shape
-        order = order_by_quality(values, most=self._n_good(k, m) + _KEPT)
-        return self._divide(order, k, m)
-
-    def _divide(self, order: Ints, k: int, m: int) -> tuple[Ints, Ints]:
-        """``order``: the best rows, best first. The others: the next best, and the newest."""
-        good = np.sort(order[: self._n_good(k, m)])
-        others = np.union1d(order[len(good) :], np.arange(max(k - _KEPT, 0), k))
-        return good, np.setdiff1d(others, good, assume_unique=True)
-
-    def _split_evidence(self, history: History) -> tuple[Ints, Ints]:
-        """:meth:`_split` of the evidence, at a cost that does not grow with it."""
-        values = history.evidence.values
-        k, m = values.shape
-        if m == 1:
-            best = self._best.state(history, _Best)
-            _fold_best(best, values[:, 0])
-            most = self._n_good(k, 1) + _KEPT
-            return self._divide(np.array([row for _, row in best.best[:most]], dtype=np.int64), k, 1)
-        archive = self._archive.state(history, _Archive)
-        _fold_archive(archive, values)
-        kept = np.array(archive.kept, dtype=np.int64)
-        order = kept[order_by_quality(values[kept], most=self._n_good(k, m))]
-        return self._divide(order, k, m)
 
     def _density(self, space: SearchSpace, X: Array, weights: Array) -> Mixture:
         return Mixture(space, X, _bandwidths(space, X, self.prior), weights, self.prior)
@@ -160,40 +110,11 @@ def _at(step: int) -> str:
     return f" at step {step}" if step else ""
 
 
-def _fold_best(best: _Best, values: Array) -> None:
-    """Fold the rows of ``values`` ``(k,)`` that are new; failures are no candidates for the best."""
-    limit = _MOST_GOOD + _KEPT
-    if len(values) - best.rows > limit:
-        # Many at once (a replay): sort instead of inserting. The result is the same list.
-        rows = np.flatnonzero(~np.isnan(values))
-        rows = rows[np.argsort(values[rows], kind="stable")][:limit]
-        best.best = [(float(values[row]), int(row)) for row in rows]
-    else:
-        for row in range(best.rows, len(values)):
-            value = float(values[row])
-            if not math.isnan(value):
-                insort(best.best, (value, row))
-        del best.best[limit:]
-    best.rows = len(values)
-
-
-def _fold_archive(archive: _Archive, values: Array) -> None:
-    """Keep what may still be good: the best half, each time that twice as many have come together."""
-    for row in range(archive.rows, len(values)):
-        if not np.isnan(values[row]).any():
-            archive.kept.append(row)
-        if len(archive.kept) == 2 * _KEPT:
-            kept = np.array(archive.kept)
-            best = order_by_quality(values[kept], most=_KEPT)
-            archive.kept = np.sort(kept[best]).tolist()
-    archive.rows = len(values)
-
-
 def _fading(k: int) -> Array:
-    """(k,) weights of the others, oldest first: the newest 25 count fully, older ones ever less."""
-    if k < _MOST_GOOD:
+    """(k,) weights of the others, oldest first: the newest count fully, older ones ever less."""
+    if k < _FRESH:
         return np.ones(k)
-    return np.concatenate([np.linspace(1.0 / k, 1.0, k - _MOST_GOOD), np.ones(_MOST_GOOD)])
+    return np.concatenate([np.linspace(1.0 / k, 1.0, k - _FRESH), np.ones(_FRESH)])
 
 
 def _bandwidths(space: SearchSpace, X: Array, prior: float) -> Array:

@@ -18,15 +18,8 @@ from hpo_core._space import Categorical, Float, Int, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core.samplers import TPE, Random
 from hpo_core.samplers._parzen import Mixture, neighbour_bandwidths
-from hpo_core.samplers._tpe import (
-    _KEPT,
-    _MOST_GOOD,
-    _Archive,
-    _bandwidths,
-    _Best,
-    _fold_archive,
-    _fold_best,
-)
+from hpo_core.samplers._split import KEPT, MOST_GOOD, Archive, Best, improvement
+from hpo_core.samplers._tpe import _bandwidths
 from tests.hpo_core.sampler_loop import Loop, small_space
 
 Array = NDArray[np.float64]
@@ -119,25 +112,32 @@ def test_bandwidths_are_distances_to_the_farther_neighbour(X: Array, missing: in
 @settings(max_examples=20, deadline=None)
 def test_the_best_are_the_same_however_the_evidence_arrived(values: list[float]) -> None:
     y = np.array(values)
-    slow, fast = _Best(), _Best()
+    slow, fast = Best(), Best()
     for k in range(len(y) + 1):
-        _fold_best(slow, y[:k])
-    _fold_best(fast, y)
+        slow.grow(y[:k])
+    fast.grow(y)
     assert slow == fast
     expected = sorted((v, i) for i, v in enumerate(values) if not math.isnan(v))
-    assert fast.best == expected[: _MOST_GOOD + _KEPT]
+    assert fast.best == expected[: MOST_GOOD + KEPT]
 
 
 def test_the_archive_of_several_objectives_keeps_the_front() -> None:
     rng = np.random.default_rng(0)
-    V = rng.random((3 * _KEPT, 2))
-    slow, fast = _Archive(), _Archive()
+    V = rng.random((3 * KEPT, 2))
+    slow, fast = Archive(), Archive()
     for k in range(len(V) + 1):
-        _fold_archive(slow, V[:k])
-    _fold_archive(fast, V)
+        slow.grow(V[:k])
+    fast.grow(V)
     assert slow == fast
-    assert len(fast.kept) < 2 * _KEPT
+    assert len(fast.kept) < 2 * KEPT
     assert set(np.flatnonzero(nondominated_rank(V, most=1) == 0)) <= set(fast.kept)
+
+
+def test_good_results_weigh_what_they_improve_by() -> None:
+    assert improvement(np.array([1.0, 3.0, 4.0]), 5.0) == pytest.approx(np.array([4, 2, 1]) * 3 / 7)
+    assert improvement(np.array([2.0, 2.0]), 2.0).tolist() == [1.0, 1.0]
+    huge = improvement(np.array([-1.7e308, 1.7e308]), 1.7e308)
+    assert huge == pytest.approx([2.0, 1e-3])
 
 
 def test_the_densities_see_a_bounded_number_of_results() -> None:
@@ -147,8 +147,8 @@ def test_the_densities_see_a_bounded_number_of_results() -> None:
         loop.tell(trial, float((trial * 7) % 1000))
     loop.propose()
     numbers = [int(w) for w in loop.notes[-1].split() if w.isdigit()]
-    assert numbers[0] == _MOST_GOOD
-    assert 0 < numbers[1] <= 2 * _KEPT
+    assert numbers[0] == MOST_GOOD
+    assert 0 < numbers[1] <= 2 * KEPT
 
 
 def test_it_learns_a_conditional_space() -> None:
