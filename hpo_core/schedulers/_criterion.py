@@ -7,6 +7,7 @@ is no number.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from hpo_core._errors import StrategyError, nearest
@@ -92,12 +93,11 @@ class Scores:
 
     def at(self, history: History, trial: int, step: int) -> Score | None:
         """The trial's newest score at or before a step; ``None`` when it had reported none by then."""
-        steps = history.reports.steps
-        for row in reversed(history.reports_of(trial)):
-            if steps[row] <= step:
-                score = self.of_row(history, row)
-                if score is not None:
-                    return score
+        steps, rows = history.reports.steps, history.reports_of(trial)
+        for place in range(bisect_right(rows, step, key=lambda row: int(steps[row])) - 1, -1, -1):
+            score = self.of_row(history, rows[place])
+            if score is not None:
+                return score
         return None
 
     def newest(self, history: History, trial: int) -> Score | None:

@@ -1,0 +1,316 @@
+"""Population based training: who copies whom, what changes, where models come from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpo_core import (
+    Categorical,
+    Float,
+    InputError,
+    Int,
+    LogNormal,
+    Normal,
+    SearchSpace,
+    StrategyError,
+    Study,
+    StudyStateError,
+    TrialState,
+)
+from hpo_core._strategies import compose
+from hpo_core._strategy import Fork, Resume, Wait
+from hpo_core.samplers import Random
+from hpo_core.schedulers import PBT
+from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
+from hpo_core.schedulers._pb2 import Intervals, best_by_bound
+from hpo_core.schedules import Recorded, followed, lineage
+from hpo_core.simulate import Faults, simulate
+from hpo_core.testing import Script
+from tests.hpo_core.scheduler_loop import ask, make_study, play
+
+MIXED = SearchSpace(
+    {
+        "rate": Float(1e-5, 1e-1, log=True),
+        "ratio": Float(-1.0, 1.0),
+        "grid": Float(0.0, 1.0, step=0.25),
+        "layers": Int(1, 64),
+        "units": Int(1, 4096, log=True),
+        "size": Categorical(["s", "m", "l"], ordered=True),
+        "opt": Categorical(["sgd", "adam"]),
+        "momentum": Float(0.0, 0.99).when("opt", "sgd"),
+        "decay": LogNormal(-5.0, 1.0),
+        "shift": Normal(0.0, 1.0),
+    },
+    constraints=["ratio <= 0.9"],
+)
+
+
+class Toy:
+    """Jaderberg 2017, section 4.1: ascend Q = 1.2 - |theta|^2 where a configuration moves only some
+    coordinates.
+    """
+
+    def start(self, params: Mapping[str, Any], seed: int, state: Any) -> Toy:
+        self = Toy()
+        self.rate = 0.02 * np.array([params["x"], params["y"]])
+        self.theta = np.full(2, 0.9) if state is None else state.copy()
+        return self
+
+    def advance(self, step: int) -> tuple[float, float]:
+        self.theta = self.theta - self.rate * self.theta
+        return 1.0, float((self.theta**2).sum())
+
+    def save(self) -> np.ndarray:
+        return self.theta.copy()
+
+
+def toy_study(scheduler: PBT, trials: int = 8, seed: int = 0, **options: Any) -> Study:
+    study, _ = make_study(
+        scheduler, seed=seed, limits={"trials": trials}, settings={"max_steps": 100}, **options
+    )
+    return study
+
+
+def losses(scheduler: Any, seeds: int = 4, trials: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """(seeds,) the best loss of a population, and (seeds, trials) those of its first members left alone."""
+    found, alone = [], []
+    for seed in range(seeds):
+        study = toy_study(scheduler, trials, seed)
+        simulate(study, Toy(), workers=3, steps=100)
+        fixed = Study(
+            study.space, strategy="random", seed=seed, limits={"trials": trials}, settings={"max_steps": 100}
+        )
+        simulate(fixed, Toy(), workers=3, steps=100)
+        assert study.state.steps_spent <= fixed.state.steps_spent
+        found.append(study.best.values["loss"])
+        alone.append([t.values["loss"] for t in fixed.trials])
+    return np.array(found), np.array(alone)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"exploit": "tournament"}, {"explore": "resample"}, {"explore": "model"}]
+)
+def test_a_population_beats_its_own_configurations(options: dict[str, Any]) -> None:
+    """On the paper's toy problem, in at most as many steps, in every variant: by far the mean member.
+
+    By perturbation and by the model, which build on what is good, also the best one.
+    """
+    found, alone = losses(PBT(interval=10, **options))
+    assert (found < alone.mean(axis=1)).all()
+    if options.get("explore") != "resample":
+        assert np.log(found).mean() < np.log(alone.min(axis=1)).mean()
+
+
+def test_forks_start_at_checkpoints_that_exist() -> None:
+    """A fork's source had paused, with a checkpoint, at the fork's first step; training never goes
+    backwards.
+    """
+    study = toy_study(PBT(interval=10))
+    simulate(study, Toy(), workers=8, steps=100)
+    forks = [t for t in study.trials if t.parent is not None]
+    assert forks
+    for fork in forks:
+        assert fork.parent is not None
+        assert fork.start_step in study.trials[fork.parent].checkpoints
+        replaced = int(fork.note.split("replaces trial ")[1].split(";")[0].split(",")[0])
+        assert study.trials[replaced].step <= fork.start_step
+        assert study.trials[replaced].bracket == fork.bracket
+        assert study.trials[replaced].state is TrialState.PRUNED
+        assert f"replaced by trial {fork.number}" in study.trials[replaced].reason
+    complete = [t for t in study.trials if t.state is TrialState.COMPLETE]
+    assert len(complete) == 8
+    assert sorted(t.bracket for t in complete) == list(range(8))
+
+
+def test_truncation_replaces_the_worst_by_the_best() -> None:
+    """Five members at step 2: the worst becomes a fork of the best, the others go on."""
+    study = toy_study(PBT(population=5, interval=2), trials=5)
+    trials = [study.ask() for _ in range(5)]
+    for trial, value in zip(trials, (0.5, 0.1, 0.9, 0.4, 0.3), strict=True):
+        study.tell(trial, value)
+    going = [study.ask().number for _ in range(5)]
+    assert going == [0, 1, 5, 3, 4]
+    fork = study.trials[5]
+    assert (fork.parent, fork.start_step, fork.bracket, fork.target) == (1, 2, 2, 4)
+    assert study.trials[2].state is TrialState.PRUNED
+    assert isinstance(ask(study), Wait)
+
+
+def test_the_tournament_asks_one_other_member() -> None:
+    """The best never copies; the worst always does, whoever it meets."""
+    for seed in range(5):
+        study = toy_study(PBT(population=4, interval=2, exploit="tournament"), trials=4, seed=seed)
+        for value in (0.1, 0.9):
+            study.tell(study.ask(), value)
+        first, second = study.ask(), study.ask()
+        study.tell(first, 0.5)
+        study.tell(second, 0.6)
+        assert ask(study) == Resume(0, 4)
+        study.ask()
+        assert isinstance(ask(study), Fork)
+
+
+def test_a_member_that_fails_is_replaced_once_others_have_a_checkpoint() -> None:
+    """First nothing can be copied, so the place stays empty; then a fork takes it; a second failure
+    ends it.
+    """
+    study = toy_study(PBT(population=3, interval=10), trials=3)
+    first, second, third = (study.ask() for _ in range(3))
+    study.tell(first, state="failed")
+    assert isinstance(ask(study), Wait)
+    study.tell(second, 0.5)
+    study.ask()
+    action = ask(study)
+    assert isinstance(action, Fork)
+    assert (action.source, action.bracket) == (1, 0)
+    fork = study.ask()
+    assert fork.parent == 1
+    study.tell(fork, state="failed")
+    study.tell(third, 0.6)
+    again = ask(study)
+    assert not (isinstance(again, Fork) and again.bracket == 0)
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 10**6), population=st.integers(2, 9), workers=st.integers(1, 9),
+    crash=st.sampled_from([0.0, 0.2, 1.0]), vanish=st.sampled_from([0.0, 0.3]),
+)  # fmt: skip
+def test_populations_end_whatever_fails(
+    seed: int, population: int, workers: int, crash: float, vanish: float
+) -> None:
+    """Each place costs at most three attempts for each interval, even when every segment crashes."""
+    study = toy_study(PBT(interval=20), trials=population, seed=seed)
+    faults = Faults(crash=crash, vanish=vanish, nan=crash / 2, seed=seed)
+    simulate(study, Toy(), workers=workers, steps=100, faults=faults)
+    assert len(study.trials) <= population * 3 * 5
+    assert study.history.count(TrialState.PAUSED) == 0
+    assert study.state.steps_spent <= population * 3 * 100
+
+
+def test_lineage_and_the_schedule_that_the_winner_followed() -> None:
+    """Stretches join up from step 0 to the end, and replaying the schedule gives the winner's very result."""
+    study = toy_study(PBT(interval=5), seed=3)
+    simulate(study, Toy(), workers=4, steps=100)
+    stretches = lineage(study)
+    assert stretches[0].start == 0
+    assert stretches[-1].end == 100
+    assert len(stretches) > 1
+    assert all(a.end == b.start for a, b in itertools.pairwise(stretches))
+    assert stretches[-1].trial == study.best.number
+    assert stretches[-1].params == study.best.params
+
+    schedule = Recorded.from_json(followed(study).to_json())
+    theta = np.full(2, 0.9)
+    for step in range(1, 101):
+        params = schedule(step)
+        assert params["x"] == schedule.of("x")(step)
+        theta = theta - 0.02 * np.array([params["x"], params["y"]]) * theta
+    assert float((theta**2).sum()) == pytest.approx(study.best.values["loss"], rel=1e-12)
+
+    alone = lineage(study, 0)
+    assert [(s.trial, s.start) for s in alone] == [(0, 0)]
+    with pytest.raises(InputError, match="'z'"):
+        schedule.of("z")
+    with pytest.raises(StudyStateError):
+        lineage(study, 10_000)
+
+
+def test_the_best_lineage_is_replayed_from_the_journal_alone() -> None:
+    """Lineage survives a restart: it is in the events."""
+    study, journal = make_study(PBT(interval=3), limits={"trials": 6})
+    play(study, Script(seed=1, trouble=0.0, asides=0.0))
+    assert lineage(Study.replay(journal.events())) == lineage(study)
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6))
+def test_perturbation_stays_in_the_space_and_moves(seed: int) -> None:
+    """Canonical and allowed; parameters that may not change are left alone."""
+    rng = np.random.default_rng(seed)
+    u = MIXED.sample(rng, 1)[0]
+    every = mutable_columns(MIXED, None).tolist()
+    new = perturbed(MIXED, u, every, rng)
+    assert np.array_equal(MIXED.snap(new[None])[0], new, equal_nan=True)
+    assert MIXED.allowed(new[None])[0]
+    params = MIXED.decode(u)
+    assert not np.array_equal(new, u, equal_nan=True)
+    fixed = perturbed(MIXED, u, mutable_columns(MIXED, ["rate"]).tolist(), rng)
+    kept = [n for n in MIXED.decode(fixed) if n != "rate"]
+    assert all(MIXED.decode(fixed)[n] == params[n] for n in kept)
+
+
+def test_perturbation_by_the_papers_factors() -> None:
+    """Three in four are moved by 0.8 or 1.2, half of them each; every discrete value can leave its cell."""
+    space = SearchSpace({"a": Float(1e-6, 1e6, log=True), "n": Int(1, 9), "s": Float(0.0, 1.0, step=0.25)})
+    rng = np.random.default_rng(0)
+    u = space.encode({"a": 1.0, "n": 2, "s": 0.5})
+    draws = [space.decode(perturbed(space, u, [0, 1, 2], rng)) for _ in range(400)]
+    factors = np.array([d["a"] for d in draws])
+    up, down = np.isclose(factors, 1.2).mean(), np.isclose(factors, 0.8).mean()
+    # Binomial(400, 3/8), five standard deviations: 0.12.
+    assert abs(up - 0.375) < 0.12
+    assert abs(down - 0.375) < 0.12
+    assert {1, 3} <= {d["n"] for d in draws}
+    assert {0.25, 0.75} <= {d["s"] for d in draws}
+
+
+def test_constraints_that_leave_nothing_keep_the_old_configuration() -> None:
+    """Rather the source's own configuration than a forbidden one."""
+    space = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}, constraints=["x == 0.5"])
+    u = space.encode({"x": 0.5, "y": 0.5})
+    rng = np.random.default_rng(0)
+    assert np.array_equal(perturbed(space, u, [0], rng), u)
+    assert np.array_equal(resampled(space, u, [0], rng, 3), np.tile(u, (3, 1)))
+    assert not np.array_equal(resampled(space, u, [1], rng)[0], u)
+
+
+def test_the_model_prefers_what_has_improved_most() -> None:
+    """Gains peak at u = 0.8: after twenty intervals the model's choice lies near, unless others try
+    just that.
+    """
+    rng = np.random.default_rng(0)
+    u = rng.random((40, 1))
+    gain = np.exp(-(((u[:, 0] - 0.8) / 0.2) ** 2)) + 0.02 * rng.standard_normal(40)
+    seen = Intervals(np.repeat(np.arange(8.0), 5), np.full(40, 0.5), u, gain)
+    candidates = np.linspace(0.0, 1.0, 101)[:, None]
+    chosen, expected = best_by_bound(seen, np.empty((0, 1)), candidates, 8.0, 0.5)
+    assert abs(candidates[chosen, 0] - 0.8) < 0.15
+    assert expected == pytest.approx(1.0, abs=0.3)
+
+
+def test_the_model_keeps_away_from_what_others_are_trying() -> None:
+    """Nothing is known of u > 0.5: the bound is largest there, but not where thirty members are already."""
+    u = np.linspace(0.0, 0.5, 40)[:, None]
+    gain = 0.1 * np.sin(25.0 * u[:, 0])
+    seen = Intervals(np.full(40, 7.0), np.full(40, 0.5), u, gain)
+    candidates = np.linspace(0.0, 1.0, 101)[:, None]
+    alone, _ = best_by_bound(seen, np.empty((0, 1)), candidates, 8.0, 0.5)
+    assert candidates[alone, 0] > 0.6
+    crowd = np.full((30, 1), candidates[alone, 0])
+    crowded, _ = best_by_bound(seen, crowd, candidates, 8.0, 0.5)
+    assert crowded != alone
+
+
+def test_what_pbt_refuses() -> None:
+    """Options that mean nothing, unknown parameters, and an interval as long as the run."""
+    for options in ({"exploit": 0.7}, {"exploit": "best"}, {"explore": "guess"}, {"population": 1}):
+        with pytest.raises(StrategyError):
+            PBT(**options)  # type: ignore[arg-type]
+    with pytest.raises(StrategyError, match="interval"):
+        PBT(interval=9).check(1, 9)
+    with pytest.raises(StrategyError, match="max_steps"):
+        PBT().check(1, None)
+    with pytest.raises(StrategyError, match="metric="):
+        PBT(explore="model").check(2, 100)
+    with pytest.raises(StrategyError, match="did you mean 'x'"):
+        Study(
+            {"x": Float(0, 1)}, strategy=compose(Random(), PBT(parameters=["X"])), settings={"max_steps": 10}
+        )
