@@ -17,7 +17,7 @@ def _controller() -> Any:
     import scipy.linalg  # noqa: F401
 
     try:
-        from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+        from threadpoolctl import ThreadpoolController
     except ImportError:  # it comes with scikit-learn, which is optional for plain Gaussian processes
         return None
     return ThreadpoolController()

@@ -1,0 +1,1 @@
+"""Files that mypy reads and nobody runs."""
