@@ -104,6 +104,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    # The first frame is ours and says nothing about the user's code.
-    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    """The traceback from the user's code on; the frames above it are ours and say nothing about it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames))

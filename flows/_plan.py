@@ -246,7 +246,8 @@ def _slug(text: str) -> str:
 def _plain_request(request: Request, label: str) -> dict[str, Any]:
     """The request as resume needs it; secrets do not belong into a journal."""
     data = {k: v for k, v in vars(request).items() if v is not None and v is not False and v != {}}
-    data.pop("tracking_uri", None)
+    for circumstance in ("tracking_uri", "offline", "edit_space"):
+        data.pop(circumstance, None)
     for name in ("data", "space"):
         path = Path(data.get(name) or "")
         if path.is_file():

@@ -10,6 +10,7 @@ import typer
 _Name = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing")]
+_Offline = Annotated[bool, typer.Option("--offline", help="Run without MLflow; deliver later")]
 _Tracking = Annotated[str | None, typer.Option(help="MLflow tracking server or database")]
 
 
@@ -61,37 +62,43 @@ def why(
     _look.why(study, trial)
 
 
-def resume(study: _Name, as_json: _Json = False, tracking_uri: _Tracking = None) -> int:
+def resume(
+    study: _Name, offline: _Offline = False, as_json: _Json = False, tracking_uri: _Tracking = None
+) -> int:
     """Go on with a study, with the terms it was started with."""
     from flows.cli import _go_on
 
-    return _go_on.resume(study, as_json=as_json, tracking_uri=tracking_uri)
+    return _go_on.resume(study, as_json=as_json, tracking_uri=tracking_uri, offline=offline)
 
 
 def extend(
     study: _Name,
     trials: Annotated[int | None, typer.Option(help="New total of trials")] = None,
     timeout: Annotated[float | None, typer.Option(help="New total of seconds")] = None,
+    offline: _Offline = False,
     as_json: _Json = False,
     tracking_uri: _Tracking = None,
 ) -> int:
     """Raise a study's limits and go on."""
     from flows.cli import _go_on
 
-    return _go_on.extend(study, trials, timeout, as_json=as_json, tracking_uri=tracking_uri)
+    return _go_on.extend(study, trials, timeout, as_json=as_json, tracking_uri=tracking_uri, offline=offline)
 
 
 def retry(
     study: _Name,
     failed: Annotated[bool, typer.Option("--failed", help="All trials that ended badly")] = False,
     trial: Annotated[list[int] | None, typer.Option(help="This trial; may be repeated")] = None,
+    offline: _Offline = False,
     as_json: _Json = False,
     tracking_uri: _Tracking = None,
 ) -> int:
     """Run trials that ended badly once more."""
     from flows.cli import _go_on
 
-    return _go_on.retry(study, failed, trial or [], as_json=as_json, tracking_uri=tracking_uri)
+    return _go_on.retry(
+        study, failed, trial or [], as_json=as_json, tracking_uri=tracking_uri, offline=offline
+    )
 
 
 def promote(

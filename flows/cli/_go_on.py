@@ -14,14 +14,12 @@ from flows.cli._tune import carry_out
 from hpo_core import InputError, Study
 
 
-def resume(name: str, *, as_json: bool, tracking_uri: str | None) -> int:
-    """See ``hpo resume``."""
-    return carry_out(plan_of(find(name), tracking_uri=tracking_uri), as_json=as_json)
+def resume(name: str, *, as_json: bool, **terms: Any) -> int:
+    """See ``hpo resume``; ``terms`` change the request, as ``offline`` and ``tracking_uri`` do."""
+    return carry_out(plan_of(find(name), **terms), as_json=as_json)
 
 
-def extend(
-    name: str, trials: int | None, timeout: float | None, *, as_json: bool, tracking_uri: str | None
-) -> int:
+def extend(name: str, trials: int | None, timeout: float | None, *, as_json: bool, **terms: Any) -> int:
     """See ``hpo extend``."""
     if trials is None and timeout is None:
         raise InputError("extend needs a new limit: --trials N, or --timeout SECONDS")
@@ -33,15 +31,15 @@ def extend(
         if new is not None and old is not None and new <= old:
             raise InputError(f"study {name!r} has {limit} {old:g} already; give more than that, got {new:g}")
     changes = {"trials": trials, "timeout": timeout}
-    plan = plan_of(study, tracking_uri=tracking_uri, **{k: v for k, v in changes.items() if v is not None})
-    return carry_out(plan, as_json=as_json)
+    terms |= {k: v for k, v in changes.items() if v is not None}
+    return carry_out(plan_of(study, **terms), as_json=as_json)
 
 
-def retry(name: str, failed: bool, trials: list[int], *, as_json: bool, tracking_uri: str | None) -> int:
+def retry(name: str, failed: bool, trials: list[int], *, as_json: bool, **terms: Any) -> int:
     """See ``hpo retry``."""
     if not failed and not trials:
         raise InputError("retry needs --failed, or --trial N")
-    plan = plan_of(find(name), tracking_uri=tracking_uri)
+    plan = plan_of(find(name), **terms)
     with opened(name) as study:
         count = requeue_failed(study, time.time(), wanted=lambda number: failed or number in trials)
     if not count:

@@ -104,9 +104,10 @@ def _why(study: Study, trial: TrialRecord) -> str:
     elif trial.state is TrialState.RUNNING:
         parts.append(f"on {trial.worker}, attempt {trial.attempt}")
     text = " ".join(parts)
-    if trial.state is not TrialState.RUNNING and (said := study.why(trial.number)) and said != label:
-        text += f": {said}"
-    return f"{text} (chosen by {trial.note})" if trial.note else text
+    reason = study.why(trial.number) if trial.state is TrialState.PAUSED else trial.reason
+    if reason:
+        text += f": {reason}"
+    return f"{text}; its configuration: {trial.note}" if trial.note else text
 
 
 def _state(study: Study) -> str:

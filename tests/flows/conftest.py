@@ -61,6 +61,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(tmp_path)
 
 
+def copy_database(source: Path, target: Path) -> None:
+    """A copy that has what still stands in the source's write-ahead log."""
+    original, copy = sqlite3.connect(source), sqlite3.connect(target)
+    with contextlib.closing(original), contextlib.closing(copy):
+        original.backup(copy)
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes seconds to make a database; the tests start from copies of this one."""
@@ -83,9 +90,7 @@ def prefect_server() -> Iterator[None]:
 @pytest.fixture
 def tracked(place: Place, prefect_server: None, empty_database: Path) -> Place:
     """A working folder whose studies run under Prefect and are tracked, both warm."""
-    copy = sqlite3.connect(place.database)
-    with contextlib.closing(sqlite3.connect(empty_database)) as original, contextlib.closing(copy):
-        original.backup(copy)
+    copy_database(empty_database, place.database)
     return place
 
 

@@ -1,0 +1,358 @@
+"""The command line on studies that run: what a user sees, and what the promises of each command are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli import main
+from hpo_core import TrialState
+from tests.flows.conftest import Hpo, Place, copy_database
+
+OBJECTIVE = '''
+"""Objectives of the tests, in a file as a user writes it."""
+
+from pathlib import Path
+
+
+def loss(trial):
+    x = trial.suggest_float("x", -5.0, 5.0)
+    y = trial.suggest_int("y", 1, 3)
+    return x**2 + y
+
+
+def fragile(trial):
+    x = trial.suggest_float("x", 0.0, 1.0)
+    if trial.number == 1 and not Path("mended").exists():
+        raise ValueError("the first line\\nand the second")
+    return {2: float("nan"), 3: float("inf")}.get(trial.number, x)
+
+
+def hopeless(trial):
+    raise RuntimeError("never works")
+
+
+def both(trial):
+    x = trial.suggest_float("x", 0.0, 1.0)
+    return {"size": x, "speed": x * x}
+
+
+both.objectives = {"size": "min", "speed": "max"}
+
+
+def talks(trial):
+    print("talks to standard output")
+    return trial.suggest_float("x", 0.0, 1.0)
+
+
+print("loaded")
+'''
+
+
+def enter(place: Place, patch: pytest.MonkeyPatch) -> None:
+    """Make the place this process's own."""
+    patch.chdir(place.folder)
+    patch.delenv("HPO_HOME", raising=False)
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place.database}")
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: None, empty_database: Path
+) -> Iterator[Place]:
+    """A folder with a finished study of six trials, three of them failed; for tests that only look."""
+    place = Place(tmp_path_factory.mktemp("finished"))
+    copy_database(empty_database, place.database)
+    (place.folder / "finished_objectives.py").write_text(OBJECTIVE)
+    with pytest.MonkeyPatch.context() as patch:
+        enter(place, patch)
+        command = "tune finished_objectives.py:fragile --trials 6 --name done --strategy random"
+        assert main([*command.split(), "--isolation", "thread", "--workers", "2"]) == 0
+        yield place
+
+
+@pytest.fixture
+def look(finished: Place, hpo: Hpo, monkeypatch: pytest.MonkeyPatch) -> Hpo:
+    """The command line, in the folder with the finished study."""
+    enter(finished, monkeypatch)
+    return hpo
+
+
+@pytest.fixture
+def objectives(tracked: Place, request: pytest.FixtureRequest) -> str:
+    """The file with the objectives, under a name that no other test has imported."""
+    name = f"objectives_{abs(hash(request.node.nodeid))}.py"
+    (tracked.folder / name).write_text(OBJECTIVE)
+    return name
+
+
+def tune(objectives: str, function: str, *more: object) -> list[object]:
+    """The usual command of these tests: random search in two threads, six trials."""
+    return [
+        *("tune", f"{objectives}:{function}", "--strategy", "random", "--trials", 6, "--name", "mine"),
+        *("--workers", 2, "--isolation", "thread", *more),
+    ]
+
+
+def runs(place: Place, study: str = "mine") -> list[Any]:
+    """The study's runs in MLflow, its own first."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place.database}")
+    experiment = client.get_experiment_by_name(study)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    return sorted(found, key=lambda run: int(run.data.tags.get("hpo.trial", -1)))
+
+
+# -- running -------------------------------------------------------------------------------------
+
+
+def test_the_same_command_again_runs_nothing_and_a_higher_total_extends(
+    objectives: str, hpo: Hpo, tracked: Place
+) -> None:
+    first = hpo(*tune(objectives, "loss"))
+    assert (first.code, first.err) == (0, "")
+    assert "study mine: minimise loss by random, 6 trials, 2 at once" in first.out
+    assert "study mine: 6 complete" in first.out
+    assert "mlflow ui --backend-store-uri sqlite:" in first.out
+    assert "hpo extend mine --trials 12" in first.out
+    study = tracked.study("mine")
+    events = study.history.length
+
+    again = hpo(*tune(objectives, "loss"))
+    assert (again.code, again.err) == (0, "")
+    assert "the study is finished: all 6 trials have been started" in again.out
+    assert "resuming" not in again.out
+    assert tracked.study("mine").history.length == events
+
+    more = hpo(*tune(objectives, "loss", "--trials", 8))
+    assert (more.code, more.err) == (0, "")
+    assert "its limits are now trials=8" in more.out
+    assert "resuming study mine: 6 of 8 trials are done" in more.out
+    after = tracked.study("mine")
+    assert [t.params for t in after.trials[:6]] == [t.params for t in study.trials]
+    assert after.history.count(TrialState.COMPLETE) == len(after.trials) == 8
+    assert [run.info.status for run in runs(tracked)] == ["FINISHED"] * 9
+
+
+def test_a_lower_total_takes_nothing_back(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    hpo(*tune(objectives, "loss"))
+    said = hpo(*tune(objectives, "loss", "--trials", 2))
+    assert (said.code, len(tracked.study("mine").trials)) == (0, 6)
+
+
+def test_without_a_name_the_command_names_its_study_after_the_code(
+    objectives: str, hpo: Hpo, tracked: Place
+) -> None:
+    command = [*tune(objectives, "loss"), "--offline"]
+    where = command.index("--name")
+    del command[where : where + 2]
+    assert hpo(*command).code == 0
+    assert hpo(*command).code == 0
+    assert len(tracked.studies) == 1
+    (tracked.folder / objectives).write_text(OBJECTIVE + "\n# edited\n")
+    assert hpo(*command).code == 0
+    assert len(tracked.studies) == 2
+
+
+def test_json_is_one_object_on_standard_output(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    said = hpo(*tune(objectives, "talks", "--json"))
+    result = json.loads(said.out)
+    assert said.out.count("\n") == 1
+    assert result["study"] == "mine"
+    assert result["counts"] == {"complete": 6}
+    assert result["best"]["values"]["loss"] == tracked.study("mine").best.values["loss"]
+    assert result["tracking"]["run_id"] == runs(tracked)[0].info.run_id
+    again = json.loads(hpo(*tune(objectives, "talks", "--json")).out)
+    assert again["resumed"]
+    assert again["best"] == result["best"]
+
+
+def test_a_study_without_one_complete_trial_is_a_failure(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    said = hpo(*tune(objectives, "hopeless"))
+    assert (said.code, said.err) == (1, "")
+    assert "failed: RuntimeError: never works (trials 0, 1, 2, 3, 4, 5)" in said.out
+    assert runs(tracked)[0].info.status == "FINISHED"
+
+
+def test_too_many_failures_end_the_study(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    said = hpo(*tune(objectives, "hopeless", "--max-failures", 2, "--workers", 1))
+    assert said.code == 1
+    assert tracked.study("mine").history.count(TrialState.FAILED) == 2
+
+
+def test_several_objectives_end_in_a_front(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    said = hpo(*tune(objectives, "both"))
+    assert (said.code, said.err) == (0, "")
+    assert "minimise size, maximise speed by random" in said.out
+    assert "6 trials on the Pareto front" in said.out
+    assert hpo("show", "mine").code == 0
+    assert hpo("extend", "mine", "--trials", 7).code == 0
+    assert len(tracked.study("mine").pareto_front) == 7
+
+
+def test_offline_first_and_delivered_later(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    said = hpo(*tune(objectives, "loss", "--offline"))
+    assert (said.code, said.err) == (0, "")
+    assert "mlflow ui" not in said.out
+    assert hpo("sync", "mine").out == "MLflow has all of study mine\n"
+    assert len(runs(tracked)) == 7
+
+
+def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    said = hpo(*tune(objectives, "loss", "--strategy", "asha", "--max-steps", 9, "--dry-run"))
+    assert said.code == 0
+    assert "dry run: nothing was created" in said.out
+    assert tracked.studies == []
+
+
+# -- looking -------------------------------------------------------------------------------------
+
+
+def test_what_is_not_finite_fails_and_is_never_ranked(look: Hpo, finished: Place) -> None:
+    study = finished.study("done")
+    states = [t.state for t in study.trials]
+    assert states == [TrialState.COMPLETE, *[TrialState.FAILED] * 3, *[TrialState.COMPLETE] * 2]
+    assert study.best.number in (0, 4, 5)
+    assert study.trials[1].reason == "ValueError: the first line and the second"
+    assert "no finite value for 'loss'" in study.trials[2].reason
+    listed = json.loads(look("list", "--json").out)
+    assert listed[0]["best"] == study.best.values
+    assert listed[0]["counts"] == {"complete": 3, "failed": 3}
+
+
+def test_the_traceback_of_a_failed_trial_is_in_mlflow(look: Hpo, finished: Place, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    run = runs(finished, "done")[2]
+    assert run.info.status == "FAILED"
+    assert run.data.tags["hpo.state"] == "failed"
+    client = MlflowClient(f"sqlite:///{finished.database}")
+    path = client.download_artifacts(run.info.run_id, "traceback.txt", str(tmp_path))
+    text = Path(path).read_text()
+    assert text.startswith("Traceback")
+    assert "raise ValueError" in text
+    assert "_execute.py" not in text
+
+
+def test_list_and_show_say_how_it_stands(look: Hpo, finished: Place) -> None:
+    listed = look("list")
+    assert (listed.code, listed.err) == (0, "")
+    assert "done   finished     6/6" in listed.out
+    shown = look("show", "done").out
+    best = finished.study("done").best
+    assert "finished: all 6 trials have been started" in shown
+    assert "6 of 6 done: 3 complete, 3 failed" in shown
+    assert f"best    trial {best.number}, loss" in shown
+    assert "failed: ValueError: the first line and the second (trial 1)" in shown
+    assert "mlflow ui --backend-store-uri" in shown
+    data = json.loads(look("show", "done", "--json").out)
+    assert [t["state"] for t in data["trials"]].count("failed") == 3
+
+
+@pytest.mark.parametrize("width", ["50", "80", "200"])
+def test_the_leaderboard_fits_and_keeps_its_first_columns(
+    width: str, look: Hpo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    lines = look("show", "done").out.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("trial "))
+    assert lines[head].split() == ["trial", "loss", "seconds", "configuration"]
+    rows = [line.split() for line in lines[head + 1 : head + 4]]
+    assert sorted(int(row[0]) for row in rows) == [0, 4, 5]
+    assert [float(row[1]) for row in rows] == sorted(float(row[1]) for row in rows)
+    assert all(len(line) <= int(width) for line in lines[head : head + 4])
+
+
+def test_why_speaks_of_the_study_and_of_a_trial(look: Hpo) -> None:
+    assert look("why", "done").out == "study done is finished: all 6 trials have been started\n"
+    assert "trial 1 is failed: ValueError: the first line and the second; its" in look("why", "done", 1).out
+    assert "trial 0 is complete" in look("why", "done", 0).out
+
+
+# -- going on ------------------------------------------------------------------------------------
+
+
+def test_failed_trials_are_run_once_more_on_request(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    hpo(*tune(objectives, "fragile"))
+    (tracked.folder / "mended").touch()
+    said = hpo("retry", "mine", "--trial", 1)
+    assert (said.code, said.err) == (0, "")
+    assert "1 trial will run once more" in said.out
+    study = tracked.study("mine")
+    assert study.trials[1].state is TrialState.COMPLETE
+    assert study.trials[1].attempt == 2
+    assert study.trials[2].state is TrialState.FAILED
+    run = runs(tracked)[2]
+    assert (run.info.status, run.data.tags["hpo.state"]) == ("FINISHED", "complete")
+    assert hpo("retry", "mine", "--trial", 1).code == 2
+
+
+def test_a_cancelled_study_goes_on_when_it_is_resumed(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    hpo(*tune(objectives, "loss", "--offline"))
+    journal = tracked.folder / ".hpo" / "studies" / "mine" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    last = next(i for i, line in enumerate(lines) if b'"trial":4' in line and b"trial_finished" in line)
+    journal.write_bytes(b"".join(lines[:last]))  # as a kill in the middle of trial 4 leaves it
+    assert "interrupted; `hpo resume mine` goes on with it" in hpo("show", "mine").out
+    assert "nothing was running" in hpo("cancel", "mine").out
+    assert "ended already" in hpo("cancel", "mine").err
+    cancelled = tracked.study("mine")
+    assert cancelled.stopped is not None
+    assert cancelled.stopped.state == "cancelled"
+    said = hpo("resume", "mine")
+    assert (said.code, said.err) == (0, "")
+    study = tracked.study("mine")
+    assert study.history.count(TrialState.COMPLETE) == len(study.trials) == 6
+    assert len(runs(tracked)) == 7
+
+
+# -- MLflow --------------------------------------------------------------------------------------
+
+
+def test_resync_makes_runs_again_that_were_lost_and_keeps_what_users_added(
+    objectives: str, hpo: Hpo, tracked: Place
+) -> None:
+    from mlflow import MlflowClient
+
+    hpo(*tune(objectives, "loss"))
+    before = runs(tracked)
+    client = MlflowClient(f"sqlite:///{tracked.database}")
+    client.delete_run(before[3].info.run_id)
+    client.set_tag(before[4].info.run_id, "mine", "kept")
+    client.log_metric(before[4].info.run_id, "extra", 1.0)
+    assert hpo("sync", "mine").code == 0
+    assert len(runs(tracked)) == 6
+    assert hpo("resync", "mine").out == "MLflow has all of study mine\n"
+    after = runs(tracked)
+    assert len(after) == 7
+    for old, new in zip(before, after, strict=True):
+        assert new.data.params == old.data.params
+        assert {k: new.data.metrics[k] for k in old.data.metrics} == old.data.metrics
+        assert new.info.status == old.info.status
+    assert after[3].info.run_id != before[3].info.run_id
+    assert after[4].data.tags["mine"] == "kept"
+    assert len(client.get_metric_history(after[5].info.run_id, "loss")) == 1
+
+
+def test_delete_says_what_would_go_and_then_takes_it(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    hpo(*tune(objectives, "loss"))
+    would = hpo("delete", "mine", "--dry-run")
+    assert would.out.startswith("would delete ")
+    assert would.out.endswith("7 MLflow runs\n")
+    assert tracked.studies == ["mine"]
+    done = hpo("delete", "mine")
+    assert done.out == would.out.replace("would delete", "deleted")
+    assert tracked.studies == []
+    assert runs(tracked) == []
+
+
+def test_gc_frees_what_no_trial_can_need(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    hpo(*tune(objectives, "loss", "--offline"))
+    assert hpo("gc", "--dry-run").out == "would free 0.0 MiB\n"
+    assert hpo("gc").out == "freed 0.0 MiB\n"
