@@ -1,7 +1,8 @@
 """The report: one HTML file that needs no network, and pictures for where HTML is not shown.
 
 It lies in the folder from which the projector uploads what belongs to the study's run. Plotly's script,
-4.8 MB, is packed to less than half; the browser unpacks it.
+4.8 MB, is packed to less than half; the browser unpacks it. The page follows the reader's choice of light
+or dark, and says in words what each figure shows.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import base64
 import gzip
 import html
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,200 +23,251 @@ import numpy as np
 
 from hpo_core import InputError, Study, TrialRecord, TrialState
 from hpo_core._events import Event
+from hpo_core.importance import Importance, importances
+from tracking._errors import brief
 from tracking._text import number_text, preview
 
-REPORT = "report.html"
-_MOST_ROWS = 20
+REPORT, PLOTS = "report.html", "plots"
+_MOST_ROWS, _MOST_COLUMNS = 20, 14
 # Each objective gets figures of its own; more than a few make no page that anybody reads.
 _MOST_OBJECTIVES = 3
+# Higher levels take a second for a tenth of the size.
+_PACKING = 4
 
-Figure = Any
+_Found = Mapping[str, Sequence[Importance]]
 
-_STYLE = """
-:root { color-scheme: light dark; --text: #1c2024; --soft: #5f6b76; --line: #d8dde2; --page: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e6e9ec; --soft: #9aa5b0; --line: #343b42; --page: #16191c; }
-}
-body { margin: 0 auto; max-width: 70rem; padding: 1.5rem; background: var(--page); color: var(--text);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-p { margin: .3rem 0; } .soft { color: var(--soft); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line);
-  white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; }
-figure { margin: 1.5rem 0; } noscript { color: #c33; }
-"""
 
-_SCRIPT = """
-const of = id => document.getElementById(id).textContent;
-(async () => {
-  const packed = Uint8Array.from(atob(of("plotly")), c => c.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(stream).text();
-  document.head.appendChild(script);
-  for (const place of document.querySelectorAll("[data-figure]")) {
-    const figure = JSON.parse(of(place.dataset.figure));
-    await Plotly.newPlot(place, figure.data, figure.layout, {responsive: true, displayModeBar: false});
-  }
-  document.body.dataset.drawn = "yes";
-})();
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Figure:
+    """One figure to be made, and what it shows in words."""
+
+    title: str
+    words: str
+    make: Callable[[], Any]
 
 
 def write_report(study: Study, folder: Path, events: Iterable[Event] = ()) -> list[Path]:
-    """Write ``report.html``, ``history.png`` and ``importance.png`` into ``folder``; returns the files.
+    """Write ``report.html`` and ``plots/*.png`` into ``folder``; returns the files.
 
     ``events``: the journal's, for the timeline of workers. Figures for which the study has nothing to
     show are left out; a study without a complete trial still gets its page.
     """
+    from tracking._report_plots import draw_plots
+
+    found = _importance(study)
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / REPORT
-    page.write_text(report_html(study, events), encoding="utf-8")
-    return [page, *_pictures(study, folder)]
+    page.write_text(_page(study, _figures(study, found, list(events))), encoding="utf-8")
+    return [page, *draw_plots(study, found, folder / PLOTS)]
 
 
 def report_html(study: Study, events: Iterable[Event] = ()) -> str:
     """The page of :func:`write_report` as text."""
-    from plotly.offline import get_plotlyjs
-
-    figures = list(_figures(study, events))
-    library = base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode()
-    name = html.escape(study.name)
-    parts = [
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>',
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body><main>',
-        f"<h1>{name}</h1>",
-        *_summary(study),
-        "<noscript>The figures need JavaScript; the tables do not.</noscript>",
-    ]
-    for number, (title, figure) in enumerate(figures):
-        data = figure.to_json().replace("</", "<\\/")
-        parts.append(
-            f'<figure aria-label="{html.escape(title)}"><div data-figure="f{number}"></div></figure>'
-            f'<script type="application/json" id="f{number}">{data}</script>'
-        )
-    parts.append(f'</main><script type="text/plain" id="plotly">{library}</script>')
-    parts.append(f"<script>{_SCRIPT}</script></body></html>")
-    return "".join(parts)
+    return _page(study, _figures(study, _importance(study), list(events)))
 
 
-def _figures(study: Study, events: Iterable[Event]) -> Iterator[tuple[str, Figure]]:
+def _importance(study: Study) -> _Found:
+    names = list(study.objectives)[:_MOST_OBJECTIVES]
+    return {name: importances(study, objective=name) for name in names}
+
+
+def _figures(study: Study, found: _Found, events: list[Event]) -> list[_Figure]:
     from hpo_core import plots
 
     several = len(study.objectives) > 1
-    makers: list[tuple[str, Callable[[], Figure]]] = [("Pareto front", partial(plots.pareto, study))]
-    makers = makers if several else []
-    for objective in list(study.objectives)[:_MOST_OBJECTIVES]:
-        of = f" of {objective}" if several else ""
-        for title, plot in (
-            ("History", plots.history),
-            ("Parameter importance", plots.importance),
-            ("Parallel coordinates", plots.parallel_coordinates),
-            ("Slices", plots.slices),
-            ("Contour", plots.contour),
-            ("Curves", plots.curves),
-        ):
-            makers.append((title + of, partial(plot, study, objective=objective)))
-    makers += [
-        ("Rungs", partial(plots.rungs, study)),
-        ("Lineage", partial(plots.lineage, study)),
-        ("Workers over time", partial(plots.timeline, study, events)),
-        ("Trials without a result", partial(plots.failures, study)),
+    first = next(iter(found))
+    known = [i.name for i in found[first]]
+    ordered = [*known, *(n for n in study.space.column_names if n not in known)]
+    out: list[_Figure] = []
+
+    def add(title: str, words: str, plot: Callable[..., Any], *args: Any, **options: Any) -> None:
+        out.append(_Figure(title=title, words=words, make=partial(plot, study, *args, **options)))
+
+    for name in found:
+        words = f"Each trial's {name} by trial number, and the best so far."
+        add(f"History of {name}" if several else "History", words, plots.history, objective=name)
+    if several:
+        words = (
+            "Complete trials by their objectives; on the front are those that no other beats in all of them."
+        )
+        add("Pareto front", words, plots.pareto)
+    for name, rows in found.items():
+        title = f"Parameter importance for {name}" if several else "Parameter importance"
+        add(title, _importance_words(rows), plots.importance, objective=name, found=rows)
+    add(
+        "Parallel coordinates",
+        "A line for each complete trial through its parameters to its result; bright lines are the best. "
+        "Drag along an axis to select.",
+        plots.parallel_coordinates,
+        names=ordered,
+    )
+    words = f"{first} over each parameter, the most important one first; bright points are later trials."
+    add("Slices", words, plots.slices, names=ordered)
+    words = (
+        "What a forest expects over the two most important parameters, others averaged out; bright is good."
+    )
+    add("Contour", words, plots.contour, names=ordered[:2])
+    words = "What trials reported while they ran; pruned trials end where they were stopped."
+    add("Curves", words, plots.curves)
+    add("Rungs", "How many trials reached each step at which trials pause or end.", plots.rungs)
+    add("Lineage", "Which trial was forked from which, and the way to the best one.", plots.lineage)
+    words = "Which worker ran which trial when; gaps are time without work."
+    add("Workers over time", words, plots.timeline, events)
+    words = "How many trials ended without a result, by state and reason."
+    add("Trials without a result", words, plots.failures)
+    return out
+
+
+def _importance_words(found: Sequence[Importance]) -> str:
+    top = ", ".join(f"{i.name} {i.share:.0%} ({i.low:.0%} to {i.high:.0%})" for i in found[:3])
+    return (
+        "Share of the variance that each parameter explains by itself, over the whole space and near the "
+        "optimum, where all but the best quarter of the results count as equal. Whiskers run from the 5th to "
+        "the 95th percentile over trees grown on bootstrap samples. A conditional parameter's share is that "
+        "among the trials in which it was active." + (f" First: {top}." if top else "")
+    )
+
+
+# -- the page ----------------------------------------------------------------------------------
+
+
+def _page(study: Study, figures: Sequence[_Figure]) -> str:
+    sections = [text for i, figure in enumerate(figures) if (text := _section(f"f{i}", figure))]
+    here = resources.files("tracking").joinpath("_report_page")
+    parts = {
+        "TITLE": html.escape(study.name),
+        "STYLE": here.joinpath("style.css").read_text("utf-8"),
+        "SCRIPT": here.joinpath("draw.js").read_text("utf-8"),
+        "PLOTLY": _plotly(),
+        "SUMMARY": _summary(study),
+        "TABLES": _best(study) + _leaderboard(study) + _space(study),
+        "FIGURES": "\n".join(sections),
+    }
+    # Split first, so that what a part says is never taken for a place.
+    pieces = here.joinpath("page.html").read_text("utf-8").split("<!--")
+    out = [pieces[0]]
+    for piece in pieces[1:]:
+        name, rest = piece.split("-->", 1)
+        out += [parts[name], rest]
+    return "".join(out)
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), _PACKING, mtime=0)).decode()
+
+
+def _section(key: str, shown: _Figure) -> str:
+    """One figure with its heading; empty when the study has nothing of the kind."""
+    title, words = html.escape(shown.title), html.escape(shown.words)
+    try:
+        figure = shown.make()
+        # "</" would end the script.
+        data, height = figure.to_json().replace("</", "<\\/"), int(figure.layout.height)
+    except InputError:
+        return ""
+    except Exception as error:  # noqa: BLE001 - one figure less, and the reader is told
+        said = html.escape(brief(error))
+        return f'<section><h2>{title}</h2><p class="trouble">It could not be drawn: {said}</p></section>'
+    return (
+        f"<section><h2>{title}</h2><p>{words}</p>"
+        f'<figure aria-label="{title}"><div class="plot" data-figure="{key}" role="img" '
+        f'aria-label="{title}. {words}" style="height:{height}px"></div></figure>'
+        f'<script type="application/json" id="{key}">{data}</script></section>'
+    )
+
+
+def _summary(study: Study) -> str:
+    history, stopped = study.history, study.stopped
+    counts = ", ".join(
+        f"{history.count(s):,} {s.label.replace('_', ' ')}" for s in TrialState if history.count(s)
+    )
+    planned = "" if history.max_trials is None else f" of {history.max_trials:,}"
+    goals = [f"{'maximise' if d == 'max' else 'minimise'} {n}" for n, d in study.objectives.items()]
+    ended = "still open" if stopped is None else f"{stopped.state}: {stopped.reason}".removesuffix(": ")
+    facts = [
+        ("goal", ", ".join(goals)),
+        ("state", ended),
+        ("trials", f"{history.n_trials:,}{planned}{': ' * bool(counts)}{counts}"),
+        ("strategy", f"{study.strategy.name}, seed {study.created.seed}"),
+        ("began", _moment(study.created.at)),
+        ("took", _duration(study.state.seconds_spent)),
     ]
-    for title, make in makers:
-        try:
-            yield title, make()
-        except InputError:
-            # The study has nothing of this kind.
-            continue
+    rows = "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in facts if v)
+    return f"<dl>{rows}</dl>"
 
 
-# -- tables ------------------------------------------------------------------------------------
+def _best(study: Study) -> str:
+    if not study.history.count(TrialState.COMPLETE):
+        return "<p>No trial is complete yet.</p>"
+    if len(study.objectives) > 1:
+        return ""
+    best = study.best
+    scores = ", ".join(f"{n} = {number_text(v)}" for n, v in best.values.items())
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(n)}</th><td>{_cell(v)}</td></tr>' for n, v in best.params.items()
+    )
+    return (
+        f'<section><h2>Best: trial {best.number}</h2><p class="score">{html.escape(scores)}</p>'
+        f'<div class="wide"><table><tbody>{rows}</tbody></table></div></section>'
+    )
 
 
-def _summary(study: Study) -> Iterator[str]:
-    counts = {s.label: study.history.count(s) for s in TrialState if study.history.count(s)}
-    goals = ", ".join(f"{'maximise' if d == 'max' else 'minimise'} {n}" for n, d in study.objectives.items())
-    stopped = study.stopped
-    state = f"{stopped.state}: {stopped.reason}" if stopped else "still open"
-    yield f'<p class="soft">{html.escape(goals)}. {html.escape(state)}.</p>'
-    yield "<p>" + html.escape(", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items()))
-    yield f" ({study.history.n_trials} trials)</p>"
-    best = _best(study)
-    if best:
-        several = len(study.objectives) > 1
-        yield f"<h2>{'Pareto front' if several else 'Best trials'}</h2>"
-        yield _table(study, best)
+def _leaderboard(study: Study) -> str:
+    trials = _leaders(study)
+    if not trials:
+        return ""
+    values, names = list(study.objectives), list(study.space.names)
+    params = names[:_MOST_COLUMNS]
+    head = "".join(f'<th scope="col">{html.escape(n)}</th>' for n in ("trial", *values, *params))
+    rows = "".join(
+        f'<tr><th scope="row">{t.number}</th>'
+        + "".join(f"<td>{_cell(t.values[n])}</td>" for n in values)
+        + "".join(f"<td>{_cell(t.params[n]) if n in t.params else '–'}</td>" for n in params)
+        + "</tr>"
+        for t in trials
+    )
+    hidden = len(names) - len(params)
+    more = f"<p>{hidden} further parameters are in the trials' runs.</p>" if hidden > 0 else ""
+    title = "Best trials" if len(values) == 1 else "Trials on the Pareto front"
+    return (
+        f'<section><h2>{title}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>{more}</section>"
+    )
 
 
-def _best(study: Study) -> list[TrialRecord]:
+def _leaders(study: Study) -> list[TrialRecord]:
     history = study.history
     complete = np.flatnonzero(history.states == TrialState.COMPLETE)
     if len(study.objectives) > 1:
         return study.pareto_front[:_MOST_ROWS]
     order = np.argsort(history.values[complete, 0], kind="stable")[:_MOST_ROWS]
-    return [study.trials[number] for number in complete[order]]
+    return [study.trials[int(number)] for number in complete[order]]
 
 
-def _table(study: Study, trials: list[TrialRecord]) -> str:
-    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    head = ["trial", *study.objectives, *names]
-    rows = [
-        [t.number, *(t.values.get(n) for n in study.objectives), *(t.params.get(n) for n in names)]
-        for t in trials
-    ]
-    cells = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_cell(c))}</td>" for c in row) + "</tr>" for row in rows
+def _space(study: Study) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(n)}</th><td>{html.escape(preview(repr(p), 300))}</td></tr>'
+        for n, p in study.space.parameters.items()
     )
-    titles = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
-    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{cells}</tbody></table></div>'
+    return f'<details><summary>Search space</summary><div class="wide"><table>{rows}</table></div></details>'
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if isinstance(value, float):
+        return html.escape(f"{value:.6g}")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return html.escape(preview(text, 100))
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC") if at else ""
+
+
+def _duration(seconds: float) -> str:
+    if seconds <= 0:
         return ""
-    text = number_text(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
-    return preview(text.strip('"'), 60)
-
-
-# -- pictures ----------------------------------------------------------------------------------
-
-
-def _pictures(study: Study, folder: Path) -> Iterator[Path]:
-    from matplotlib.figure import Figure as Canvas
-
-    from hpo_core.importance import importances
-
-    history = study.history
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
-    if not len(complete):
-        return
-    name, direction = next(iter(study.objectives.items()))
-    values = history.values[complete, 0]
-    best = np.minimum.accumulate(values)
-    sign = 1.0 if direction == "min" else -1.0
-    # Without pyplot: its global state belongs to the user.
-    canvas = Canvas(figsize=(8, 4), layout="constrained")
-    axes = canvas.subplots()
-    axes.plot(complete, sign * values, ".", color="#4c8dd6", alpha=0.5, label="trial")
-    axes.step(complete, sign * best, where="post", color="#e08a3c", label="best so far")
-    axes.set(xlabel="trial", ylabel=name, title=study.name)
-    axes.legend()
-    yield _saved(canvas, folder / "history.png")
-    shares = importances(study)[:_MOST_ROWS][::-1]
-    if not shares:
-        return
-    canvas = Canvas(figsize=(8, 1.2 + 0.32 * len(shares)), layout="constrained")
-    axes = canvas.subplots()
-    errors = np.array([[max(s.share - s.low, 0.0), max(s.high - s.share, 0.0)] for s in shares]).T
-    axes.barh([s.name for s in shares], [s.share for s in shares], xerr=errors, color="#4c8dd6")
-    axes.set(xlabel="share of the variance", title=f"importance for {name}")
-    yield _saved(canvas, folder / "importance.png")
-
-
-def _saved(canvas: Any, path: Path) -> Path:
-    canvas.savefig(path, dpi=120)
-    return path
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,9 +11,8 @@
     library.textContent = await new Response(stream).text();
     document.head.append(library);
     for (const plot of plots) {
-      const { data, layout } = JSON.parse(plot.nextElementSibling.textContent);
+      const { data, layout } = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
       layout.font.color = colour("--text");
-      layout.title.text = layout.title.text || "";
       await Plotly.newPlot(plot, data, layout, { responsive: true, displaylogo: false });
       // One after the other: the page can be read and scrolled meanwhile.
       await new Promise((done) => setTimeout(done, 0));
