@@ -29,6 +29,10 @@ _log = logging.getLogger("tracking")
 # MLflow's model API takes the tracking server from the process, so only one server at a time.
 _server = threading.RLock()
 _BASE = ("mlflow", "numpy", "pandas", "scipy", "cloudpickle")
+_NOISY = (
+    *("mlflow.sklearn", "mlflow.pytorch", "mlflow.models.model"),
+    "mlflow.store.model_registry.abstract_store",
+)
 _LIBRARIES = {
     "lightgbm": ("lightgbm", "scikit-learn"),
     "xgboost": ("xgboost", "scikit-learn"),
@@ -231,7 +235,7 @@ def using_server(connection: Connection | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """MLflow warns of pickles at length; :func:`log_model` has chosen them knowingly."""
-    loggers = [logging.getLogger(n) for n in ("mlflow.sklearn", "mlflow.pytorch", "mlflow.models.model")]
+    loggers = [logging.getLogger(n) for n in _NOISY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
