@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hpo_core._errors import SpaceError
 
 if TYPE_CHECKING:
-    from hpo_core._parameters import Parameter
+    from hpo_core._domain import Parameter
 
 # Up to this many cells a gate is a table; beyond, it is a list of the open cells.
 _MOST_IN_TABLE = 100_000

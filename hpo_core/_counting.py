@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._conditions import Gate
-from hpo_core._parameters import Parameter
+from hpo_core._domain import Parameter
 
 Gates = Mapping[int, Sequence[tuple[int, Gate]]]
 """For each column, parents first, the ``(parent column, gate)`` that must all be open."""
