@@ -79,6 +79,7 @@ class _TrialRun:
         self._dropped = 0
         self._pid = os.getpid()
         self._former: dict[str, str | None] = {}
+        self._chosen: str | None = None
 
     @property
     def run(self) -> Any:
@@ -120,6 +121,7 @@ class _TrialRun:
         _log.warning("what this trial logs to MLflow by itself goes to %s: %s", uri, why)
         names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
         self._former = {name: os.environ.get(name) for name in names}
+        self._chosen = _settings.chosen_uri()
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient(uri)
         found = client.get_experiment_by_name("offline")
@@ -183,7 +185,7 @@ class _TrialRun:
         if self._former:
             import mlflow
 
-            mlflow.set_tracking_uri(self._former["MLFLOW_TRACKING_URI"] or "")
+            mlflow.set_tracking_uri(self._chosen)
             _set_environment(self._former)
 
 
