@@ -116,6 +116,11 @@ class Study:
         first = next(stream, None)
         if not isinstance(first, ev.StudyCreated):
             raise StudyStateError(f"a journal begins with study_created, got {first!r}")
+        if first.version > ev.JOURNAL_VERSION:
+            raise StudyStateError(
+                f"the journal has version {first.version} and this program reads up to {ev.JOURNAL_VERSION}; "
+                "upgrade mlflow-hpo to go on with this study"
+            )
         study = cls.__new__(cls)
         chosen = strategy or make_strategy(first.strategy)
         study._begin(first, chosen, _constraint_functions(space), journal)
@@ -529,6 +534,8 @@ class Study:
         return {str(name): _float(str(name), value) for name, value in values.items()}
 
     def _known(self, trial: Trial | int) -> TrialRecord:
+        if isinstance(trial, np.integer):
+            trial = int(trial)
         return self._fold.trial(trial.number if isinstance(trial, Trial) else trial)
 
     def _current(self, trial: Trial | int) -> bool:

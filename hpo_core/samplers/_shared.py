@@ -17,17 +17,10 @@ __all__ = ["FoldMemo", "first_new", "is_new", "trial_rng"]
 Array = NDArray[np.float64]
 State = TypeVar("State")
 
-# Canonical coordinates closer than this are the same value (cells are 1/cardinality apart).
-_SAME = 1e-12
-
 
 def is_new(history: History, u: Array) -> bool:
     """Whether canonical ``u`` ``(d,)`` is neither a trial nor a warm-start observation."""
-    if history.seen(u) is not None:
-        return False
-    evidence = history.evidence
-    warm = evidence.X[evidence.trials < 0]
-    return not bool(np.isclose(warm, u, rtol=0.0, atol=_SAME, equal_nan=True).all(axis=1).any())
+    return bool(history.untried(u[None, :])[0])
 
 
 def first_new(history: History, candidates: Array, *, most: int = 64) -> Array | None:
@@ -35,10 +28,8 @@ def first_new(history: History, candidates: Array, *, most: int = 64) -> Array |
 
     Only the first ``most`` are looked at.
     """
-    for u in candidates[:most]:
-        if is_new(history, u):
-            return np.asarray(u)
-    return None
+    untried = history.untried(candidates[:most])
+    return np.asarray(candidates[np.argmax(untried)]) if untried.any() else None
 
 
 def trial_rng(history: History, trial: int) -> np.random.Generator:

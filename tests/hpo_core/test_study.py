@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from typing import Any
@@ -661,6 +662,8 @@ def test_events_that_make_no_study_are_refused() -> None:
         Study.replay([*events, events[1]])
     with pytest.raises(StudyStateError, match="'study_created' cannot occur inside a study"):
         Study.replay([*events, events[0]])
+    with pytest.raises(StudyStateError, match=r"version 99 and this program reads up to .*; upgrade"):
+        Study.replay([dataclasses.replace(events[0], version=99)])
 
 
 def no_large(params: dict[str, Any]) -> bool:
