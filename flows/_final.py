@@ -165,10 +165,12 @@ def lineage_of(study: Study, trial: TrialRecord) -> dict[str, str]:
 
 def outcome_of(promotion: Promotion) -> dict[str, Any]:
     """A promotion as the journal keeps it, and in words."""
-    own = f"{promotion.name} version {promotion.version}"
     holder = f"{promotion.name}@{promotion.alias} is version {promotion.champion}"
+    text = f"{holder} ({promotion.reason})"
+    if promotion.version != promotion.champion:
+        text = f"registered as version {promotion.version}; {text}"
     return {
-        "model": f"{own}; {holder}: {promotion.reason}",
+        "model": text,
         "name": promotion.name,
         "alias": promotion.alias,
         "version": promotion.version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 # Between two plain lines; longer as the study goes on, so that a log of hours stays readable.
 _PLAIN_SECONDS, _PLAIN_SECONDS_MOST = 5.0, 60.0
 _LEADERS = 10
+_SCORES = 4
+# Labels of lines that are commands and links.
+_WHOLE = ("MLflow", "next")
 _FAILURES = 3
-_BAR = 40
+_BAR = 30
 BAD = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
 
 
@@ -280,8 +284,8 @@ def failures(study: Study) -> list[str]:
     by_reason: dict[str, list[int]] = {}
     for trial in study.trials:
         if trial.state in BAD:
-            label = trial.state.label.replace("_", " ")
-            by_reason.setdefault(f"{label}: {trial.reason}"[:160], []).append(trial.number)
+            label = "" if trial.state is TrialState.FAILED else trial.state.label.replace("_", " ") + ": "
+            by_reason.setdefault(f"{label}{trial.reason}"[:160], []).append(trial.number)
     ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     lines = []
     for reason, numbers in ordered[:_FAILURES]:
@@ -300,38 +304,38 @@ def conclude(console: Console, result: Any) -> None:
     study: Study = result.study
     console.print()
     spent = duration(study.state.seconds_spent)
-    _say(console, f"study {study.name}: {counted(study)}; {spent}; {result.ended}")
-    if study.history.count(TrialState.COMPLETE):
+    _say(console, f"study {study.name}: {counted(study)} in {spent} ({result.ended})")
+    complete = study.history.count(TrialState.COMPLETE)
+    if complete:
         console.print()
         console.print(leaderboard(study))
         console.print()
     facts = [("failed", line) for line in failures(study)]
-    if study.history.count(TrialState.COMPLETE):
+    if complete:
         facts.append(("best", best_line(study)))
     if result.scores:
         facts.append(("test", test_line(result.scores)))
     if result.model:
         facts.append(("model", result.model))
     facts += ways_to_see(result.summary.get("tracking"))
-    facts += [("next", line) for line in _what_next(study)]
-    tell_facts(console, facts)
+    tell_facts(console, facts + [("next", line) for line in _what_next(study)])
 
 
 def tell_facts(console: Console, facts: list[tuple[str, str]]) -> None:
-    """Labelled lines; long ones go on below themselves on a terminal, and stay lines in a pipe."""
+    """Labelled lines; a label that goes on is not repeated. What is to be copied is never broken."""
     width = max((len(label) for label, _ in facts), default=0)
     last = ""
     for label, text in facts:
-        shown = "" if label == last else label
+        begin = f"{'' if label == last else label:<{width}}  "
         last = label
-        if not console.is_terminal:
-            _say(console, f"{shown:<{width}}  {text}")
+        if not console.is_terminal or label in _WHOLE:
+            _say(console, begin + text)
             continue
-        row = Table.grid(padding=(0, 2))
-        row.add_column(width=width, style="bold")
-        row.add_column(overflow="fold")
-        row.add_row(shown, Text(text))
-        console.print(row)
+        wrapped = textwrap.wrap(
+            begin + text, max(console.width, 40), subsequent_indent=" " * len(begin), break_long_words=False
+        )
+        for line in wrapped:
+            _say(console, line)
 
 
 def best_line(study: Study) -> str:
@@ -346,8 +350,8 @@ def best_line(study: Study) -> str:
 def test_line(final: dict[str, float]) -> str:
     """The final model's scores, the tuned metric first."""
     first, *others = [scores({name: value}) for name, value in final.items()]
-    rest = f"; {', '.join(others)}" if others else ""
-    return f"{first} on rows that tuning never saw{rest}"
+    rest = f" ({', '.join(others[: _SCORES - 1])})" if others else ""
+    return f"{first}{rest} on rows that tuning never saw"
 
 
 def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -357,7 +361,7 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
     if tracking.get("url"):
         return [("MLflow", tracking["url"])]
     page = f"http://127.0.0.1:5000/#/experiments/{tracking['experiment_id']}/runs/{tracking['run_id']}"
-    return [("MLflow", f"mlflow ui --backend-store-uri {tracking['uri']}"), ("MLflow", f"then {page}")]
+    return [("MLflow", f"mlflow ui --backend-store-uri {tracking['uri']}"), ("MLflow", page)]
 
 
 def _what_next(study: Study) -> list[str]:
@@ -366,7 +370,7 @@ def _what_next(study: Study) -> list[str]:
         return [f"hpo resume {name}"]
     lines = [f"hpo show {name}"]
     if (trials := study.history.max_trials) is not None:
-        lines[0] += f"    hpo extend {name} --trials {2 * trials}"
+        lines.append(f"hpo extend {name} --trials {2 * trials}")
     if any(study.history.count(s) for s in BAD):
-        lines[0] += f"    hpo retry {name} --failed"
+        lines.append(f"hpo retry {name} --failed")
     return lines
