@@ -12,6 +12,7 @@ from flows._driver import Orchestrate, bare
 from flows._final import is_made, make_final_model
 from flows._notes import TRACKING, final_model, newest
 from flows._plan import Plan
+from flows._report import attach_report
 from flows._session import Session, Watch, drive, session
 from flows._workspace import read_study, study_folder
 from hpo_core import TrialState
@@ -53,6 +54,7 @@ async def carry_out(
         if wanted and complete and not is_made(current.study, plan.register_as):
             tell("making the final model")
             await finalise(current, plan)
+        await attach_report(current, tell)
         return _summary(current)
 
 

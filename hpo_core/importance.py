@@ -118,7 +118,8 @@ def column_of(study: Study, objective: str | None) -> int:
 def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:
     """``(n, d)`` canonical configurations and ``(n,)`` outcomes to minimise, failures left out.
 
-    Without pruned trials the outcomes are the values. With them they are ranks in [0, 1]: complete trials
+    Without pruned trials the outcomes are the values, disasters cut off (:func:`worst_to_show`): one value
+    of 1e9 would be all the variance. With pruned trials they are ranks in [0, 1]: complete trials
     by value; a pruned trial stands, among those that were at its last step too, where its value there
     stands, and those that went on further keep their order.
     """
@@ -127,7 +128,7 @@ def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:
     known = np.isfinite(y) & ((evidence.states == TrialState.COMPLETE) | (evidence.trials < 0))
     pruned = np.flatnonzero((evidence.states == TrialState.PRUNED) & (evidence.trials >= 0))
     if not len(pruned):
-        return evidence.X[known], y[known]
+        return evidence.X[known], np.minimum(y[known], worst_to_show(y[known]))
     by_trial = dict(zip(evidence.trials[known].tolist(), _ranks(y[known]).tolist(), strict=True))
     placed = _placed(history, objective, by_trial, evidence.trials[pruned])
     # An observation has no steps to be compared at: it stands by its value among the complete.
@@ -136,6 +137,18 @@ def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:
     score[pruned] = [placed.get(t, np.nan) for t in evidence.trials[pruned].tolist()]
     rows = ~np.isnan(score)
     return evidence.X[rows], _ranks(score[rows]) / max(int(rows.sum()), 1)
+
+
+def worst_to_show(values: Array) -> float:
+    """Where finite, minimised ``values`` ``(n,)`` become disasters; infinity when there are none.
+
+    There are some when the worst is four times as far from the best as the worst but a tenth are.
+    """
+    if len(values) < 10:
+        return np.inf
+    best, typical, worst = float(values.min()), float(np.percentile(values, 90)), float(values.max())
+    span = typical - best
+    return best + 1.6 * span if span > 0 and worst > best + 4.0 * span else np.inf
 
 
 def _placed(history: History, objective: int, scores: dict[int, float], pruned: Ints) -> dict[int, float]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import typer
 
-from flows.cli import _commands, _tune
+from flows.cli import _commands, _report, _tune
 
 # Newer versions of typer bring their own copy of click; this is the UsageError of whichever is in use,
 # the base of every wrong call.
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.command("tune")(_tune.tune)
 _commands.register(app)
+app.command("report")(_report.report)
 
 
 @app.callback(invoke_without_command=True)

@@ -12,6 +12,7 @@ from hpo_core._errors import InputError
 from hpo_core._parameters import Parameter
 from hpo_core._states import TrialState
 from hpo_core._study import Study
+from hpo_core.importance import worst_to_show
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,7 +35,6 @@ STATE_COLOURS = {
 # Good is bright in both looks of a page: perceptually even, safe for colour-blind eyes.
 SCALE = "Viridis"
 _GRID = "rgba(128,128,128,0.25)"
-_LONGEST_LABEL = 28
 
 
 def figure(title: str, *, height: int = 420, **layout: Any) -> Figure:
@@ -51,7 +51,7 @@ def figure(title: str, *, height: int = 420, **layout: Any) -> Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 12, "color": "#7a828c"},
         margin={"l": 70, "r": 24, "t": 60, "b": 56},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1.0, "xanchor": "right"},
         hovermode="closest",
     )
     out.update_xaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, automargin=True)
@@ -96,14 +96,11 @@ def best_numbers(study: Study, column: int, most: int = 50) -> Ints:
 def robust_range(shown: Array, direction: str) -> tuple[float, float] | None:
     """An axis range that leaves out disasters on the bad side; ``None`` where there are none."""
     finite = shown[np.isfinite(shown)]
-    if len(finite) < 10:
-        return None
     towards = finite if direction == "min" else -finite
-    best, typical, worst = float(towards.min()), float(np.percentile(towards, 90)), float(towards.max())
-    span = typical - best
-    if span <= 0 or worst <= best + 4.0 * span:
+    high = worst_to_show(towards)
+    if not np.isfinite(high):
         return None
-    low, high = best - 0.06 * span, best + 1.6 * span
+    low = float(towards.min()) - 0.04 * (high - float(towards.min()))
     return (low, high) if direction == "min" else (-high, -low)
 
 
@@ -112,12 +109,11 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def labels(values: list[Any]) -> list[str]:
+def labels(values: list[Any], longest: int = 28) -> list[str]:
     """Short labels of categories; two of them are never the same."""
     whole = [str(v) for v in values]
-    short = [t if len(t) <= _LONGEST_LABEL else t[: _LONGEST_LABEL - 1] + "…" for t in whole]
-    if len(set(short)) == len(short):
-        return short
+    half = longest // 2
+    short = [t if len(t) <= longest else f"{t[:half]}…{t[1 - half :]}" for t in whole]
     return [s if short.count(s) == 1 else f"{s} #{i + 1}" for i, s in enumerate(short)]
 
 

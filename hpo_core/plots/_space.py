@@ -94,9 +94,9 @@ def slices(study: Study, *, objective: str | None = None, names: Sequence[str] |
         cols=min(_SLICES_ABREAST, max(len(shown), 1)),
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        vertical_spacing=min(0.12, 0.28 / rows),
+        vertical_spacing=min(0.3, 0.36 / rows),
     )
-    looks = c.figure(f"Slices{_of(len(chosen), len(numbers), 'trials')}", height=80 + 250 * rows)
+    looks = c.figure(f"Slices{_of(len(chosen), len(numbers), 'trials')}", height=100 + 270 * rows)
     figure.update_layout(looks.layout, showlegend=False)
     c.restyle_axes(figure)
     rng = np.random.default_rng(0)
@@ -206,10 +206,11 @@ def _axis(study: Study, name: str) -> dict[str, Any]:
     """An axis in the parameter's own values: logarithmic where its scale is, named where it has names."""
     parameter = study.space.parameters[name]
     if not parameter.numeric:
-        _, text = c.ticks(parameter)
+        text = c.labels([parameter.value_at(i) for i in range(parameter.cardinality)], 16)
         return {"tickvals": list(range(len(text))), "ticktext": text, "range": [-0.6, len(text) - 0.4]}
     if c.is_log(parameter):
-        return {"type": "log", "exponentformat": "power", "nticks": 8}
+        at, text = c.ticks(parameter)
+        return {"type": "log", "tickvals": [float(parameter.decode(u)) for u in at], "ticktext": text}
     return {}
 
 

@@ -34,7 +34,7 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
     records = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
     span = c.robust_range(values[complete], direction)
     beyond = 0 if span is None else int(((values[complete] < span[0]) | (values[complete] > span[1])).sum())
-    note = f"<br><sup>{beyond} values lie beyond the axis</sup>" if beyond else ""
+    note = f"<br><sup>beyond the axis: {beyond:,}</sup>" if beyond else ""
     figure = c.figure(f"History of {name}{note}", xaxis_title="trial", yaxis_title=f"{name} ({direction})")
     for state in (TrialState.COMPLETE, TrialState.PRUNED):
         numbers = np.flatnonzero((past.states == state) & np.isfinite(values))

@@ -90,7 +90,7 @@ def test_the_page_is_whole_and_alone(study: Study, figures: set[str], tmp_path: 
     library = gzip.decompress(base64.b64decode(page.scripts["plotly"])).decode()
     assert re.match(r"/\*\*\s+\* plotly", library)
     pictures = {path.name for path in files[1:]}
-    assert pictures == ({"history.png", "importance.png"} if study.trials else set())
+    assert pictures == ({"history.png", "importance.png", "slices.png"} if study.trials else set())
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files[1:])
 
 

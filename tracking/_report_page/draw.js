@@ -13,7 +13,7 @@
     for (const plot of plots) {
       const { data, layout } = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
       layout.font.color = colour("--text");
-      await Plotly.newPlot(plot, data, layout, { responsive: true, displaylogo: false });
+      await Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false });
       // One after the other: the page can be read and scrolled meanwhile.
       await new Promise((done) => setTimeout(done, 0));
     }

@@ -1,0 +1,150 @@
+"""Figures hold the right data: what is best stays, scales are the space's own, nothing is merged."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpo_core import Categorical, Float, InputError, Study, TrialState, plots
+
+LONG = "a_category_with_a_long_name_that_is_cut_in_the_middle_of_it_"
+
+
+def tried(trials: int, objectives: dict[str, str] | None = None, **options: Any) -> Study:
+    """A study of random trials, every tenth of which fails."""
+    space = {
+        "rate": Float(1e-5, 1e-1, log=True),
+        "kind": Categorical([f"{LONG[:30]}{i}{LONG[30:]}" for i in range(3)]),
+        "inner": Float(0, 1).when("kind", f"{LONG[:30]}0{LONG[30:]}"),
+    }
+    study = Study(space, objectives, "random", limits={"trials": trials}, **options)
+    for number in range(trials):
+        trial = study.ask(now=10.0 * number + 1)
+        value = abs(np.log10(trial.params["rate"]) + 3) + trial.params.get("inner", 0.5)
+        if number % 10 == 7:
+            study.tell(trial, state="failed", now=10.0 * number + 6)
+        else:
+            told = {name: value if i % 2 == 0 else -value for i, name in enumerate(study.objectives)}
+            study.tell(trial, told, now=10.0 * number + 6)
+    return study
+
+
+def traces(figure: Any) -> dict[str, Any]:
+    """Traces by name."""
+    return {trace.name: trace for trace in figure.data}
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    """A small one."""
+    return tried(60)
+
+
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_best_so_far_only_improves(direction: str) -> None:
+    """Its last value is the study's best, and it reaches the last trial."""
+    study = tried(40, {"score": direction})
+    line = traces(plots.history(study))["best so far"]
+    steps = np.diff(np.asarray(line.y, dtype=float))
+    assert (steps <= 0).all() if direction == "min" else (steps >= 0).all()
+    assert line.y[-1] == study.best.values["score"]
+    assert line.x[-1] == 39
+
+
+def test_thinning_keeps_what_is_best() -> None:
+    """Of 3,000 trials 2,500 are drawn, and every record is among them."""
+    study = tried(3000)
+    found = traces(plots.history(study))
+    dots = next(trace for name, trace in found.items() if name.startswith("complete"))
+    assert len(dots.x) <= 2500 < study.history.count(TrialState.COMPLETE)
+    assert set(found["best so far"].x[:-1]) <= set(dots.x)
+
+
+def test_parallel_coordinates_label_real_values(study: Study) -> None:
+    """The log axis has decades at even places; each category has a place and a name; so has inactive."""
+    rate, kind, inner, last = plots.parallel_coordinates(study).data[0].dimensions
+    assert list(rate.ticktext) == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
+    assert list(rate.tickvals) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert len(set(kind.ticktext)) == len(set(kind.tickvals)) == 3
+    assert set(np.round(kind.values, 6)) <= set(np.round(kind.tickvals, 6))
+    assert inner.ticktext[0] == "inactive"
+    missing = sum("inner" not in t.params for t in study.trials if t.state is TrialState.COMPLETE)
+    assert (np.asarray(inner.values) == inner.tickvals[0]).sum() == missing
+    assert last.label == "loss"
+
+
+def test_slices_use_the_spaces_scale(study: Study) -> None:
+    """The parameter that is searched on a log scale has a log axis with its own values."""
+    figure = plots.slices(study, names=["rate", "kind"])
+    assert figure.layout.xaxis.type == "log"
+    assert len(set(figure.layout.xaxis2.ticktext)) == 3
+    shown = traces(figure)["rate"]
+    by_number = {t.number: t.params["rate"] for t in study.trials}
+    assert np.asarray(shown.x) == pytest.approx([by_number[int(n)] for n in shown.customdata])
+
+
+def test_the_contour_is_about_the_two_that_were_named(study: Study) -> None:
+    """A surface on the axes' own scales, low where the function is."""
+    figure = plots.contour(study, names=["rate", "inner"])
+    surface = figure.data[0]
+    assert figure.layout.xaxis.type == "log"
+    z = np.asarray(surface.z)
+    assert z.shape == (len(surface.y), len(surface.x))
+    best = surface.x[int(z.mean(axis=0).argmin())]
+    assert 1e-4 < best < 1e-2
+
+
+def test_importance_shows_intervals(study: Study) -> None:
+    """Whiskers are no negative lengths, and the rate matters most, which is drawn on top."""
+    bars = traces(plots.importance(study))["over the whole space"]
+    assert bars.y[-1] == "rate"
+    assert (np.asarray(bars.error_x.array) >= 0).all()
+    assert (np.asarray(bars.error_x.arrayminus) >= 0).all()
+
+
+def test_the_front_is_the_studys() -> None:
+    """Two objectives: the front's trials, all of them."""
+    study = tried(50, {"loss": "min", "size": "min"})
+    front = traces(plots.pareto(study))["Pareto front"]
+    assert set(front.customdata) == {t.number for t in study.pareto_front}
+
+
+def test_workers_are_as_busy_as_they_were(study: Study) -> None:
+    """Five of every ten seconds, and one failure in ten."""
+    figure = plots.timeline(study)
+    assert "50%" in figure.layout.title.text
+    assert len(traces(figure)["failed"].x) == 6
+    assert sum(plots.failures(study).data[0].x) == 6
+
+
+def test_curves_and_rungs_follow_reports() -> None:
+    """A trial that was pruned at step 2 ends there."""
+    study = Study({"x": Float(0, 1)}, strategy="random")
+    for number in range(4):
+        study.ask()
+        last = 2 if number == 3 else 4
+        for step in range(1, last + 1):
+            study.report(number, step, number + 1 / step)
+        study.finish(number, None, state="pruned" if number == 3 else "complete")
+    found = traces(plots.curves(study))
+    assert np.nanmax(np.asarray(found["pruned"].x, dtype=float)) == 2
+    assert np.asarray(found["best, trial 0"].y)[:-1] == pytest.approx([1 / s for s in range(1, 5)])
+    bars = plots.rungs(study).data[0]
+    assert dict(zip(bars.x, bars.y, strict=True)) == {"2": 4, "4": 3}
+
+
+def test_figures_are_json(study: Study) -> None:
+    """Each one can be written to a page."""
+    for figure in (plots.history(study), plots.slices(study), plots.parallel_coordinates(study)):
+        assert json.loads(figure.to_json())["data"]
+
+
+def test_what_is_not_there_is_said() -> None:
+    """An empty study names itself and what it lacks."""
+    study = Study({"x": Float(0, 1)}, strategy="random", name="bare")
+    for draw in (getattr(plots, name) for name in plots.__all__):
+        with pytest.raises(InputError, match="bare"):
+            draw(study)
