@@ -1,10 +1,10 @@
-"""What a trial costs beyond its objective: a no-op study through Prefect and MLflow against a bare MLflow loop.
+"""What a trial costs beyond its objective: a no-op study with everything on against a bare MLflow loop.
 
     python -m benchmarks.overhead --trials 300 --workers 2 --repeats 3
 
-Both sides track to a SQLite file of their own, fresh for each repetition, and take turns in one run. The bare loop is
-what a user writes by hand: a parent run, and for each trial ``start_run(nested=True)``, ``log_params`` of five,
-``log_metric``. Ours is ``flows.tune`` with everything on. Start-up is reported apart.
+Both sides track to a SQLite file of their own, fresh for each repetition, and take turns in one run. The
+bare loop is what a user writes by hand: a parent run, and for each trial ``start_run(nested=True)``,
+``log_params`` of five, ``log_metric``. Ours is ``flows.tune``, Prefect included. Start-up is reported apart.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def objective(trial):
 
 if __name__ == "__main__":
     trials, workers = int(sys.argv[1]), int(sys.argv[2])
-    result = tune(objective, space={f"p{i}": Float(0, 1) for i in range(5)}, strategy="random", trials=trials,
-                  workers=workers, name="noop", tell=lambda line: None)
+    space = {f"p{i}": Float(0, 1) for i in range(5)}
+    result = tune(objective, space=space, strategy="random", trials=trials, workers=workers, name="noop",
+                  tell=lambda line: None)
     ended = time.time()
     ran = [t for t in result.study.trials if t.started_at]
     first, last = min(t.started_at for t in ran), max(t.finished_at for t in ran)
@@ -58,7 +59,7 @@ if __name__ == "__main__":
     runs, token = 0, None
     experiment = client.get_experiment_by_name("noop").experiment_id
     while True:
-        page = client.search_runs([experiment], "attributes.status = 'FINISHED'", max_results=1000, page_token=token)
+        page = client.search_runs([experiment], "attributes.status = 'FINISHED'", page_token=token)
         runs, token = runs + len(page), page.token
         if not token:
             break
@@ -97,7 +98,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results/overhead.csv")
+    parser.add_argument(
+        "--keep", action="store_true", help="append the rows to benchmarks/results/overhead.csv"
+    )
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for repeat in range(options.repeats):

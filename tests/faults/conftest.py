@@ -115,9 +115,9 @@ class Driver:
         return self.folder / "home" / "studies" / "study"
 
     def start(self) -> subprocess.Popen[str]:
+        script = [sys.executable, "-m", "tests.faults.study_process", "study"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.study_process", "study", str(self.trials), str(self.workers)]
-            + [self.runner],
+            [*script, str(self.trials), str(self.workers), self.runner],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -157,7 +157,7 @@ class Driver:
         return 0 if study is None else sum(study.history.count(s) for s in TrialState if s.finished)
 
 
-@pytest.fixture()
+@pytest.fixture
 def driver(tmp_path: Path, prefect_url: str) -> Iterator[Driver]:
     """A study of twelve trials on two workers, not started yet."""
     made = Driver(tmp_path, prefect_url, trials=12)

@@ -1,4 +1,4 @@
-"""Run one study in this process, as a user's script would: ``study_process.py NAME TRIALS WORKERS RUNNER``."""
+"""Run one study, as a user's script would: ``study_process.py NAME TRIALS WORKERS RUNNER``."""
 
 from __future__ import annotations
 

@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Driver, ServerProcess, check_whole, mlflow_server, prefect_server, wait_until
+from tests.faults.conftest import (
+    Driver,
+    ServerProcess,
+    check_whole,
+    mlflow_server,
+    prefect_server,
+    wait_until,
+)
 
 pytestmark = pytest.mark.faults
 
 
-@pytest.fixture()
+@pytest.fixture
 def mlflow(tmp_path: Path) -> Iterator[tuple[ServerProcess, str]]:
     server, url = mlflow_server(tmp_path)
     server.start()
@@ -31,7 +38,7 @@ def test_an_mlflow_server_that_dies_and_comes_back_gets_everything(
     wait_until(lambda: driver.finished() >= min(at + 4, 12), "training to go on without MLflow")
     server.start()
     driver.finish()
-    # A slow machine may need more than the session's last half minute; the same command delivers the rest.
+    # A slow machine may need more than the session's last half minute; the next command delivers it.
     driver.finish()
     check_whole(driver)
 

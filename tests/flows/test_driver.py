@@ -104,7 +104,9 @@ def test_a_study_runs_to_its_planned_total_and_is_stopped(tmp_path: Path) -> Non
         (m.OUT_OF_MEMORY, TrialState.OUT_OF_MEMORY),
     ],
 )
-def test_each_outcome_has_its_state_and_keeps_its_reason(kind: str, state: TrialState, tmp_path: Path) -> None:
+def test_each_outcome_has_its_state_and_keeps_its_reason(
+    kind: str, state: TrialState, tmp_path: Path
+) -> None:
     async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
         return Outcome(kind=kind, reason="why", traceback="Traceback: here")
 

@@ -16,7 +16,7 @@ from flows import _messages as m
 from flows._dask import DaskRunner
 from flows._local import LocalRunner
 from flows._messages import Job, Outcome
-from flows._runner import Message, Report, Runner, RunIdWanted, Saved, TrialLimits, Work
+from flows._runner import Message, Report, RunIdWanted, Runner, Saved, TrialLimits, Work
 from flows._threads import ThreadRunner
 from hpo_core import InputError, ObjectiveError
 from tests.flows import objectives_for_tests as objectives
@@ -74,7 +74,11 @@ class Heard:
 
 
 def run_one(
-    kind: str, objective: Callable[[Any], Any], folder: Path, limits: TrialLimits | None = None, **changes: Any
+    kind: str,
+    objective: Callable[[Any], Any],
+    folder: Path,
+    limits: TrialLimits | None = None,
+    **changes: Any,
 ) -> tuple[Outcome, list[Message]]:
     async def go() -> tuple[Outcome, list[Message]]:
         heard = Heard()

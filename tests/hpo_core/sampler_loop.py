@@ -72,9 +72,7 @@ class Loop:
         self.history._observe(params, dict(zip(self.history.objectives, values, strict=True)))
         self.history.length += 1
 
-    def run(
-        self, objective: Callable[[dict[str, Any]], Any], trials: int, parallel: int = 1
-    ) -> None:
+    def run(self, objective: Callable[[dict[str, Any]], Any], trials: int, parallel: int = 1) -> None:
         """Ask and tell ``trials`` trials, the oldest of ``parallel`` in flight finishing first."""
         waiting: list[tuple[int, dict[str, Any]]] = []
         asked = 0
