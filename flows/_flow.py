@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from httpx import HTTPError
 from prefect import flow, get_client
 from prefect import task as prefect_task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed, State
 
@@ -134,14 +132,14 @@ async def _claim(current: Session) -> None:
 
 async def _close_stale(flow_run_id: str) -> None:
     """A flow run that still says Running although its driver is gone becomes Crashed."""
-    async with get_client() as client:
-        try:
+    try:
+        async with get_client() as client:
             stale = await client.read_flow_run(UUID(flow_run_id))
             if stale.state is not None and stale.state.is_running():
                 gone = Crashed(message="its driver died; a later flow run went on with the study")
                 await client.set_flow_run_state(stale.id, gone, force=True)
-        except (ObjectNotFound, HTTPError):
-            return  # another server, or none: nothing of ours is left running there
+    except Exception:  # noqa: BLE001 - another server, or none: nothing of ours is left running there
+        return
 
 
 @prefect_task(name="final model", cache_policy=NO_CACHE, persist_result=False)
