@@ -182,7 +182,7 @@ def scores(values: dict[str, float]) -> str:
 def counted(study: Study) -> str:
     """``28 complete, 2 failed``."""
     counts = {s.label: study.history.count(s) for s in TrialState}
-    return ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items() if n) or "none"
+    return ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items() if n) or "no trial yet"
 
 
 def introduction(current: Session) -> str:

@@ -181,11 +181,15 @@ async def drive(
         granularity=execution.granularity,
     )
     watcher = asyncio.create_task(_watching(current, watch))
+    starting = asyncio.create_task(runner.start())
     try:
-        await runner.start()
-        with _signals(driver, tell):
+        with _signals(driver, tell, starting.cancel):
+            await asyncio.wait([starting])
+            if not starting.cancelled():
+                starting.result()
             current.ended = await driver.drive()
     finally:
+        starting.cancel()
         watcher.cancel()
         await runner.close()
         watch(current)
@@ -248,7 +252,9 @@ async def _watching(current: Session, watch: Watch) -> None:
 
 
 @contextlib.contextmanager
-def _signals(driver: Driver, tell: Callable[[str], None]) -> Iterator[None]:
+def _signals(
+    driver: Driver, tell: Callable[[str], None], give_up_start: Callable[[], object]
+) -> Iterator[None]:
     """Ctrl-C once drains, twice interrupts; SIGTERM interrupts. Only where signals can be had."""
     loop = asyncio.get_running_loop()
     presses = 0
@@ -260,11 +266,15 @@ def _signals(driver: Driver, tell: Callable[[str], None]) -> Iterator[None]:
             tell("stopping: what runs may finish or reach its next checkpoint; Ctrl-C again stops now")
             driver.drain("interrupted")
         else:
-            driver.interrupt("interrupted")
+            interrupt("interrupted")
+
+    def interrupt(reason: str) -> None:
+        driver.interrupt(reason)
+        give_up_start()
 
     installed: list[tuple[signal.Signals, Any]] = []
     try:
-        handlers = ((signal.SIGINT, on_sigint), (signal.SIGTERM, lambda: driver.interrupt("terminated")))
+        handlers = ((signal.SIGINT, on_sigint), (signal.SIGTERM, lambda: interrupt("terminated")))
         for number, handler in handlers:
             before = signal.getsignal(number)
             loop.add_signal_handler(number, handler)

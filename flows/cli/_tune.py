@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,8 +121,14 @@ def carry_out(plan: Plan, *, as_json: bool) -> int:
             view.tell(f"note: {notes.pop(0)}")
         view.watch(current)
 
-    with _only_json(as_json), view:
-        result = run_plan(plan, tell=view.tell, watch=watch)
+    try:
+        with _only_json(as_json), view:
+            result = run_plan(plan, tell=view.tell, watch=watch)
+    except KeyboardInterrupt:
+        # Before the first trial, or after the last; in between, Ctrl-C is the driver's.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        typer.echo("hpo: interrupted; the same command goes on", err=True)
+        return 130
     if as_json:
         typer.echo(json.dumps(_finite(result.to_json()), sort_keys=True))
     else:
