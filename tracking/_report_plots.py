@@ -71,7 +71,7 @@ def _drawn(path: Path, size: tuple[float, float], count: int, draw: Callable[[li
     figure.subplots_adjust(
         left=left, right=0.98, top=1 - 0.4 / size[1], bottom=0.62 / size[1], wspace=0.28, hspace=0.35
     )
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90)
     return path
 
 
@@ -122,6 +122,7 @@ def _slices(study: Study, shown: Sequence[str], axes: Sequence[Axes]) -> None:
         if parameter.numeric:
             x = np.array([float(parameter.decode(u)) for u in units[seen].tolist()])
             ax.set_xscale("log" if is_log(parameter) else "linear")
+            ax.minorticks_off()
         else:
             x = np.floor(units[seen] * parameter.cardinality)
             names = labels([parameter.value_at(k) for k in range(parameter.cardinality)])

@@ -208,10 +208,20 @@ def _axis(study: Study, name: str) -> dict[str, Any]:
     if not parameter.numeric:
         text = c.labels([parameter.value_at(i) for i in range(parameter.cardinality)], 16)
         return {"tickvals": list(range(len(text))), "ticktext": text, "range": [-0.6, len(text) - 0.4]}
-    if c.is_log(parameter):
-        at, text = c.ticks(parameter)
-        return {"type": "log", "tickvals": [float(parameter.decode(u)) for u in at], "ticktext": text}
-    return {}
+    low, high = (float(parameter.decode(u)) for u in (0.0, 1.0))
+    # A normal distribution without bounds has no ends to show.
+    bounded = getattr(parameter, "low", None) is not None and getattr(parameter, "high", None) is not None
+    if not c.is_log(parameter):
+        return {"range": _padded(low, high)} if bounded else {}
+    at, text = c.ticks(parameter)
+    axis = {"type": "log", "tickvals": [float(parameter.decode(u)) for u in at], "ticktext": text}
+    return {**axis, "range": _padded(math.log10(low), math.log10(high))} if bounded else {"type": "log"}
+
+
+def _padded(low: float, high: float) -> list[float]:
+    """The whole range of a parameter, tried or not, with a margin."""
+    margin = 0.04 * (high - low) or 0.5
+    return [low - margin, high + margin]
 
 
 def _values_at(study: Study, name: str, units: Array) -> Array:

@@ -33,7 +33,8 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
     best = better.accumulate(values[complete])
     records = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
     span = c.robust_range(values[complete], direction)
-    beyond = 0 if span is None else int(((values[complete] < span[0]) | (values[complete] > span[1])).sum())
+    valued = values[np.isin(past.states, [TrialState.COMPLETE, TrialState.PRUNED]) & np.isfinite(values)]
+    beyond = 0 if span is None else int(((valued < span[0]) | (valued > span[1])).sum())
     note = f"<br><sup>beyond the axis: {beyond:,}</sup>" if beyond else ""
     figure = c.figure(f"History of {name}{note}", xaxis_title="trial", yaxis_title=f"{name} ({direction})")
     for state in (TrialState.COMPLETE, TrialState.PRUNED):

@@ -69,7 +69,7 @@ def test_local_importance_looks_near_the_optimum() -> None:
 
 def test_a_disaster_is_not_all_that_matters() -> None:
     """One value of 1e9 leaves the shares about as they are."""
-    study = tried({"a": Float(0, 1), "b": Float(0, 1)}, lambda p: p["a"] if 0.01 < p["b"] else 1e9)
+    study = tried({"a": Float(0, 1), "b": Float(0, 1)}, lambda p: p["a"] if p["b"] > 0.01 else 1e9)
     assert importances(study)[0].name == "a"
     assert importances(study)[0].share > 0.8
 
@@ -80,7 +80,7 @@ def test_the_shares_of_a_tree_are_exact() -> None:
     rng = np.random.default_rng(0)
     U = space.sample(rng, 12)
     grown = Trees(number=3).fit(space, U, U[:, 0] + (U[:, 1] > 0.6) * U[:, 0], rng)
-    leaves, tree, boxes = _boxes(grown, 3)
+    _, tree, boxes = _boxes(grown, 3)
     assert np.bincount(tree, (boxes[:, :, 1] - boxes[:, :, 0]).prod(axis=1)) == pytest.approx([1, 1, 1])
     steps = 4000
     a = (np.arange(steps) + 0.5) / steps

@@ -85,8 +85,9 @@ def test_the_page_is_whole_and_alone(study: Study, figures: set[str], tmp_path: 
     assert f"study {NASTY}" in page.text
     shown = {attributes["aria-label"] for tag, attributes in page.tags if tag == "figure"}
     assert figures <= shown
-    for number in range(len(shown)):
-        assert json.loads(page.scripts[f"f{number}"])["data"]
+    drawn = [key for _, attributes in page.tags if (key := attributes.get("data-figure"))]
+    assert len(drawn) == len(shown)
+    assert all(json.loads(page.scripts[key])["data"] for key in drawn)
     library = gzip.decompress(base64.b64decode(page.scripts["plotly"])).decode()
     assert re.match(r"/\*\*\s+\* plotly", library)
     pictures = {path.name for path in files[1:]}
@@ -107,3 +108,48 @@ def test_the_report_goes_to_the_studys_run(tmp_path: Path) -> None:
     parent = next(run for run in mlflow.stored.values() if run.name == "toy")
     assert (parent.run_id, str(folder)) in mlflow.artifacts
     assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_a_large_study_has_a_small_report(tmp_path: Path) -> None:
+    """10,000 trials stay below 5 MB, nothing is loaded from anywhere, and the best trial is in it."""
+    study = Study(
+        {"x": Float(0, 1), "rate": Float(1e-4, 1, log=True)},
+        strategy="random",
+        name="large",
+        limits={"trials": 10_000},
+    )
+    for number in range(10_000):
+        trial = study.ask(now=float(number))
+        study.tell(trial, trial.params["x"] + trial.params["rate"], now=number + 0.9)
+    page, *pictures = write_report(study, tmp_path)
+    assert page.stat().st_size < 5_000_000
+    assert all(picture.stat().st_size < 1_000_000 for picture in pictures)
+    text = page.read_text(encoding="utf-8")
+    outside = text.partition('id="plotly"')[0]
+    assert not re.search(r"https?://|<link|\ssrc=", outside)
+    history = json.loads(Page(text).scripts["f0"])
+    best = next(trace for trace in history["data"] if trace["name"] == "best so far")
+    assert study.best.number in numbers(best["x"])
+
+
+def numbers(column: Any) -> list[float]:
+    """A column of a figure as plotly writes it: a list, or packed."""
+    if isinstance(column, list):
+        return column
+    import numpy as np
+
+    return np.frombuffer(base64.b64decode(column["bdata"]), dtype=column["dtype"]).tolist()
+
+
+def test_a_figure_that_breaks_is_told_in_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are there all the same."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no colours left")
+
+    monkeypatch.setattr("hpo_core.plots.slices", broken)
+    text = write_report(ran(20), tmp_path)[0].read_text(encoding="utf-8")
+    assert "could not be drawn" in text
+    assert "no colours left" in text
+    assert 'aria-label="History"' in text
