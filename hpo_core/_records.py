@@ -65,7 +65,7 @@ class Limits:
     ``trials``: configurations in total. ``seconds``: wall time of all drivers together. ``steps``:
     steps of all trials together. ``cost``: worker-seconds of all trials together. ``failures``:
     trials that failed, timed out, ran out of memory or were lost in every attempt, after which the
-    study stops.
+    study stops. ``seconds`` and ``cost`` need the study to be told the time (``now``).
     """
 
     trials: int | None = None

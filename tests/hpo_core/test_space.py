@@ -109,6 +109,8 @@ def test_neighbours_in_wide_ranges_have_different_keys() -> None:
             space.key(space.encode({"a": a, "b": b + 1})),
         }  # fmt: skip
         assert len(keys) == 3
+    first, inactive = np.array([0.5 / 2**50, 0.5]), np.array([np.nan, 0.5])
+    assert space.key(first) != space.key(inactive)  # an objective did not ask for it
         assert space.decode(here) == {"a": a, "b": b}
 
 
@@ -231,6 +233,7 @@ def test_a_condition_on_a_wide_range_is_cheap() -> None:
         ({"a": Int(0, 1).when("a", 1)}, "form a cycle"),
         ({"a": Int(0, 1).when("b", 7), "b": Int(0, 3)}, "when 'b' is 7, which it can never be"),
         ({"a": Int(0, 1).when("b", 1), "b": Categorical([True])}, "when 'b' is 1, which it can never be"),
+        ({"a": Int(0, 1).when("b", 1), "b": Constant(True)}, "when 'b' is 1, which it can never be"),
         ({"a": Int(0, 1).when("b", ge=9), "b": Int(0, 3)}, r"in \[9, inf\], where it can never be"),
         ({"a": Int(0, 1).when("b", ge=0.8, le=0.2), "b": Float(0, 1)}, "can never be"),
         ({"a": Int(0, 1).when("b", ge=1), "b": Categorical([1, 2])}, "range condition on 'b' has no meaning"),
