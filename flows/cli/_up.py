@@ -14,9 +14,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import typer
 
 from flows._embedded import SERVER_ENVIRONMENT, free_port
+from flows._plan import READY
 from hpo_core import HpoError, InputError
 
 _READY_SECONDS = 120.0
@@ -44,6 +46,21 @@ class Service:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 
+    def children(self) -> list[psutil.Process]:
+        """The processes that this one started, the flow runs of deployments among them."""
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.process.pid).children()
+        return []
+
+    def lives(self) -> bool:
+        """Whether any process of the group is there, those of flow runs included."""
+        self.process.poll()
+        try:
+            os.killpg(self.process.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
     def check(self) -> None:
         """Raise :class:`HpoError` when the process has ended."""
         if self.process.poll() is not None:
@@ -70,16 +87,19 @@ def up(mlflow_port: int, prefect_port: int, database: Path, artifacts: Path) -> 
         typer.echo("starting MLflow and Prefect ...")
         services.append(_mlflow(mlflow_port, database, artifacts, logs))
         services.append(_prefect(prefect_port, logs))
-        if _ready(services[0], f"{tracking_uri}/health", stop) and _ready(
-            services[1], f"{api_url}/health", stop
-        ):
-            environment = {"PREFECT_API_URL": api_url, "MLFLOW_TRACKING_URI": tracking_uri}
-            with _profile(api_url):
+        up = _ready(services[0], f"{tracking_uri}/health", stop)
+        up = up and _ready(services[1], f"{api_url}/health", stop)
+        with _profile(api_url) if up else contextlib.nullcontext():
+            if up:
+                environment = {"PREFECT_API_URL": api_url, "MLFLOW_TRACKING_URI": tracking_uri}
                 services.append(_deployments(environment, logs))
+                # The last of them to be registered.
+                up = _ready(services[2], f"{api_url}/deployments/name/tune/{READY[-1]}", stop)
+            if up:
                 _announce(tracking_uri, api_url, logs)
-                while not stop.wait(0.5):
-                    for service in services:
-                        service.check()
+            while up and not stop.wait(0.5):
+                for service in services:
+                    service.check()
     finally:
         typer.echo("stopping ...")
         _end(services)
@@ -166,14 +186,21 @@ def _announce(tracking_uri: str, api_url: str, logs: Path) -> None:
 
 
 def _end(services: list[Service]) -> None:
-    """Ask every group to end, last started first; then kill what is left."""
-    for service in reversed(services):
-        # Prefect takes the first SIGTERM for a Ctrl-C and may wait on; the second ends it.
-        service.signal(signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_SECONDS
-    for service in reversed(services):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            service.process.wait(timeout=max(deadline - time.monotonic(), 0.1))
-    for service in services:
-        service.signal(signal.SIGKILL)
-        service.process.wait()
+    """End what was started, the last first, so that studies that run can still say where they were."""
+    servers, deployments = services[:2], services[2:]
+    for service in deployments:
+        # Told to end itself, Prefect's runner would kill the flow runs without a word to them.
+        runs = service.children()
+        for run in runs:
+            with contextlib.suppress(psutil.Error):
+                run.terminate()
+        psutil.wait_procs(runs, timeout=_STOP_SECONDS)
+    for stage in (deployments, servers):
+        for service in stage:
+            service.signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while time.monotonic() < deadline and any(service.lives() for service in stage):
+            time.sleep(0.05)
+        for service in stage:
+            service.signal(signal.SIGKILL)
+            service.process.wait()
