@@ -184,7 +184,8 @@ class DaskRunner:
             self._cluster = await LocalCluster(
                 n_workers=self.slots,
                 threads_per_worker=1,
-                dashboard_address=None,
+                # Loopback, any port: two studies at once must not fight over Dask's usual one.
+                dashboard_address="127.0.0.1:0",
                 asynchronous=True,
                 silence_logs=50,
             )
