@@ -29,6 +29,7 @@ class Handed:
         self.plan = plan
         self.tell = tell
         self.watch = watch
+        self.begun = False
         self.summary: dict[str, Any] | None = None
         self.error: BaseException | None = None
 
@@ -92,6 +93,7 @@ async def tune_flow(
             options=options or {},
         )
         context = Handed(plan_request(request), tell=print, watch=lambda session: None)
+    context.begun = True
     try:
         context.summary = await carry_out(
             context.plan,

@@ -137,7 +137,9 @@ def run_plan(
 
 
 async def _summary_of_flow(flow: Any, context: Any) -> dict[str, Any]:
-    """The study's result, even when Prefect could not take the flow run's final state."""
+    """The study's result, even when Prefect cannot be reached, or cannot take the flow run's final state."""
+    from flows._carry import carry_out
+
     plan = context.plan
     try:
         await flow(
@@ -152,6 +154,9 @@ async def _summary_of_flow(flow: Any, context: Any) -> dict[str, Any]:
             return_state=True,
         )
     except Exception as error:  # noqa: BLE001 - raised again unless the study itself came to its end
+        if not context.begun:
+            context.tell(f"the study runs without Prefect: {type(error).__name__}: {error}")
+            return await carry_out(plan, tell=context.tell, watch=context.watch)
         context.error = context.error or error
     if context.summary is None:
         raise context.error or HpoError("Prefect ended the flow run before the study began")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,7 +166,8 @@ def _profile(api_url: str) -> Iterator[None]:
     """While we are up, Prefect's active profile points at our server, unless it points somewhere already."""
     from prefect.settings import PREFECT_API_URL, get_current_settings, update_current_profile
 
-    if get_current_settings().api.url is not None:
+    present = get_current_settings().api.url
+    if present is not None and not _left_behind(present):
         yield
         return
     update_current_profile({PREFECT_API_URL: api_url})
@@ -173,6 +175,15 @@ def _profile(api_url: str) -> Iterator[None]:
         yield
     finally:
         update_current_profile({PREFECT_API_URL: None})
+
+
+def _left_behind(url: str) -> bool:
+    """Whether the profile's server is one on this machine that is gone, as after a kill of ``hpo up``."""
+    parts = urllib.parse.urlsplit(url)
+    if os.environ.get("PREFECT_API_URL") or parts.hostname not in ("127.0.0.1", "localhost"):
+        return False
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", parts.port or 80)) != 0
 
 
 def _announce(tracking_uri: str, api_url: str, logs: Path) -> None:
