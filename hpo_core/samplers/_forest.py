@@ -34,8 +34,9 @@ __all__ = ["Forest"]
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# The trees see this many of the best results and as many of the newest.
-_KEPT = 384
+# The trees see this many of the best results and as many of the newest; fewer where outcomes change
+# with every trial (several objectives, early stops), so that all trees are grown anew each time.
+_KEPT, _KEPT_ANEW = 384, 128
 # Local search: starting points, rounds, neighbours of each point in a round.
 _STARTS, _ROUNDS, _NEIGHBOURS = 10, 8, 16
 # Random points in the pool; fewer where constraints make each one cost many calls in Python.
@@ -105,19 +106,19 @@ class Forest:
         """The forest with every result in it, and the configurations tried, best first."""
         if history.n_objectives > 1:
             y = _scalarised(data.values, rng)
-            rows = _chosen(y)
+            rows = _chosen(y, _KEPT_ANEW)
             forest = self.trees.fit(history.space, data.X[rows], compressed(y[rows]), rng)
             return forest, data.X[rows]
         y = data.values[:, 0]
         k = len(y)
         if data.step:
-            rows = _chosen(y)
+            rows = _chosen(y, _KEPT_ANEW)
             seed = np.random.default_rng([history.seed, 3, k, data.step])
             return self.trees.fit(history.space, data.X[rows], compressed(y[rows]), seed), data.X[rows]
         model = self._memo.state(history, _Model)
         length = _fit_length(k)
         if model.length != length:
-            model.length, model.rows = length, _chosen(y[:length])
+            model.length, model.rows = length, _chosen(y[:length], _KEPT)
             z = compressed(y[model.rows])
             seed = np.random.default_rng([history.seed, 2, length])
             model.forest = self.trees.fit(history.space, data.X[model.rows], z, seed)
@@ -134,22 +135,22 @@ class Forest:
 def _fit_length(k: int) -> int:
     """At which length of the evidence the trees for ``k`` results were grown.
 
-    Every length up to 128, every second up to 256, every fourth up to 512...: about 64 fits for
-    each doubling, so that the cost of growing stays flat.
+    Every length up to 128, every second up to 256, every fourth up to 512 and so on, every 32nd
+    at last: growing costs ever more until the trees see no further results, and then stays flat.
     """
     step = 1
-    while k > 128 * step:
+    while k > 128 * step and step < 32:
         step *= 2
     return k - k % step
 
 
-def _chosen(y: Array) -> Ints:
-    """Rows that the trees see, ascending: the best and the newest."""
+def _chosen(y: Array, kept: int) -> Ints:
+    """Rows that the trees see, ascending: the ``kept`` best and as many of the newest."""
     k = len(y)
-    if k <= 2 * _KEPT:
+    if k <= 2 * kept:
         return np.arange(k)
     order = np.argsort(np.where(np.isnan(y), np.inf, y), kind="stable")
-    return np.union1d(order[:_KEPT], np.arange(k - _KEPT, k))
+    return np.union1d(order[:kept], np.arange(k - kept, k))
 
 
 def _scalarised(values: Array, rng: np.random.Generator) -> Array:
