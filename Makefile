@@ -38,7 +38,7 @@ types: dev
 	$(BIN)/mypy
 
 tests: dev
-	$(BIN)/python -m pytest -q -m "not faults" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q -m "not faults"
 
 faults: dev
 	HPO_FAULTS=30 $(BIN)/python -m pytest -q tests/faults
