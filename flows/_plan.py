@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from flows._execute import Objective
+from flows._importing import make_importable
 from flows._messages import pack
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
 from flows._workspace import Terms, study_folder
-from hpo_core import InputError, Limits, ObjectiveError, SearchSpace, Settings, make_strategy
+from hpo_core import InputError, Limits, ObjectiveError, SearchSpace, Settings, Study, make_strategy
 from hpo_core._errors import nearest
 
 READY = ("lgbm", "sklearn", "torch")
@@ -142,13 +143,25 @@ def plan_callable(
         identity={"objective": label},
         meta={"request": _plain_request(request, reference)},
     )
-    chosen.check(space or SearchSpace({}), len(objectives), terms.settings.max_steps)
+    _rehearse(terms)
     return Plan(
         terms=terms,
         tracking=_tracking(request),
         execution=execution,
         objective=function,
         edit=request.edit_space,
+    )
+
+
+def _rehearse(terms: Terms) -> None:
+    """Make the study in memory: it refuses everything that the real one would."""
+    Study(
+        terms.space,
+        objectives=terms.objectives,
+        strategy=terms.strategy,
+        seed=terms.seed,
+        limits=terms.limits,
+        settings=terms.settings,
     )
 
 
@@ -215,7 +228,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
             "step_unit": prepared.step_unit,
         },
     )
-    chosen.check(prepared.space, len(prepared.objectives), max_steps)
+    _rehearse(terms)
     return Plan(
         terms=terms,
         tracking=_tracking(request),
@@ -328,9 +341,7 @@ def load_objective(reference: str) -> Objective:
 
 
 def _module(name: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    make_importable(Path.cwd())
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the import raises is the user's
@@ -341,14 +352,12 @@ def _module_of_file(path: Path) -> Any:
     if not path.is_file():
         raise ObjectiveError(f"there is no file {str(path)!r}; give the path of a Python file")
     name = path.stem
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
         return known
     if known is not None or name in sys.stdlib_module_names:
         raise ObjectiveError(f"{path} has the name of another module, {name!r}; rename the file")
+    make_importable(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise ObjectiveError(f"{path} cannot be loaded as a Python module")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows._data import Problem
+from flows._importing import make_importable
 from flows._metrics import Needs
 from flows.objectives._encode import dense_encoder, ordinal_encoder
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter
@@ -103,9 +103,7 @@ def _path_of(name: str, problem: Problem) -> str:
 def _import(name: str, path: str) -> Any:
     """What the path names. The working directory counts as importable, as for ``python -m``."""
     module_name, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    make_importable(Path.cwd())
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty working folder with its own studies and its own tracking."""
     monkeypatch.chdir(tmp_path)
+    # Commands put the folders of objectives there; later tests must not find this one's.
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("HPO_HOME", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     return Place(tmp_path)

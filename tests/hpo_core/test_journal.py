@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -203,49 +204,49 @@ def test_reading_can_start_in_the_middle(tmp_path: Path) -> None:
 # -- the disk --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """Files may grow to 2000 bytes: the kernel then writes part of a line, and refuses the next."""
+@contextlib.contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """Files may grow to this many bytes: the kernel then writes part of a line, and refuses the next.
+
+    Not a fixture: those are taken down after pytest has written its dot, to a file that may be longer.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, old)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, old)
 
 
-@pytest.mark.usefixtures("small_files")
 def test_a_full_disk_leaves_a_journal_that_opens(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     journal = Journal(path)
     acknowledged: list[ev.Event] = []
     refusals: list[str] = []
-    for event in sample_events(60):
-        try:
-            journal.append(event)
-            acknowledged.append(event)
-        except JournalError as error:
-            refusals.append(str(error))
-    assert len(acknowledged) > 5
-    assert len(refusals) > 1
-    assert all("free some space and run the same command again" in line for line in refusals)
-    journal.close()
-    assert path.read_bytes().endswith(b"\n")
-    assert reopened(path) == acknowledged
+    with small_files(2000):
+        for event in sample_events(60):
+            try:
+                journal.append(event)
+                acknowledged.append(event)
+            except JournalError as error:
+                refusals.append(str(error))
+        assert len(acknowledged) > 5
+        assert len(refusals) > 1
+        assert all("free some space and run the same command again" in line for line in refusals)
+        journal.close()
+        assert path.read_bytes().endswith(b"\n")
+        assert reopened(path) == acknowledged
 
 
 def test_writing_goes_on_when_there_is_space_again(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Journal(path) as journal:
         first, second, third = sample_events(3)
         journal.append(first)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, before[1]))
-        try:
-            with pytest.raises(JournalError):
-                journal.append(second)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        with small_files(path.stat().st_size + 10), pytest.raises(JournalError):
+            journal.append(second)
         assert journal.append(third) == 1
     assert reopened(path) == [first, third]
 
