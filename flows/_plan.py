@@ -21,7 +21,17 @@ from flows._messages import pack
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
 from flows._workspace import Terms, study_folder
-from hpo_core import InputError, Limits, ObjectiveError, SearchSpace, Settings, Study, make_strategy
+from hpo_core import (
+    InputError,
+    Limits,
+    ObjectiveError,
+    SearchSpace,
+    Settings,
+    Strategy,
+    StrategyError,
+    Study,
+    make_strategy,
+)
 from hpo_core._errors import nearest
 
 READY = ("lgbm", "sklearn", "torch")
@@ -209,8 +219,9 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         space=request.space,
         options={"threads": threads, **request.options},
     )
-    prepared = table.prepare()
     chosen = make_strategy(strategy if strategy is not None else request.strategy)
+    table, advice = _on_axis(table, chosen, request.options.get("budget"))
+    prepared = table.prepare()
     max_steps = request.max_steps or prepared.n_steps
     terms = Terms(
         name=request.name or _table_name(request, prepared.digest),
@@ -237,8 +248,28 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         table=table,
         register_as=request.register_as,
         edit=request.edit_space,
-        notes=tuple(prepared.notes),
+        notes=(*advice, *prepared.notes),
     )
+
+
+def _on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str, ...]]:
+    """The objective on the budget axis that the strategy can use, and what the user should know of it.
+
+    ``asked``: the axis that the user named; it wins where it can work at all.
+    """
+    if not strategy.training_steps or asked not in (None, "folds"):
+        return table, ()
+    training = table.over_training()
+    if strategy.training_steps == "needed" and (training is None or asked == "folds"):
+        other = "leave out the option budget" if training is not None else "use another estimator, or asha"
+        raise StrategyError(
+            f"{strategy.name} changes hyperparameters during training, which needs steps of training and "
+            f"not cross-validation folds; {other}"
+        )
+    if asked == "folds" or training is None:
+        why = "" if asked else " (the estimator does not learn step by step)"
+        return table, (f"{strategy.name} compares trials by folds{why}, so it has few rungs",)
+    return training, ()
 
 
 def _table_name(request: Request, digest: str) -> str:

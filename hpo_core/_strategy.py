@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,12 @@ CONTINUE = None
 Verdict = Stop | None
 
 
+TrainingSteps = Literal["needed", "better", ""]
+"""Whether a step has to be a piece of training that goes on from a checkpoint, as an epoch is and a
+cross-validation fold is not; ``""``: either will do. A scheduler may say so as ``training_steps``.
+"""
+
+
 @runtime_checkable
 class Scheduler(Protocol):
     """Gives out budget: which trial runs how far, and which is stopped."""
@@ -154,6 +160,12 @@ class Strategy:
         """Raise :class:`StrategyError` before anything runs, with the reason and the remedy."""
         self.sampler.check(space, n_objectives)
         self.scheduler.check(n_objectives, max_steps)
+
+    @property
+    def training_steps(self) -> TrainingSteps:
+        """What the scheduler asks of the steps: an objective with several budget axes chooses by it."""
+        asked: TrainingSteps = getattr(self.scheduler, "training_steps", "")
+        return asked
 
     def explain(self, trials: int | None, max_steps: int | None) -> Plan:
         """Rungs, brackets, counts and total cost."""

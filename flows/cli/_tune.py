@@ -7,6 +7,8 @@ import json
 import math
 import signal
 import sys
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +16,7 @@ import typer
 if TYPE_CHECKING:
     from flows._plan import Plan
     from flows._session import Session
+    from hpo_core._plan import Plan as Explained
 
 
 def tune(
@@ -169,8 +172,11 @@ def _key_values(pairs: list[str]) -> dict[str, Any]:
 
 
 def _explain(plan: Plan, *, as_json: bool) -> int:
-    terms = plan.terms
+    terms, workers = plan.terms, plan.execution.workers
     explained = terms.strategy.explain(terms.limits.trials, terms.settings.max_steps)
+    with _only_json(as_json):
+        step = _step_seconds(plan)
+    seconds = None if step is None else explained.seconds(workers, step)
     if as_json:
         typer.echo(
             json.dumps(
@@ -180,17 +186,53 @@ def _explain(plan: Plan, *, as_json: bool) -> int:
                     "rungs": explained.rungs,
                     "trials": explained.total_trials,
                     "steps": explained.total_steps,
+                    "step_unit": terms.meta.get("step_unit"),
+                    "step_seconds": step,
+                    "seconds": seconds,
                     "space": terms.space.to_json() if terms.space is not None else None,
                 }
             )
         )
         return 0
-    typer.echo(f"study {terms.name}: strategy {terms.strategy.name}, {plan.execution.workers} workers")
+    typer.echo(f"study {terms.name}: strategy {terms.strategy.name}, {workers} workers")
     for name, parameter in terms.space.parameters.items() if terms.space is not None else ():
         typer.echo(f"  {name}: {parameter!r}")
-    for line in explained.lines:
+    for line in (*explained.lines, *_cost(plan, explained, step, seconds)):
         typer.echo(line)
-    if explained.total_steps is not None:
-        typer.echo(f"total: {explained.total_steps:,} {terms.meta.get('step_unit') or 'steps'}")
+    for note in plan.notes:
+        typer.echo(f"note: {note}")
     typer.echo("dry run: nothing was created")
     return 0
+
+
+def _cost(plan: Plan, explained: Explained, step: float | None, seconds: float | None) -> Iterator[str]:
+    """Total steps, and the wall time that they should take."""
+    from flows._live import duration
+
+    workers, unit = plan.execution.workers, plan.terms.meta.get("step_unit")
+    if explained.total_steps is not None:
+        one = unit if not unit or unit[0].isdigit() else f"one {unit}"
+        yield f"total: {explained.total_steps:,} steps" + (f"; a step is {one}" if one else "")
+    if step is not None and seconds is not None:
+        yield (
+            f"estimate: {duration(seconds)} on {workers} workers, at {step:.2g} s a step (measured with the "
+            "default configuration)"
+        )
+    elif (steps := explained.seconds(workers, 1.0)) is not None:
+        yield f"on {workers} workers: as long as {steps:,.0f} steps in a row"
+
+
+def _step_seconds(plan: Plan) -> float | None:
+    """Seconds of a step, measured with the default configuration; ``None`` for a function of the user's
+    own, which a dry run must not call.
+    """
+    if plan.table is None or plan.terms.space is None:
+        return None
+    from flows.objectives import Rerun
+
+    space = plan.terms.space
+    trial = Rerun(space.decode(space.default_unit()), plan.terms.seed or 0, most=1)
+    plan.table(Rerun(trial.params, trial.seed, most=1))  # imports and reads what a worker does only once
+    start = time.perf_counter()
+    plan.table(trial)
+    return time.perf_counter() - start

@@ -18,6 +18,7 @@ from typing import Any
 from flows._splits import SplitPlan as SplitPlan
 from flows.objectives._base import FinalModel as FinalModel
 from flows.objectives._base import Prepared as Prepared
+from flows.objectives._base import Rerun as Rerun
 from flows.objectives._base import TableConfig as TableConfig
 from flows.objectives._base import TableObjective as TableObjective
 from flows.objectives._base import TrialInfo as TrialInfo
@@ -32,6 +33,7 @@ __all__ = [
     "FinalModel",
     "LightGBM",
     "Prepared",
+    "Rerun",
     "SklearnModel",
     "SplitPlan",
     "TableConfig",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,18 +86,20 @@ class Trial(Protocol):
 class Rerun:
     """A trial without a study: cross-validates once more when a trial's own record was lost.
 
-    ``last``: the newest value of every metric that was reported.
+    ``most``: steps after which it ends; ``None``: it runs to its own end. ``last``: the newest value of
+    every metric that was reported.
     """
 
     checkpoint = None
 
-    def __init__(self, params: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, params: Mapping[str, Any], seed: int, most: int | None = None) -> None:
         self.params, self.seed = dict(params), seed
         self.last: dict[str, float] = {}
+        self._most = most
 
     def steps(self, n: int) -> Iterator[int]:
-        """All of them."""
-        return iter(range(1, n + 1))
+        """All of them, or the first ``most``."""
+        return iter(range(1, (n if self._most is None else min(n, self._most)) + 1))
 
     def report(self, step: int, **metrics: float) -> None:
         """Keep the newest values."""
@@ -261,6 +263,9 @@ class TableObjective(Protocol):
 
     def prepare(self) -> Prepared:
         """Check every input; raises :class:`InputError`, one line."""
+
+    def over_training(self) -> Self | None:
+        """The same with training as its budget axis (rounds, epochs); ``None`` where it has no such axis."""
 
     def __call__(self, trial: Trial) -> float:
         """Evaluate ``trial.params``; the value of the metric."""

@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -120,6 +120,10 @@ class LightGBM:
             "rounds_per_step": self.stride if self.budget == "rounds" else None,
         }  # fmt: skip
         return prepared(self, setting, space, steps=steps, question=question)
+
+    def over_training(self) -> LightGBM:
+        """The same over rounds."""
+        return replace(self, budget="rounds")
 
     def __call__(self, trial: Trial) -> float:
         """The cross-validated metric of ``trial.params``."""

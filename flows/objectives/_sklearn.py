@@ -20,7 +20,7 @@ import math
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -124,6 +124,16 @@ class SklearnModel:
                if self.budget == "steps" else {}),
         }  # fmt: skip
         return prepared(self, setting, space, steps=steps, question=question)
+
+    def over_training(self) -> SklearnModel | None:
+        """The same over steps, where the estimator learns bit by bit."""
+        model = estimators.find(self.estimator, load_setting(self.table).problem).make()
+        stepwise = replace(self, budget="steps")
+        try:
+            stepwise._growth(model)
+        except InputError:
+            return None
+        return stepwise
 
     def _growth(self, model: Any) -> Growth:
         last = estimators.last_step(model)
@@ -411,8 +421,6 @@ def _resolve(name: str, names: list[str], path: str, growth: Growth) -> str:
 
 def _renamed_parents(parameter: Parameter, prefix: str) -> Parameter:
     """The parameter with its conditions' parents under a pipeline step's prefix."""
-    from dataclasses import replace
-
     return replace(
         parameter,
         conditions=tuple(replace(c, parent=f"{prefix}{c.parent}") for c in parameter.conditions),

@@ -107,6 +107,10 @@ class TorchMLP:
 
     # -- trials ----------------------------------------------------------------------------------
 
+    def over_training(self) -> TorchMLP:
+        """Itself: a step is an epoch."""
+        return self
+
     def __call__(self, trial: Trial) -> float:
         """The cross-validated metric of ``trial.params``."""
         setting, device = load_setting(self.table), self._device()

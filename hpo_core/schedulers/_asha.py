@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from hpo_core._errors import StrategyError
 from hpo_core._history import History
 from hpo_core._states import TrialState
-from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, Verdict
+from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps, Verdict
 from hpo_core.schedulers._common import end_step, idle, needs_end, run_to_the_end, settle, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._gates import Gates
@@ -104,6 +105,8 @@ class ASHA:
     small study has a result too.
     """
 
+    training_steps: ClassVar[TrainingSteps] = "better"
+
     eta: int = 3
     min_steps: int = 1
     max_steps: int | None = None
@@ -182,6 +185,8 @@ class ASHAStopping:
     or after that step, and it is compared with those who have got there before; the first one always
     goes on.
     """
+
+    training_steps: ClassVar[TrainingSteps] = "better"
 
     eta: int = 3
     min_steps: int = 1

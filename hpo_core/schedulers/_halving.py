@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from hpo_core._history import History
-from hpo_core._strategy import CONTINUE, Action, Plan, Verdict
+from hpo_core._strategy import CONTINUE, Action, Plan, TrainingSteps, Verdict
 from hpo_core.schedulers._brackets import Brackets, plan_brackets
 from hpo_core.schedulers._common import end_step, needs_end
 from hpo_core.schedulers._criterion import Criterion
@@ -28,6 +29,8 @@ class SuccessiveHalving:
     """
 
     trials: int | None = None
+    training_steps: ClassVar[TrainingSteps] = "better"
+
     eta: int = 3
     min_steps: int = 1
     max_steps: int | None = None

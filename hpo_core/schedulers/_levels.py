@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
 from hpo_core._errors import StrategyError
 from hpo_core._history import History
 from hpo_core._states import TrialState
-from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Verdict
+from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, TrainingSteps, Verdict
 from hpo_core.schedulers._common import end_step, idle, needs_end, settle, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
@@ -40,6 +41,8 @@ class Levels:
     A trial goes on when it is the best of those waiting at its level and the level's share leaves room;
     at the end of the budget at least one trial is taken to the end.
     """
+
+    training_steps: ClassVar[TrainingSteps] = "better"
 
     levels: Sequence[float] = (0.1, 0.3, 0.5, 1.0)
     shares: Sequence[float] = (1.0, 0.4, 0.16, 0.06)

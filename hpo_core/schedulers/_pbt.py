@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +18,19 @@ from hpo_core._errors import StrategyError, nearest
 from hpo_core._history import History
 from hpo_core._pareto import order_by_quality
 from hpo_core._states import TrialState
-from hpo_core._strategy import CONTINUE, Action, Close, Finish, Fork, Plan, Resume, Start, Verdict, Wait
+from hpo_core._strategy import (
+    CONTINUE,
+    Action,
+    Close,
+    Finish,
+    Fork,
+    Plan,
+    Resume,
+    Start,
+    TrainingSteps,
+    Verdict,
+    Wait,
+)
 from hpo_core.schedulers._common import end_step, needs_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
@@ -125,6 +138,8 @@ class PBT:
     every study ends. A member that fails is replaced in the same way, unless its replacement failed at
     once as well.
     """
+
+    training_steps: ClassVar[TrainingSteps] = "needed"
 
     population: int | None = None
     interval: int | None = None

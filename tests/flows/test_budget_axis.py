@@ -1,0 +1,82 @@
+"""Which budget axis a ready objective gets: what the strategy can use, unless the user names one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flows._plan import Request, plan_request
+from hpo_core import StrategyError
+from tests.flows.conftest import Hpo, Place
+
+TABLE = "sklearn:wine"
+
+
+def planned(objective: str, strategy: str, **options: object) -> tuple[object, int | None, str]:
+    """Budget axis, length and notes of a plan."""
+    plan = plan_request(
+        Request(objective=objective, data=TABLE, strategy=strategy, trials=20, options=options)
+    )
+    axis = getattr(plan.table, "budget", "epochs")
+    return axis, plan.terms.settings.max_steps, " ".join(plan.notes)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["asha", "asha_stopping", "hyperband", "bohb", "successive_halving", "multi_fidelity", "pbt", "gp+asha"],
+)
+def test_strategies_that_compare_training_get_training(strategy: str) -> None:
+    assert planned("lgbm", strategy)[:2] == ("rounds", 100)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "random", "tpe", "median", "wilcoxon"])
+def test_others_keep_folds(strategy: str) -> None:
+    assert planned("lgbm", strategy)[:2] == ("folds", 5)
+
+
+def test_each_objective_has_its_own_axis_of_training() -> None:
+    assert planned("sklearn", "asha")[:2] == ("steps", 30)
+    assert planned("sklearn", "pbt", estimator="mlp")[:2] == ("steps", 30)
+    assert planned("torch", "asha", max_epochs=50)[:2] == ("epochs", 50)
+
+
+def test_the_axis_that_the_user_names_wins_and_its_price_is_said() -> None:
+    axis, length, notes = planned("lgbm", "asha", budget="folds")
+    assert (axis, length) == ("folds", 5)
+    assert "asha compares trials by folds" in notes
+    assert planned("lgbm", "random", budget="rounds")[0] == "rounds"
+
+
+def test_an_estimator_that_learns_at_once_is_compared_by_folds() -> None:
+    axis, length, notes = planned("sklearn", "asha", estimator="knn")
+    assert (axis, length) == ("folds", 5)
+    assert "does not learn step by step" in notes
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "remedy"),
+    [
+        ("lgbm", {"budget": "folds"}, "leave out the option budget"),
+        ("sklearn", {"estimator": "knn"}, "another estimator"),
+    ],
+)
+def test_what_changes_during_training_is_refused_over_folds(
+    objective: str, options: dict[str, object], remedy: str
+) -> None:
+    with pytest.raises(StrategyError, match=remedy):
+        planned(objective, "pbt", **options)
+
+
+def test_a_dry_run_says_rungs_steps_and_time(hpo: Hpo, place: Place) -> None:
+    command = ("tune", "lgbm", "--data", TABLE, "--strategy", "hyperband", "--trials", 125, "--dry-run")
+    plain = hpo(*command, "--workers", 4, "--option", "max_rounds=270")
+    assert plain.code == 0
+    assert "81 to step 1" not in plain.out  # 27 steps of 10 rounds: four brackets, the first has 27
+    assert "bracket 0: 27 to step 1, 9 to step 3, 3 to step 9, 1 to step 27" in plain.out
+    assert "a step is 10 rounds" in plain.out
+    assert "on 4 workers, at" in plain.out
+    said = json.loads(hpo(*command, "--workers", 1, "--option", "max_rounds=270", "--json").out)
+    assert said["rungs"][0] == [0, 0, 27, 1]
+    assert said["seconds"] == pytest.approx(said["steps"] * said["step_seconds"])  # one worker never waits
+    assert place.studies == []
