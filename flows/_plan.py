@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import os
 import re
 import sys
@@ -33,6 +34,7 @@ from hpo_core import (
     make_strategy,
 )
 from hpo_core._errors import nearest
+from hpo_core._records import IMPROVEMENTS
 
 READY = ("lgbm", "sklearn", "torch")
 RUNNERS = ("local", "dask", "gpu")
@@ -46,6 +48,7 @@ class Request:
     ``objective``: ``lgbm``, ``sklearn``, ``torch``, ``PATH.py:function`` or ``package.module:function``.
     ``options``: further settings of a ready objective. ``space``: a file, or JSON text. ``timeout``:
     seconds for the study. ``trial_timeout`` and ``trial_memory`` (MiB): hard limits per attempt.
+    ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
     """
 
@@ -70,6 +73,7 @@ class Request:
     trial_timeout: float | None = None
     trial_memory: float | None = None
     max_failures: int | None = None
+    stop_when: float | str | None = None
     max_steps: int | None = None
     granularity: float = 1.0
     edit_space: bool = False
@@ -333,7 +337,26 @@ def _execution(request: Request) -> Execution:
 
 
 def _limits(request: Request) -> Limits:
-    return Limits(trials=request.trials, seconds=request.timeout, failures=request.max_failures)
+    return Limits(
+        trials=request.trials,
+        seconds=request.timeout,
+        failures=request.max_failures,
+        improvement=_improvement(request.stop_when),
+    )
+
+
+def _improvement(given: float | str | None) -> float | str | None:
+    """The limit that ``stop_when`` means; a command line has numbers as text."""
+    if given is None or given in IMPROVEMENTS:
+        return given
+    try:
+        number = float(given)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0.0 < number < math.inf:
+        words = ", ".join(IMPROVEMENTS)
+        raise InputError(f"stop_when must be {words} or a positive number, got {given!r}")
+    return number
 
 
 def _settings(workers: int, max_steps: int | None, more: Mapping[str, Any]) -> Settings:

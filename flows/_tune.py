@@ -39,7 +39,9 @@ def tune(
     ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
     study runs nothing. ``timeout``: seconds. ``workers``: trials at once, default one per core.
     ``isolation``: ``"process"`` or ``"thread"``. ``more``: the other fields of a request
-    (``experiment``, ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...).
+    (``experiment``, ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...);
+    ``stop_when``: ``"noise"`` or a number, ends the study once all further trials together are expected
+    to improve by less than the noise of one result, or than that number.
 
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """

@@ -193,7 +193,10 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
         )
     if changes:
         study.extend(now, **changes)
-        lines.append("its limits are now " + ", ".join(f"{k}={v:g}" for k, v in changes.items()))
+        lines.append(
+            "its limits are now "
+            + ", ".join(f"{k}={v if isinstance(v, str) else f'{v:g}'}" for k, v in changes.items())
+        )
     if study.stopped is not None and study.stopped.state == "cancelled":
         again = [t.number for t in study.trials if t.state is TrialState.CANCELLED]
         for trial in again:
@@ -204,12 +207,18 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
     return lines
 
 
-def _raised(old: Limits, new: Limits) -> dict[str, float | None]:
-    """The limits that the new terms raise; a lower number never takes finished trials back."""
-    changes: dict[str, float | None] = {}
+def _raised(old: Limits, new: Limits) -> dict[str, float | str | None]:
+    """The limits that the new terms raise; a lower number never takes finished trials back.
+
+    When to stop for want of improvement is no amount to raise: what the new terms say of it holds.
+    """
+    changes: dict[str, float | str | None] = {}
     for name, value in new.to_json().items():
         known = getattr(old, name)
-        if value is not None and known is not None and value > known:
+        if name == "improvement":
+            if value != known:
+                changes[name] = value
+        elif value is not None and known is not None and value > known:
             changes[name] = value
     return changes
 

@@ -13,6 +13,7 @@ from hpo_core._fold import BAD, Fold
 from hpo_core._propose import Choice, Proposer
 from hpo_core._result import ended
 from hpo_core._states import TrialState
+from hpo_core._stopping import StopRule
 from hpo_core._strategy import Action, Close, Finish, Fork, Resume, Start, Strategy, Wait
 from hpo_core._trial import trial_seed
 
@@ -48,6 +49,7 @@ class Decider:
         self._scheduler = strategy.scheduler
         self._record = record
         self._proposer = Proposer(strategy.sampler, fold.settings.on_duplicate)
+        self._rule = StopRule()
 
     def exhausted(self, now: float) -> str | None:
         """Which limit is spent, as a sentence, or ``None``."""
@@ -65,6 +67,10 @@ class Decider:
                 return f"{failures} trials failed, the limit is {limits.failures}"
         return None
 
+    def enough(self) -> str | None:
+        """Why nothing more should be started by the limit on improvement, or ``None``."""
+        return self._rule.enough(self._fold.history, self._fold.limits.improvement)
+
     def next(self, now: float) -> Segment | Wait | Finish:
         """What to run next; see :meth:`Study.next`."""
         fold, history = self._fold, self._fold.history
@@ -76,7 +82,9 @@ class Decider:
         waiting = history.in_state(TrialState.WAITING)
         if len(waiting):
             return self._segment(int(waiting[0]))
-        return self._decide(now)
+        # What the user has asked for by name is run all the same.
+        reason = None if fold.queue else self.enough()
+        return self._decide(now) if reason is None else self._finish_when_idle(reason)
 
     def ask_scheduler(self, *, exhausted: bool = False) -> Action:
         """The scheduler's next action; decisions are pure, so asking changes nothing.

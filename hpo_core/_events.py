@@ -38,7 +38,7 @@ class StudyCreated(Event):
     objectives: dict[str, str]
     strategy: dict[str, Any]
     seed: int
-    limits: dict[str, float | None]
+    limits: dict[str, float | str | None]
     settings: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     version: int = JOURNAL_VERSION
@@ -222,7 +222,7 @@ class StudyExtended(Event):
     """The limits were changed; those that are absent stay. A stopped study is open again."""
 
     type: ClassVar[str] = "study_extended"
-    limits: dict[str, float | None]
+    limits: dict[str, float | str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,9 @@ from typing import Any
 from hpo_core._errors import InputError, nearest
 from hpo_core._states import TrialState
 
+# What the limit on improvement can be besides a number.
+IMPROVEMENTS = ("noise", "never")
+
 
 @dataclass(slots=True, repr=False)
 class TrialRecord:
@@ -66,6 +69,9 @@ class Limits:
     steps of all trials together. ``cost``: worker-seconds of all trials together. ``failures``:
     trials that failed, timed out, ran out of memory or were lost in every attempt, after which the
     study stops. ``seconds`` and ``cost`` need the study to be told the time (``now``).
+    ``improvement``: start nothing more once all further trials together are expected to improve on
+    the best by less than this, in the objective's units, or, with ``"noise"``, by less than the
+    noise of one result; ``"never"`` takes that back. What runs may finish then. One objective only.
     """
 
     trials: int | None = None
@@ -73,25 +79,27 @@ class Limits:
     steps: int | None = None
     cost: float | None = None
     failures: int | None = None
+    improvement: float | str | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is None:
+            if value is None or (name == "improvement" and value in IMPROVEMENTS):
                 continue
             number = isinstance(value, Real) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or value <= 0:
-                raise InputError(f"the limit {name} must be a positive number, got {value!r}")
+                words = "".join(f"{word!r} or " for word in IMPROVEMENTS if name == "improvement")
+                raise InputError(f"the limit {name} must be {words}a positive number, got {value!r}")
             whole = name in ("trials", "steps", "failures")
             if whole and value != int(value):
                 raise InputError(f"the limit {name} must be a whole number, got {value!r}")
             object.__setattr__(self, name, int(value) if whole else float(value))
 
-    def to_json(self) -> dict[str, float | None]:
+    def to_json(self) -> dict[str, float | str | None]:
         """The limits that are set."""
         return {n: getattr(self, n) for n in self.__slots__ if getattr(self, n) is not None}
 
-    def updated(self, changes: Mapping[str, float | None]) -> Limits:
+    def updated(self, changes: Mapping[str, float | str | None]) -> Limits:
         """These limits with some replaced. Raises :class:`InputError` for unknown names and bad values."""
         for name in changes:
             if name not in self.__slots__:

@@ -63,6 +63,10 @@ class Study:
         objectives = _checked_objectives(objectives)
         chosen = make_strategy(strategy)
         limits = _record(Limits, limits)
+        if limits.improvement not in (None, "never") and len(objectives) > 1:
+            raise InputError(
+                f"the limit improvement is for one objective, the study has {list(objectives)}; leave it out"
+            )
         settings = _record(Settings, settings)
         chosen.check(space, len(objectives), settings.max_steps)
         created = ev.StudyCreated(
@@ -192,6 +196,10 @@ class Study:
     def exhausted(self, now: float = 0.0) -> str | None:
         """Which limit is spent, as a sentence, or ``None``."""
         return self._decider.exhausted(now)
+
+    def enough(self) -> str | None:
+        """Why further trials are not worth it by the limit on ``improvement``, or ``None``."""
+        return self._decider.enough()
 
     def __repr__(self) -> str:
         history = self.history
@@ -358,7 +366,7 @@ class Study:
                 self.finish(number, state=TrialState.CANCELLED, reason=reason, now=now)
         self._record(stopped)
 
-    def extend(self, now: float = 0.0, **limits: float | None) -> None:
+    def extend(self, now: float = 0.0, **limits: float | str | None) -> None:
         """Change limits, by name; ``extend(trials=200)`` makes 200 the new total. Reopens a stopped study.
 
         Raises :class:`InputError` for an unknown limit and a value that is none.

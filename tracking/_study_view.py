@@ -32,7 +32,7 @@ class StudyView:
         self.seq = 0
         self.last_at = milliseconds(created.at)
         self.ended: ev.StudyStopped | None = None
-        self.limits = dict(created.limits)
+        self.limits: dict[str, Any] = dict(created.limits)
         self.tags: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
         self.dirty = True

@@ -32,6 +32,9 @@ def extend(name: str, trials: int | None, timeout: float | None, *, as_json: boo
             raise InputError(f"study {name!r} has {limit} {old:g} already; give more than that, got {new:g}")
     changes = {"trials": trials, "timeout": timeout}
     terms |= {k: v for k, v in changes.items() if v is not None}
+    if study.enough() is not None:
+        # Who asks for more of a study that has enough by its own rule has overruled the rule.
+        terms["stop_when"] = "never"
     return carry_out(plan_of(study, **terms), as_json=as_json)
 
 
@@ -71,6 +74,7 @@ def plan_of(study: Study, **changes: Any) -> Plan:
         "name": study.name,
         "trials": limits.trials,
         "timeout": limits.seconds,
+        "stop_when": limits.improvement,
         "experiment": experiment_of(study),
         **changes,
         "tracking_uri": tracking_of(study, changes.get("tracking_uri")),

@@ -52,6 +52,10 @@ def tune(
     max_failures: Annotated[
         int | None, typer.Option(help="Failed trials after which the study stops")
     ] = None,
+    stop_when: Annotated[
+        str | None,
+        typer.Option(help="End when further trials are expected to gain less: noise, or a number"),
+    ] = None,
     isolation: Annotated[str, typer.Option(help="process or thread")] = "process",
     gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs per trial, whole or a fraction")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:8786")] = None,
@@ -94,6 +98,7 @@ def tune(
         trial_timeout=trial_timeout,
         trial_memory=trial_memory,
         max_failures=max_failures,
+        stop_when=stop_when,
         isolation=isolation,
         gpus_per_trial=gpus_per_trial,
         dask=dask,

@@ -6,6 +6,7 @@
 | `t`, `c` | threshold above which, and scale on which, values are compressed | scalars |
 | `z` | warped, then standardised values | (k,) |
 | `log_slope` | sum of log dz/dy, up to a constant that all warps share | scalar |
+| `unit` | dy/dz below `t`, where nothing is compressed | scalar |
 
 One family serves: identity below `t`, t + c log(1 + (y - t) / c) above it. With `t` at the upper
 outlier fence it only tames outliers; at the median it is the "bilog" of Eriksson & Poloczek 2021 on
@@ -34,10 +35,11 @@ FLAT = 1e-13
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Warped and standardised values `z` (k,), and `log_slope` for comparing warps."""
+    """Warped and standardised values `z` (k,), `log_slope` for comparing warps, and `unit`."""
 
     z: NDArray[np.float64]
     log_slope: float
+    unit: float
 
 
 def rescale(y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -64,6 +66,7 @@ def warp(y: NDArray[np.float64], name: WarpName) -> Outcomes:
     squeezed = np.where(values > t, t + c * np.minimum(np.log1p(excess), CEILING), values)
     deviation = float(squeezed.std())
     if deviation < FLAT:
-        return Outcomes(np.zeros_like(y), 0.0)
+        return Outcomes(np.zeros_like(y), 0.0, 0.0)
     log_slope = -float(np.minimum(np.log1p(excess), CEILING).sum()) - len(y) * np.log(deviation)
-    return Outcomes((squeezed - squeezed.mean()) / deviation, float(log_slope))
+    unit = 2.0 * deviation * (float(y.max()) / 2 - float(y.min()) / 2)
+    return Outcomes((squeezed - squeezed.mean()) / deviation, float(log_slope), unit)

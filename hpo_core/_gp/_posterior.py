@@ -116,6 +116,16 @@ class Posterior:
         rest = np.maximum(1.0 - (v * v).sum(axis=1), 1e-12)
         return self.mean + k @ self.alpha, np.sqrt(self.scale * rest)
 
+    def sample(self, query: Points, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """(n, count) joint draws of the noise-free outcome; of the first column of `alpha`."""
+        k, _ = self.factor.correlation(query)
+        v = k @ self.factor.inverse.T
+        rest = self.factor.correlation(query, query)[0] - v @ v.T
+        lower = cholesky(rest, 0.0)
+        white = rng.standard_normal((len(query), count))
+        centre = self.mean + k @ self.alpha[:, :1]
+        return np.asarray(centre + np.sqrt(self.scale) * (lower @ white))
+
     def predict_with_pull(self, query: Points) -> Prediction:
         """`predict`, keeping what the gradient needs."""
         k, dk = self.factor.correlation(query)

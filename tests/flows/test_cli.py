@@ -186,6 +186,20 @@ def test_too_many_failures_end_the_study(objectives: str, hpo: Hpo, tracked: Pla
     assert tracked.study("mine").history.count(TrialState.FAILED) == 2
 
 
+def test_a_study_with_enough_says_so_and_extend_overrules_it(
+    objectives: str, hpo: Hpo, tracked: Place
+) -> None:
+    said = hpo(*tune(objectives, "loss", "--trials", 40, "--stop-when", 1000))
+    assert said.code == 0
+    stopped = tracked.study("mine").stopped
+    assert stopped is not None
+    assert "all further trials are expected to gain" in stopped.reason
+    assert tracked.study("mine").history.n_trials < 35
+    again = hpo("extend", "mine", "--trials", 41)
+    assert "its limits are now trials=41, improvement=never" in again.out
+    assert tracked.study("mine").history.count(TrialState.COMPLETE) == 41
+
+
 def test_several_objectives_end_in_a_front(objectives: str, hpo: Hpo, tracked: Place) -> None:
     said = hpo(*tune(objectives, "both"))
     assert (said.code, said.err) == (0, "")

@@ -83,6 +83,8 @@ def test_wrong_calls_name_the_parameter(
         ("--trial-timeout", 0, "trial_timeout must be a number above 0"),
         ("--trial-memory", -1, "trial_memory must be a number above 0"),
         ("--max-failures", 0, "failures must be a positive number, got 0"),
+        ("--stop-when", "nois", "stop_when must be noise, never or a positive number, got 'nois'"),
+        ("--stop-when", 0, "stop_when must be noise, never or a positive number, got '0'"),
         ("--gpus-per-trial", -1, "gpus_per_trial must be a number above 0"),
         ("--seed", -1, "seed"),
         ("--runner", "ray", "runner must be one of local, dask, gpu, got 'ray'"),

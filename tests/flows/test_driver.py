@@ -307,3 +307,14 @@ def test_a_full_disk_ends_the_session_and_leaves_a_journal_that_opens(tmp_path: 
     journal.close()
     with contextlib.closing(Journal(tmp_path / "journal.jsonl")) as journal:
         assert len(journal.events) == 12
+
+
+def test_a_study_with_nothing_left_to_gain_ends_and_keeps_the_reason(tmp_path: Path) -> None:
+    limits = {"trials": 60, "improvement": 1.0}
+    study = make_study(tmp_path, limits=limits)
+    ended = drive(study, FakeRunner(at_once), tmp_path)
+    assert "all further trials are expected to gain" in ended
+    assert study.history.count(TrialState.COMPLETE) == study.history.n_trials < 40
+    stopped = replayed(tmp_path).stopped
+    assert stopped is not None
+    assert (stopped.state, stopped.reason) == ("finished", ended)
