@@ -43,10 +43,14 @@ _REJECTIONS = 4096
 
 @dataclass
 class _Walk:
-    """How far a constrained sequence has been walked; a pure function of (seed, space)."""
+    """Points made already, a pure function of (seed, space): ``allowed`` ones of a constrained sequence.
+
+    ``chunk`` holds the points of an unconstrained one from ``position`` on.
+    """
 
     key: tuple[Any, ...] = ()
     allowed: list[Array] = field(default_factory=list)
+    chunk: Array = field(default_factory=lambda: np.empty((0, 0)))
     position: int = 0
 
 
@@ -105,7 +109,7 @@ def _propose(history: History, rng: np.random.Generator, points: _Points, walk: 
 
 def _point(space: SearchSpace, seed: int, index: int, points: _Points, walk: _Walk) -> Array | None:
     if not space.constraints:
-        return np.asarray(space.snap(points(seed, space.dims, index, 1))[0])
+        return _free_point(space, seed, index, points, walk)
     key = (seed, space.version, space.digest())
     if walk.key != key:
         walk.key, walk.allowed, walk.position = key, [], 0
@@ -119,6 +123,15 @@ def _point(space: SearchSpace, seed: int, index: int, points: _Points, walk: _Wa
         if rejected >= _REJECTIONS:
             return None
     return walk.allowed[index]
+
+
+def _free_point(space: SearchSpace, seed: int, index: int, points: _Points, walk: _Walk) -> Array:
+    # A sequence costs far more to set up than to go on with, so that points are made some at a time.
+    key, position = (seed, space.dims), index - index % _CHUNK
+    if walk.key != key or walk.position != position:
+        walk.key, walk.position = key, position
+        walk.chunk = points(seed, space.dims, position, _CHUNK)
+    return np.asarray(space.snap(walk.chunk[index - position][None, :])[0])
 
 
 def start_point(history: History, rng: np.random.Generator) -> Array:

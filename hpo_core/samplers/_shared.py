@@ -57,6 +57,11 @@ class FoldMemo(Generic[State]):
             self._state = fresh()
         return self._state
 
+    def renew(self, state: State) -> State:
+        """Keep ``state`` in place of the last one, for the same history."""
+        self._state = state
+        return state
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A copied or pickled sampler starts without a memo: it must not share the original's.
         return FoldMemo, ()

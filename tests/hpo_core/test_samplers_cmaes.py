@@ -145,3 +145,21 @@ def test_what_it_cannot_handle_is_named() -> None:
         CMAES().check(cube(1), 2)
     with pytest.raises(StrategyError, match="restarts must be one of"):
         CMAES(restarts="often")
+
+
+def test_an_epoch_begins_from_the_best_known_and_needs_no_earlier_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hpo_core.samplers._cmaes._EPOCH", 50)
+    loop = Loop(CMAES(), cube(3), seed=5)
+    for trials in (49, 1, 1, 30, 19, 1, 17):
+        loop.run(ellipsoid, trials)
+        warm = loop.propose()
+        loop.sampler = CMAES()  # no memo: as after a resume
+        assert np.array_equal(warm, loop.propose())
+        fold = loop.sampler._folded(loop.history)
+        assert (fold.epoch, fold.rows) == divmod(loop.history.n_trials, 50)[:1] + (loop.history.n_trials,)
+    at_once = CMAES()._begin(loop.history, 2)
+    best = loop.history.X[int(np.argmin(loop.history.values[:100, 0]))]
+    assert np.allclose(_core(at_once.optimizer)._mean, best)
+    assert "since result 100" in loop.notes[-1]
