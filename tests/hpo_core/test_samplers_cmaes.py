@@ -158,7 +158,7 @@ def test_an_epoch_begins_from_the_best_known_and_needs_no_earlier_rows(
         loop.sampler = CMAES()  # no memo: as after a resume
         assert np.array_equal(warm, loop.propose())
         fold = loop.sampler._folded(loop.history)
-        assert (fold.epoch, fold.rows) == divmod(loop.history.n_trials, 50)[:1] + (loop.history.n_trials,)
+        assert (fold.epoch, fold.rows) == (loop.history.n_trials // 50, loop.history.n_trials)
     at_once = CMAES()._begin(loop.history, 2)
     best = loop.history.X[int(np.argmin(loop.history.values[:100, 0]))]
     assert np.allclose(_core(at_once.optimizer)._mean, best)
