@@ -27,10 +27,11 @@ _START_SECONDS = 180.0
 # A server that idles for a moment serves the next command without a cold start.
 _IDLE_SECONDS = 5.0
 
-# The recorder of task runs writes one by one by default, lags behind and loses the rest at exit.
+# The recorder of task runs writes one by one by default, lags behind and loses the rest at exit. Prefect
+# rounds the interval down to whole seconds: less than one would keep a core busy with sleeping for none.
 SERVER_ENVIRONMENT = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 
