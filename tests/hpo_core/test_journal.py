@@ -39,7 +39,9 @@ _BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "Metrics": numbers,
     "dict[str, Any]": objects,
     "dict[str, str]": st.dictionaries(texts, texts, max_size=2),
-    "dict[str, float | None]": st.dictionaries(texts, st.none() | st.floats(0, 1e6), max_size=2),
+    "dict[str, float | str | None]": st.dictionaries(
+        texts, st.none() | st.floats(0, 1e6) | texts, max_size=2
+    ),
     "list[int]": st.lists(st.integers(0, 99), max_size=3),
     "list[float]": st.lists(st.floats(-1, 1), max_size=3),
     "list[str]": st.lists(texts, max_size=3),
