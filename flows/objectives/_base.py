@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from flows._data import Problem, identity, load_table, pose
 from flows._metrics import Array, Metric, Needs, get_metric, score_all
+from flows._saving import Saving as Saving
 from flows._splits import Split, SplitPlan, make_split
 from hpo_core import InputError, SearchSpace
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 CURVE_POINTS = 100
 # Rows of a final model's input example; more than one, so that torch.export keeps the batch free.
 EXAMPLE_ROWS = 5
-# Seconds of work that a lost worker may cost.
-_SAVE_SECONDS = 20.0
 # Fewer numbers than this do not occupy a thread.
 _CELLS_PER_THREAD = 100_000
 # Permutation importance looks at no more test rows than this.
@@ -111,33 +109,6 @@ class Rerun:
 
     def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
         """Nobody looks."""
-
-
-class Saving:
-    """When a trial saves: at most every 20 seconds, and when its steps end before the last one.
-
-    A short trial that runs to its end never touches the disk; a lost worker costs little; what is paused can
-    go on. ``content`` is asked for only when it is saved.
-    """
-
-    def __init__(self, trial: Trial, content: Callable[[], bytes]) -> None:
-        self._trial, self._content = trial, content
-        self._step = trial.checkpoint.step if trial.checkpoint is not None else 0
-        self._at = time.monotonic()
-
-    def passed(self, step: int) -> None:
-        """A step is done; call before reporting it."""
-        if time.monotonic() - self._at > _SAVE_SECONDS:
-            self._save(step)
-
-    def ended(self, step: int, of: int) -> None:
-        """The steps have ended after ``step`` of ``of``."""
-        if self._step < step < of:
-            self._save(step)
-
-    def _save(self, step: int) -> None:
-        self._trial.save(step, self._content())
-        self._step, self._at = step, time.monotonic()
 
 
 @dataclass(frozen=True, kw_only=True)

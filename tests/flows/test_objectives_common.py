@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.objectives import _base, make_objective, objective_names, option_names
+from flows import _saving
+from flows.objectives import make_objective, objective_names, option_names
 from flows.objectives._base import load_setting, thinned, useful_threads
 from hpo_core import InputError
 from tests.flows.fake_trial import FakeTrial
@@ -171,7 +172,7 @@ def test_only_long_or_interrupted_trials_save(
     objective(paused)
     assert whole.saves == 0, "a short trial that ran to its end leaves nothing on the disk"
     assert paused.saves == 1
-    monkeypatch.setattr(_base, "_SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(_saving, "_SAVE_SECONDS", -1.0)
     long = FakeTrial({})
     objective(long)
     assert long.saves == len(long.reports), "a long one saves as it goes"

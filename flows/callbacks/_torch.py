@@ -1,0 +1,66 @@
+"""A PyTorch training loop that can be interrupted: a step is one epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flows._saving import Saving
+from flows.callbacks._trial import Trial, whole
+from hpo_core import InputError
+
+__all__ = ["epochs"]
+
+_OPTIONS, _GENERATOR = "options", "generator"
+
+
+def epochs(trial: Trial, n: int, **states: Any) -> Iterator[int]:
+    """Epoch numbers up to ``n``, from 1 or from after the checkpoint; report each in the loop's body.
+
+    ``states``: whatever has ``state_dict`` and ``load_state_dict``: ``model=``, ``optimizer=``,
+    ``scheduler=``. They are loaded from the checkpoint and saved when the trial is interrupted, with the
+    state of torch's random generator, so that a resumed trial draws what an unbroken one would. Where an
+    optimizer was made with other settings than the checkpoint's was (a fork's learning rate), its own hold.
+    """
+    import torch
+
+    whole("n", n)
+    for name, thing in states.items():
+        if not (hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict")):
+            raise InputError(
+                f"epochs() saves what has a state_dict, and {name}={type(thing).__name__} has none; save it "
+                "yourself with trial.save"
+            )
+    own = {name: _options(thing) for name, thing in states.items()}
+
+    def content() -> dict[str, Any]:
+        return {
+            "states": {name: thing.state_dict() for name, thing in states.items()},
+            _OPTIONS: own,
+            _GENERATOR: torch.get_rng_state(),
+        }
+
+    if trial.checkpoint is not None:
+        saved = trial.checkpoint.load()
+        for name, thing in states.items():
+            thing.load_state_dict(saved["states"][name])
+            _keep_own(thing, own[name], saved[_OPTIONS][name])
+        torch.set_rng_state(saved[_GENERATOR])
+    saving, done = Saving(trial, content), 0
+    for step in trial.steps(n):
+        yield step
+        done = step
+        saving.passed(step)
+    saving.ended(done, n)
+
+
+def _options(thing: Any) -> list[dict[str, Any]]:
+    """The settings of an optimizer's groups as it was made; nothing for others."""
+    groups = getattr(thing, "param_groups", ())
+    return [{k: v for k, v in group.items() if isinstance(v, bool | int | float | tuple)} for group in groups]
+
+
+def _keep_own(thing: Any, own: list[dict[str, Any]], saved: list[dict[str, Any]]) -> None:
+    """Set again what this optimizer was made with and the saved one was not."""
+    for group, mine, theirs in zip(getattr(thing, "param_groups", ()), own, saved, strict=False):
+        group.update({k: v for k, v in mine.items() if k in theirs and theirs[k] != v})

@@ -1,0 +1,270 @@
+"""The one-line callbacks: an interrupted training run is the unbroken one, and a stop ends it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows import _saving
+from flows._execute import execute
+from flows._messages import PAUSED, RAISED, RETURNED, STOPPED, Job, Outcome
+from flows._trial import Signals
+from flows.callbacks import (
+    epochs,
+    lightgbm_arguments,
+    lightning_callback,
+    lightning_checkpoint,
+    partial_fits,
+    xgboost_arguments,
+)
+from hpo_core import InputError
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(240, 5))
+Y = (X[:, 0] + 0.5 * X[:, 1] ** 2 + 0.3 * RNG.normal(size=240) > 0.4).astype(int)
+TRAIN, VALID = slice(0, 160), slice(160, 240)
+
+
+@dataclass
+class Line:
+    """The worker's end of the line; ``stop_at``: the step whose report makes the driver stop the trial."""
+
+    signals: Signals
+    stop_at: int | None = None
+    reports: dict[int, dict[str, float]] = field(default_factory=dict)
+    saved: list[tuple[int, str]] = field(default_factory=list)
+
+    def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "report":
+            assert message["step"] not in self.reports, "no step twice"
+            self.reports[message["step"]] = message["metrics"]
+            if message["step"] == self.stop_at:
+                self.signals.stop.set()
+        elif message["type"] == "saved":
+            self.saved.append((message["step"], message["uri"]))
+
+    def ask_run_id(self) -> str:
+        raise AssertionError("nothing is logged to MLflow")
+
+
+def run(
+    objective: Callable[[Any], Any],
+    folder: Path,
+    *targets: int | None,
+    stop_at: int | None = None,
+    params: list[dict[str, Any]] | None = None,
+) -> tuple[Line, list[Outcome]]:
+    """One segment for each target, each from the checkpoint of the one before, as a worker runs them."""
+    signals = Signals()
+    line, outcomes = Line(signals, stop_at), []
+    for attempt, target in enumerate(targets):
+        step, uri = line.saved[-1] if line.saved else (0, "")
+        job = Job(
+            trial=0,
+            attempt=attempt,
+            params=params[attempt] if params else {},
+            seed=1,
+            target=target,
+            from_step=step,
+            known_step=step,
+            checkpoint=uri,
+            folder=str(folder),
+        )
+        outcomes.append(execute(objective, job, line, signals))
+    return line, outcomes
+
+
+def with_lightgbm(trial: Any) -> float:
+    import lightgbm
+
+    train = lightgbm.Dataset(X[TRAIN], Y[TRAIN], free_raw_data=False)
+    valid = lightgbm.Dataset(X[VALID], Y[VALID], reference=train, free_raw_data=False)
+    params = {"objective": "binary", "verbosity": -1, "num_threads": 1, "metric": ["auc", "binary_logloss"]}
+    booster = lightgbm.train(
+        params, train, valid_sets=[train, valid], valid_names=["training", "valid"],
+        **lightgbm_arguments(trial, rounds=45, every=10),
+    )  # fmt: skip
+    return float(booster.current_iteration())
+
+
+def with_xgboost(trial: Any) -> float:
+    import xgboost
+
+    train, valid = xgboost.DMatrix(X[TRAIN], Y[TRAIN]), xgboost.DMatrix(X[VALID], Y[VALID])
+    params = {"objective": "binary:logistic", "nthread": 1, "eval_metric": ["auc", "logloss"]}
+    booster = xgboost.train(
+        params, train, evals=[(train, "training"), (valid, "valid")], verbose_eval=False,
+        **xgboost_arguments(trial, rounds=45, every=10),
+    )  # fmt: skip
+    return float(booster.num_boosted_rounds())
+
+
+def with_torch(trial: Any) -> float:
+    import torch
+
+    torch.manual_seed(trial.seed)
+    x, y = torch.tensor(X[TRAIN], dtype=torch.float32), torch.tensor(Y[TRAIN], dtype=torch.float32)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=trial.params.get("lr", 0.05))
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    loss = torch.tensor(0.0)
+    for epoch in epochs(trial, 5, model=model, optimizer=optimizer, scheduler=scheduler):
+        for batch in torch.randperm(len(x)).split(40):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(model(x[batch])[:, 0], y[batch])
+            loss.backward()
+            optimizer.step()
+        trial.report(epoch, loss=loss.item(), lr=optimizer.param_groups[0]["lr"])
+        scheduler.step()
+    return loss.item()
+
+
+def with_partial_fit(trial: Any) -> float:
+    from sklearn.linear_model import SGDClassifier
+
+    model = SGDClassifier(random_state=0, alpha=trial.params.get("alpha", 1e-3))
+    score = 0.0
+    for step, fitted in partial_fits(trial, 5, model, X[TRAIN], Y[TRAIN]):
+        score = fitted.score(X[VALID], Y[VALID])
+        trial.report(step, accuracy=score, alpha=fitted.alpha, size=float(np.abs(fitted.coef_).sum()))
+    return score
+
+
+def with_lightning(trial: Any) -> float:
+    import pytorch_lightning as lightning
+    import torch
+
+    class Module(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Linear(5, 1)
+
+        def training_step(self, batch: Any, index: int) -> Any:
+            del index
+            x, y = batch
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(self.net(x)[:, 0], y)
+            self.log("loss", loss, on_epoch=True, on_step=False)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.Adam(self.parameters(), lr=0.05)
+
+    for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    torch.manual_seed(0)
+    data = torch.utils.data.TensorDataset(
+        torch.tensor(X[TRAIN], dtype=torch.float32), torch.tensor(Y[TRAIN], dtype=torch.float32)
+    )
+    trainer = lightning.Trainer(
+        max_epochs=5, callbacks=[lightning_callback(trial)], accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(Module(), torch.utils.data.DataLoader(data, 40), ckpt_path=lightning_checkpoint(trial))
+    return float(trainer.current_epoch)
+
+
+LIBRARIES = [
+    pytest.param(with_lightgbm, "lightgbm", id="lightgbm"),
+    pytest.param(with_xgboost, "xgboost", id="xgboost"),
+    pytest.param(with_torch, "torch", id="torch"),
+    pytest.param(with_partial_fit, "sklearn", id="partial_fit"),
+    pytest.param(
+        with_lightning,
+        "pytorch_lightning",
+        id="lightning",
+        marks=pytest.mark.filterwarnings(
+            "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("objective", "library"), LIBRARIES)
+def test_an_interrupted_run_is_the_unbroken_one(objective: Any, library: str, tmp_path: Path) -> None:
+    pytest.importorskip(library)
+    whole, ended = run(objective, tmp_path / "whole", None)
+    assert [o.kind for o in ended] == [RETURNED], ended[0].traceback
+    assert sorted(whole.reports) == [1, 2, 3, 4, 5]
+    assert whole.saved == [], "a short trial that runs to its end does not touch the disk"
+    parts, outcomes = run(objective, tmp_path / "parts", 2, 3, None)
+    assert [o.kind for o in outcomes] == [PAUSED, PAUSED, RETURNED], outcomes[-1].traceback
+    assert [step for step, _ in parts.saved] == [2, 3]
+    assert not any(o.note for o in outcomes), "the checkpoint was loaded"
+    assert sorted(parts.reports) == [1, 2, 3, 4, 5]
+    for step, metrics in whole.reports.items():
+        assert parts.reports[step] == pytest.approx(metrics, rel=1e-5), step
+    assert outcomes[-1].values == pytest.approx(ended[0].values, rel=1e-5)
+
+
+@pytest.mark.parametrize(("objective", "library"), LIBRARIES)
+def test_a_stop_ends_training(objective: Any, library: str, tmp_path: Path) -> None:
+    pytest.importorskip(library)
+    line, (outcome,) = run(objective, tmp_path, None, stop_at=2)
+    assert (outcome.kind, sorted(line.reports)) == (STOPPED, [1, 2])
+
+
+@pytest.mark.parametrize(("objective", "library"), LIBRARIES)
+def test_long_trials_save_on_the_way(
+    objective: Any, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(library)
+    monkeypatch.setattr(_saving, "_SAVE_SECONDS", -1.0)
+    line, _ = run(objective, tmp_path, None)
+    assert [step for step, _ in line.saved][:4] == [1, 2, 3, 4]
+
+
+def test_metrics_of_the_last_data_set_go_by_their_own_names(tmp_path: Path) -> None:
+    ours, _ = run(with_lightgbm, tmp_path, 1)
+    theirs, _ = run(with_xgboost, tmp_path / "x", 1)
+    assert set(ours.reports[1]) == {"auc", "binary_logloss", "training_auc", "training_binary_logloss"}
+    assert set(theirs.reports[1]) == {"auc", "logloss", "training_auc", "training_logloss"}
+
+
+def test_a_fork_trains_on_with_its_own_settings(tmp_path: Path) -> None:
+    line, _ = run(with_torch, tmp_path / "torch", 2, None, params=[{"lr": 0.05}, {"lr": 0.2}])
+    # The decay of its source's schedule goes on, from the fork's own rate.
+    assert [line.reports[s]["lr"] for s in (1, 2, 3, 4)] == pytest.approx([0.05, 0.045, 0.2, 0.18])
+    line, _ = run(with_partial_fit, tmp_path / "sklearn", 2, None, params=[{"alpha": 1e-3}, {"alpha": 0.5}])
+    assert [line.reports[s]["alpha"] for s in (2, 3, 5)] == [1e-3, 0.5, 0.5]
+    assert line.reports[5]["size"] < line.reports[2]["size"] / 2, "strongly regularised from there on"
+
+
+def test_training_without_validation_data_is_an_error(tmp_path: Path) -> None:
+    import lightgbm
+
+    def objective(trial: Any) -> None:
+        train = lightgbm.Dataset(X, Y)
+        lightgbm.train({"verbosity": -1}, train, **lightgbm_arguments(trial, rounds=10))
+
+    _, (outcome,) = run(objective, tmp_path, None)
+    assert outcome.kind == RAISED
+    assert "give the library validation data" in outcome.reason
+
+
+def test_what_cannot_learn_in_steps_is_refused() -> None:
+    from sklearn.svm import SVC
+
+    with pytest.raises(InputError, match="SVC has no partial_fit"):
+        next(partial_fits(None, 3, SVC(), X, Y))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="model=int has none"):
+        next(epochs(None, 3, model=3))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="rounds must be a whole number from 1, got 0"):
+        lightgbm_arguments(None, rounds=0)  # type: ignore[arg-type]
+
+
+def test_importing_the_callbacks_imports_no_library() -> None:
+    code = (
+        "import sys, flows.callbacks\n"
+        "heavy = {'lightgbm', 'xgboost', 'sklearn', 'torch', 'lightning', 'mlflow'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
