@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -39,7 +38,7 @@ async def carry_out(
 ) -> dict[str, Any]:
     """Run the plan; returns the fields of :class:`flows.Result`."""
     async with session(plan.terms, plan.tracking, edit=plan.edit, tell=tell) as current:
-        await asyncio.to_thread(_note_tracking, current)
+        _note_tracking(current)
         if opened is not None:
             await opened(current)
         watch(current)
@@ -66,7 +65,7 @@ def _note_tracking(current: Session) -> None:
     shown = {
         # A password does not belong into a journal; whoever has one sets MLFLOW_TRACKING_URI.
         "uri": connection.uri if urlsplit(connection.uri).password is None else None,
-        "experiment": connection.client.get_experiment(connection.experiment_id).name,
+        "experiment": current.tracker.experiment,
         "experiment_id": connection.experiment_id,
         "run_id": current.parent_run,
         "url": current.tracker.parent_url,

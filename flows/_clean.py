@@ -83,7 +83,7 @@ def clean_features(frame: pd.DataFrame, source: str, notes: list[str]) -> pd.Dat
 
 
 def _plain_column(column: pd.Series, source: str) -> pd.Series:
-    """The column as float64, bool, datetime64[us] or text."""
+    """The column as float64, int64 (nothing missing), bool, datetime64[us] or text."""
     import pandas as pd
 
     types = pd.api.types
@@ -94,6 +94,9 @@ def _plain_column(column: pd.Series, source: str) -> pd.Series:
         return column.astype(bool)
     if types.is_complex_dtype(column):
         raise InputError(f"data {source!r}: the column {column.name!r} is complex; drop it")
+    if types.is_signed_integer_dtype(column) and not column.isna().any():
+        # Stays what it is: a model's signature in MLflow does not take whole numbers for a double.
+        return column.astype(np.int64)
     if types.is_numeric_dtype(column) and not types.is_bool_dtype(column):
         return pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan), name=column.name)
     if types.is_datetime64_any_dtype(column):
@@ -129,7 +132,7 @@ def _text_column(column: pd.Series, source: str) -> pd.Series:
 def _is_row_number(column: pd.Series) -> bool:
     import pandas as pd
 
-    if not pd.api.types.is_float_dtype(column) or len(column) < MIN_ROWS:
+    if not pd.api.types.is_numeric_dtype(column) or len(column) < MIN_ROWS:
         return False
     steps = np.diff(column.to_numpy())
     return bool((steps == 1.0).all())

@@ -38,7 +38,7 @@ TARGET_NAMES = ("target", "label", "class", "y", "outcome")
 class Table:
     """A clean table: n rows with a known target.
 
-    ``features``  DataFrame (n, f): float64, bool, datetime64 or text columns
+    ``features``  DataFrame (n, f): float64, int64, bool, datetime64 or text columns
     ``labels``    Series (n,) of the target as read, nothing missing
     ``groups``    (n,) int64 group codes, or ``None``
     ``times``     (n,) float64 sort keys, or ``None``

@@ -6,6 +6,7 @@ import asyncio
 import math
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,6 @@ def described(trial: TrialRecord, final: FinalModel) -> dict[str, Any]:
 
 def logged(current: Session, trial: TrialRecord, final: FinalModel) -> dict[str, Any]:
     """Log the model to the trial's run; returns where it is, for the note."""
-    from mlflow.models import infer_signature
-
     connection = current.tracker.connection
     run_id = current.tracker.run_id(trial.number, _RUN_ID_SECONDS)
     model = log_model(
@@ -100,12 +99,21 @@ def logged(current: Session, trial: TrialRecord, final: FinalModel) -> dict[str,
         connection=connection,
         flavor=final.flavor,
         pip_requirements=final.requirements,
-        signature=infer_signature(final.example, final.example_output),
+        signature=_signature(final),
         input_example=final.example,
         **final.log_options,
     )
     connection.client.log_dict(run_id, final.contract, "model_contract.json")
     return {"model_uri": model.uri, "run_id": run_id}
+
+
+def _signature(final: FinalModel) -> Any:
+    from mlflow.models import infer_signature
+
+    with warnings.catch_warnings():
+        # Columns of whole numbers stay such: MLflow suggests doubles, and then refuses an int64 for one.
+        warnings.filterwarnings("ignore", ".*Inferred schema contains integer column")
+        return infer_signature(final.example, final.example_output)
 
 
 def _show_scores(current: Session, final: FinalModel) -> None:
@@ -167,7 +175,9 @@ def outcome_of(promotion: Promotion) -> dict[str, Any]:
     """A promotion as the journal keeps it, and in words."""
     holder = f"{promotion.name}@{promotion.alias} is version {promotion.champion}"
     text = f"{holder} ({promotion.reason})"
-    if promotion.version != promotion.champion:
+    if promotion.champion is None:
+        text = f"{promotion.name} has no version yet ({promotion.reason})"
+    elif promotion.version not in (None, promotion.champion):
         text = f"registered as version {promotion.version}; {text}"
     return {
         "model": text,

@@ -123,7 +123,8 @@ def check_before(terms: Terms, *, home: Path | str | None = None, edit: bool = F
     Returns whether there is such a study and it is finished, so that nothing needs to be run.
     """
     folder = study_folder(terms.name, home)
-    if not (folder / "journal.jsonl").exists() or not (folder / "journal.jsonl").stat().st_size:
+    path = folder / "journal.jsonl"
+    if not path.exists() or next(iter(read_journal(path)), None) is None:
         return False
     study = read_study(folder, space=terms.space)
     _check_same(study, terms, edit=edit)
@@ -178,7 +179,7 @@ def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:
 def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[str]:
     """Become the driver; returns lines for the user."""
     lines: list[str] = []
-    changes = _raised(study.state.limits, terms.limits)
+    changes = _raised(study.state.limits, terms.limits, also_new=study.stopped is None)
     if study.stopped is not None and study.stopped.state == "finished" and not changes:
         return [f"the study is finished: {study.stopped.reason}"]
     study.take_over(driver_label(), now)
@@ -191,6 +192,8 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
         lines.append(
             f"the study keeps its strategy {study.strategy.name!r} (asked for: {terms.strategy.name!r})"
         )
+    if terms.seed not in (None, study.created.seed):
+        lines.append(f"the study keeps its seed {study.created.seed} (asked for: {terms.seed})")
     if changes:
         study.extend(now, **changes)
         lines.append(
@@ -207,10 +210,11 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
     return lines
 
 
-def _raised(old: Limits, new: Limits) -> dict[str, float | str | None]:
+def _raised(old: Limits, new: Limits, *, also_new: bool = False) -> dict[str, float | str | None]:
     """The limits that the new terms raise; a lower number never takes finished trials back.
 
     When to stop for want of improvement is no amount to raise: what the new terms say of it holds.
+    ``also_new``: and those that the study does not have yet.
     """
     changes: dict[str, float | str | None] = {}
     for name, value in new.to_json().items():
@@ -218,7 +222,7 @@ def _raised(old: Limits, new: Limits) -> dict[str, float | str | None]:
         if name == "improvement":
             if value != known:
                 changes[name] = value
-        elif value is not None and known is not None and value > known:
+        elif value is not None and (also_new if known is None else value > known):
             changes[name] = value
     return changes
 

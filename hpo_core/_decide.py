@@ -81,7 +81,11 @@ class Decider:
             return self._finish_when_idle(reason)
         waiting = history.in_state(TrialState.WAITING)
         if len(waiting):
-            return self._segment(int(waiting[0]))
+            trial = int(waiting[0])
+            # One that failed and was queued again asks for its steps a second time.
+            if not self._room(history.steps[trial], history.targets[trial]):
+                return self._finish_when_idle(self._no_room())
+            return self._segment(trial)
         # What the user has asked for by name is run all the same.
         reason = None if fold.queue else self.enough()
         return self._decide(now) if reason is None else self._finish_when_idle(reason)
@@ -105,9 +109,7 @@ class Decider:
         while True:
             action = self.ask_scheduler(exhausted=exhausted)
             if not isinstance(action, Close | Wait | Finish) and not self._fits(action):
-                return self._finish_when_idle(
-                    f"the limit of {fold.limits.steps} steps has no room for another segment"
-                )
+                return self._finish_when_idle(self._no_room())
             match action:
                 case Close(trial, why):
                     self._record(ended(fold, fold.trial(trial), {}, TrialState.PRUNED, reason=why, now=now))
@@ -138,22 +140,30 @@ class Decider:
                     return Finish(f"the scheduler waits although nothing runs: {why}")
 
     def _fits(self, action: Start | Resume | Fork) -> bool:
-        """Whether the limit on steps has room for the whole segment beside those that are running.
+        """Whether the limit on steps has room for the action's segment."""
+        begin = action.step if isinstance(action, Fork) else 0
+        if isinstance(action, Resume):
+            begin = int(self._fold.history.steps[action.trial])
+        return self._room(begin, -1 if action.target is None else action.target)
 
-        A segment to an end that nobody knows is let through, and stopped by :meth:`Study.report`.
+    def _room(self, begin: int, target: int) -> bool:
+        """Whether the limit on steps has room from ``begin`` to ``target`` beside those that are running.
+
+        ``target``: -1 for the end. A segment to an end that nobody knows is let through, and stopped by
+        :meth:`Study.report`.
         """
         limit, history = self._fold.limits.steps, self._fold.history
         if limit is None:
             return True
         end = self._fold.settings.max_steps or 0
-        begin = action.step if isinstance(action, Fork) else 0
-        if isinstance(action, Resume):
-            begin = int(history.steps[action.trial])
-        goal = end if action.target is None else action.target
+        goal = end if target < 0 else target
         running = history.in_state(TrialState.RUNNING)
         goals = np.where(history.targets[running] < 0, end, history.targets[running])
         promised = int(np.maximum(goals - history.steps[running], 0).sum())
         return self._fold.steps_spent + promised + max(goal - begin, 0) <= limit
+
+    def _no_room(self) -> str:
+        return f"the limit of {self._fold.limits.steps} steps has no room for another segment"
 
     def _finish_when_idle(self, reason: str) -> Wait | Finish:
         running = self._fold.history.count(TrialState.RUNNING)

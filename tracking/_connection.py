@@ -71,7 +71,9 @@ class Connection:
         """Where a browser shows the run, for a server that has pages."""
         if not self.uri.startswith(("http://", "https://")):
             return None
-        base = self.uri.rstrip("/")
+        parts = urllib.parse.urlsplit(self.uri)
+        # A browser asks for the password itself; a link is printed and kept.
+        base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
         return f"{base}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
 

@@ -170,6 +170,11 @@ class StudyTracker:
             raise TrackingError(f"there is no connection to MLflow: {self._degraded or 'start first'}")
         return self._connection
 
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return self._experiment
+
     def worker_settings(self) -> dict[str, Any]:
         """What :func:`tracking.trial_run_activator` needs wherever trials run; plain JSON."""
         variables: dict[str, str | None] = dict(_settings.settings_for_trials())

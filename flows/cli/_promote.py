@@ -81,12 +81,8 @@ def roll_back(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
 
 
 def _say(promotion: Promotion, *, as_json: bool) -> int:
-    if as_json:
-        typer.echo(json.dumps({**_final.outcome_of(promotion), "reason": promotion.reason}))
-    elif promotion.champion is None:
-        typer.echo(f"{promotion.name} has no version yet; {promotion.reason}")
-    else:
-        typer.echo(str(promotion))
+    outcome = {**_final.outcome_of(promotion), "reason": promotion.reason}
+    typer.echo(json.dumps(outcome) if as_json else outcome["model"])
     return 0 if promotion.promoted else 1
 
 

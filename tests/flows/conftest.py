@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -54,14 +55,17 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """An empty working folder with its own studies and its own tracking."""
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """An empty working folder with its own studies, its own tracking and its own modules."""
     monkeypatch.chdir(tmp_path)
     # Commands put the folders of objectives there; later tests must not find this one's.
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("HPO_HOME", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    return Place(tmp_path)
+    yield Place(tmp_path)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(f"{tmp_path}{os.sep}"):
+            del sys.modules[name]
 
 
 def copy_database(source: Path, target: Path) -> None:

@@ -225,6 +225,40 @@ def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) ->
     assert tracked.studies == []
 
 
+def test_the_run_that_mlflow_run_opened_becomes_the_studys(
+    objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tracked.database}")
+    experiment = client.create_experiment("of-the-project")
+    opened = client.create_run(experiment, tags={"mlflow.source.type": "PROJECT"})
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    said = hpo(*tune(objectives, "loss", "--json"))
+    assert said.code == 0
+    assert json.loads(said.out)["run_id"] == opened.info.run_id
+    found = runs(tracked, "of-the-project")
+    assert len(found) == 7
+    assert found[0].data.tags["mlflow.source.type"] == "PROJECT"
+    assert found[0].data.tags["hpo.study"] == "mine"
+    # Later commands find it there without being told.
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
+    assert hpo("extend", "mine", "--trials", 8).code == 0
+    assert len(runs(tracked, "of-the-project")) == 9
+    assert client.get_experiment_by_name("mine") is None
+
+
+def test_a_run_that_is_nowhere_is_refused_and_leaves_nothing(
+    objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    said = hpo(*tune(objectives, "loss"))
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "MLFLOW_RUN_ID=0000" in said.err
+    assert tracked.studies == []
+
+
 # -- looking -------------------------------------------------------------------------------------
 
 

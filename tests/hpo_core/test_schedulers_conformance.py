@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hpo_core import Float, InputError, StrategyError, Study, TrialState, make_strategy
@@ -75,6 +75,9 @@ def test_the_shipped_conformance_suite_accepts_it(name: str) -> None:
     asides=st.sampled_from([0.0, 0.15]),
     steps=st.sampled_from([None, None, 1, 30, 100]),
 )
+@example(  # a failed trial that was queued again went beyond the steps that were left
+    name="percentile", seed=6, workers=4, trials=5, max_steps=9, m=1, trouble=0.1, asides=0.15, steps=30
+)  # fmt: skip
 def test_every_study_ends_within_its_budget(
     name: str, seed: int, workers: int, trials: int, max_steps: int, m: int, trouble: float, asides: float,
     steps: int | None,

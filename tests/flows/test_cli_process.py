@@ -1,0 +1,200 @@
+"""The command line as a process: a quiet console to the very end, Ctrl-C, and a kill in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows._embedded import free_port
+from hpo_core import TrialState
+from tests.flows.conftest import Place
+from tests.flows.small_tables import mixed, written
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120.0
+OBJECTIVE = '''
+"""Objectives that take their time."""
+
+import time
+
+
+def slow(trial):
+    x = trial.suggest_float("x", 0.0, 1.0)
+    for step in trial.steps(5):
+        time.sleep(0.05)
+        trial.report(step, loss=x)
+    return x
+
+
+def stuck(trial):
+    trial.report(1, loss=trial.suggest_float("x", 0.0, 1.0))
+    time.sleep(1000)
+'''
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> None:
+    """Poll until the condition holds; fails with ``what`` when it never does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)  # between two looks
+
+
+class Command:
+    """``hpo`` in a process of its own, its output in two files."""
+
+    def __init__(self, place: Place, *arguments: object, **environment: str) -> None:
+        self.place = place
+        self.out, self.err = place.folder / "out.txt", place.folder / "err.txt"
+        start = "import sys; from flows.cli import main; sys.exit(main())"
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", "-c", start, *map(str, arguments)],
+                cwd=place.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    def trials(self, name: str = "mine") -> list[Any]:
+        """The study's trials so far."""
+        journal = self.place.folder / ".hpo" / "studies" / name / "journal.jsonl"
+        return list(self.place.study(name).trials) if journal.exists() and journal.stat().st_size else []
+
+    def finished(self) -> int:
+        """How many trials have ended."""
+        return sum(trial.state.finished for trial in self.trials())
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        return self.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def start(tracked: Place) -> Iterator[Callable[..., Command]]:
+    """Start commands in a folder with the objectives; none outlives the test."""
+    (tracked.folder / "slowly.py").write_text(OBJECTIVE)
+    commands: list[Command] = []
+
+    def begin(*arguments: object, **environment: str) -> Command:
+        commands.append(Command(tracked, *arguments, **environment))
+        return commands[-1]
+
+    yield begin
+    for command in commands:
+        if command.process.poll() is None:
+            command.process.kill()
+            command.process.wait()
+
+
+def tune(function: str, trials: int, *more: object) -> list[object]:
+    """The command of these tests."""
+    return [
+        *("tune", f"slowly.py:{function}", "--strategy", "random", "--trials", trials, "--workers", 2),
+        *("--name", "mine", *more),
+    ]
+
+
+def test_the_console_is_quiet_to_the_very_end(start: Callable[..., Command]) -> None:
+    command = start(*tune("slow", 4))
+    assert command.end() == 0
+    assert command.err.read_text() == ""
+    out = command.out.read_text()
+    for noise in ("Traceback", "Warning", "ERROR", "INFO"):
+        assert noise not in out
+    again = start(*tune("slow", 4, "--json"))
+    assert again.end() == 0
+    assert json.loads(again.out.read_text())["resumed"]
+    assert len(again.trials()) == 4
+
+
+def test_a_killed_command_goes_on_and_ends_with_the_planned_total(start: Callable[..., Command]) -> None:
+    first = start(*tune("slow", 10))
+    wait_until(lambda: first.finished() >= 3, "three finished trials")
+    first.process.kill()
+    first.process.wait()
+    before = {t.number: t.attempt for t in first.trials() if t.state.finished}
+    second = start(*tune("slow", 10))
+    assert second.end() == 0
+    assert "resuming study mine" in second.out.read_text()
+    trials = second.trials()
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * 10
+    assert {n: trials[n].attempt for n in before} == before
+
+
+def test_ctrl_c_lets_what_runs_finish(start: Callable[..., Command]) -> None:
+    command = start(*tune("slow", 100))
+    wait_until(lambda: command.finished() >= 1, "a finished trial")
+    command.process.send_signal(signal.SIGINT)
+    assert command.end() == 130
+    assert command.err.read_text() == ""
+    assert "hpo resume mine" in command.out.read_text()
+    trials = command.trials()
+    assert 1 < len(trials) < 100
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+
+
+def test_ctrl_c_twice_stops_what_runs(start: Callable[..., Command]) -> None:
+    command = start(*tune("stuck", 4))
+    wait_until(lambda: sum(t.step == 1 for t in command.trials()) == 2, "two running trials")
+    command.process.send_signal(signal.SIGINT)
+    wait_until(lambda: "Ctrl-C again stops now" in command.out.read_text(), "the first to be heard")
+    assert command.process.poll() is None
+    command.process.send_signal(signal.SIGINT)
+    assert command.end() == 130
+    assert command.err.read_text() == ""
+    assert [(t.state, t.losses) for t in command.trials()] == [(TrialState.WAITING, 0)] * 2
+
+
+def test_cancel_from_another_terminal(start: Callable[..., Command]) -> None:
+    command = start(*tune("stuck", 4))
+    wait_until(lambda: sum(t.step == 1 for t in command.trials()) == 2, "two running trials")
+    other = start("cancel", "mine")
+    # Its files are those of the first command; what counts is what the driver does.
+    assert other.end() == 0
+    assert command.end() == 1
+    trials = command.trials()
+    assert [t.state for t in trials] == [TrialState.CANCELLED] * 2
+
+
+@pytest.mark.slow
+def test_up_serves_deployments_and_leaves_nothing_behind(
+    start: Callable[..., Command], tracked: Place, tmp_path: Path
+) -> None:
+    import psutil
+
+    table = written(tracked.folder, mixed())
+    # A home of its own: `hpo up` writes Prefect's profile.
+    environment = {"PREFECT_HOME": str(tmp_path / "prefect"), "MLFLOW_TRACKING_URI": ""}
+    up = start("up", "--mlflow-port", free_port(), "--prefect-port", free_port(), **environment)
+    wait_until(lambda: "Ctrl-C ends everything" in up.out.read_text(), "the servers")
+    group = psutil.Process(up.process.pid).children(recursive=True)
+    parameters = ["trials=2", "target=y", "name=mine", f"data={table}", 'options={"folds": 2}']
+    flow = subprocess.run(
+        [
+            *(sys.executable, "-m", "prefect", "deployment", "run", "tune/lgbm", "--watch"),
+            *(word for parameter in parameters for word in ("-p", parameter)),
+        ],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+    assert flow.returncode == 0, flow.stdout + flow.stderr
+    assert [t.state for t in up.trials()] == [TrialState.COMPLETE] * 2
+    up.process.send_signal(signal.SIGINT)
+    assert up.end() == 0
+    assert up.err.read_text() == ""
+    assert psutil.wait_procs(group, timeout=10)[1] == []

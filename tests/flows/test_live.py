@@ -1,0 +1,94 @@
+"""What the screen says: figures for people, and the tables they stand in."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from flows._live import duration, failures, leaderboard, leaders, number, progress_of, tell_facts
+from flows._live import test_line as line_of_test
+from hpo_core import Float, Study, TrialState
+
+
+def study(*values: float, objectives: dict[str, str] | None = None, **more: Any) -> Study:
+    """A study with one complete trial for each value, one second apart."""
+    made = Study(
+        {"x": Float(0.0, 1.0)},
+        objectives=objectives or {"loss": "min"},
+        strategy="random",
+        limits={"trials": 10},
+        now=1.0,
+        **more,
+    )
+    for at, value in enumerate(values):
+        trial = made.ask(now=1.0 + at)
+        made.tell(trial, value, now=2.0 + at)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (0.4, "0 s"), (7.2, "7 s"), (59.6, "1 min 00 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"),
+        (3725, "1 h 02 min"), (None, "-"), (math.inf, "-"), (math.nan, "-"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float | None, says: str) -> None:
+    assert duration(seconds) == says
+
+
+@pytest.mark.parametrize(("value", "says"), [(0.123456789, "0.123457"), (1e9, "1e+09"), (3.0, "3")])
+def test_numbers(value: float, says: str) -> None:
+    assert number(value) == says
+
+
+def test_progress_counts_and_estimates() -> None:
+    p = progress_of(study(3.0, 1.0))
+    assert (p["done"], p["planned"], p["best"], p["best_trial"]) == (2, 10, {"loss": 1.0}, 1)
+    assert p["left"] == pytest.approx(p["spent"] / 2 * 8)
+    assert progress_of(study())["left"] is None
+
+
+@pytest.mark.parametrize(("direction", "order"), [("min", [1, 2, 0]), ("max", [0, 2, 1])])
+def test_leaders_are_the_best_first(direction: str, order: list[int]) -> None:
+    made = study(3.0, 1.0, 2.0, objectives={"loss": direction})
+    assert [t.number for t in leaders(made)] == order
+    assert [t.number for t in leaders(made, most=2)] == order[:2]
+
+
+def test_the_leaderboard_keeps_numbers_whole_and_cuts_the_configuration() -> None:
+    made = study(*[1.0 / 3 + n for n in range(3)])
+    for trial in made.trials:
+        trial.params.update({f"parameter_{n}": 0.123456 for n in range(20)})
+    console = Console(width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(leaderboard(made))
+    lines = console.export_text().splitlines()
+    console.file.close()
+    assert max(map(len, lines)) <= 60
+    assert lines[1].split()[:2] == ["0", "0.333333"]
+    assert all(line.rstrip().endswith("…") for line in lines[1:4])
+
+
+def test_failures_are_told_by_frequency() -> None:
+    made = study(1.0)
+    for reason in ("rare", "often", "often"):
+        made.finish(made.ask().number, state="failed", reason=reason)
+    made.finish(made.ask().number, state="timed_out", reason="too long")
+    assert made.trials[1].state is TrialState.FAILED
+    assert failures(made) == ["often (trials 2, 3)", "rare (trial 1)", "timed out: too long (trial 4)"]
+
+
+def test_facts_in_a_pipe_are_never_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    link = "http://127.0.0.1:5000/" + "x" * 200
+    tell_facts(Console(width=40), [("MLflow", "mlflow ui"), ("MLflow", link), ("best", "w " * 60 + "end")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["MLflow  mlflow ui", f"        {link}"]
+    assert len(lines) == 3
+
+
+def test_the_tuned_metric_comes_first() -> None:
+    assert line_of_test({"auc": 0.9, "f1": 0.8}) == "auc 0.9 (f1 0.8) on rows that tuning never saw"
+    assert line_of_test({"auc": 0.9}) == "auc 0.9 on rows that tuning never saw"

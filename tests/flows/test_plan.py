@@ -1,0 +1,135 @@
+"""From a request to a plan: names, what a journal keeps of it, and objectives by reference."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows._plan import Request, label_of, load_objective, plan_callable, plan_request
+from hpo_core import Float, InputError, ObjectiveError, SearchSpace, StrategyError
+from tests.flows import objectives_for_tests as objectives
+from tests.flows.conftest import Place
+from tests.flows.small_tables import mixed, written
+
+SPACE = SearchSpace({"x": Float(0.0, 1.0)})
+
+
+@pytest.fixture
+def table(place: Place) -> str:
+    """A table, by a relative path."""
+    return Path(written(place.folder, mixed())).name
+
+
+def request_for(table: str, **more: Any) -> Request:
+    """A ready objective on the table."""
+    return Request(objective="lgbm", data=table, target="y", **more)
+
+
+def test_the_name_of_a_table_study_follows_the_question(table: str) -> None:
+    plain = request_for(table)
+    name = plan_request(plain).terms.name
+    assert name.startswith("lgbm-table-")
+    assert plan_request(replace(plain, trials=7, workers=1, timeout=3.0)).terms.name == name
+    for change in ({"metric": "logloss"}, {"strategy": "tpe"}, {"seed": 1}, {"options": {"folds": 3}}):
+        assert plan_request(replace(plain, **change)).terms.name != name  # type: ignore[arg-type]
+    mixed(seed=1).to_csv(table, index=False)
+    assert plan_request(plain).terms.name != name
+
+
+def test_the_journal_gets_the_request_and_no_secret(table: str) -> None:
+    plan = plan_request(
+        request_for(table, tracking_uri="http://me:secret@host", offline=True, seed=0, granularity=0.0)
+    )
+    kept = plan.terms.meta["request"]
+    assert "secret" not in json.dumps(kept)
+    assert "offline" not in kept
+    assert kept["data"] == str(Path(table).resolve())
+    assert kept["granularity"] == 0.0
+    again = plan_request(Request(**kept))
+    assert again.terms.name == plan.terms.name
+    assert again.terms.identity == plan.terms.identity
+
+
+def test_a_function_in_a_file_is_the_same_by_every_path(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (place.folder / "below").mkdir()
+    (place.folder / "below" / "by_path.py").write_text("def loss(trial):\n    return 0.0\n")
+    plans = [
+        plan_request(Request(objective=f"{path}:loss"))
+        for path in ("below/by_path.py", "./below/../below/by_path.py", place.folder / "below/by_path.py")
+    ]
+    assert len({plan.terms.name for plan in plans}) == 1
+    assert plans[0].terms.identity == {"objective": "by_path:loss"}
+    kept = plans[0].terms.meta["request"]["objective"]
+    assert kept == f"{place.folder / 'below' / 'by_path.py'}:loss"
+    assert load_objective(kept) is plans[0].objective
+    assert load_objective("by_path:loss") is plans[0].objective
+
+
+def test_a_function_carries_its_space_and_objectives(place: Place) -> None:
+    (place.folder / "carries.py").write_text(
+        "from hpo_core import Float\n\ndef both(trial):\n    return {'a': 0.0, 'b': 1.0}\n\n"
+        "both.space = {'x': Float(0.0, 2.0)}\nboth.objectives = {'a': 'min', 'b': 'max'}\n"
+    )
+    terms = plan_request(Request(objective="carries.py:both")).terms
+    assert terms.objectives == {"a": "min", "b": "max"}
+    assert terms.space is not None
+    assert terms.space.names == ("x",)
+    (place.folder / "space.yaml").write_text("y: {type: int, low: 1, high: 3}\n")
+    given = plan_request(Request(objective="carries.py:both", space="space.yaml")).terms
+    assert given.space is not None
+    assert given.space.names == ("y",)
+
+
+def test_labels_are_the_same_for_functions_methods_and_callable_objects() -> None:
+    class Callable:
+        def __call__(self, trial: Any) -> float:
+            return 0.0
+
+    assert label_of(objectives.square) == "tests.flows.objectives_for_tests:square"
+    assert label_of(Callable()).endswith("<locals>.Callable")
+    assert load_objective(label_of(objectives.square)) is objectives.square
+
+
+def plan(**fields: Any) -> Any:
+    """The plan for a function with these fields of the request."""
+    more = {k: fields.pop(k) for k in ("strategy", "settings", "objectives") if k in fields}
+    options = {"space": SPACE, "objectives": None, **more}
+    return plan_callable(objectives.square, request=Request(**fields), **options)
+
+
+def test_settings_reach_the_study_and_wrong_ones_are_named() -> None:
+    terms = plan(settings={"rule": "best", "max_steps": 9}, workers=3).terms
+    assert (terms.settings.rule, terms.settings.max_steps, terms.settings.workers) == ("best", 9, 3)
+    with pytest.raises(InputError, match="unknown setting 'rules'; did you mean 'rule'"):
+        plan(settings={"rules": "best"})
+    with pytest.raises(InputError, match="rule must be"):
+        plan(settings={"rule": "worst"})
+
+
+def test_a_strategy_that_cannot_handle_the_study_is_refused_in_the_plan() -> None:
+    with pytest.raises(StrategyError):
+        plan(strategy="cmaes", objectives={"a": "min", "b": "min"})
+    with pytest.raises(InputError, match="small"):
+        plan(objectives={"a": "small"})
+    with pytest.raises(InputError):
+        plan(strategy="asha")  # needs to know the last step
+
+
+def test_what_cannot_be_pickled_goes_to_threads_only() -> None:
+    lock = __import__("threading").Lock()
+
+    def holds(trial: Any) -> float:
+        with lock:
+            return 0.0
+
+    with pytest.raises(ObjectiveError, match="cannot be sent to worker processes"):
+        plan_callable(holds, request=Request(), space=SPACE, objectives=None)
+    plan_callable(holds, request=Request(isolation="thread"), space=SPACE, objectives=None)

@@ -1,0 +1,134 @@
+"""``hpo promote``: a model gets the alias when it is better, once, and gives it back on request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.flows.conftest import Hpo, Place
+from tests.flows.small_tables import mixed, written
+
+OBJECTIVE = '''
+"""An objective that logs its model."""
+
+
+def loss(trial):
+    from sklearn.dummy import DummyRegressor
+
+    x = trial.suggest_float("x", 0.0, 1.0)
+    model = DummyRegressor(strategy="constant", constant=x).fit([[0.0]], [0.0])
+    if trial.number != 2:
+        trial.log_model(model)
+    return x
+'''
+
+
+def registered(place: Place, name: str) -> dict[str, Any]:
+    """Aliases of a registered model, and the tags of its versions."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place.database}")
+    versions = client.search_model_versions(f"name='{name}'")
+    aliases = client.get_registered_model(name).aliases if versions else {}
+    return {
+        "aliases": {k: str(v) for k, v in aliases.items()},
+        "versions": {str(v.version): v for v in versions},
+    }
+
+
+@pytest.fixture
+def study(tracked: Place, hpo: Hpo) -> Place:
+    """A finished study of three trials whose objective logs models."""
+    (tracked.folder / "logs_model.py").write_text(OBJECTIVE)
+    said = hpo(
+        *("tune", "logs_model.py:loss", "--strategy", "random", "--trials", 3, "--name", "mine"),
+        *("--isolation", "thread", "--workers", 1),
+    )
+    assert (said.code, said.err) == (0, "")
+    return tracked
+
+
+def test_a_logged_model_is_promoted_once_and_given_back(study: Place, hpo: Hpo) -> None:
+    found = study.study("mine")
+    logged = sorted((t for t in found.trials if t.number != 2), key=lambda t: t.values["loss"])
+    best, worse = logged
+
+    would = hpo("promote", "mine", "--trial", worse.number, "--model", "m", "--dry-run")
+    assert (would.code, would.err) == (0, "")
+    assert would.out.startswith("m has no version yet (dry run: the first one, with loss")
+    assert registered(study, "m") == {"aliases": {}, "versions": {}}
+
+    first = hpo("promote", "mine", "--trial", worse.number, "--model", "m")
+    assert (first.code, first.err) == (0, "")
+    assert first.out.startswith("m@champion is version 1 (the first one, with loss")
+    again = hpo("promote", "mine", "--trial", worse.number)
+    assert again.out == "m@champion is version 1 (it already holds the alias)\n"
+    version = registered(study, "m")["versions"]["1"]
+    assert version.tags["hpo.trial"] == str(worse.number)
+    assert version.tags["hpo.study"] == "mine"
+
+    better = json.loads(hpo("promote", "mine", "--trial", best.number, "--json").out)
+    assert (better["promoted"], better["champion"], better["alias"]) == (True, "2", "champion")
+    refused = hpo("promote", "mine", "--trial", worse.number)
+    assert refused.code == 1
+    assert "m@champion is version 2 (not better: loss" in refused.out
+    back = hpo("promote", "mine", "--rollback")
+    assert (back.code, back.out) == (0, "m@champion is version 1 (rolled back from version 2)\n")
+    assert hpo("promote", "mine", "--rollback").code == 2
+    assert registered(study, "m")["aliases"]["champion"] == "1"
+
+
+def test_the_alias_the_metric_and_the_margin_are_the_users(study: Place, hpo: Hpo) -> None:
+    trial = next(t for t in study.study("mine").trials if t.number != 2)
+    said = hpo("promote", "mine", "--trial", trial.number, "--alias", "staging", "--metric", "loss")
+    assert "mine@staging is version 1" in said.out
+    wrong = hpo("promote", "mine", "--trial", trial.number, "--metric", "los")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "must be one of loss, got 'los'" in wrong.err
+
+
+def test_a_trial_without_a_model_says_what_to_do(study: Place, hpo: Hpo) -> None:
+    said = hpo("promote", "mine", "--trial", 2)
+    assert (said.code, said.out) == (2, "")
+    assert "trial 2 logged no model; call trial.log_model(model)" in said.err
+
+
+@pytest.mark.slow
+def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked: Place, hpo: Hpo) -> None:
+    import mlflow
+
+    table = written(tracked.folder, mixed(400))
+    command = [
+        *("tune", "lgbm", "--data", table, "--target", "y", "--strategy", "random", "--trials", 3),
+        *("--isolation", "thread", "--workers", 1, "--folds", 2, "--option", "max_rounds=20"),
+    ]
+    said = hpo(*command, "--name", "mine", "--register", "churn")
+    assert (said.code, said.err) == (0, "")
+    assert "churn@champion is version 1 (the first one, with auc" in said.out
+    study = tracked.study("mine")
+    other = next(t.number for t in study.trials if t.number != study.best.number)
+
+    promoted = hpo("promote", "mine", "--trial", other, "--metric", "accuracy", "--margin", 0.5)
+    assert promoted.code == 1
+    assert "not more than 0.5 better: accuracy" in promoted.out
+    versions = registered(tracked, "churn")["versions"]
+    assert len(versions) == 2
+    assert {v.tags["hpo.trial"] for v in versions.values()} == {str(other), str(study.best.number)}
+
+    mlflow.set_tracking_uri(f"sqlite:///{tracked.database}")
+    try:
+        model = mlflow.pyfunc.load_model("models:/churn@champion")
+        rows = pd.read_csv(Path(table), parse_dates=["when"]).drop(columns="y").head(3)
+        assert len(model.predict(rows)) == 3
+    finally:
+        mlflow.set_tracking_uri(None)
+
+    # More data is another question: the champion is measured on the new rows before it keeps the alias.
+    written(tracked.folder, mixed(500, seed=1))
+    newer = hpo(*command, "--name", "newer", "--register", "churn")
+    assert newer.code == 0
+    assert " of version 1)" in newer.out

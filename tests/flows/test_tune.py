@@ -1,0 +1,224 @@
+"""``tune()`` from Python, end to end: Prefect runs it, MLflow shows it, the result answers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import Result, tune
+from hpo_core import Categorical, Float, InputError, Int, TrialState
+from hpo_core.samplers import Random
+from tests.flows.conftest import Place
+from tests.flows.small_tables import mixed, written
+
+SPACE = {"x": Float(-1.0, 1.0), "kind": Categorical(["a", "b"])}
+
+
+def loss(trial: Any) -> float:
+    """A parabola that prefers one kind."""
+    return float(trial.params["x"] ** 2 + (trial.params["kind"] == "b"))
+
+
+def steps(trial: Any) -> float:
+    """Nine steps, resumable."""
+    total = 0.0 if trial.checkpoint is None else float(trial.checkpoint.load().decode())
+    for step in trial.steps(9):
+        total += trial.params["x"]
+        trial.save(step, repr(total).encode())
+        trial.report(step, loss=total)
+    return total
+
+
+def quick(objective: Any = loss, **more: Any) -> Result:
+    """Six random trials in two threads."""
+    fields: dict[str, Any] = {
+        "space": SPACE,
+        "strategy": "random",
+        "trials": 6,
+        "workers": 2,
+        "name": "mine",
+        "isolation": "thread",
+        "tell": lambda line: None,
+    }
+    return tune(objective, **{**fields, **more})
+
+
+def test_the_result_answers(tracked: Place) -> None:
+    from mlflow import MlflowClient
+
+    result = quick()
+    assert result.name == result.study.name == "mine"
+    assert result.ended == "all 6 trials have been started"
+    assert result.summary["counts"] == {"complete": 6}
+    assert result.best is result.study.best
+    assert result.best.values["loss"] == min(t.values["loss"] for t in result.study.trials)
+    client = MlflowClient(f"sqlite:///{tracked.database}")
+    assert result.run_id is not None
+    parent = client.get_run(result.run_id)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["hpo.study"] == "mine"
+    children = client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{result.run_id}'"
+    )
+    assert len(children) == 6
+
+
+def test_in_worker_processes(tracked: Place) -> None:
+    result = quick(isolation="process")
+    assert result.summary["counts"] == {"complete": 6}
+    assert {t.worker for t in result.study.trials} <= {"local-0", "local-1"}
+
+
+def test_the_same_call_again_runs_nothing_and_a_higher_total_goes_on(tracked: Place) -> None:
+    lines: list[str] = []
+    first = quick()
+    again = quick(tell=lines.append)
+    assert again.summary["resumed"]
+    assert again.study.history.length == first.study.history.length
+    assert lines == ["the study is finished: all 6 trials have been started"]
+    more = quick(trials=8)
+    assert [t.params for t in more.study.trials[:6]] == [t.params for t in first.study.trials]
+    assert len(more.study.trials) == 8
+
+
+def test_under_a_running_event_loop_as_in_a_notebook(tracked: Place) -> None:
+    async def cell() -> Result:
+        return quick()
+
+    assert asyncio.run(cell()).summary["counts"] == {"complete": 6}
+
+
+def test_from_another_thread(tracked: Place) -> None:
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(quick()))
+    thread.start()
+    thread.join()
+    assert results[0].summary["counts"] == {"complete": 6}
+
+
+def test_objects_for_the_strategy_and_settings(tracked: Place) -> None:
+    result = quick(strategy=Random(), settings={"on_duplicate": "repeat"})
+    assert result.study.created.strategy["sampler"]["name"] == "random"
+    assert result.study.state.settings.on_duplicate == "repeat"
+
+
+def test_define_by_run_and_closures(tracked: Place) -> None:
+    shift = 0.25
+
+    def found(trial: Any) -> float:
+        return (trial.suggest_float("x", -1.0, 1.0) - shift) ** 2 + trial.suggest_int("n", 1, 3)
+
+    result = quick(found, space=None, isolation="process")
+    assert result.study.space.names == ("x", "n")
+    assert result.summary["counts"] == {"complete": 6}
+
+
+def test_several_objectives(tracked: Place) -> None:
+    result = quick(
+        lambda trial: {"a": trial.params["x"], "b": -trial.params["x"]}, objectives={"a": "min", "b": "min"}
+    )
+    assert len(result.study.pareto_front) == 6
+    assert result.to_json()["best"]["trial"] == result.best.number
+
+
+def test_trials_pause_and_go_on_from_their_checkpoints(tracked: Place) -> None:
+    result = quick(steps, strategy="random+successive_halving", settings={"max_steps": 9}, trials=9)
+    study = result.study
+    assert study.history.count(TrialState.COMPLETE) >= 1
+    for trial in study.trials:
+        if trial.state is TrialState.COMPLETE:
+            assert trial.values["loss"] == pytest.approx(9 * trial.params["x"])
+    assert sum(t.step for t in study.trials) < 81
+
+
+def test_a_failing_objective_leaves_a_result_without_a_best(tracked: Place) -> None:
+    def fails(trial: Any) -> float:
+        raise ValueError("no")
+
+    result = quick(fails)
+    assert result.summary["counts"] == {"failed": 6}
+    assert result.to_json()["best"] is None
+
+
+def test_a_ready_objective_by_its_name(tracked: Place) -> None:
+    result = tune(
+        "sklearn",
+        data=written(tracked.folder, mixed()),
+        target="y",
+        estimator="sklearn.linear_model.LogisticRegression",
+        space={"C": Float(0.01, 10.0, log=True)},
+        folds=2,
+        trials=2,
+        workers=1,
+        isolation="thread",
+        register_as="mine",
+        name="table",
+        tell=lambda line: None,
+    )
+    assert result.summary["counts"] == {"complete": 2}
+    assert "auc" in result.scores
+    assert result.model is not None
+    assert result.model.startswith("mine@champion is version 1")
+    assert "C" in result.study.space.names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"trails": 3}, "tune() has no argument 'trails'; did you mean 'trials'"),
+        ({"folds": 3}, "tune() has no argument 'folds'"),
+        ({"trials": 0}, "trials must be a whole number of at least 1"),
+        ({"trials": 2.5}, "trials must be a whole number of at least 1"),
+        ({"workers": True}, "workers must be a whole number of at least 1"),
+        ({"strategy": "bohp"}, "did you mean 'bohb'"),
+        ({"objectives": {"loss": "least"}}, "least"),
+        ({"name": "a/b"}, "study's name"),
+        ({"space": {"x": (0, 1)}}, "x"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_runs(
+    arguments: dict[str, Any], says: str, place: Place
+) -> None:
+    with pytest.raises(InputError) as refused:
+        quick(**arguments)
+    assert says in str(refused.value)
+    assert place.studies == []
+    assert not place.database.exists()
+
+
+def test_a_ready_objective_names_its_wrong_option(place: Place) -> None:
+    with pytest.raises(InputError, match="did you mean 'folds'"):
+        tune("lgbm", data="sklearn:iris", fold=3)
+
+
+def test_without_a_name_each_call_is_a_study_of_its_own(tracked: Place) -> None:
+    quick(name=None, offline=True, trials=2)
+    assert tracked.studies[0].startswith("tests.flows.test_tune-loss-")
+
+
+def test_plain_mlflow_inside_an_objective_lands_in_the_trials_run(tracked: Place) -> None:
+    import mlflow
+
+    def logs(trial: Any) -> float:
+        mlflow.set_tag("mine", str(trial.number))
+        mlflow.log_metric("extra", trial.params["x"])
+        return float(trial.params["x"])
+
+    result = quick(logs, trials=4)
+    client = mlflow.MlflowClient(f"sqlite:///{tracked.database}")
+    assert result.run_id is not None
+    experiment = client.get_run(result.run_id).info.experiment_id
+    for run in client.search_runs([experiment], "tags.`hpo.role` != 'study'"):
+        assert run.data.tags["mine"] == run.data.tags["hpo.trial"]
+        assert run.data.metrics["extra"] == run.data.metrics["loss"]
+
+
+def test_files_and_folders_of_a_study(tracked: Place) -> None:
+    quick(steps, space={"x": Float(0.0, 1.0), "n": Int(1, 2)}, trials=2)
+    folder = tracked.folder / ".hpo" / "studies" / "mine"
+    assert (folder / "journal.jsonl").exists()
+    assert not [p for p in Path(tracked.folder).iterdir() if p.name.startswith("mlruns")]

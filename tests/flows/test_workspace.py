@@ -1,0 +1,244 @@
+"""Studies on disk: created once, resumed by their name, refused when the name means another study."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows._workspace import (
+    Opened,
+    Terms,
+    check_before,
+    open_study,
+    read_study,
+    requeue_failed,
+    studies_home,
+    study_folder,
+)
+from hpo_core import (
+    Float,
+    InputError,
+    JournalError,
+    Limits,
+    SearchSpace,
+    Segment,
+    Settings,
+    StudyExistsError,
+    StudyLockedError,
+    TrialState,
+    make_strategy,
+)
+
+TERMS = Terms(
+    name="mine",
+    space=SearchSpace({"x": Float(0.0, 1.0)}),
+    objectives={"loss": "min"},
+    strategy=make_strategy("random"),
+    seed=0,
+    limits=Limits(trials=3),
+    settings=Settings(),
+    identity={"objective": "here:loss"},
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Studies of these tests."""
+    monkeypatch.setenv("HPO_HOME", str(tmp_path))
+    return tmp_path / "studies"
+
+
+def opened(now: float = 1.0, *, edit: bool = False, **changes: Any) -> Opened:
+    """Open the study with these terms changed."""
+    return open_study(replace(TERMS, **changes), now=now, edit=edit)
+
+
+def run(study: Any, *states: TrialState, now: float = 2.0) -> None:
+    """Run one trial for each state to that end."""
+    for state in states:
+        due = study.next(now)
+        assert isinstance(due, Segment)
+        study.started(due, now=now)
+        if state is TrialState.RUNNING:
+            continue
+        study.finish(due.trial, due.params["x"], state=state, now=now)
+
+
+def test_a_study_is_created_where_the_environment_says(home: Path) -> None:
+    study = opened()
+    study.journal.close()
+    assert not study.resumed
+    assert study.folder == home / "mine" == study_folder("mine")
+    assert studies_home() == home
+    assert read_study(study.folder).created.study_id == study.study.created.study_id
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a" * 121, "a\nb", "a:b"])
+def test_names_that_make_no_folder(name: str, home: Path) -> None:
+    with pytest.raises(InputError, match="study's name"):
+        opened(name=name)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("name", ["a", "lgbm-my.table", "With spaces and 1+1", "ä"])
+def test_names_that_do(name: str) -> None:
+    opened(name=name).journal.close()
+    assert (study_folder(name) / "journal.jsonl").exists()
+
+
+def test_the_same_terms_resume_and_what_ran_is_repeated() -> None:
+    first = opened()
+    run(first.study, TrialState.COMPLETE, TrialState.RUNNING)
+    first.journal.close()
+    again = opened(now=9.0)
+    assert again.resumed
+    assert [t.state for t in again.study.trials] == [TrialState.COMPLETE, TrialState.WAITING]
+    assert again.study.trials[1].losses == 0
+    due = again.study.next(9.0)
+    assert isinstance(due, Segment)
+    assert (due.trial, due.attempt, due.params) == (1, 2, first.study.trials[1].params)
+    assert again.study.state.token == first.study.state.token + 1
+    again.journal.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"identity": {"objective": "there:loss"}}, "its objective is 'here:loss', not 'there:loss'"),
+        ({"objectives": {"loss": "max"}}, "its objectives are"),
+        ({"space": SearchSpace({"x": Float(0.0, 2.0)})}, "its search space is another one"),
+    ],
+)
+def test_another_study_of_the_same_name_is_refused(changes: dict[str, Any], says: str) -> None:
+    opened().journal.close()
+    terms = replace(TERMS, **changes)
+    before = (study_folder("mine") / "journal.jsonl").read_bytes()
+    for refuse in (lambda: check_before(terms), lambda: open_study(terms, now=2.0)):
+        with pytest.raises(StudyExistsError, match=says):
+            refuse()
+    assert (study_folder("mine") / "journal.jsonl").read_bytes() == before
+    opened().journal.close()  # the refusal has let go of the lock
+
+
+def test_an_edited_space_is_taken_on_purpose_and_keeps_what_fits() -> None:
+    first = opened()
+    run(first.study, TrialState.COMPLETE)
+    first.journal.close()
+    value = first.study.trials[0].params["x"]
+    again = opened(edit=True, space=SearchSpace({"x": Float(value / 2, 2.0)}))
+    assert "the search space was changed" in again.lines[0]
+    assert len(again.study.history.evidence) == 1
+    again.journal.close()
+
+
+def test_what_is_no_term_of_the_study_stays_and_is_said() -> None:
+    opened().journal.close()
+    again = opened(strategy=make_strategy("sobol"), seed=5)
+    assert "keeps its strategy 'random' (asked for: 'sobol')" in again.lines[0]
+    assert "keeps its seed 0 (asked for: 5)" in again.lines[1]
+    assert again.study.strategy.name == "random"
+    again.journal.close()
+
+
+def test_a_finished_study_is_recognised_and_a_higher_total_opens_it() -> None:
+    first = opened()
+    run(first.study, *[TrialState.COMPLETE] * 3)
+    first.study.stop("finished", "done", now=3.0)
+    first.journal.close()
+    assert check_before(TERMS)
+    again = opened()
+    assert again.lines == ("the study is finished: done",)
+    length = again.study.history.length
+    again.journal.close()
+    assert read_study(again.folder).history.length == length
+    more = replace(TERMS, limits=Limits(trials=5))
+    assert not check_before(more)
+    extended = open_study(more, now=4.0)
+    assert extended.lines == ("its limits are now trials=5",)
+    assert extended.study.stopped is None
+    extended.journal.close()
+    # A lower number takes nothing back.
+    opened(limits=Limits(trials=2)).journal.close()
+    assert read_study(extended.folder).state.limits.trials == 5
+
+
+def test_a_limit_that_an_open_study_did_not_have_is_taken() -> None:
+    opened().journal.close()
+    again = opened(limits=Limits(trials=3, seconds=60.0))
+    assert again.study.state.limits == Limits(trials=3, seconds=60.0)
+    again.journal.close()
+
+
+def test_a_cancelled_study_runs_its_cancelled_trials_again() -> None:
+    first = opened()
+    run(first.study, TrialState.COMPLETE, TrialState.RUNNING)
+    first.study.stop("cancelled", "enough", now=3.0)
+    first.journal.close()
+    assert not check_before(TERMS)
+    again = opened(now=4.0)
+    assert "1 cancelled trials are run again" in again.lines[-1]
+    assert again.study.stopped is None
+    assert [t.state for t in again.study.trials] == [TrialState.COMPLETE, TrialState.WAITING]
+    again.journal.close()
+
+
+def test_a_study_cancelled_before_its_first_trial_goes_on() -> None:
+    first = opened()
+    first.study.stop("cancelled", "enough", now=3.0)
+    first.journal.close()
+    again = opened(now=4.0)
+    assert again.study.stopped is None
+    again.journal.close()
+
+
+def test_a_living_driver_keeps_others_out_but_not_those_who_look() -> None:
+    first = opened()
+    with pytest.raises(StudyLockedError, match="another process"):
+        opened()
+    assert read_study(first.folder).name == "mine"
+    assert not check_before(TERMS)
+    first.journal.close()
+
+
+def test_a_journal_without_a_first_line_is_begun_anew() -> None:
+    """As a kill between the creation of the file and its first line leaves it."""
+    folder = study_folder("mine")
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_bytes(b'{"seq":0,"type":"study_cre')
+    assert not check_before(TERMS)
+    study = opened()
+    assert not study.resumed
+    study.journal.close()
+
+
+def test_a_damaged_journal_is_an_error_and_stays_as_it_is() -> None:
+    first = opened()
+    run(first.study, TrialState.COMPLETE)
+    first.journal.close()
+    path = first.folder / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"random", b"rondom"))
+    damaged = path.read_bytes()
+    with pytest.raises(JournalError, match="line 1"):
+        opened()
+    assert path.read_bytes() == damaged
+
+
+def test_terms_that_make_no_study_leave_no_folder(home: Path) -> None:
+    with pytest.raises(InputError):
+        opened(objectives={"loss": "small"})
+    assert not (home / "mine").exists()
+
+
+def test_only_what_ended_badly_is_queued_again() -> None:
+    first = opened(limits=Limits(trials=5))
+    states = [TrialState.COMPLETE, TrialState.FAILED, TrialState.PRUNED, TrialState.TIMED_OUT]
+    run(first.study, *states)
+    assert requeue_failed(first.study, 3.0, wanted=lambda n: n == 3) == 1
+    assert requeue_failed(first.study, 3.0) == 1
+    assert [t.state for t in first.study.trials[:4]] == [
+        *(TrialState.COMPLETE, TrialState.WAITING, TrialState.PRUNED, TrialState.WAITING)
+    ]
+    first.journal.close()
