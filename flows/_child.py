@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
         if objective is None:
             outcome = m.Outcome(kind=m.RAISED, reason=problem)
         else:
-            outcome = execute(objective, job, channel, signals, active_run)
+            outcome = execute(objective, job, channel, signals, active_run, whole_process=True)
         for out in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 out.flush()

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from flows import _messages as m
 from flows._messages import Job, Outcome
+from flows._run_context import prefect_runs
 from flows._runner import Curve, Message, Report, RunIdWanted, Runner, Saved
 from hpo_core import HpoError, InputError, Segment, Study, TrialState
 from hpo_core._parameters import parameter_from_json
@@ -228,6 +229,7 @@ class Driver:
             known_step=record.step,
             checkpoint=checkpoint,
             folder=str(self._folder),
+            tags=self._tags(segment),
         )
         began = time.monotonic()
 
@@ -241,6 +243,15 @@ class Driver:
         self._typical = seconds if self._typical == float("inf") else 0.8 * self._typical + 0.2 * seconds
         self._wake()
         return self._study.trials[segment.trial].state.label
+
+    def _tags(self, segment: Segment) -> dict[str, str]:
+        return {
+            "hpo.study": self._study.name,
+            "hpo.study_id": self._study.created.study_id,
+            "hpo.trial": str(segment.trial),
+            "hpo.attempt": str(segment.attempt),
+            **prefect_runs.get({}),
+        }
 
     def _heard(self, slot: int, running: _Running, message: Message) -> None:
         trial = running.segment.trial

@@ -10,6 +10,7 @@ from typing import Any
 
 from flows import _messages as m
 from flows._messages import Job, Outcome
+from flows._run_context import running_trial
 from flows._trial import Channel, LiveTrial, Signals
 from hpo_core import Infeasible, TrialPaused, TrialPruned
 
@@ -22,14 +23,18 @@ def execute(
     channel: Channel,
     signals: Signals,
     active_run: Callable[[Callable[[], str]], contextlib.AbstractContextManager[object]] | None = None,
+    *,
+    whole_process: bool = False,
 ) -> Outcome:
     """The outcome of the segment; never raises for what the objective does.
 
     ``active_run`` makes the trial's MLflow run the active one, given a way to ask for its id.
+    ``whole_process``: nothing else runs here meanwhile.
     """
     trial = LiveTrial(job, channel, signals)
     surrounding = active_run(channel.ask_run_id) if active_run else contextlib.nullcontext()
-    with _caught() as caught, surrounding:
+    tagged = running_trial(job.tags, whole_process=whole_process)
+    with _caught() as caught, tagged, surrounding:
         caught.returned = objective(trial)
     outcome = _outcome(trial, caught)
     used = trial.suggestions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -64,12 +65,14 @@ async def tune_flow(
     experiment: str | None = None,
     tracking_uri: str | None = None,
     options: dict[str, Any] | None = None,
+    mlflow_run_id: str | None = None,
 ) -> State[Any]:
     """Tune hyperparameters: run a study, or go on with the one of this name.
 
     objective: lgbm, sklearn, torch, PATH.py:function or package.module:function.
     data: CSV or Parquet file, or sklearn:NAME (for the ready objectives).
     trials: total of the study, not per run. timeout: seconds. register_as: model name for the champion.
+    mlflow_run_id: an open MLflow run that is to become the study's.
     """
     context = handed.get()
     if context is None:
@@ -92,7 +95,9 @@ async def tune_flow(
             tracking_uri=tracking_uri,
             options=options or {},
         )
-        context = Handed(plan_request(request), tell=print, watch=lambda session: None)
+        plan = plan_request(request)
+        plan = replace(plan, tracking=replace(plan.tracking, adopt_run=mlflow_run_id))
+        context = Handed(plan, tell=print, watch=lambda session: None)
     context.begun = True
     try:
         context.summary = await carry_out(

@@ -10,6 +10,7 @@ from typing import Any
 
 from flows._driver import Orchestrate, Stretch
 from flows._embedded import embedded_api, home
+from flows._run_context import prefect_runs
 
 # Prefect reads these when it is imported; whoever set them wins.
 _QUIET = {
@@ -59,12 +60,17 @@ def task_runs(study: str, tell: Callable[[str], None]) -> Orchestrate:
     """
     from prefect import task
     from prefect.cache_policies import NO_CACHE
+    from prefect.context import TaskRunContext
     from prefect.states import Completed
 
     complained = False
 
     @task(name="trial", task_run_name="{title}", cache_policy=NO_CACHE, persist_result=False)
     async def run_stretch(title: str, work: _Work) -> Any:  # noqa: ARG001 - the title names the run
+        context = TaskRunContext.get()
+        if context is not None:
+            run = context.task_run
+            prefect_runs.set({"hpo.task_run": str(run.id), "hpo.flow_run": str(run.flow_run_id)})
         name, message = await work.run()
         return Completed(name=name, message=message)
 

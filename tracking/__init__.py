@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tracking._active_run import trial_run as trial_run
 from tracking._active_run import trial_run_activator as trial_run_activator
+from tracking._board import Board as Board
+from tracking._board import BoardStudy as BoardStudy
 from tracking._checkpoints import CheckpointError as CheckpointError
 from tracking._checkpoints import delete_checkpoint as delete_checkpoint
 from tracking._checkpoints import load_checkpoint as load_checkpoint
@@ -36,7 +38,8 @@ from tracking._tracker import StudyTracker as StudyTracker
 from tracking._tracker import TrackerStatus as TrackerStatus
 
 __all__ = [
-    "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel", "NoRunYet", "Promotion",
+    "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel",
+    "NoRunYet", "Promotion",
     "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
     "connect", "delete_checkpoint", "disk_warning", "fetch_checkpoints", "fetch_journal",
     "load_checkpoint", "load_own_model",

@@ -13,6 +13,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ from hpo_core import HpoError, InputError
 
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 10.0
+_PAGES = "hpo"
 
 
 class Service:
@@ -127,9 +129,16 @@ def _mlflow(port: int, database: Path, artifacts: Path, logs: Path) -> Service:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{database.absolute()}", "--workers", "1"]
     command += ["--artifacts-destination", str(artifacts.absolute())]
+    if _has_pages():
+        command += ["--app-name", _PAGES]
     # Its job runner is seven processes of 200 MB for features that studies do not use.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     return Service("mlflow", command, environment, logs)
+
+
+def _has_pages() -> bool:
+    """Whether MLflow would find the study pages; not where the project runs from its sources alone."""
+    return any(point.name == _PAGES for point in entry_points(group="mlflow.app"))
 
 
 def _prefect(port: int, logs: Path) -> Service:
@@ -188,6 +197,8 @@ def _left_behind(url: str) -> bool:
 
 def _announce(tracking_uri: str, api_url: str, logs: Path) -> None:
     typer.echo(f"MLflow   {tracking_uri}")
+    if _has_pages():
+        typer.echo(f"studies  {tracking_uri}/{_PAGES}")
     typer.echo(f"Prefect  {api_url.removesuffix('/api')}")
     typer.echo("deployments: tune/lgbm, tune/sklearn, tune/torch")
     typer.echo("  prefect deployment run tune/lgbm -p trials=50")

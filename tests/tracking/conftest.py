@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,11 @@ def experiment() -> str:
 class Server:
     """``mlflow server`` on a free port, over a database of its own; can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, options: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._options = list(options)
+        self._environment = dict(environment or {})
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -60,7 +64,8 @@ class Server:
         command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--port", str(self.port)]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        command += self._options
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self._environment}
         environment.pop("MLFLOW_TRACKING_URI", None)
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(

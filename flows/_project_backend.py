@@ -1,0 +1,271 @@
+"""``mlflow run PROJECT -b prefect``: the entry point runs as a flow run of a Prefect deployment.
+
+MLflow finds this by the entry point ``mlflow.project_backend``. ``--backend-config`` is JSON, or a file:
+
+    {"deployment": "tune/lgbm",     default: tune/ENTRY, and tune/lgbm for the entry point ``main``
+     "api_url": "http://host:4200/api",                  default: what Prefect is configured to use
+     "wait": true,                                       default: true on the command line
+     "poll": 1.0}                                        seconds between two looks
+
+The project's parameters become the flow's: by name and type where the deployment has such a parameter,
+in its ``options`` where it has not. The MLflow run of the project becomes the study's run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import RunStatus
+from mlflow.exceptions import ExecutionException
+from mlflow.projects.backend.abstract_backend import AbstractBackend
+from mlflow.projects.submitted_run import SubmittedRun
+from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run, load_project
+
+from hpo_core._errors import nearest
+
+_OWN = {"deployment", "api_url", "wait", "poll"}
+# MLflow puts its own options beside the user's.
+_OF_MLFLOW = {"ENV_MANAGER", "SYNCHRONOUS", "DOCKER_ARGS", "STORAGE_DIR", "build_image", "docker_auth"}
+_MAIN = "lgbm"
+_CANCEL_SECONDS = 60.0
+# Options of `hpo tune` that the flow knows by another name, since a flow may not take them as they are.
+_RENAMED = {"register": "register_as"}
+
+
+class FlowRunOfProject(SubmittedRun):
+    """A project that runs as a flow run: wait for it, ask how it stands, cancel it."""
+
+    def __init__(self, run_id: str, flow_run_id: Any, *, api_url: str | None, poll: float) -> None:
+        super().__init__()
+        self._run_id = run_id
+        self._flow_run_id = flow_run_id
+        self._api_url = api_url
+        self._poll = poll
+
+    @property
+    def run_id(self) -> str:
+        """The MLflow run."""
+        return self._run_id
+
+    def wait(self) -> bool:
+        """Follow the flow run to its end, saying how it goes; whether it was a success."""
+        said = ""
+        with _client(self._api_url) as client:
+            while True:
+                state = client.read_flow_run(self._flow_run_id).state
+                line = f"{state.name if state else 'Pending'}{self._progress()}"
+                if line != said:
+                    said = line
+                    _say(line)
+                if state is not None and state.is_final():
+                    if state.message:
+                        _say(state.message)
+                    self._close(state)
+                    return bool(state.is_completed())
+                time.sleep(self._poll)
+
+    def get_status(self) -> str:
+        """MLflow's word for the state of the flow run."""
+        with _client(self._api_url) as client:
+            return RunStatus.to_string(_status(client.read_flow_run(self._flow_run_id).state))
+
+    def cancel(self) -> None:
+        """Cancel the flow run and wait until it has ended."""
+        from prefect.states import Cancelling
+
+        with _client(self._api_url) as client:
+            client.set_flow_run_state(self._flow_run_id, Cancelling())
+            deadline = time.monotonic() + _CANCEL_SECONDS
+            while time.monotonic() < deadline:
+                state = client.read_flow_run(self._flow_run_id).state
+                if state is not None and state.is_final():
+                    self._close(state)
+                    return
+                time.sleep(self._poll)
+        raise ExecutionException(
+            f"the flow run {self._flow_run_id} was asked to end and has not within {_CANCEL_SECONDS:g} s; "
+            "is anybody serving its deployment?"
+        )
+
+    def _progress(self) -> str:
+        """How far the study is, from its run."""
+        tags = MlflowClient().get_run(self._run_id).data.tags
+        counts = json.loads(tags.get("hpo.counts", "{}"))
+        listed = ", ".join(f"{n} {state}" for state, n in counts.items())
+        best = tags.get("hpo.best_values")
+        return f": {listed}" * bool(listed) + f"; best {best}" * bool(best)
+
+    def _close(self, state: Any) -> None:
+        """A run that nobody took over must not stay open."""
+        client = MlflowClient()
+        if not RunStatus.is_terminated(RunStatus.from_string(client.get_run(self._run_id).info.status)):
+            client.set_terminated(self._run_id, RunStatus.to_string(_status(state)))
+
+
+class PrefectBackend(AbstractBackend):
+    """Submits projects to deployments."""
+
+    def run(
+        self,
+        project_uri: str,
+        entry_point: str,
+        params: Mapping[str, str] | None,
+        version: str | None,
+        backend_config: Mapping[str, Any] | None,
+        tracking_uri: str,
+        experiment_id: str,
+    ) -> FlowRunOfProject:
+        """Submit, and unless MLflow is going to wait itself, wait; raises ``ExecutionException``."""
+        config = dict(backend_config or {})
+        _check(config)
+        folder = fetch_and_validate_project(project_uri, version, entry_point, params)
+        project = load_project(folder)
+        declared, extra = project.get_entry_point(entry_point).compute_parameters(params or {}, None)
+        api_url = config.get("api_url")
+        wanted = config.get("deployment") or f"tune/{_MAIN if entry_point == 'main' else entry_point}"
+        with _client(api_url) as client:
+            deployment = _deployment(client, wanted)
+            parameters = flow_parameters(
+                {**declared, **extra}, deployment.parameter_openapi_schema or {}, wanted
+            )
+            run = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
+            run_id = run.info.run_id
+            experiment = MlflowClient().get_experiment(run.info.experiment_id).name
+            ours = {"tracking_uri": tracking_uri, "experiment": experiment, "mlflow_run_id": run_id}
+            known = (deployment.parameter_openapi_schema or {}).get("properties", {})
+            parameters |= {k: v for k, v in ours.items() if k in known}
+            flow_run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+        MlflowClient().set_tag(run_id, "hpo.flow_run", str(flow_run.id))
+        _say(f"flow run {flow_run.name} of {wanted}, MLflow run {run_id}")
+        submitted = FlowRunOfProject(
+            run_id, flow_run.id, api_url=api_url, poll=float(config.get("poll", 1.0))
+        )
+        if not config.get("SYNCHRONOUS") and config.get("wait", _on_command_line()):
+            _wait_here(submitted)
+        return submitted
+
+
+def prefect_backend() -> PrefectBackend:
+    """What the entry point names: MLflow calls it to get the backend."""
+    return PrefectBackend()
+
+
+def flow_parameters(given: Mapping[str, str], schema: Mapping[str, Any], deployment: str) -> dict[str, Any]:
+    """A project's parameters, all text, as the flow takes them.
+
+    Raises ``ExecutionException`` for one that the flow has no place for.
+    """
+    known: Mapping[str, Any] = schema.get("properties", {})
+    parameters: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for name, text in given.items():
+        key = _RENAMED.get(name, name)
+        if key in known:
+            parameters[key] = _typed(str(text), known[key])
+        elif "options" in known:
+            options[key] = _parsed(str(text))
+        else:
+            raise ExecutionException(
+                f"the deployment {deployment!r} takes no parameter {name!r}{nearest(name, known)}"
+            )
+    return {**parameters, **({"options": options} if options else {})}
+
+
+def _typed(text: str, schema: Mapping[str, Any]) -> Any:
+    types = {one.get("type") for one in schema.get("anyOf", [schema])}
+    if "string" in types:
+        return text
+    value = _parsed(text)
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole and "integer" in types and "number" not in types else value
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    for key in config:
+        if key not in _OWN | _OF_MLFLOW:
+            raise ExecutionException(
+                f"--backend-config takes {', '.join(sorted(_OWN))}; got {key!r}{nearest(key, _OWN)}"
+            )
+
+
+def _deployment(client: Any, name: str) -> Any:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_deployment_by_name(name)
+    except (ObjectNotFound, ValueError):
+        known = ", ".join(sorted(d.name for d in client.read_deployments())) or "none"
+        raise ExecutionException(
+            f"there is no deployment {name!r} at {client.api_url} (there: {known}); `hpo up` serves "
+            'those of the ready objectives, --backend-config \'{"deployment": "flow/name"}\' chooses another'
+        ) from None
+
+
+@contextlib.contextmanager
+def _client(api_url: str | None) -> Iterator[Any]:
+    """Prefect's client for this server, or the configured one. Raises ``ExecutionException``."""
+    import httpx
+    from prefect import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: api_url} if api_url else {}):
+        if PREFECT_API_URL.value() is None:
+            raise ExecutionException(
+                'no Prefect server is configured; set PREFECT_API_URL, or --backend-config \'{"api_url": '
+                '"http://127.0.0.1:4200/api"}\', or start one with `hpo up`'
+            )
+        try:
+            with get_client(sync_client=True) as client:
+                yield client
+        except httpx.TransportError as error:
+            raise ExecutionException(
+                f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error})"
+            ) from None
+
+
+def _wait_here(submitted: FlowRunOfProject) -> None:
+    try:
+        succeeded = submitted.wait()
+    except KeyboardInterrupt:
+        _say("cancelling ...")
+        submitted.cancel()
+        raise
+    if not succeeded:
+        raise ExecutionException(
+            f"the flow run did not succeed; MLflow run {submitted.run_id} is {submitted.get_status()}"
+        )
+
+
+def _on_command_line() -> bool:
+    """Whether the ``mlflow`` command called; it never waits for other backends than its own."""
+    import click
+
+    return click.get_current_context(silent=True) is not None
+
+
+def _status(state: Any) -> Any:
+    if state is None or state.is_scheduled() or state.is_pending():
+        return RunStatus.SCHEDULED
+    if state.is_completed():
+        return RunStatus.FINISHED
+    if state.is_cancelled():
+        return RunStatus.KILLED
+    return RunStatus.FAILED if state.is_final() else RunStatus.RUNNING
+
+
+def _say(line: str) -> None:
+    import click
+
+    click.echo(f"prefect: {line}", err=True)

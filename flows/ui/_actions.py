@@ -1,0 +1,155 @@
+"""What the pages can do to a study: the commands of ``hpo``, run in processes of their own.
+
+A process of its own keeps model fits and Prefect out of the web server, and makes the study outlive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from flows._workspace import study_folder
+from flows.cli._find import is_driven
+from hpo_core import InputError, JournalError
+from hpo_core._errors import nearest
+from hpo_core._events import StudyCreated
+from hpo_core._journal import read_journal
+from tracking import BoardStudy
+
+ACTIONS = ("cancel", "resume", "extend", "retry", "promote")
+_BAD = ("failed", "timed_out", "out_of_memory", "lost")
+_LOG = "ui.log"
+_START_SECONDS = 30.0
+_END_SECONDS = 900.0
+_LOOK_SECONDS = 0.2
+READ_ONLY = "HPO_UI_READ_ONLY"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How an action went, in words."""
+
+    succeeded: bool
+    message: str
+
+
+def available(study: BoardStudy, counts: dict[str, int]) -> dict[str, str]:
+    """For each action why it cannot be done now; ``""`` where it can."""
+    reason = _absent(study)
+    if reason:
+        return dict.fromkeys(ACTIONS, reason)
+    driven = is_driven(study.name)
+    state = study.state
+    busy = "the study is running; wait for it, or cancel it" if driven else ""
+    ended = state in ("finished", "cancelled")
+    return {
+        "cancel": f"the study is {state}" if ended and not driven else "",
+        "resume": busy or ("the study is finished; extend it" if state == "finished" else ""),
+        "extend": busy or ("" if study.tags.get("hpo.limits", "{}") != "{}" else "the study has no limit"),
+        "retry": busy or ("" if any(counts.get(s) for s in _BAD) else "no trial ended badly"),
+        "promote": busy or ("" if counts.get("complete") else "no trial is complete"),
+    }
+
+
+def _absent(study: BoardStudy) -> str:
+    """Why nothing can be done to the study from here, if so."""
+    if os.environ.get(READ_ONLY):
+        return f"this server only shows studies ({READ_ONLY} is set)"
+    try:
+        path = study_folder(study.name) / "journal.jsonl"
+        created = next((event for _, event, _ in read_journal(path)), None) if path.exists() else None
+    except (InputError, JournalError, OSError) as error:
+        return f"the study's folder cannot be read here: {error}"
+    if not isinstance(created, StudyCreated) or created.study_id != study.study_id:
+        return "the study's folder is not on this server; use the hpo command where it is"
+    return ""
+
+
+def command(study: BoardStudy, action: str, body: dict[str, Any]) -> list[str]:
+    """The arguments of ``hpo``. Raises :class:`InputError` for a body that makes no sense."""
+    if action not in ACTIONS:
+        raise InputError(f"there is no action {action!r}{nearest(action, ACTIONS)}")
+    known = {"extend": {"trials"}, "retry": {"trials"}, "promote": {"trial", "model", "alias", "dry_run"}}
+    for key in body:
+        if key not in known.get(action, set()):
+            raise InputError(f"{action} does not take {key!r}")
+    arguments = [action, study.name]
+    if action == "extend":
+        arguments.append(f"--trials={_whole(body.get('trials'), 'trials')}")
+    elif action == "retry":
+        chosen = body.get("trials")
+        if chosen is not None and not isinstance(chosen, list):
+            raise InputError(f"retry takes a list of trials, got {chosen!r}")
+        arguments += [f"--trial={_whole(n, 'trials')}" for n in chosen or []] or ["--failed"]
+    elif action == "promote":
+        if body.get("trial") is not None:
+            arguments.append(f"--trial={_whole(body['trial'], 'trial')}")
+        for option in ("model", "alias"):
+            if body.get(option):
+                arguments.append(f"--{option}={body[option]}")
+        if body.get("dry_run"):
+            arguments.append("--dry-run")
+    return arguments
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
+        return value
+    raise InputError(f"{name} takes a whole number, got {value!r}")
+
+
+async def perform(study: BoardStudy, arguments: list[str], authorization: str | None) -> Done:
+    """Run the command; what goes on with the study is left to itself once it drives it."""
+    start = "import sys; from flows.cli import main; sys.exit(main())"
+    log = study_folder(study.name) / _LOG
+    with log.open("ab") as sink:
+        began = sink.tell()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", start, *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
+            env=_environment(authorization), start_new_session=True,
+        )  # fmt: skip
+    goes_on = arguments[0] in ("resume", "extend", "retry")
+    deadline = time.monotonic() + (_START_SECONDS if goes_on else _END_SECONDS)
+    while time.monotonic() < deadline:
+        try:
+            code = await asyncio.wait_for(process.wait(), _LOOK_SECONDS)
+        except TimeoutError:
+            if goes_on and is_driven(study.name):
+                return Done(True, f"{study.name} is running")
+            continue
+        with log.open("rb") as said:
+            said.seek(began)
+            lines = said.read(1 << 20).decode(errors="replace").strip().splitlines()
+        return Done(code == 0, _last(lines, code))
+    return Done(True, "it was started and goes on")
+
+
+def _last(lines: list[str], code: int) -> str:
+    """The line that says how it ended."""
+    ours = [line.removeprefix("hpo: ") for line in lines if line.startswith("hpo: ")]
+    if code and ours:
+        return ours[-1]
+    return lines[-1] if lines else ("done" if code == 0 else f"the command ended with code {code}")
+
+
+def _environment(authorization: str | None) -> dict[str, str]:
+    """This process's, without what the server is set up by, and with the caller's name and password."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("_MLFLOW", "MLFLOW_AUTH"))}
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
+        kept.pop(name, None)
+    kept["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    scheme, _, packed = (authorization or "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            user, _, password = base64.b64decode(packed, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return kept
+        kept |= {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+    return kept

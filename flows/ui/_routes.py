@@ -1,0 +1,266 @@
+"""The routes below ``/hpo``: one page that draws itself, its files, what it asks for, and what it can do."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import html
+import json
+import math
+import os
+import time
+import urllib.parse
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from flows.ui import _actions
+from flows.ui._access import Access
+from hpo_core import InputError
+from tracking import Board, BoardStudy
+from tracking import _board_views as views
+
+_STATIC = Path(__file__).parent / "static"
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+_MOST_COMPARED = 8
+_MOST_BODY = 10_000
+_COMPRESS = 2_000
+_GUARD = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+_Handler = Callable[["Pages", Request], Awaitable[Response]]
+
+
+def add_pages(app: Any, *, protected: bool) -> Any:
+    """Put the pages before MLflow's catch-all route; returns the application."""
+    from mlflow.server.handlers import STATIC_PREFIX_ENV_VAR
+
+    prefix = os.environ.get(STATIC_PREFIX_ENV_VAR, "").rstrip("/")
+    pages = Pages(Access(app, prefix, protected=protected), prefix)
+    app.router.routes[:0] = pages.routes()
+    return app
+
+
+def _answers(handler: _Handler) -> Callable[[Pages, Request], Awaitable[Response]]:
+    """Mistakes become one line of JSON; nobody who is not logged in comes through."""
+
+    @functools.wraps(handler)
+    async def guarded(self: Pages, request: Request) -> Response:
+        refused = await self.access.refusal(request)
+        if refused is not None:
+            return refused
+        try:
+            return await handler(self, request)
+        except InputError as error:
+            return _problem(400, str(error))
+        except LookupError:
+            return _problem(404, "there is no such study, or trial, that you may see")
+
+    return guarded
+
+
+class Pages:
+    """The endpoints; they share the board."""
+
+    def __init__(self, access: Access, prefix: str) -> None:
+        self.access = access
+        self._prefix = prefix
+
+    def routes(self) -> list[Route]:
+        """The routes, the most specific first."""
+        base = f"{self._prefix}/hpo"
+        one = f"{base}/api/studies/{{run_id}}"
+        page = self.page
+        return [
+            Route(f"{base}/api/studies", self.studies),
+            Route(one, self.study),
+            Route(f"{one}/trials", self.trials),
+            Route(f"{one}/trials/{{number:int}}", self.trial),
+            Route(f"{one}/compare", self.compare),
+            Route(f"{one}/actions/{{action}}", self.act, methods=["POST"]),
+            Route(f"{base}/static/{{name}}", self.static),
+            *(Route(base + path, page) for path in ("", "/studies/{run_id}", "/studies/{run_id}/compare")),
+            Route(f"{base}/studies/{{run_id}}/trials/{{number:int}}", page),
+            Route(f"{base}/", lambda request: RedirectResponse(base)),
+        ]
+
+    @functools.cached_property
+    def _board(self) -> Board:
+        return Board.of_server()
+
+    # -- the page and its files ----------------------------------------------------------------
+
+    async def page(self, request: Request) -> Response:
+        """The page is the same everywhere; the address says what it draws."""
+        refused = await self.access.refusal(request)
+        if refused is not None:
+            return refused
+        text = (_STATIC / "page.html").read_text(encoding="utf-8")
+        return Response(text.replace("{{prefix}}", html.escape(self._prefix)), 200, _GUARD, "text/html")
+
+    async def static(self, request: Request) -> Response:
+        """A script or a style sheet."""
+        path = _STATIC / request.path_params["name"]
+        if path.parent != _STATIC or not path.is_file():
+            return _problem(404, "there is no such file")
+        return _cached(request, path.read_bytes(), _TYPES[path.suffix])
+
+    # -- what is shown -------------------------------------------------------------------------
+
+    @_answers
+    async def studies(self, request: Request) -> Response:
+        """The list of studies."""
+        found = await anyio.to_thread.run_sync(lambda: self._board.studies())
+        allowed = {
+            e: await self.access.may_read(request, e) for e in {study.experiment_id for study in found}
+        }
+        return _json(request, [views.listed(s) for s in found if allowed[s.experiment_id]])
+
+    @_answers
+    async def study(self, request: Request) -> Response:
+        """A study but for its table."""
+        study = await self._study(request)
+        shown = await anyio.to_thread.run_sync(views.summary, study)
+        actions = await anyio.to_thread.run_sync(_actions.available, study, shown["counts"])
+        return _json(request, {**shown, "actions": actions})
+
+    @_answers
+    async def trials(self, request: Request) -> Response:
+        """One page of the table."""
+        study = await self._study(request)
+        query = dict(request.query_params)
+        return _json(request, await anyio.to_thread.run_sync(views.table, study, query, _now()))
+
+    @_answers
+    async def trial(self, request: Request) -> Response:
+        """One trial, with its curves and tags."""
+        study = await self._study(request)
+        return _json(
+            request, await anyio.to_thread.run_sync(self._trial, study, request.path_params["number"])
+        )
+
+    @_answers
+    async def compare(self, request: Request) -> Response:
+        """Several trials side by side."""
+        study = await self._study(request)
+        numbers = request.query_params.get("trials", "").split(",")[:_MOST_COMPARED]
+        chosen = dict.fromkeys(views.whole({"trials": n}, "trials", 0) for n in numbers if n)
+        made = [await anyio.to_thread.run_sync(self._trial, study, number) for number in chosen]
+        return _json(request, {"study": views.listed(study), "params": views.names(study), "trials": made})
+
+    def _trial(self, study: BoardStudy, number: int) -> dict[str, Any]:
+        trial = study.trials[number]
+        ranking = views.ranked(study)
+        place = next((i for i, t in enumerate(ranking, start=1) if t.number == number), None)
+        raw = self._board.curves(trial.run_id)
+        tags = self._board.tags(trial.run_id)
+        best = ranking[0] if ranking else None
+        return {
+            **views.row(trial, _now(), place),
+            "of": len(ranking),
+            "study": views.listed(study),
+            "start": trial.start,
+            "end": trial.end,
+            "curves": views.curves(raw),
+            "metrics": {key: points[-1][1] for key, points in raw.items()},
+            "tags": {k: v for k, v in tags.items() if k.startswith("hpo.") and k != "hpo.params"},
+            "best": None if best is None else {"trial": best.number, "params": best.params},
+            "before": max((n for n in study.trials if n < number), default=None),
+            "after": min((n for n in study.trials if n > number), default=None),
+        }
+
+    async def _study(self, request: Request) -> BoardStudy:
+        """The study of the address. Raises ``LookupError`` for one that the caller may not see."""
+        study = await anyio.to_thread.run_sync(lambda: self._board.study(request.path_params["run_id"]))
+        if not await self.access.may_read(request, study.experiment_id):
+            raise LookupError(study.run_id)
+        return study
+
+    # -- what can be done ----------------------------------------------------------------------
+
+    @_answers
+    async def act(self, request: Request) -> Response:
+        """Cancel, resume, extend, retry or promote."""
+        if not _from_our_page(request):
+            return _problem(403, "actions are taken from the study pages themselves, as JSON")
+        study = await self._study(request)
+        action = request.path_params["action"]
+        arguments = _actions.command(study, action, await _body(request))
+        counts = (await anyio.to_thread.run_sync(views.summary, study))["counts"]
+        reason = (await anyio.to_thread.run_sync(_actions.available, study, counts))[action]
+        if reason:
+            return _problem(409, reason)
+        if not await self.access.may_change(request, study.run_id, action):
+            return _problem(403, "you may not change this experiment")
+        authorization = request.headers.get("authorization") if self.access.protected else None
+        done = await _actions.perform(study, arguments, authorization)
+        status = 200 if done.succeeded else 409
+        return JSONResponse({"message": done.message}, status, _GUARD)
+
+
+def _from_our_page(request: Request) -> bool:
+    """JSON, and not from another site's page, which cannot send it without asking first."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    origin = request.headers.get("origin")
+    ours = origin is None or urllib.parse.urlsplit(origin).netloc == request.headers.get("host")
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    return kind == "application/json" and ours and site in ("same-origin", "none")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > _MOST_BODY:
+            raise InputError("the request is too long")
+    try:
+        body = json.loads(bytes(content) or b"{}")
+    except ValueError:
+        raise InputError("the request is no JSON") from None
+    if not isinstance(body, dict):
+        raise InputError(f"expected a JSON object, got {body!r}")
+    return body
+
+
+def _json(request: Request, payload: Any) -> Response:
+    text = json.dumps(_finite(payload), separators=(",", ":"), allow_nan=False)
+    return _cached(request, text.encode(), "application/json")
+
+
+def _cached(request: Request, content: bytes, media_type: str) -> Response:
+    """The content, or 304 for whoever has it already; the tag is the same in every worker process."""
+    tag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
+    headers = {**_GUARD, "ETag": tag, "Vary": "Authorization, Cookie, Accept-Encoding"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    if len(content) > _COMPRESS and "gzip" in request.headers.get("accept-encoding", ""):
+        content = gzip.compress(content, 4, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    return Response(content, 200, headers, media_type)
+
+
+def _problem(status: int, message: str) -> Response:
+    return JSONResponse({"message": message}, status, _GUARD)
+
+
+def _finite(value: Any) -> Any:
+    """The value with ``None`` for numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,386 @@
+// The pages: list, study, trial, comparison. Each asks the server again every two seconds and redraws what changed.
+"use strict";
+
+const PREFIX = document.querySelector('meta[name="prefix"]').content;
+const BASE = `${PREFIX}/hpo`;
+const MAIN = document.getElementById("main");
+const DIALOG = document.getElementById("dialog");
+const EVERY = 2000;
+const MOST = 8;
+
+const link = (run) => `${BASE}/studies/${encodeURIComponent(run)}`;
+const trialLink = (run, trial) => `${link(run)}/trials/${trial}`;
+const runLink = (experiment, run) => `${PREFIX}/#/experiments/${encodeURIComponent(experiment)}/runs/${encodeURIComponent(run)}`;
+const state = (name) => el("span", { class: `state ${name}` }, words(name));
+const scores = (values) => Object.entries(values || {}).map(([n, v]) => `${n} ${number(v)}`).join(", ");
+
+// -- asking ---------------------------------------------------------------------------------
+
+// One address that is asked for again and again; ``draw`` is called with what is new.
+class Feed {
+  constructor(path, draw) { this.path = path; this.draw = draw; this.tag = null; }
+  async ask() {
+    const path = this.path();
+    if (path !== this.asked) { this.tag = null; this.asked = path; }
+    const headers = this.tag ? { "If-None-Match": this.tag } : {};
+    const answer = await fetch(`${BASE}/api/${path}`, { headers, cache: "no-store" });
+    if (answer.status === 304 || path !== this.path()) return;
+    const data = await answer.json();
+    if (!answer.ok) throw new Error(data.message || `the server said ${answer.status}`);
+    this.tag = answer.headers.get("ETag");
+    this.draw(data);
+  }
+}
+
+let feeds = [];
+let timer = 0;
+let failures = 0;
+async function update() {
+  clearTimeout(timer);
+  const live = document.getElementById("live");
+  try {
+    await Promise.all(feeds.map((feed) => feed.ask()));
+    failures = 0;
+    live.textContent = "live";
+    live.className = "";
+  } catch (error) {
+    failures += 1;
+    live.textContent = error instanceof TypeError ? "the server does not answer" : error.message;
+    live.className = "lost";
+  }
+  if (!document.hidden) timer = setTimeout(update, Math.min(EVERY * 2 ** failures, 30000));
+}
+document.addEventListener("visibilitychange", () => { if (!document.hidden) update(); });
+
+// Redraw a part and leave the keyboard where it was.
+function redraw(place, ...children) {
+  const key = place.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  place.replaceChildren(...children);
+  if (key) place.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
+function crumbs(...parts) {
+  document.title = parts.map((p) => p[0]).reverse().concat(parts.length ? [] : ["Studies"]).join(" · ");
+  const all = [["Studies", BASE], ...parts];
+  const shown = all.map(([name, href], i) => [
+    i ? el("span", { "aria-hidden": "true" }, "/") : null,
+    i === all.length - 1 ? el("b", { "aria-current": "page" }, name) : el("a", { href }, name),
+  ]);
+  document.getElementById("crumbs").replaceChildren(...shown.flat().filter(Boolean));
+}
+
+function say(message) { document.getElementById("said").textContent = message; }
+
+// Charts are as wide as their place, so they are drawn again when that changes.
+const charts = new Map();
+function draw(place, make) { charts.set(place, make); make(); }
+addEventListener("resize", () => { for (const [place, make] of charts) if (place.isConnected) make(); else charts.delete(place); });
+
+// -- the list -------------------------------------------------------------------------------
+
+function listPage() {
+  crumbs();
+  const body = el("div");
+  MAIN.replaceChildren(el("div", { class: "head" }, el("h1", null, "Studies")), el("div", { class: "card" }, body));
+  const feed = new Feed(() => "studies", (studies) => {
+    if (!studies.length) {
+      redraw(body, el("p", { class: "empty quiet" }, "No studies yet. ", el("code", null, "hpo tune lgbm --data sklearn:breast_cancer --target target"), " makes one."));
+      return;
+    }
+    redraw(body, el("div", { class: "scroll" }, el("table", null,
+      el("thead", null, el("tr", null, ["study", "state", "trials", "best", "strategy", "experiment", "started"].map((h) => el("th", { scope: "col" }, h)))),
+      el("tbody", null, studies.map((s) => el("tr", null,
+        el("td", null, el("a", { href: link(s.run_id), "data-key": s.run_id }, s.name)),
+        el("td", { title: s.reason }, state(s.state)),
+        el("td", null, `${s.done}${s.planned ? ` of ${s.planned}` : ""}`),
+        el("td", null, s.best ? scores(s.best) : "–"),
+        el("td", null, s.strategy),
+        el("td", null, s.experiment),
+        el("td", null, new Date(s.start).toLocaleString()),
+      ))))));
+  });
+  feeds = [feed];
+}
+
+// -- a study --------------------------------------------------------------------------------
+
+const ACTIONS = { cancel: "Cancel", resume: "Resume", extend: "Extend ...", retry: "Retry failed", promote: "Promote ..." };
+
+function studyPage(run) {
+  const places = Object.fromEntries(["head", "best", "chart", "slices", "trials"].map((n) => [n, el("div")]));
+  const slices = el("details", { class: "card", open: true }, el("summary", null, "Parameters"), places.slices);
+  MAIN.replaceChildren(
+    el("div", { class: "card" }, places.head),
+    el("div", { class: "columns" }, el("section", { class: "card", "aria-label": "History" }, places.chart), el("section", { class: "card", "aria-label": "Best" }, places.best)),
+    slices,
+    el("section", { class: "card", "aria-label": "Trials" }, places.trials),
+  );
+  let best = null;
+  const study = new Feed(() => `studies/${run}`, (s) => {
+    crumbs([s.name]);
+    redraw(places.head, ...headOf(s, run));
+    redraw(places.best, ...bestOf(s, run));
+    historyOf(s, run, places.chart);
+    slices.hidden = !s.slices.length;
+    slicesOf(s, run, places.slices);
+    if (best !== null && s.best_trial !== best && s.best_trial !== null) say(`New best: trial ${s.best_trial}, ${scores(s.best)}`);
+    best = s.best_trial;
+  });
+  feeds = [study, trialTable(run, places.trials)];
+}
+
+function headOf(s, run) {
+  const aims = Object.entries(s.objectives).map(([n, d]) => `${d === "max" ? "maximise" : "minimise"} ${n}`).join(", ");
+  const seconds = ((s.end || Date.now()) - s.start) / 1000;
+  const planned = s.planned ? ` of ${s.planned}` : "";
+  return [
+    el("div", { class: "head" }, el("h1", null, s.name), state(s.state), el("span", { class: "spring" }),
+      el("div", { class: "actions" }, Object.entries(ACTIONS).map(([a, label]) => actionButton(s, run, a, label)))),
+    el("p", { class: "quiet" }, `${aims} by ${s.strategy} · ${s.done}${planned} trials finished · ${duration(seconds)}${s.reason ? ` · ${s.reason}` : ""} · `,
+      el("a", { href: runLink(s.experiment_id, run), "data-key": "mlflow" }, "runs, report and artifacts in MLflow")),
+    s.planned ? el("progress", { max: s.planned, value: Math.min(s.done, s.planned), "aria-label": "Trials finished" }) : null,
+    el("ul", { class: "counts" }, Object.entries(s.counts).sort().map(([name, n]) => el("li", null, el("span", { class: `state ${name}` }, `${n} ${words(name)}`)))),
+    refusal(s),
+  ].filter(Boolean);
+}
+
+// One sentence where nothing at all can be done; otherwise each button says why it cannot.
+function refusal(s) {
+  const reasons = [...new Set(Object.values(s.actions))];
+  return reasons.length === 1 && reasons[0] ? el("p", { class: "note" }, `Actions are off: ${reasons[0]}.`) : null;
+}
+
+function actionButton(s, run, action, label) {
+  const why = s.actions[action];
+  return el("button", {
+    type: "button", "data-key": action, "aria-disabled": why ? "true" : null, title: why || null,
+    onclick: () => (why ? say(`${words(action)} is not possible: ${why}`) : openDialog(s, run, action)),
+  }, label, why ? el("span", { class: "unseen" }, ` (not possible: ${why})`) : null);
+}
+
+function bestOf(s, run) {
+  if (s.best_trial === null) return [el("h2", null, "Best"), el("p", { class: "quiet" }, "No trial is complete yet.")];
+  const several = Object.keys(s.objectives).length > 1;
+  const trials = several ? s.front : [s.best_trial];
+  return [
+    el("h2", null, several ? `Pareto front, ${s.front.length} trials` : "Best"),
+    several ? null : el("p", { class: "big" }, number(Object.values(s.best)[0])),
+    el("p", null, several ? "" : `${Object.keys(s.best)[0]} by `, trials.slice(0, 30).map((t, i) => [i ? ", " : "", el("a", { href: trialLink(run, t), "data-key": `best-${t}` }, several ? t : `trial ${t}`)])),
+    several ? null : configuration(s.best_params),
+  ].filter(Boolean);
+}
+
+function configuration(params) {
+  return el("dl", null, Object.entries(params || {}).map(([n, v]) => [el("dt", null, n), el("dd", null, number(v))]));
+}
+
+function historyOf(s, run, place) {
+  if (!place.firstChild) place.append(el("h2"), el("figure"), el("p", { class: "note" }));
+  const [title, figure, note] = place.children;
+  const go = (t) => trialLink(run, t);
+  const shown = s.history || s.scatter;
+  title.textContent = s.history ? "History" : "Objectives";
+  if (!s.history) draw(figure, () => scatterChart(figure, shown, go));
+  else draw(figure, () => historyChart(figure, shown, go));
+  const many = s.history ? shown.places : shown.points.length;
+  const parts = s.history ? ["line: best so far", "open circles: stopped early", "red ticks: no value"] : ["large: on the Pareto front"];
+  note.textContent = `${parts.join(", ")}${many > 600 ? `; ${shown.points.length} of ${many} points are drawn` : ""}; far values lie on the edge`;
+}
+
+function slicesOf(s, run, place) {
+  const key = s.slices.map((p) => p.name).join("\n");
+  if (place.dataset.names !== key) {
+    place.dataset.names = key;
+    place.replaceChildren(
+      el("p", { class: "note" }, `${Object.keys(s.objectives)[0]} of the complete trials against each parameter; the best in another colour`),
+      el("div", { class: "slices" }, s.slices.map((p) => el("div", null, el("h3", null, p.name + (p.log ? " (log)" : "")), el("figure")))));
+  }
+  const figures = place.querySelectorAll("figure");
+  s.slices.forEach((data, i) => draw(figures[i], () => { if (figures[i].clientWidth) sliceChart(figures[i], data, (t) => trialLink(run, t)); }));
+}
+
+// -- the table of trials --------------------------------------------------------------------
+
+function trialTable(run, place) {
+  const view = { state: "", sort: "rank", order: "asc", offset: 0, limit: 25 };
+  const chosen = new Set();
+  let last = null;
+  const feed = new Feed(() => `studies/${run}/trials?${new URLSearchParams(view)}`, (data) => { last = data; show(); });
+  const change = (more) => { Object.assign(view, more); update(); };
+  const sorted = (name) => (view.sort === name ? { asc: "ascending", desc: "descending" }[view.order] : null);
+  const column = (name, label, numeric) => el("th", { scope: "col", class: numeric ? "number" : null, "aria-sort": sorted(name) },
+    el("button", { type: "button", "data-key": `sort-${name}`, onclick: () => change({ sort: name, offset: 0, order: view.sort === name && view.order === "asc" ? "desc" : "asc" }) }, label));
+  const choose = (trial, on) => {
+    if (on && chosen.size < MOST) chosen.add(trial); else chosen.delete(trial);
+    show();
+  };
+  function show() {
+    const numeric = Object.fromEntries(last.params.map((p) => [p, last.rows.every((r) => typeof r.params[p] !== "string")]));
+    const header = el("tr", null, el("th", { scope: "col" }, el("span", { class: "unseen" }, "compare")),
+      column("rank", "rank", true), column("trial", "trial", true), column("state", "state"),
+      last.objectives.map((o) => column(`value:${o}`, o, true)), column("step", "step", true), column("seconds", "time", true),
+      last.params.map((p) => column(`param:${p}`, p, numeric[p])));
+    const rows = last.rows.map((r) => el("tr", { class: r.rank === 1 ? "leader" : null },
+      el("td", null, el("input", { type: "checkbox", "data-key": `choose-${r.trial}`, "aria-label": `Compare trial ${r.trial}`, onchange: (e) => choose(r.trial, e.target.checked) })),
+      el("td", { class: "number" }, r.rank ?? "–"),
+      el("td", { class: "number" }, el("a", { href: trialLink(run, r.trial), "data-key": `trial-${r.trial}` }, r.trial)),
+      el("td", null, state(r.state)),
+      last.objectives.map((o) => el("td", { class: "number" }, number(r.values[o]))),
+      el("td", { class: "number" }, r.step),
+      el("td", { class: "number" }, duration(r.seconds)),
+      last.params.map((p) => el("td", { class: numeric[p] ? "number" : null }, number(r.params[p])))));
+    const ready = chosen.size > 1;
+    redraw(place,
+      el("div", { class: "head" }, el("h2", null, "Trials"), el("span", { class: "spring" }),
+        el("label", null, "state ", el("select", { "data-key": "filter", onchange: (e) => change({ state: e.target.value, offset: 0 }) },
+          ["", ...last.states].map((n) => el("option", { value: n, selected: n === view.state }, n ? words(n) : "all")))),
+        el("a", { class: "button", "data-key": "compare", role: "link", "aria-disabled": ready ? null : "true", tabindex: 0,
+          href: ready ? `${link(run)}/compare?trials=${[...chosen].sort((a, b) => a - b)}` : null,
+          title: ready ? null : "choose two to eight trials in the table" }, ready ? `Compare ${chosen.size} trials` : "Compare")),
+      el("div", { class: "scroll" }, el("table", null, el("caption", { class: "unseen" }, "Trials"), el("thead", null, header), el("tbody", null, rows))),
+      el("div", { class: "bar" },
+        el("button", { type: "button", "data-key": "before", "aria-disabled": view.offset ? null : "true", onclick: () => view.offset && change({ offset: Math.max(view.offset - view.limit, 0) }) }, "Previous"),
+        el("span", { class: "quiet" }, last.total ? `${view.offset + 1} to ${view.offset + last.rows.length} of ${last.total}` : "none"),
+        el("button", { type: "button", "data-key": "after", "aria-disabled": view.offset + view.limit < last.total ? null : "true", onclick: () => view.offset + view.limit < last.total && change({ offset: view.offset + view.limit }) }, "Next")));
+    for (const box of place.querySelectorAll("input[type=checkbox]")) box.checked = chosen.has(Number(box.dataset.key.slice(7)));
+  }
+  return feed;
+}
+
+// -- a trial --------------------------------------------------------------------------------
+
+function trialPage(run, trial) {
+  const body = el("div");
+  MAIN.replaceChildren(body);
+  feeds = [new Feed(() => `studies/${run}/trials/${trial}`, (t) => {
+    crumbs([t.study.name, link(run)], [`Trial ${t.trial}`]);
+    const scroll = document.documentElement.scrollTop;
+    redraw(body, ...trialParts(t, run));
+    document.documentElement.scrollTop = scroll;
+    for (const [name, points] of Object.entries(t.curves)) {
+      const place = body.querySelector(`figure[data-curve="${CSS.escape(name)}"]`);
+      draw(place, () => curveChart(place, [{ name, points, colour: 0 }], name));
+    }
+  })];
+}
+
+function trialParts(t, run) {
+  const step = (label, n, key) => (n === null ? null : el("a", { class: "button", href: trialLink(run, n), "data-key": key }, label));
+  const other = t.best && t.best.trial !== t.trial ? t.best : null;
+  const facts = { state: words(t.state), reason: t.tags["hpo.reason"], started: new Date(t.start).toLocaleString(), time: duration(t.seconds), steps: t.step,
+    attempt: t.tags["hpo.attempt"], worker: t.tags["hpo.worker"], seed: t.tags["hpo.seed"], "goes on from trial": t.tags["hpo.parent_trial"],
+    "checkpoint at step": t.tags["hpo.checkpoint_step"], "why this configuration": t.tags["hpo.note"] };
+  const names = [...new Set([...Object.keys(t.params), ...Object.keys(other ? other.params : {})])];
+  return [
+    el("div", { class: "card" },
+      el("div", { class: "head" }, el("h1", null, `Trial ${t.trial}`), state(t.state), el("span", { class: "spring" }),
+        step("Previous", t.before, "before"), step("Next", t.after, "after"),
+        other ? el("a", { class: "button", "data-key": "compare", href: `${link(run)}/compare?trials=${t.trial},${other.trial}` }, `Compare with the best (${other.trial})`) : null),
+      el("p", { class: "big" }, Object.entries(t.values).map(([n, v]) => `${n} ${number(v)}`).join(", ") || "no value"),
+      el("p", { class: "quiet" }, t.rank ? `place ${t.rank} of ${t.of} complete trials · ` : "", el("a", { href: runLink(t.study.experiment_id, t.run_id), "data-key": "mlflow" }, "run in MLflow"))),
+    el("div", { class: "columns" },
+      el("section", { class: "card" }, el("h2", null, "Configuration"), el("div", { class: "scroll" }, el("table", null,
+        el("thead", null, el("tr", null, el("th", { scope: "col" }, "parameter"), el("th", { scope: "col", class: "number" }, "value"), other ? el("th", { scope: "col", class: "number" }, `best (trial ${other.trial})`) : null)),
+        el("tbody", null, names.map((n) => el("tr", null, el("th", { scope: "row" }, n), el("td", { class: "number wide" }, number(t.params[n])), other ? el("td", { class: "number wide" }, number(other.params[n])) : null)))))),
+      el("section", { class: "card" }, el("h2", null, "Facts"), el("dl", { class: "left" }, Object.entries(facts).filter(([, v]) => v).map(([n, v]) => [el("dt", null, n), el("dd", null, text(v))])))),
+    Object.keys(t.curves).length ? el("section", { class: "card" }, el("h2", null, "Curves"), el("div", { class: "curves" }, Object.keys(t.curves).map((n) => el("div", null, el("h3", null, n), el("figure", { "data-curve": n }))))) : null,
+    el("section", { class: "card" }, el("h2", null, "Metrics"), el("dl", { class: "left" }, Object.entries(t.metrics).map(([n, v]) => [el("dt", null, n), el("dd", null, number(v))]))),
+  ].filter(Boolean);
+}
+
+// -- comparison -----------------------------------------------------------------------------
+
+function comparePage(run, query) {
+  const body = el("div");
+  MAIN.replaceChildren(body);
+  const chosen = new URLSearchParams(query).get("trials") || "";
+  feeds = [new Feed(() => `studies/${run}/compare?trials=${encodeURIComponent(chosen)}`, (data) => {
+    crumbs([data.study.name, link(run)], [`Trials ${data.trials.map((t) => t.trial).join(", ")}`]);
+    const curves = [...new Set(data.trials.flatMap((t) => Object.keys(t.curves)))];
+    redraw(body, el("div", { class: "head" }, el("h1", null, "Compare trials")), el("section", { class: "card" }, comparison(data, run)),
+      curves.length ? el("section", { class: "card" }, el("h2", null, "Curves"),
+        el("ul", { class: "legend" }, data.trials.map((t, i) => el("li", { class: `swatch s${i}` }, `trial ${t.trial}`))),
+        el("div", { class: "curves" }, curves.map((n) => el("div", null, el("h3", null, n), el("figure", { "data-curve": n }))))) : "");
+    for (const name of curves) {
+      const place = body.querySelector(`figure[data-curve="${CSS.escape(name)}"]`);
+      const series = data.trials.map((t, colour) => ({ name: `trial ${t.trial}`, points: t.curves[name], colour })).filter((s) => s.points);
+      draw(place, () => curveChart(place, series, name));
+    }
+  })];
+}
+
+function comparison(data, run) {
+  const row = (name, values, mark) => {
+    const differs = mark && new Set(values.map((v) => JSON.stringify(v))).size > 1;
+    return el("tr", { class: differs ? "differs" : null }, el("th", { scope: "row" }, name, differs ? el("span", { class: "unseen" }, " (differs)") : null),
+      values.map((v) => el("td", { class: "number wide" }, v instanceof Node ? v : number(v))));
+  };
+  const objectives = Object.keys(data.study.objectives);
+  const declared = data.params.concat([...new Set(data.trials.flatMap((t) => Object.keys(t.params)))].filter((p) => !data.params.includes(p)));
+  const used = declared.filter((p) => data.trials.some((t) => p in t.params));
+  const group = (name) => el("tr", null, el("th", { scope: "colgroup", colspan: data.trials.length + 1 }, el("h2", null, name)));
+  return el("div", { class: "scroll" }, el("table", null,
+    el("caption", { class: "note" }, "Parameters that differ are marked"),
+    el("thead", null, el("tr", null, el("th", { scope: "col" }, ""), data.trials.map((t, i) => el("th", { scope: "col", class: "number" }, el("a", { class: `swatch s${i}`, href: trialLink(run, t.trial), "data-key": `t${t.trial}` }, `trial ${t.trial}`))))),
+    el("tbody", null,
+      row("state", data.trials.map((t) => state(t.state))), row("rank", data.trials.map((t) => t.rank)),
+      objectives.map((o) => row(o, data.trials.map((t) => t.values[o]))), row("time", data.trials.map((t) => duration(t.seconds))), row("step", data.trials.map((t) => t.step)),
+      group("Parameters"), used.map((p) => row(p, data.trials.map((t) => t.params[p]), true)))));
+}
+
+// -- actions --------------------------------------------------------------------------------
+
+const QUESTIONS = {
+  cancel: (s) => [`Cancel ${s.name}?`, "What runs is stopped within seconds. Resume goes on with it.", "Cancel the study", []],
+  resume: (s) => [`Resume ${s.name}?`, "It goes on on the server's machine, with the terms it was started with.", "Resume", []],
+  extend: (s) => [`Extend ${s.name}`, "It goes on at once, on the server's machine.", "Extend", [["trials", "New total of trials", "number", 2 * (s.planned || s.done)]]],
+  retry: (s) => [`Run the failed trials of ${s.name} once more?`, "It goes on at once, on the server's machine.", "Retry", []],
+  promote: (s) => [`Promote a trial of ${s.name}`, "Its model gets the alias if it beats the model that has it now. A model that was not kept is fitted first, which takes as long as a trial.", "Promote",
+    [["trial", "Trial", "number", s.best_trial], ["model", "Registered model (empty: the study's own)", "text", ""], ["alias", "Alias", "text", "champion"]]],
+};
+
+function openDialog(s, run, action) {
+  const [title, about, verb, fields] = QUESTIONS[action](s);
+  const message = el("p", { class: "message", role: "status" });
+  const submit = el("button", { class: "main", type: "submit" }, verb);
+  const close = el("button", { type: "button", onclick: () => DIALOG.close() }, "Close");
+  const rehearse = action === "promote" ? el("button", { type: "button", onclick: () => send(true) }, "Only check") : null;
+  const form = el("form", { method: "dialog", onsubmit: (e) => { e.preventDefault(); send(false); } },
+    el("h2", { id: "dialog-title" }, title), el("p", { class: "quiet" }, about),
+    fields.map(([name, label, type, value]) => [el("label", { for: `field-${name}` }, label),
+      el("input", { id: `field-${name}`, name, type, value: value ?? "", min: type === "number" ? 0 : null, required: type === "number" })]),
+    message, el("div", { class: "bar" }, close, rehearse, submit));
+  async function send(dry) {
+    if (submit.disabled) return;
+    const body = dry ? { dry_run: true } : {};
+    for (const [name, , type] of fields) {
+      const value = form.elements[name].value.trim();
+      if (value) body[name] = type === "number" ? Number(value) : value;
+    }
+    submit.disabled = true;
+    message.className = "message";
+    message.textContent = "Working ...";
+    try {
+      const answer = await fetch(`${BASE}/api/studies/${run}/actions/${action}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+      const said = await answer.json();
+      message.className = `message ${answer.ok ? "good" : "bad"}`;
+      message.textContent = said.message;
+    } catch {
+      message.className = "message bad";
+      message.textContent = "The server does not answer.";
+    }
+    submit.disabled = false;
+    update();
+  }
+  DIALOG.replaceChildren(form);
+  DIALOG.showModal();
+}
+
+// -- which page -----------------------------------------------------------------------------
+
+const [, run, kind, trial] = location.pathname.slice(BASE.length).match(/^\/studies\/([^/]+)(?:\/(trials|compare)(?:\/(\d+))?)?$/) || [];
+if (!run) listPage();
+else if (kind === "trials") trialPage(decodeURIComponent(run), Number(trial));
+else if (kind === "compare") comparePage(decodeURIComponent(run), location.search);
+else studyPage(decodeURIComponent(run));
+update();

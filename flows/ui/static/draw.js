@@ -1,0 +1,176 @@
+// Elements, numbers and charts. Everything that comes from a study goes through text nodes and attributes.
+"use strict";
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children.flat(3).filter((c) => c !== null && c !== undefined && c !== false));
+  return node;
+}
+const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+
+function number(value) {
+  if (typeof value !== "number" || Number.isInteger(value)) return text(value);
+  return String(Number(value.toPrecision(5)));
+}
+function text(value) {
+  if (value === null || value === undefined) return "–";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+const words = (state) => state.replaceAll("_", " ");
+
+function duration(seconds) {
+  const whole = Math.round(seconds);
+  if (seconds < 10) return `${Number(seconds.toPrecision(2))} s`;
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+  return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")} min`;
+}
+
+// -- axes -----------------------------------------------------------------------------------
+
+function scale(low, high, from, to, log) {
+  const f = log ? Math.log10 : (v) => v;
+  if (low === high) { const pad = Math.abs(low) * 0.1 || 1; if (!log) { low -= pad; high += pad; } else { low /= 2; high *= 2; } }
+  const [a, b] = [f(low), f(high)];
+  const at = (v) => from + ((f(v) - a) / (b - a)) * (to - from);
+  at.low = low; at.high = high;
+  at.ticks = log ? logTicks(low, high) : evenTicks(low, high, Math.min(Math.max(Math.abs(to - from) / 45, 2), 8));
+  at.clamp = (v) => Math.min(Math.max(at(v), Math.min(from, to)), Math.max(from, to));
+  return at;
+}
+function evenTicks(low, high, about) {
+  const raw = (high - low) / about;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const ticks = [];
+  for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-9; v += step) ticks.push(Number(v.toPrecision(12)));
+  return ticks;
+}
+function logTicks(low, high) {
+  const ticks = [];
+  for (let p = Math.ceil(Math.log10(low) - 1e-9); p <= Math.log10(high) + 1e-9; p += 1) ticks.push(10 ** p);
+  if (ticks.length >= 2) return ticks.filter((_, i) => i % Math.ceil(ticks.length / 5) === 0);
+  return [low, high];
+}
+function tick(value) {
+  const size = Math.abs(value);
+  if (size && (size < 1e-3 || size >= 1e6)) return value.toExponential(1).replace(".0e", "e").replace("e+", "e");
+  return number(value);
+}
+
+// A drawing area with axes. The width is that of the page, so that text keeps its size.
+function frame(place, { height, x, y, xName, yName, label, left = 56 }) {
+  const width = Math.max(place.clientWidth || 600, 200);
+  const box = { left, right: width - 12, top: 12, bottom: height - (xName ? 38 : 24) };
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
+  const sx = x.choices ? choices(x.choices, box.left, box.right) : scale(x.low, x.high, box.left, box.right, x.log);
+  const sy = scale(y.low, y.high, box.bottom - 6, box.top + 4, y.log);
+  for (const v of sy.ticks) {
+    root.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }));
+    root.append(svg("text", { x: box.left - 6, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
+  }
+  for (const v of sx.ticks) {
+    const name = x.choices ? v.slice(0, Math.max(3, Math.floor(70 / x.choices.length * 1.6))) : tick(v);
+    const anchor = sx(v) > box.right - 14 ? "end" : "middle";
+    root.append(svg("text", { x: sx(v), y: box.bottom + 15, "text-anchor": anchor }, name));
+  }
+  root.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
+  if (xName) root.append(svg("text", { x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, xName));
+  if (yName) root.append(svg("text", { x: 2, y: 10 }, yName));
+  return { root, sx, sy, box };
+}
+function choices(names, from, to) {
+  const at = (name) => from + ((names.indexOf(name) + 0.5) / names.length) * (to - from);
+  at.ticks = names;
+  at.clamp = at;
+  return at;
+}
+
+// A point that leads to its trial; the table says the same to those who do not use a mouse.
+function dot(chart, x, y, kind, title, href, radius = 3.5) {
+  const mark = svg("circle", { cx: chart.sx.clamp(x), cy: chart.sy.clamp(y), r: radius, class: kind }, svg("title", null, title));
+  return svg("a", { href, tabindex: -1, "aria-hidden": "true" }, mark);
+}
+
+function path(points, x, y) {
+  return points.map((p, i) => `${i ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("");
+}
+
+// -- the charts -----------------------------------------------------------------------------
+
+function historyChart(place, data, link) {
+  const range = data.range || [0, 1];
+  const last = data.steps.at(-1);
+  const label = last
+    ? `${data.places} finished trials; best ${data.metric} ${number(last[1])} by trial ${last[2]}`
+    : `${data.places} finished trials, none complete`;
+  const chart = frame(place, {
+    height: 300, x: { low: 0, high: Math.max(data.places, 1) }, y: { low: range[0], high: range[1] },
+    xName: "trials finished", yName: data.metric, label,
+  });
+  const { root, sx, sy, box } = chart;
+  for (const [at, trial] of data.bad) {
+    root.append(svg("line", { class: "failed", x1: sx(at), x2: sx(at), y1: box.bottom - 5, y2: box.bottom }, svg("title", null, `trial ${trial}: no value`)));
+  }
+  const small = data.points.length > 200 ? 2.4 : 3.5;
+  for (const [at, value, trial, counts] of data.points) {
+    root.append(dot(chart, at, value, counts ? "point" : "stopped", `trial ${trial}: ${number(value)}${counts ? "" : ", stopped early"}`, link(trial), small));
+  }
+  if (data.steps.length) {
+    let d = "";
+    data.steps.forEach(([at, value], i) => { d += i ? `H${sx(at).toFixed(1)}V${sy.clamp(value).toFixed(1)}` : `M${sx(at).toFixed(1)} ${sy.clamp(value).toFixed(1)}`; });
+    root.append(svg("path", { class: "record", d: `${d}H${box.right}` }));
+    root.append(dot(chart, last[0], last[1], "leader", `best: trial ${last[2]}, ${number(last[1])}`, link(last[2]), 5));
+  }
+  place.replaceChildren(root);
+}
+
+function scatterChart(place, data, link) {
+  const [xs, ys] = [data.x_range || [0, 1], data.y_range || [0, 1]];
+  const chart = frame(place, {
+    height: 320, x: { low: xs[0], high: xs[1] }, y: { low: ys[0], high: ys[1] }, xName: data.x, yName: data.y,
+    label: `${data.y} against ${data.x}; ${data.points.filter((p) => p[3]).length} trials on the Pareto front`,
+  });
+  for (const [x, y, trial, front] of [...data.points].sort((a, b) => a[3] - b[3])) {
+    chart.root.append(dot(chart, x, y, front ? "leader" : "point", `trial ${trial}: ${number(x)}, ${number(y)}`, link(trial), front ? 4.5 : 3));
+  }
+  place.replaceChildren(chart.root);
+}
+
+function sliceChart(place, data, link) {
+  const range = data.range || [0, 1];
+  const values = data.points.map((p) => p[0]);
+  const x = data.numeric
+    ? { low: Math.min(...values), high: Math.max(...values), log: data.log }
+    : { choices: [...new Set(values)].sort() };
+  const chart = frame(place, {
+    height: 150, left: 48, x, y: { low: range[0], high: range[1] },
+    label: `${data.objective} against ${data.name}`,
+  });
+  for (const [value, score, trial, best] of [...data.points].sort((a, b) => a[3] - b[3])) {
+    chart.root.append(dot(chart, value, score, best ? "leader" : "point", `trial ${trial}: ${data.name} ${number(value)}, ${number(score)}`, link(trial), best ? 5 : 2.3));
+  }
+  place.replaceChildren(chart.root);
+}
+
+// ``series``: [{name, points: [[step, value], ..]}], each in its own colour.
+function curveChart(place, series, name) {
+  const all = series.flatMap((s) => s.points);
+  const [xs, ys] = [all.map((p) => p[0]), all.map((p) => p[1])];
+  const chart = frame(place, {
+    height: 230, x: { low: Math.min(...xs), high: Math.max(...xs) }, y: { low: Math.min(...ys), high: Math.max(...ys) },
+    xName: "step", label: `${name} by step, ${series.length} curve${series.length > 1 ? "s" : ""}`,
+  });
+  for (const one of series) {
+    const line = svg("path", { class: "series", d: path(one.points, chart.sx, chart.sy) }, svg("title", null, one.name));
+    chart.root.append(svg("g", { class: `s${one.colour}` }, line));
+  }
+  place.replaceChildren(chart.root);
+}

@@ -1,0 +1,134 @@
+"""``mlflow run -b prefect``: parameters, waiting, failing and cancelling against a real Prefect server."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import ExecutionException
+
+from flows._embedded import embedded_api
+from flows._project_backend import flow_parameters, prefect_backend
+from tests.flows.conftest import Place
+
+PROJECT = """
+name: probe
+entry_points:
+  main:
+    parameters:
+      data: {type: string, default: table}
+      trials: {type: float, default: 3}
+    command: "true"
+"""
+
+SCHEMA = {
+    "properties": {
+        "data": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "trials": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "timeout": {"type": "number"},
+        "options": {"type": "object"},
+        "register_as": {"type": "string"},
+    }
+}
+
+
+def test_parameters_take_the_types_of_the_flow() -> None:
+    """A project's parameters are text; numbers become numbers where the flow wants them, and only there."""
+    given = {"data": "7", "trials": "3.0", "timeout": "60", "folds": "5", "estimator": "a.B", "register": "m"}
+    assert flow_parameters(given, SCHEMA, "tune/lgbm") == {
+        "data": "7",
+        "trials": 3,
+        "timeout": 60,
+        "register_as": "m",
+        "options": {"folds": 5, "estimator": "a.B"},
+    }
+
+
+def test_a_flow_without_options_refuses_what_it_does_not_know() -> None:
+    """With the nearest name."""
+    with pytest.raises(ExecutionException, match="no parameter 'dat'; did you mean 'data'"):
+        flow_parameters({"dat": "x"}, {"properties": {"data": {}}}, "my/flow")
+
+
+@pytest.fixture
+def api(tracked: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Prefect server with the deployment ``probe/main`` that nobody serves."""
+    from prefect import flow
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    @flow(name="probe")
+    def probe(data: str, trials: int, mlflow_run_id: str) -> None: ...
+
+    (tracked.folder / "MLproject").write_text(PROJECT)
+    with embedded_api() as server, temporary_settings({PREFECT_API_URL: server.url()}):
+        probe.to_deployment("main").apply()
+        yield server.url()
+
+
+def submit(api: str, experiment: str, **config: Any) -> Any:
+    """As ``mlflow run -b prefect`` does."""
+    return prefect_backend().run(
+        str(Path.cwd()),
+        "main",
+        {"trials": "5"},
+        None,
+        {"api_url": api, "deployment": "probe/main", "poll": 0.05, "wait": False, **config},
+        os.environ["MLFLOW_TRACKING_URI"],
+        experiment,
+    )
+
+
+def end(submitted: Any, state: Any) -> None:
+    """What a worker would do."""
+    from prefect import get_client
+
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(submitted._flow_run_id, state, force=True)
+
+
+def test_a_project_runs_as_a_flow_run_and_its_end_is_the_flow_runs(
+    api: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Submitted with parameters and the run to adopt; waited for; failure and cancellation are told apart."""
+    from prefect import get_client
+    from prefect.states import Completed, Failed
+
+    client = MlflowClient()
+    experiment = client.create_experiment("projects")
+    first = submit(api, experiment)
+    with get_client(sync_client=True) as prefect:
+        flow_run = prefect.read_flow_run(first._flow_run_id)
+    assert flow_run.parameters == {"data": "table", "trials": 5, "mlflow_run_id": first.run_id}
+    assert first.get_status() == "SCHEDULED"
+    waiting = threading.Thread(target=first.wait)
+    waiting.start()
+    end(first, Completed(message="5 trials are done"))
+    waiting.join()
+    assert client.get_run(first.run_id).info.status == "FINISHED"
+    assert "prefect: 5 trials are done" in capsys.readouterr().err
+
+    second = submit(api, experiment)
+    end(second, Failed(message="no trial is complete"))
+    assert second.wait() is False
+    assert client.get_run(second.run_id).info.status == "FAILED"
+
+    third = submit(api, experiment)
+    third.cancel()
+    assert third.get_status() == "KILLED"
+    assert client.get_run(third.run_id).info.status == "KILLED"
+
+
+def test_mistakes_are_found_before_a_run_is_made(api: str) -> None:
+    """An unknown deployment or setting is refused in a line that says what there is."""
+    client = MlflowClient()
+    experiment = client.create_experiment("nothing")
+    with pytest.raises(ExecutionException, match=r"no deployment 'probe/mian'.*there: main"):
+        submit(api, experiment, deployment="probe/mian")
+    with pytest.raises(ExecutionException, match="got 'deploymnet'; did you mean 'deployment'"):
+        submit(api, experiment, deploymnet="probe/main")
+    assert client.search_runs([experiment]) == []

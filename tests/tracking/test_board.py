@@ -1,0 +1,143 @@
+"""The board: what the study pages read is what the journal says, read whole or piece by piece."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import create_engine
+
+from hpo_core import InputError
+from tests.tracking.studies import Script, eventful
+from tracking import Board, StudyTracker
+from tracking import _board_views as views
+from tracking._board import BoardStudy, BoardTrial
+
+
+def project(script: Script, uri: str, experiment: str) -> str:
+    """Write the study to MLflow; returns its run."""
+    tracker = StudyTracker(script.folder, uri, experiment)
+    parent = tracker.start()
+    assert tracker.close(60.0)
+    assert parent is not None
+    return parent
+
+
+def board(uri: str) -> Board:
+    """A board without memory of anything, whose clock never stands still."""
+    return Board(create_engine(uri), itertools.count(0.0, 100.0).__next__)
+
+
+def facts(study: BoardStudy) -> list[tuple[object, ...]]:
+    """What there is to know of the trials."""
+    return [(t.number, t.state, t.params, t.values, t.status, t.end) for t in study.trials.values()]
+
+
+def test_the_board_says_what_the_journal_says(tmp_path: Path, sqlite_uri: str, experiment: str) -> None:
+    """State, configuration and final values of every trial, whatever happened to it."""
+    script = eventful(tmp_path)
+    found = board(sqlite_uri).study(project(script, sqlite_uri, experiment))
+    assert (found.name, found.state, found.objectives) == ("toy", "finished", {"loss": "min"})
+    for trial in script.study.trials:
+        shown = found.trials[trial.number]
+        assert (shown.state, shown.params) == (trial.state.label, trial.params)
+        if shown.ranked:
+            assert shown.values == {"loss": trial.values["loss"]}
+    assert views.ranked(found)[0].number == script.study.best.number
+
+
+def test_reading_on_is_the_same_as_reading_anew(tmp_path: Path, sqlite_uri: str, experiment: str) -> None:
+    """A board that followed a study all along knows what a new one reads, deleted and requeued runs too."""
+    from mlflow import MlflowClient
+
+    script = Script(tmp_path)
+    script.run(0.5)
+    script.finish(script.begin(), state="failed", reason="once")
+    script.begin()
+    run = project(script, sqlite_uri, experiment)
+    following = board(sqlite_uri)
+    revisions = [following.study(run).revision]
+    assert facts(following.study(run)) == facts(board(sqlite_uri).study(run))
+    assert following.study(run).revision == revisions[0]
+    script.finish(2, 0.25)
+    script.study.requeue(1, now=script.now())
+    due = script.study.next(script.now())
+    script.study.started(due, now=script.now())  # type: ignore[arg-type]
+    script.finish(1, 0.125)
+    script.run(0.75)
+    project(script, sqlite_uri, experiment)
+    MlflowClient(sqlite_uri).delete_run(following.study(run).trials[0].run_id)
+    assert [t.number for t in following.study(run).trials.values()] == [1, 2, 3]
+    assert facts(following.study(run)) == facts(board(sqlite_uri).study(run))
+    assert following.study(run).revision > revisions[0]
+
+
+def test_a_run_that_is_no_study_is_not_found(tmp_path: Path, sqlite_uri: str, experiment: str) -> None:
+    """Nor one that does not exist."""
+    script = Script(tmp_path)
+    script.run(0.5)
+    shown = board(sqlite_uri)
+    trial = shown.study(project(script, sqlite_uri, experiment)).trials[0]
+    for run in (trial.run_id, "0" * 32):
+        with pytest.raises(LookupError):
+            shown.study(run)
+
+
+def study_of(rows: list[tuple[float, float]], directions: tuple[str, str]) -> BoardStudy:
+    """A study of two objectives."""
+    objectives = f'{{"a": "{directions[0]}", "b": "{directions[1]}"}}'
+    trials = {
+        i: BoardTrial(i, str(i), "FINISHED", i, i + 1, "complete", {}, {"a": a, "b": b})
+        for i, (a, b) in enumerate(rows)
+    }
+    return BoardStudy("r", "1", "e", "s", "FINISHED", 0, 1, {"hpo.objectives": objectives}, trials)
+
+
+small = st.integers(0, 5).map(float)
+
+
+@given(st.lists(st.tuples(small, small), max_size=12), st.tuples(*[st.sampled_from(["min", "max"])] * 2))
+def test_the_front_is_what_nothing_beats(
+    rows: list[tuple[float, float]], directions: tuple[str, str]
+) -> None:
+    """Against every pair; of equals one stands for all."""
+    found = views.pareto(study_of(rows, directions))
+    signs = [-1 if d == "max" else 1 for d in directions]
+    cost = [tuple(s * v for s, v in zip(signs, row, strict=True)) for row in rows]
+
+    def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+        return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+    best = {c for c in cost if not any(beats(other, c) for other in cost)}
+    assert {cost[i] for i in found} == best
+    assert len(found) == len(best)
+
+
+@given(st.integers(0, 3000), st.integers(1, 200))
+def test_thinning_keeps_what_matters_and_the_order(count: int, most: int) -> None:
+    """At most so many and those to keep; everything where there are few."""
+    rows = list(range(count))
+    kept = views.thinned(rows, most, lambda row: row % 997 == 3)
+    assert kept == sorted(set(kept))
+    assert {row for row in rows if row % 997 == 3} <= set(kept)
+    assert len(kept) <= most + 4
+    assert len(kept) >= min(count, most)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2000))
+def test_a_thinned_curve_keeps_its_ends_and_extremes(values: list[float]) -> None:
+    """No spike disappears."""
+    points = list(enumerate(values))
+    thin = views.curves({"m": points})["m"]
+    assert (thin[0], thin[-1]) == (list(points[0]), list(points[-1]))
+    assert (min(p[1] for p in thin), max(p[1] for p in thin)) == (min(values), max(values))
+    assert [p[0] for p in thin] == sorted({p[0] for p in thin})
+
+
+def test_sorting_by_nonsense_is_refused() -> None:
+    """With what there is."""
+    with pytest.raises(InputError, match="did you mean 'seconds'"):
+        views.table(study_of([], ("min", "min")), {"sort": "second"}, 0)

@@ -1,0 +1,149 @@
+"""The study pages in a browser: what a newcomer clicks through, live updates, keyboard, hostile names."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hpo_core import Categorical, Float
+from tests.ui.browser import Tab
+from tests.ui.conftest import Site
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def errors(tab: Tab) -> list[str]:
+    """What went wrong in the page since the last question."""
+    found, tab.problems = tab.problems, []
+    return found
+
+
+def test_the_walk_from_the_list_to_a_comparison(site: Site, tab: Tab) -> None:
+    """List, study, best trial, its configuration; choose two trials and compare them; no script complains."""
+    script = site.study("walk")
+    for value in (0.5, 0.25, 0.75):
+        script.run(value, steps=4)
+    script.finish(script.begin(), state="failed", reason="it broke")
+    script.stop()
+    site.show(script)
+    tab.size(1200, 900)
+    tab.open(f"{site.server.uri}/hpo")
+    tab.until("[...document.querySelectorAll('td a')].some(a => a.innerText === 'walk')")
+    tab.run("[...document.querySelectorAll('td a')].find(a => a.innerText === 'walk').click()")
+    tab.until("document.querySelector('.big') && document.querySelectorAll('tbody tr').length === 4")
+    assert tab.run("document.querySelector('.big').innerText") == "0.25"
+    assert "3 complete" in tab.text()
+    assert "1 failed" in tab.text()
+    assert tab.run("document.querySelector('svg').getAttribute('aria-label')") == (
+        "4 finished trials; best loss 0.25 by trial 1"
+    )
+    assert tab.run("document.querySelectorAll('tbody tr')[0].innerText").split()[:2] == ["1", "1"]
+    tab.run("for (const t of [0, 1]) document.querySelector(`[data-key=choose-${t}]`).click()")
+    tab.run("document.querySelector('[data-key=compare]').click()")
+    tab.until("document.querySelectorAll('figure svg').length === 1")
+    lr = tab.run(
+        "[...document.querySelectorAll('tr.differs')].find(r => r.innerText.startsWith('lr')).innerText"
+    )
+    assert [float(cell) for cell in lr.split()[-2:]] == pytest.approx(
+        [script.study.trials[n].params["lr"] for n in (0, 1)], rel=1e-4
+    )
+    tab.run("document.querySelector('thead a').click()")
+    tab.until("document.querySelector('h1')?.innerText === 'Trial 0'")
+    tab.until("document.querySelector('[data-curve=loss] path.series')")
+    assert "place 2 of 3 complete trials" in tab.text()
+    assert errors(tab) == []
+
+
+def test_a_new_best_appears_without_reload_and_the_keyboard_stays(site: Site, tab: Tab) -> None:
+    """A better trial is shown and said; a sort button that had the focus and was pressed keeps it."""
+    script = site.study("live")
+    script.run(0.5)
+    script.run(0.75)
+    run = site.show(script)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelector('.big')?.innerText === '0.5'")
+    tab.until("document.querySelector('[data-key=sort-trial]')")
+    tab.run("window.marked = true; document.querySelector('[data-key=sort-trial]').focus()")
+    tab.press("Enter", 13)
+    tab.until("document.querySelector('th[aria-sort=ascending]')?.innerText.startsWith('trial')")
+    tab.press("Enter", 13)
+    tab.until("document.querySelector('th[aria-sort=descending]')?.innerText.startsWith('trial')")
+    script.run(0.125)
+    site.show(script)
+    tab.until("document.querySelector('.big').innerText === '0.125'")
+    tab.until("document.querySelectorAll('tbody tr').length === 3")
+    assert "New best: trial 2, loss 0.125" in tab.run("document.getElementById('said').textContent")
+    assert tab.run("document.activeElement.dataset.key") == "sort-trial"
+    assert tab.run("window.marked") is True
+    assert errors(tab) == []
+
+
+def test_cancel_from_the_page_ends_the_study(site: Site, tab: Tab) -> None:
+    """What cannot be done says why; Cancel asks, does it, and the page follows. Only one page was loaded."""
+    script = site.study("stop-me")
+    script.run(0.5)
+    run = site.show(script)
+    script.close()
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelector('[data-key=cancel]')")
+    assert tab.run("document.querySelector('[data-key=retry]').title") == "no trial ended badly"
+    tab.run("document.querySelector('[data-key=cancel]').click()")
+    tab.until("document.querySelector('dialog[open]')")
+    tab.run("document.querySelector('dialog button.main').click()")
+    tab.until("document.querySelector('.message.good, .message.bad')")
+    assert "is cancelled; nothing was running" in tab.run("document.querySelector('.message').innerText")
+    assert "cancelled on request" in (script.folder / "journal.jsonl").read_text()
+    site.show(script)
+    tab.run("document.querySelector('dialog').close()")
+    tab.until("document.querySelector('.head .state').innerText === 'cancelled'")
+    assert errors(tab) == []
+
+
+def test_hostile_text_stays_text(site: Site, tab: Tab) -> None:
+    """A choice and a reason that are HTML are shown as they are."""
+    space = {HOSTILE: Categorical([HOSTILE, "b"]), "x": Float(0, 1)}
+    script = site.study("hostile", space=space)
+    for value in (0.1, 0.2):
+        script.run(value)
+    script.stop("finished", HOSTILE)
+    run = site.show(script)
+    for page in ("", "/trials/0", "/compare?trials=0,1"):
+        tab.open(f"{site.server.uri}/hpo/studies/{run}{page}")
+        tab.until(
+            f"document.body.innerText.includes({json.dumps(HOSTILE)}) && document.querySelector('table')"
+        )
+        assert tab.run("document.querySelectorAll('img').length") == 0
+    assert errors(tab) == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_is_readable_in_light_and_dark(site: Site, tab: Tab, dark: bool) -> None:
+    """Body, quiet text and links have a contrast of 4.5 against the card they lie on (WCAG 2.1, 1.4.3)."""
+    tab.size(1200, 900, dark=dark)
+    tab.open(f"{site.server.uri}/hpo")
+    tab.until("document.querySelector('.card')")
+    colours = tab.run(
+        "(() => { const s = getComputedStyle(document.documentElement);"
+        "return Object.fromEntries(['card', 'page', 'text', 'quiet', 'link', 'bad', 'good', 'warn', 'best']"
+        ".map(n => [n, s.getPropertyValue('--' + n).trim()])) })()"
+    )
+    for name in ("text", "quiet", "link", "bad", "good", "warn", "best"):
+        for ground in ("card", "page"):
+            assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+    tab.size(1200, 900)
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of two colours' luminances."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#rrggbb`` or ``#rgb`` (WCAG 2.1)."""
+    digits = colour.lstrip("#")
+    digits = digits if len(digits) == 6 else "".join(2 * d for d in digits)
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,335 @@
+"""Studies as MLflow's own database has them, kept up to date cheaply: what the live pages read.
+
+Reads the tables of MLflow's SQL store directly. ``search_runs`` builds ten thousand full runs in half a
+minute; the columns that a page needs are there in under a second, and afterwards only runs that are
+open, new, or closed since are read again.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hpo_core import InputError
+from tracking._states import PARENT_RUN_ID, ROLE, RUNNING, STATE, STUDY, STUDY_ID, TRIAL, TRIAL_STATUS
+from tracking._text import safe_key
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+# A page that asks more often gets the same answer.
+_FRESH_SECONDS = 0.8
+# A study that nobody drives is looked at this often, in case a resync or a resumption rewrites it.
+_QUIET_SECONDS = 5.0
+_MOST_STUDIES = 8
+_CHUNK = 500
+_MOST_POINTS = 50_000
+_LISTED = (
+    STUDY, STUDY_ID, STATE, "hpo.reason", "hpo.objectives", "hpo.strategy", "hpo.limits", "hpo.counts",
+    "hpo.trials", "hpo.best_values", "hpo.best_trial",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class BoardTrial:
+    """One trial. ``values``: the newest value of each objective, by name; times in milliseconds."""
+
+    number: int
+    run_id: str
+    status: str
+    start: int
+    end: int | None
+    state: str = "waiting"
+    params: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    step: int = 0
+
+    @property
+    def ranked(self) -> bool:
+        """Whether its values count."""
+        return self.state == "complete"
+
+    def seconds(self, now: int) -> float:
+        """From the first start to the end, or to ``now`` (milliseconds)."""
+        return max((self.end or now) - self.start, 0) / 1000
+
+
+@dataclass(slots=True)
+class BoardStudy:
+    """A study and its trials by number. ``revision`` grows whenever anything changed."""
+
+    run_id: str
+    experiment_id: str
+    experiment: str
+    name: str
+    status: str
+    start: int
+    end: int | None
+    tags: dict[str, str]
+    trials: dict[int, BoardTrial] = field(default_factory=dict)
+    revision: int = 0
+    # What views have made of it; another revision is another object.
+    memo: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def state(self) -> str:
+        """The study's own word for how it stands."""
+        return self.tags.get(STATE, self.status.lower())
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """Name to ``min`` or ``max``."""
+        return parsed(self.tags.get("hpo.objectives"))
+
+    @property
+    def study_id(self) -> str:
+        """The identity that its journal has too."""
+        return self.tags.get(STUDY_ID, "")
+
+
+@dataclass(slots=True)
+class _Kept:
+    study: BoardStudy
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    looked: float = 0.0
+    full: float = 0.0
+
+
+class Board:
+    """All studies of one MLflow server. Thread-safe; ``clock`` in seconds."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    @classmethod
+    def of_server(cls) -> Board:
+        """The board of the server that runs in this process.
+
+        Raises :class:`InputError` for a server that keeps its runs in files or elsewhere.
+        """
+        from mlflow.server.handlers import _get_tracking_store
+
+        engine = getattr(_get_tracking_store(), "engine", None)
+        if engine is None:
+            raise InputError(
+                "the study pages read MLflow's database, and this server has none; start it with "
+                "--backend-store-uri sqlite:///mlflow.db, or another database"
+            )
+        return cls(engine)
+
+    def studies(self) -> list[BoardStudy]:
+        """Every study, the newest first, without trials."""
+        from mlflow.store.tracking.dbmodels.models import SqlTag
+
+        with self._engine.connect() as connection:
+            of_role = _select(SqlTag.run_uuid).where(SqlTag.key == ROLE, SqlTag.value == "study")
+            found = [row.run_uuid for row in connection.execute(of_role)]
+            listed = self._heads(connection, found, _LISTED)
+        return sorted(listed, key=lambda study: (-study.start, study.name))
+
+    def study(self, run_id: str) -> BoardStudy:
+        """The study of that run with its trials, as of now. Raises :class:`LookupError` for another run."""
+        with self._lock:
+            kept = self._kept.get(run_id)
+        if kept is None:
+            kept = _Kept(self._head(run_id))
+        with self._lock:
+            kept = self._kept.setdefault(run_id, kept)
+            self._kept.move_to_end(run_id)
+            while len(self._kept) > _MOST_STUDIES:
+                self._kept.popitem(last=False)
+        with kept.lock:
+            if self._clock() - kept.looked >= _FRESH_SECONDS or not kept.study.revision:
+                self._refresh(kept)
+                kept.looked = self._clock()
+        return kept.study
+
+    def curves(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
+        """Every metric of a run as (step, value), by step; those that are not finite left out."""
+        from mlflow.store.tracking.dbmodels.models import SqlMetric as Metric
+
+        query = (
+            _select(Metric.key, Metric.step, Metric.value)
+            .where(Metric.run_uuid == run_id, Metric.is_nan.is_(False))
+            .order_by(Metric.key, Metric.step, Metric.timestamp)
+            .limit(_MOST_POINTS)
+        )
+        curves: dict[str, list[tuple[int, float]]] = {}
+        with self._engine.connect() as connection:
+            for key, step, value in connection.execute(query):
+                points = curves.setdefault(key, [])
+                if points and points[-1][0] == step:
+                    points.pop()
+                points.append((step, value))
+        return curves
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """All tags of a run."""
+        from mlflow.store.tracking.dbmodels.models import SqlTag
+
+        with self._engine.connect() as connection:
+            rows = connection.execute(_select(SqlTag.key, SqlTag.value).where(SqlTag.run_uuid == run_id))
+            return {row.key: row.value for row in rows}
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def _head(self, run_id: str) -> BoardStudy:
+        with self._engine.connect() as connection:
+            found = self._heads(connection, [run_id], None)
+        if not found or found[0].tags.get(ROLE) != "study":
+            raise LookupError(f"run {run_id!r} is no study's")
+        return found[0]
+
+    def _heads(self, connection: Any, run_ids: list[str], keys: Sequence[str] | None) -> list[BoardStudy]:
+        from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlRun, SqlTag
+
+        heads: dict[str, BoardStudy] = {}
+        for chunk in _chunks(run_ids):
+            query = (
+                _select(SqlRun, SqlExperiment.name.label("experiment"))
+                .with_only_columns(
+                    SqlRun.run_uuid, SqlRun.experiment_id, SqlRun.name, SqlRun.status, SqlRun.start_time,
+                    SqlRun.end_time, SqlExperiment.name.label("experiment"),
+                )
+                .join(SqlExperiment, SqlExperiment.experiment_id == SqlRun.experiment_id)
+                .where(SqlRun.run_uuid.in_(chunk), SqlRun.lifecycle_stage == "active")
+            )  # fmt: skip
+            for row in connection.execute(query):
+                heads[row.run_uuid] = BoardStudy(
+                    run_id=row.run_uuid,
+                    experiment_id=str(row.experiment_id),
+                    experiment=row.experiment,
+                    name=row.name,
+                    status=row.status,
+                    start=row.start_time,
+                    end=row.end_time,
+                    tags={},
+                )
+            wanted = _select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(SqlTag.run_uuid.in_(chunk))
+            if keys is not None:
+                wanted = wanted.where(SqlTag.key.in_(keys))
+            for run_id, key, value in connection.execute(wanted):
+                if run_id in heads:
+                    heads[run_id].tags[key] = value
+        for head in heads.values():
+            head.name = head.tags.get(STUDY, head.name)
+        return list(heads.values())
+
+    def _refresh(self, kept: _Kept) -> None:
+        old = kept.study
+        head = self._head(old.run_id)
+        same = (head.status, head.end, head.tags) == (old.status, old.end, old.tags)
+        now = self._clock()
+        if old.revision and same and head.status != RUNNING and now - kept.full < _QUIET_SECONDS:
+            return
+        kept.full = now
+        trials = dict(old.trials)
+        with self._engine.connect() as connection:
+            changed = self._changed(connection, head, trials)
+            self._read(connection, head, changed, everything=not old.trials)
+        head.trials = dict(sorted((trials | {t.number: t for t in changed.values()}).items()))
+        head.trials.pop(-1, None)
+        if not (same and old.revision and head.trials == old.trials):
+            head.revision = old.revision + 1
+            kept.study = head
+
+    def _changed(
+        self, connection: Any, head: BoardStudy, trials: dict[int, BoardTrial]
+    ) -> dict[str, BoardTrial]:
+        """Fresh records, still empty, for the runs that are not as they were; drops those that are gone."""
+        from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+
+        query = (
+            _select(SqlRun.run_uuid, SqlRun.status, SqlRun.start_time, SqlRun.end_time)
+            .join(SqlTag, SqlTag.run_uuid == SqlRun.run_uuid)
+            .where(
+                SqlTag.key == PARENT_RUN_ID,
+                SqlTag.value == head.run_id,
+                SqlRun.lifecycle_stage == "active",
+            )
+        )
+        known = {trial.run_id: trial for trial in trials.values()}
+        changed: dict[str, BoardTrial] = {}
+        for run_id, status, start, end in connection.execute(query):
+            before = known.pop(run_id, None)
+            settled = before is not None and before.state in TRIAL_STATUS
+            if before is None or not settled or (before.status, before.end) != (status, end):
+                changed[run_id] = BoardTrial(-1, run_id, status, start, end)
+        for gone in known.values():
+            trials.pop(gone.number, None)
+        return changed
+
+    def _read(
+        self, connection: Any, head: BoardStudy, trials: dict[str, BoardTrial], *, everything: bool
+    ) -> None:
+        """Fill the records in. ``everything``: they are all of the study's, so one query will do."""
+        from mlflow.store.tracking.dbmodels.models import SqlLatestMetric as Latest
+        from mlflow.store.tracking.dbmodels.models import SqlTag
+
+        metrics = {safe_key(name): name for name in head.objectives}
+        children = _select(SqlTag.run_uuid).where(SqlTag.key == PARENT_RUN_ID, SqlTag.value == head.run_id)
+        for chunk in [children] if everything else _chunks(list(trials)):
+            tags = _select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(
+                SqlTag.run_uuid.in_(chunk), SqlTag.key.in_((TRIAL, STATE, "hpo.params"))
+            )
+            for run_id, key, value in connection.execute(tags):
+                if (trial := trials.get(run_id)) is not None:
+                    _set_tag(trial, key, value)
+            newest = _select(Latest.run_uuid, Latest.key, Latest.value, Latest.step, Latest.is_nan).where(
+                Latest.run_uuid.in_(chunk), Latest.key.in_(list(metrics))
+            )
+            for run_id, key, value, step, is_nan in connection.execute(newest):
+                if (trial := trials.get(run_id)) is not None and not is_nan:
+                    trial.values[metrics[key]] = value
+                    trial.step = max(trial.step, step)
+        self._read_long_configurations(connection, [t for t in trials.values() if not t.params])
+
+    @staticmethod
+    def _read_long_configurations(connection: Any, trials: list[BoardTrial]) -> None:
+        """A configuration that is too long for a tag is in the run's parameters, as text."""
+        from mlflow.store.tracking.dbmodels.models import SqlParam
+
+        by_run = {trial.run_id: trial for trial in trials if trial.number >= 0}
+        for chunk in _chunks(list(by_run)):
+            query = _select(SqlParam.run_uuid, SqlParam.key, SqlParam.value)
+            for run_id, key, value in connection.execute(query.where(SqlParam.run_uuid.in_(chunk))):
+                by_run[run_id].params[key] = value
+
+
+def _set_tag(trial: BoardTrial, key: str, value: str) -> None:
+    if key == TRIAL:
+        trial.number = int(value) if value.isdecimal() else -1
+    elif key == STATE:
+        trial.state = value
+    else:
+        trial.params = parsed(value)
+
+
+def parsed(text: str | None) -> dict[str, Any]:
+    """The JSON object in a tag; empty where there is none."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _select(*columns: Any) -> Any:
+    from sqlalchemy import select
+
+    return select(*columns)
+
+
+def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
+    """Lists short enough for a database's limit on bound values."""
+    listed = list(items)
+    for begin in range(0, len(listed), _CHUNK):
+        yield listed[begin : begin + _CHUNK]
