@@ -6,14 +6,15 @@
 | `p` | trials in flight |
 | `d`, `m` | columns of the space, objectives |
 
-The rules, first match wins; each was measured on the development problems (docs/gp.md):
+The rules, first match wins. What was measured of them, and on what, is in docs/gp.md and
+docs/benchmarks-samplers.md: the first up to 100 results (200 on few problems). Where the switch lies
+beyond that is an estimate of cost, not a result.
 
-1. A Gaussian process makes the most of every result, so it goes first, for as long as a proposal costs
-   less than `GP_LIMIT` by the estimate below. No clock is read: what was *measured* would differ on
-   replay, what is *counted* does not.
+1. A Gaussian process goes first, for as long as a proposal costs less than `GP_LIMIT` by the estimate
+   below: up to 100 results it had the least regret of our samplers on most kinds of problems. No clock
+   is read: what was *measured* would differ on replay, what is *counted* does not.
 2. Beyond that, all columns ordered, one objective, no conditions and room for some generations: CMA-ES,
-   which takes in every earlier result. It is the cheapest of all and converges where a model of a few
-   hundred points no longer can.
+   which takes in every earlier result and is cheap.
 3. Otherwise TPE, which takes any space and any number of objectives at a cost that does not grow.
 """
 
@@ -38,9 +39,9 @@ __all__ = ["Auto", "choose", "gp_cost"]
 
 # Estimated processor milliseconds that a proposal of the Gaussian process may take.
 GP_LIMIT = 60.0
-# Results beyond which a model of a few hundred of them is no better than its cheap competitors.
+# Results beyond which a Gaussian process of a few hundred of them is left; a choice, not a measurement.
 GP_RESULTS = 400
-# Trials in flight beyond which imagining them all says little about any one of them.
+# Trials in flight beyond which imagining them all costs more than it was ever shown to be worth.
 GP_PENDING = 128
 # Generations for which CMA-ES needs room before it can do more than the samplers before it.
 GENERATIONS = 10
@@ -79,7 +80,7 @@ def gp_cost(results: int, pending: int, dims: int, objectives: int, moving: bool
     """Estimated processor milliseconds of one proposal of the Gaussian process, refits shared out.
 
     `moving`: trials stop early, so that the model is refitted for every proposal. The terms are
-    operation counts, the factors a fit to measurements on one core (docs/gp.md); a machine half
+    operation counts, the factors a fit to timings on one core; a machine half
     as fast doubles all of them, which moves the switch by a few dozen results and changes nothing else.
     """
     seen = min(results, 120 if moving else 325)

@@ -7,7 +7,8 @@ sixth trial on propose where the expected improvement under a model is largest.
   Hvarfner et al. 2024, noise inferred, each with several warps of the outcome, of which the one with
   the largest evidence is used: no single transform suits all objectives.
 - Acquisition: logarithm of the expected improvement (Ament et al. 2023) over the best posterior mean
-  at an observed point; pending trials are imagined (sampled jointly and conditioned on).
+  at an observed point; pending trials are believed to come out at their posterior means (Ginsbourger
+  et al. 2010, "Kriging is well-suited to parallelize optimization", the kriging believer).
 - Failed trials train a model of failure, whose log probability is added.
 - Two objectives: expected hypervolume improvement; more: random Chebyshev scalarisations.
 
@@ -53,9 +54,9 @@ __all__ = ["GP"]
 
 KINDS: Kinds = (("matern", "half"), ("matern", "log"), ("matern", "fence"))
 PRIORS = Priors()
-# Pending trials beyond these (the newest) are ignored; beyond the second number, the sampled futures
-# are two instead of FUTURES.
-MOST_PENDING, MOST_SAMPLED = 256, 48
+# Pending trials beyond these (the newest) are ignored.
+MOST_PENDING = 256
+# Half the draws of a weighted sum of three or more objectives; pending trials get twice as many futures.
 FUTURES = 16
 # Observed configurations around which candidates are drawn, and how many are drawn everywhere and there.
 ANCHORS, POOL = 5, (200, 200)
@@ -164,7 +165,7 @@ class GP:
         if len(pending):
             why += f", {len(pending)} pending imagined"
         if len(posteriors) == 1:
-            term, rank = self._one(posteriors[0], fitted, pending, rng)
+            term, rank = self._one(posteriors[0], fitted, pending)
         else:
             term, rank = self._many(posteriors, fitted, pending, rng)
         terms = [term]
@@ -176,14 +177,14 @@ class GP:
         return terms, data.X[best], why
 
     def _one(
-        self, posterior: Posterior, fitted: NDArray[np.float64], pending: Points, rng: np.random.Generator
+        self, posterior: Posterior, fitted: NDArray[np.float64], pending: Points
     ) -> tuple[Term, NDArray[np.float64]]:
         """The acquisition term of one objective, and the rank (r,) of the rows."""
         best = fitted.min(axis=0)
         if len(pending):
-            futures = FUTURES if len(pending) <= MOST_SAMPLED else 2
-            posterior, sampled = imagine(posterior, pending, rng, futures)
-            best = np.minimum(best, sampled.min(axis=0))
+            # Sampled futures, averaged over, spread the proposals too far (docs/parallel.md).
+            posterior, believed = imagine(posterior, pending, None, 1)
+            best = np.minimum(best, believed.min(axis=0))
 
         def acquire(mean: NDArray[np.float64], sd: NDArray[np.float64]) -> Triple:
             if self.acquisition == "ucb":
