@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -212,7 +213,7 @@ def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, A
 
 def label(value: Any) -> str:
     """A choice of any JSON type as text."""
-    return value if isinstance(value, str) else str(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def table(study: BoardStudy, query: dict[str, str], now: int) -> dict[str, Any]:

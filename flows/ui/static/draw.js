@@ -17,6 +17,8 @@ const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG,
 
 function number(value) {
   if (typeof value !== "number" || Number.isInteger(value)) return text(value);
+  const size = Math.abs(value);
+  if (size < 1e-4 || size >= 1e9) return value.toExponential(4).replace(/\.?0+e/, "e").replace("e+", "e");
   return String(Number(value.toPrecision(5)));
 }
 function text(value) {
