@@ -167,7 +167,9 @@ def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:
     ]
     if study.objectives != terms.objectives:
         differences.append(f"its objectives are {study.objectives}, not {terms.objectives}")
-    if terms.space is not None and not edit and study.space.digest() != terms.space.digest():
+    # What objectives asked for beyond the declared space is the study's own, and no difference.
+    declared = study.state.declared.digest()
+    if terms.space is not None and not edit and declared != terms.space.digest():
         differences.append("its search space is another one (--edit-space goes on with the new one)")
     if differences:
         raise StudyExistsError(
@@ -183,9 +185,7 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
     if study.stopped is not None and study.stopped.state == "finished" and not changes:
         return [f"the study is finished: {study.stopped.reason}"]
     study.take_over(driver_label(), now)
-    for trial in study.history.in_state(TrialState.RUNNING).tolist():
-        study.lost(trial, "its driver ended", counted=False, now=now)
-    if edit and terms.space is not None and terms.space.digest() != study.space.digest():
+    if edit and terms.space is not None and terms.space.digest() != study.state.declared.digest():
         study.change_space(terms.space, now)
         lines.append("the search space was changed; earlier trials that still fit it are kept")
     if make_strategy(study.created.strategy).config != terms.strategy.config:

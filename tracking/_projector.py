@@ -79,6 +79,7 @@ class Projector:
         self._writer: Writer = SqliteWriter.over(connection) or through_client
         self.uploads = Uploads()
         self.refusals: list[Refused] = []
+        self.writes = 0
         self.parent = ""
         self._cursor: Cursor | None = None
         self._offset = 0
@@ -370,6 +371,7 @@ class Projector:
 
     def done(self, write: RunWrite, run_id: str) -> None:
         """See :class:`tracking._writes.Progress`."""
+        self.writes += 1
         if write.number < 0:
             self.view.written(write)
             return

@@ -148,20 +148,30 @@ class StudyTracker:
         )
 
     def close(self, timeout: float = 30.0) -> bool:
-        """Write what is left, close what is open, wait at most ``timeout`` seconds; whether all arrived.
+        """Write what is left, close what is open; whether all arrived.
 
+        Gives up when nothing has arrived for ``timeout`` seconds; a long backlog that moves is waited for.
         An unfinished study is shown as suspended. What did not arrive is in the journal: the next
         tracker on this folder delivers it. Calling it twice is harmless.
         """
         if self._thread is None:
             return True
-        with self._changed:
-            if self._deadline is None:
-                self._deadline = time.monotonic() + timeout
-            self._changed.notify_all()
-        # A request that hangs cannot be interrupted; its thread dies with the process.
-        self._thread.join(timeout + _PAUSE_WHEN_CLOSING)
+        written, deadline = -1, 0.0
+        while self._thread.is_alive():
+            now, before, written = time.monotonic(), written, self._written()
+            if written != before:
+                with self._changed:
+                    self._deadline = deadline = now + timeout
+                    self._changed.notify_all()
+            # A request that hangs cannot be interrupted; its thread dies with the process.
+            if now >= deadline + _PAUSE_WHEN_CLOSING:
+                break
+            self._thread.join(_PAUSE_WHEN_CLOSING)
         return self._complete and not self._thread.is_alive()
+
+    def _written(self) -> int:
+        projector = self._projector
+        return 0 if projector is None else projector.writes + projector.uploads.done
 
     @property
     def connection(self) -> Connection:
@@ -274,6 +284,8 @@ class StudyTracker:
 
     def _end(self, projector: Projector) -> None:
         assert self._deadline is not None
+        while not projector.uploads.emptied(_PAUSE_WHEN_CLOSING) and time.monotonic() < self._deadline:
+            pass  # the deadline moves as long as something arrives
         uploaded = projector.uploads.close(self._deadline)
         if self._complete:
             self._counts = (projector.delivered_seq, projector.pending_events)

@@ -36,6 +36,7 @@ class Uploads:
         self._closed = False
         self._thread: threading.Thread | None = None
         self.trouble: str | None = None
+        self.done = 0
 
     def add(self, name: str, upload: Callable[[], None]) -> None:
         """Queue an upload."""
@@ -53,6 +54,11 @@ class Uploads:
         """How many uploads are not done."""
         with self._changed:
             return len(self._waiting) + self._busy
+
+    def emptied(self, seconds: float) -> bool:
+        """Wait that long at most for the queue to empty; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
 
     def close(self, deadline: float) -> bool:
         """Wait for the queue to empty until ``deadline`` (monotonic seconds); whether it did."""
@@ -78,6 +84,7 @@ class Uploads:
             try:
                 upload()
                 failed, pause, self.trouble = False, _FIRST_PAUSE, None
+                self.done += 1
             except Exception as error:  # noqa: BLE001 - a lost plot must never end a study
                 failed = not is_permanent(error)
                 self.trouble = f"{name} cannot be uploaded: {brief(error)}"

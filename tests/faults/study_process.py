@@ -1,4 +1,4 @@
-"""Run one study, as a user's script would: ``study_process.py NAME TRIALS WORKERS RUNNER``."""
+"""Run one study, as a user's script would; the argument is the JSON of :func:`flows.tune`'s arguments."""
 
 from __future__ import annotations
 
@@ -9,21 +9,11 @@ from flows import tune
 from tests.faults.objectives import SPACE, work
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Run, or resume, and print the counts as the last line."""
-    name, trials, workers, runner = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    result = tune(
-        work,
-        space=SPACE,
-        strategy="random",
-        trials=trials,
-        workers=workers,
-        runner=runner,
-        name=name,
-        tell=lambda line: print(line, file=sys.stderr),
-    )
+    result = tune(work, space=SPACE, tell=lambda line: print(line, file=sys.stderr), **json.loads(arguments[0]))
     print(json.dumps({"ended": result.ended, **result.summary["counts"]}))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

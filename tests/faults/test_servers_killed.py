@@ -7,68 +7,63 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import (
-    Driver,
-    ServerProcess,
-    check_whole,
-    mlflow_server,
-    prefect_server,
-    wait_until,
-)
-
-pytestmark = pytest.mark.faults
+from tests.faults.checks import check_whole
+from tests.faults.conftest import MakeDriver
+from tests.faults.harness import Driver, ServerProcess, mlflow_server, prefect_server
 
 
 @pytest.fixture
-def mlflow(tmp_path: Path) -> Iterator[tuple[ServerProcess, str]]:
-    server, url = mlflow_server(tmp_path)
+def mlflow(tmp_path: Path, driver: Driver) -> Iterator[ServerProcess]:
+    """The server that tracks the driver's study, on its database."""
+    server, driver.tracking_uri = mlflow_server(tmp_path)
     server.start()
-    yield server, url
+    yield server
     server.kill()
 
 
 def test_an_mlflow_server_that_dies_and_comes_back_gets_everything(
-    driver: Driver, mlflow: tuple[ServerProcess, str]
+    driver: Driver, mlflow: ServerProcess
 ) -> None:
-    server, driver.tracking_uri = mlflow
+    """Training goes on without it; what it missed is there when the study ends, nobody has to ask."""
+    driver.hold(8)
     driver.start()
-    wait_until(lambda: driver.finished() >= 2, "two finished trials")
-    server.kill()
-    at = driver.finished()
-    wait_until(lambda: driver.finished() >= min(at + 4, 12), "training to go on without MLflow")
-    server.start()
-    driver.finish()
-    # A slow machine may need more than the session's last half minute; the next command delivers it.
+    driver.wait_for(2)
+    mlflow.kill()
+    driver.wait_for(8)
+    mlflow.start()
+    driver.release()
     driver.finish()
     check_whole(driver)
 
 
-def test_what_mlflow_missed_at_the_end_is_delivered_by_the_next_command(
-    driver: Driver, mlflow: tuple[ServerProcess, str]
+@pytest.mark.faults
+def test_what_mlflow_missed_at_the_end_is_delivered_by_hpo_sync(
+    driver: Driver, mlflow: ServerProcess
 ) -> None:
-    server, driver.tracking_uri = mlflow
+    driver.hold(4)
     driver.start()
-    wait_until(lambda: driver.finished() >= 2, "two finished trials")
-    server.kill()
+    driver.wait_for(4)
+    mlflow.kill()
+    driver.release()
     assert driver.finish()["complete"] == driver.trials
-    server.start()
-    driver.finish()
+    mlflow.start()
+    assert driver.hpo("sync", "study").code == 0
     check_whole(driver)
 
 
-def test_a_prefect_server_that_dies_takes_no_study_along(tmp_path: Path) -> None:
+def test_a_prefect_server_that_dies_takes_no_study_along(make_driver: MakeDriver, tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     home.mkdir()
     server, url = prefect_server(home)
     server.start()
-    driver = Driver(tmp_path, url, trials=12)
+    driver = make_driver(prefect=url)
     try:
+        driver.hold(4)
         driver.start()
-        wait_until(lambda: driver.finished() >= 2, "two finished trials")
+        driver.wait_for(4)
         server.kill()
+        driver.release()
         assert driver.finish()["complete"] == driver.trials
         check_whole(driver)
     finally:
         server.kill()
-        if driver.process is not None:
-            driver.kill()
