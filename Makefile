@@ -41,7 +41,7 @@ tests: dev
 	$(BIN)/python -m pytest -q -m "not faults"
 
 faults: dev
-	HPO_FAULTS=30 $(BIN)/python -m pytest -q tests/faults
+	HPO_FAULTS=30 $(BIN)/python -m pytest -q -s tests/faults
 
 format: dev
 	$(BIN)/ruff check --fix .

@@ -18,7 +18,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, State
 from flows._carry import carry_out
 from flows._final import make_final_model
 from flows._plan import Plan, Request, plan_request
-from flows._prefect import task_runs
+from flows._prefect import expect_nothing_if_away, task_runs
 from flows._result import Result
 from flows._session import Session, Watch
 
@@ -111,6 +111,8 @@ async def tune_flow(
     except BaseException as error:
         context.error = error
         raise
+    finally:
+        await expect_nothing_if_away()
     return _state_of(context.summary)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +17,15 @@ from flows._embedded import embedded_api, home
 from flows._run_context import prefect_runs
 
 # Prefect reads these when it is imported; whoever set them wins.
-_QUIET = {
+QUIET = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",  # else the first import on a terminal prints about telemetry
 }
+# How long the end of a study waits for a Prefect server that may be about to come back.
+_AWAY_SECONDS, _LOOK_SECONDS = 10.0, 0.5
 
 
 @contextlib.contextmanager
@@ -28,7 +35,7 @@ def prefect_api() -> Iterator[Callable[[], None]]:
     Yields a function to call before the first flow: it waits until the server, which starts when the
     block is entered, answers. Raises :class:`HpoError` when no server can be had.
     """
-    for name, value in _QUIET.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if os.environ.get("PREFECT_API_URL") or _profile_has_api():
         yield lambda: None
@@ -97,6 +104,58 @@ def task_runs(study: str, tell: Callable[[str], None]) -> Orchestrate:
                 raise work.error
 
     return orchestrate
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Let Prefect's client give up after seconds; by default it tries each request for minutes."""
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    if "PREFECT_CLIENT_MAX_RETRIES" in os.environ:
+        yield
+        return
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 2}):
+        yield
+
+
+async def expect_nothing_if_away() -> None:
+    """Wait a moment for a Prefect API that does not answer, and then expect nothing of it any more.
+
+    To be awaited at the end of a flow's function. The study's end would otherwise wait for minutes until
+    Prefect gives up on the flow run's last state and on each event that it has still to deliver.
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    url = PREFECT_API_URL.value()
+    deadline = time.monotonic() + _AWAY_SECONDS
+    while not await asyncio.to_thread(_answers, url):
+        if time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK_SECONDS)
+            continue
+        # Never left: what Prefect does after the flow's function has returned runs in the same context.
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}).__enter__()
+        _drop_events()
+        return
+
+
+def _answers(url: str | None) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=5).close()
+    except urllib.error.HTTPError:
+        return True  # it may want to know who asks, but it is there
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _drop_events() -> None:
+    """Prefect has no setting for how often it connects anew for each event that it has not delivered."""
+    from prefect.events.worker import EventsWorker
+
+    for worker in list(getattr(EventsWorker, "_instances", {}).values()):
+        client = getattr(worker, "_client", None)
+        if hasattr(client, "_reconnection_attempts"):
+            client._reconnection_attempts = 0
 
 
 class _Work:

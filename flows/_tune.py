@@ -141,20 +141,22 @@ def run_plan(
 async def _summary_of_flow(flow: Any, context: Any) -> dict[str, Any]:
     """The study's result, even when Prefect cannot be reached, or cannot take the flow run's final state."""
     from flows._carry import carry_out
+    from flows._prefect import impatient
 
     plan = context.plan
     try:
-        await flow(
-            objective=plan.terms.identity["objective"],
-            strategy=plan.terms.strategy.name,
-            trials=plan.terms.limits.trials,
-            timeout=plan.terms.limits.seconds,
-            workers=plan.execution.workers,
-            runner=plan.execution.runner,
-            name=plan.terms.name,
-            seed=plan.terms.seed or 0,
-            return_state=True,
-        )
+        with impatient():
+            await flow(
+                objective=plan.terms.identity["objective"],
+                strategy=plan.terms.strategy.name,
+                trials=plan.terms.limits.trials,
+                timeout=plan.terms.limits.seconds,
+                workers=plan.execution.workers,
+                runner=plan.execution.runner,
+                name=plan.terms.name,
+                seed=plan.terms.seed or 0,
+                return_state=True,
+            )
     except Exception as error:  # noqa: BLE001 - raised again unless the study itself came to its end
         if not context.begun:
             context.tell(f"the study runs without Prefect: {type(error).__name__}: {error}")

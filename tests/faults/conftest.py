@@ -47,9 +47,7 @@ MakeDriver = Callable[..., Driver]
 
 
 @pytest.fixture
-def make_driver(
-    launcher: Launcher, prefect_url: str, database: Path, tmp_path: Path
-) -> Iterator[MakeDriver]:
+def make_driver(launcher: Launcher, prefect_url: str, database: Path, tmp_path: Path) -> Iterator[MakeDriver]:
     """Makes drivers of studies in the test's folder, and ends what is left of them."""
     made: list[Driver] = []
 

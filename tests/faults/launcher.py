@@ -16,6 +16,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from flows._prefect import QUIET
+
 _PRELOAD = ("flows._flow", "flows.cli", "flows.cli._go_on", "tests.faults.study_process")
 _PRELOAD += ("mlflow.store.tracking.sqlalchemy_store", "tracking._projector", "flows._report")
 _PRELOAD += ("scipy.stats.qmc", "matplotlib.backends.backend_agg", "tracking._report_plots", "rich.live")
@@ -62,6 +64,7 @@ def _become(order: dict[str, Any]) -> int:
 
 def main() -> None:
     """Serve orders until standard input is closed."""
+    os.environ.update(QUIET)
     for name in _PRELOAD:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, _reap)

@@ -41,7 +41,9 @@ def work(trial: Any) -> float:
     total = 0.0 if trial.checkpoint is None else float(trial.checkpoint.load().decode())
     for step in trial.steps(STEPS):
         _wait_while_held(trace, trial.number, step - 1)
-        time.sleep(float(os.environ.get("HPO_TEST_STEP", "0.03")))  # the training: long enough to be killed in
+        time.sleep(
+            float(os.environ.get("HPO_TEST_STEP", "0.03"))
+        )  # the training: long enough to be killed in
         total += trial.params["x"] * step
         trial.save(step, repr(total).encode())
         trial.report(step, loss=total)

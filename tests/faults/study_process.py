@@ -11,7 +11,9 @@ from tests.faults.objectives import SPACE, work
 
 def main(arguments: list[str]) -> None:
     """Run, or resume, and print the counts as the last line."""
-    result = tune(work, space=SPACE, tell=lambda line: print(line, file=sys.stderr), **json.loads(arguments[0]))
+    result = tune(
+        work, space=SPACE, tell=lambda line: print(line, file=sys.stderr), **json.loads(arguments[0])
+    )
     print(json.dumps({"ended": result.ended, **result.summary["counts"]}))
 
 

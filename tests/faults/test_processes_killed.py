@@ -89,4 +89,8 @@ def test_a_scheduler_that_pauses_goes_on_where_it_was(make_driver: MakeDriver) -
 
 def _checkpoint(driver: Driver, number: int) -> int:
     study = driver.study()
-    return 0 if study is None or len(study.trials) <= number else max(study.trials[number].checkpoints, default=0)
+    return (
+        0
+        if study is None or len(study.trials) <= number
+        else max(study.trials[number].checkpoints, default=0)
+    )

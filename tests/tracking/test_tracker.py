@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -339,3 +340,27 @@ def test_everything_is_written_again_when_asked(sqlite_uri: str, experiment: str
     again = second.connection.client.get_run(run.info.run_id)
     assert again.data.tags["hpo.state"] == "complete"
     assert len(statuses(second.connection)) == 2
+
+
+def test_closing_waits_as_long_as_something_arrives(
+    sqlite_uri: str, experiment: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow server with a long backlog is not given up on: the time counts from the last arrival."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment)
+    tracker.start()
+    for value in (1.0, 0.75, 0.5, 0.25):
+        script.run(value)
+    script.stop()
+    projector = tracker._projector
+    assert projector is not None
+    write = projector._writer.write
+
+    def slowly(writes: list[Any], progress: Any) -> None:
+        for item in writes:
+            write([item], progress)
+            time.sleep(0.6)  # the slow server itself
+
+    monkeypatch.setattr(projector._writer, "write", slowly)
+    assert tracker.close(1.0)
+    script.close()
+    assert set(statuses(tracker.connection).values()) == {"FINISHED"}
