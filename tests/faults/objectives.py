@@ -15,7 +15,7 @@ STEPS = 6
 
 
 def hold(trace: Path, number: int, step: int) -> None:
-    """Make trial ``number`` wait at a step, and later trials before their first one, until :func:`release`."""
+    """Make trial ``number`` wait at a step, and later trials before their first one, until released."""
     (trace / "hold.new").write_text(f"{number} {step}")
     (trace / "hold.new").replace(trace / "hold")
 
