@@ -10,12 +10,14 @@ The rules, first match wins. What was measured of them, and on what, is in docs/
 docs/benchmarks-samplers.md: the first up to 100 results (200 on few problems). Where the switch lies
 beyond that is an estimate of cost, not a result.
 
-1. A Gaussian process goes first, for as long as a proposal costs less than `GP_LIMIT` by the estimate
+1. Where most trials stop early (rungs, pruning), TPE: results at different steps are compared by rank,
+   which is all that it uses, while a Gaussian process has to believe their values (docs/schedulers.md).
+2. Else a Gaussian process goes first, for as long as a proposal costs less than `GP_LIMIT` by the estimate
    below: up to 100 results it had the least regret of our samplers on most kinds of problems. No clock
    is read: what was *measured* would differ on replay, what is *counted* does not.
-2. Beyond that, all columns ordered, one objective, no conditions and room for some generations: CMA-ES,
+3. Beyond that, all columns ordered, one objective, no conditions and room for some generations: CMA-ES,
    which takes in every earlier result and is cheap.
-3. Otherwise TPE, which takes any space and any number of objectives at a cost that does not grow.
+4. Otherwise TPE, which takes any space and any number of objectives at a cost that does not grow.
 """
 
 from __future__ import annotations
@@ -94,7 +96,10 @@ def gp_cost(results: int, pending: int, dims: int, objectives: int, moving: bool
 def choose(history: History) -> tuple[str, str]:
     """Name of the sampler for the next trial, and the reason in a few words."""
     space, k, p = history.space, len(history.evidence), len(history.pending)
-    moving = history.count(TrialState.PRUNED) + history.count(TrialState.PAUSED) > 0
+    stopped = history.count(TrialState.PRUNED) + history.count(TrialState.PAUSED)
+    if stopped > history.count(TrialState.COMPLETE):
+        return "tpe", f"{stopped} trials that stopped early are compared by rank"
+    moving = stopped > 0
     in_flight = history.count(TrialState.WAITING) + history.count(TrialState.RUNNING)
     cost = gp_cost(k, p, space.dims, history.n_objectives, moving)
     if k < GP_RESULTS and in_flight <= GP_PENDING and cost <= GP_LIMIT:

@@ -121,3 +121,14 @@ def test_trials_stopped_early_do_not_make_it_slow() -> None:
     loop.tell(130, 0.5, state=TrialState.PRUNED)
     cost = gp_cost(131, 0, 2, 1, True)
     assert choose(loop.history)[0] == ("gp" if cost <= 60.0 else "tpe")
+
+
+def test_ranks_carry_across_rungs_so_tpe_takes_over() -> None:
+    study = Study(CUBE, strategy="asha", settings={"max_steps": 9}, limits={"trials": 12})
+    for _ in range(8):
+        trial = study.ask()
+        study.tell(trial, float(trial.number))  # nothing is ever better than the first
+    notes = {t.number: t.note for t in study.trials}
+    assert notes[0].startswith("gp, as ")
+    assert notes[max(notes)].startswith("tpe, as ")
+    assert "compared by rank" in notes[max(notes)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_core import TrialState
+from hpo_core import Study, StudyFinished, Trial, TrialState
 from hpo_core._pareto import order_by_quality
 from hpo_core._strategy import Action, Close, Finish, Resume, Scheduler, Start, Stop, Wait
 from hpo_core.schedulers import ASHA, ASHAStopping, Hyperband, Levels, SuccessiveHalving
@@ -123,14 +123,43 @@ RUNS = {
 
 
 @settings(max_examples=25)
-@given(eta=st.integers(2, 3), brackets=st.integers(1, 3), m=st.sampled_from([1, 1, 2]), **RUNS)
-def test_asha_promotes_what_the_paper_promotes(eta: int, brackets: int, m: int, **case: object) -> None:
-    """The best not yet promoted trial of a rung goes on when it is among the best floor(n / eta) there."""
+@given(
+    eta=st.integers(2, 3),
+    brackets=st.integers(1, 3),
+    m=st.sampled_from([1, 1, 2]),
+    eager=st.booleans(),
+    **RUNS,
+)
+def test_asha_promotes_what_the_paper_promotes(
+    eta: int, brackets: int, m: int, eager: bool, **case: object
+) -> None:
+    """The best not yet promoted trial of a rung goes on when it is among the best n / eta there, rounded
+    down as in the paper or, eagerly, up.
+    """
     steps = list(rung_steps(9, eta))
     chains = [steps[b:] for b in range(brackets)]
+    scheduler = ASHA(eta=eta, brackets=brackets, eager=eager)
     check_asynchronous(
-        ASHA(eta=eta, brackets=brackets), chains, lambda step, place, n, gone: place < n // eta, m=m, **case
+        scheduler, chains, lambda step, place, n, gone: place < (n + (eta - 1) * eager) // eta, m=m, **case
     )
+
+
+def test_the_first_trial_and_every_new_best_go_on_at_once() -> None:
+    study, _ = make_study(ASHA(), limits={"trials": 6})
+    values = [0.5, 0.4, 0.6, 0.7, 0.8, 0.9]  # the second is a new best, the rest are not
+    order: list[tuple[int, int | None]] = []
+    while (trial := _asked(study)) is not None:
+        order.append((trial.number, trial.target))
+        study.tell(trial, values[trial.number])
+    assert order[:6] == [(0, 1), (0, 3), (0, None), (1, 1), (1, 3), (1, None)]
+    assert [number for number, _ in order[6:]] == [2, 3, 4, 5], "two of six are the best third"
+
+
+def _asked(study: Study) -> Trial | None:
+    try:
+        return study.ask()
+    except StudyFinished:
+        return None
 
 
 @settings(max_examples=25)

@@ -1,0 +1,218 @@
+"""Schedulers against each other in simulated time, on learning curves of real training.
+
+python -m benchmarks.multi_fidelity --methods random,asha,random+asha --workers 1,8 --seeds 3
+python -m benchmarks.multi_fidelity --report
+
+Every method gets the same virtual workers, the same recorded curves and the same time; its own
+decisions cost it none. The score at a time is the best validation loss that any of its trials has
+reported by then. A run that the results file has is not repeated; ``--again`` drops the methods' old ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._multi_fidelity_peers import PEERS, optuna_incumbents
+from benchmarks._report import (
+    RESULTS,
+    STAMP_COLUMNS,
+    append_row,
+    compact,
+    markdown,
+    new_figure,
+    read_rows,
+    save_figure,
+    stamp,
+)
+from benchmarks.curves import STEPS, Curves, curve_names, load
+from hpo_core import Study
+from hpo_core.simulate import Table, simulate
+
+OUT = RESULTS / "multi-fidelity.csv"
+
+# Complete trials that random search gets done, in all: its time is everybody's time.
+BUDGET = {1: 12, 8: 48, 64: 128}
+# The anytime curve is read at these shares of the time, evenly spaced in its logarithm.
+SHARES = np.geomspace(0.01, 1.0, 41)
+_LEAST = 1e-3
+
+OURS: dict[str, Any] = {
+    "random": "random",
+    "auto": "auto",
+    "random+asha": "random+asha",
+    "tpe+asha": "tpe+asha",
+    "asha": "asha",
+    "random+hyperband": "random+hyperband",
+    "bohb": "bohb",
+    "multi_fidelity": "multi_fidelity",
+}
+
+KEY = ("benchmark", "workers", "method", "seed")
+COLUMNS = (*KEY, *(f"r{i}" for i in range(len(SHARES))), "trials", "seconds", *STAMP_COLUMNS)
+
+
+def time_limit(curves: Curves, workers: int) -> float:
+    """Seconds in which the workers run ``BUDGET`` complete trials of mean length."""
+    return float(curves.seconds.sum(axis=1).mean()) * BUDGET[workers] / workers
+
+
+def our_incumbents(
+    strategy: Any, curves: Curves, workers: int, until: float, seed: int
+) -> tuple[list[tuple[float, float]], int]:
+    """(time, best loss reported so far), and the number of trials, of one of our strategies."""
+    study = Study(
+        curves.space,
+        strategy=strategy,
+        seed=seed,
+        settings={"max_steps": STEPS, "workers": workers, "rule": "best"},
+    )
+    table = Table({"loss": curves.loss}, curves.seconds, curves.row)
+    done = simulate(study, table, workers=workers, steps=STEPS, until=until)
+    return [(i.time, i.value) for i in done.incumbents], len(study.trials)
+
+
+def regrets(found: Sequence[tuple[float, float]], curves: Curves, until: float) -> NDArray[np.float64]:
+    """Regret at each of ``SHARES``: 0 is the best loss in the table, 1 the median configuration's."""
+    times = np.array([at for at, _ in found])
+    values = np.array([math.inf, *(value for _, value in found)])
+    best = values[np.searchsorted(times, SHARES * until, side="right")]
+    return np.clip((best - curves.optimum) / (curves.median - curves.optimum), _LEAST, 1.0)
+
+
+def measure(name: str, workers: int, method: str, seed: int) -> dict[str, Any]:
+    """One run, as a row without the stamp."""
+    curves = load(name)
+    until, start, trials = time_limit(curves, workers), time.process_time(), ""
+    if method in PEERS:
+        found = optuna_incumbents(method, curves, workers, until, seed)
+    else:
+        found, count = our_incumbents(OURS[method], curves, workers, until, seed)
+        trials = str(count)
+    curve = regrets(found, curves, until)
+    return {
+        "benchmark": name,
+        "workers": workers,
+        "method": method,
+        "seed": seed,
+        **{f"r{i}": f"{value:.4g}" for i, value in enumerate(curve)},
+        "trials": trials,
+        "seconds": f"{time.process_time() - start:.2f}",
+    }
+
+
+# -- what the rows say -------------------------------------------------------------------------
+
+
+def curves_of(
+    rows: Sequence[Mapping[str, str]], workers: int
+) -> dict[str, dict[str, list[NDArray[np.float64]]]]:
+    """method -> benchmark -> regrets ``(41,)`` of each seed."""
+    found: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
+    for row in rows:
+        if int(row["workers"]) == workers:
+            curve = np.array([float(row[f"r{i}"]) for i in range(len(SHARES))])
+            found.setdefault(row["method"], {}).setdefault(row["benchmark"], []).append(curve)
+    return found
+
+
+def mean_curve(of: Mapping[str, Sequence[NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """Geometric mean of the regret over seeds and benchmarks, each benchmark counting the same."""
+    return np.exp(np.mean([np.mean(np.log(runs), axis=0) for runs in of.values()], axis=0))
+
+
+def area(of: Mapping[str, Sequence[NDArray[np.float64]]]) -> float:
+    """Area under the anytime curve: geometric mean of the regret over the logarithm of time."""
+    return float(np.exp(np.log(mean_curve(of)).mean()))
+
+
+def speed_ups(
+    of: Mapping[str, Sequence[NDArray[np.float64]]], random: Mapping[str, Sequence[NDArray[np.float64]]]
+) -> dict[str, float]:
+    """By benchmark: how many times sooner than random search its final score is there.
+
+    Medians over seeds; 0 where it is never reached.
+    """
+    found = {}
+    for name in sorted(set(of) & set(random)):
+        goal = float(np.median([run[-1] for run in random[name]]))
+        reached = np.flatnonzero(np.median(of[name], axis=0) <= goal)
+        found[name] = 1.0 / float(SHARES[reached[0]]) if len(reached) else 0.0
+    return found
+
+
+def report() -> str:
+    """Tables for people, and the plot."""
+    rows = read_rows(OUT, KEY)
+    parts: list[str] = []
+    workers = sorted({int(row["workers"]) for row in rows})
+    figure, axes = new_figure(max(len(workers), 1))
+    for axis, w in zip(axes, workers, strict=False):
+        found = curves_of(rows, w)
+        lines = []
+        for method in sorted(found, key=lambda m: area(found[m])):
+            ups = speed_ups(found[method], found.get("random", {}))
+            faster = (
+                [f"{statistics.median(ups.values()):.1f}", f"{min(ups.values()):.1f}"] if ups else ["", ""]
+            )
+            seeds = [len(runs) for runs in found[method].values()]
+            final = mean_curve(found[method])[-1]
+            lines.append(
+                [method, f"{area(found[method]):.3f}", f"{final:.4f}", *faster,
+                 f"{len(seeds)} x {min(seeds)}"]
+            )  # fmt: skip
+            axis.loglog(SHARES, mean_curve(found[method]), label=method)
+        header = [
+            "method",
+            "area",
+            "regret at the end",
+            "times sooner, median",
+            "least",
+            "benchmarks x seeds",
+        ]
+        parts.append(f"{w} workers\n\n{markdown(header, lines)}")
+        axis.set(title=f"{w} workers", xlabel="share of the time", ylabel="regret (0 best, 1 median)")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    if rows:
+        save_figure(figure, OUT.with_suffix(".png"), rows[-1])
+    return "\n\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is missing, then report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.multi_fidelity", description=__doc__)
+    add = parser.add_argument
+    add("--methods", default="", help=f"of {','.join([*OURS, *PEERS])}")
+    add("--benchmarks", default="", help="names, default all")
+    add("--workers", default="1,8,64")
+    add("--seeds", type=int, default=3)
+    add("--again", action="store_true", help="measure once more what the file has")
+    add("--report", action="store_true", help="measure nothing")
+    options = parser.parse_args(arguments)
+    marks = stamp(("numpy", "scipy", "optuna"))
+    have = set() if options.again else {tuple(row[k] for k in KEY) for row in read_rows(OUT)}
+    names = options.benchmarks.split(",") if options.benchmarks else curve_names()
+    for seed in range(0 if options.report else options.seeds):
+        for name in names:
+            for workers in map(int, options.workers.split(",")):
+                for method in filter(None, options.methods.split(",")):
+                    if (name, str(workers), method, str(seed)) not in have:
+                        append_row(OUT, COLUMNS, {**measure(name, workers, method, seed), **marks})
+    compact(OUT, KEY, lambda row: (int(row["workers"]), row["benchmark"], row["method"], int(row["seed"])))
+    text = report()
+    print(text)
+    Path(OUT.with_suffix(".md")).write_text(f"# Schedulers in simulated time\n\n{text}\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
