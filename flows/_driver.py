@@ -51,6 +51,11 @@ class Tracking(Protocol):
         """The trial's MLflow run, made now if need be."""
         ...
 
+    @property
+    def fenced(self) -> str | None:
+        """Why this driver must stop: another one has gone on with the study."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -331,6 +336,8 @@ class Driver:
             if request.exists():
                 request.unlink()
                 self.cancel("cancelled on request")
+            if self._tracker is not None and (fenced := self._tracker.fenced) and not self._draining:
+                self.interrupt(fenced)
             reason = self._study.exhausted(time.time())
             if reason is not None:
                 self._end_running(TrialState.CANCELLED, reason)

@@ -154,7 +154,7 @@ def _drop_events() -> None:
 
     for worker in list(getattr(EventsWorker, "_instances", {}).values()):
         client = getattr(worker, "_client", None)
-        if hasattr(client, "_reconnection_attempts"):
+        if client is not None and hasattr(client, "_reconnection_attempts"):
             client._reconnection_attempts = 0
 
 

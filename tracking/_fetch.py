@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
-from hpo_core import InputError, Study
+from hpo_core import InputError, Study, StudyLockedError
 from hpo_core._journal import read_journal
 from tracking._checkpoints import locate_checkpoint
 from tracking._connection import Connection, connect
 from tracking._errors import brief, is_permanent
+from tracking._lease import TAG, Lease
 from tracking._projector import JOURNAL
 from tracking._states import UID, trial_uid
 from tracking._uploads import JOURNAL_ARTIFACT, checkpoint_artifact
@@ -21,7 +23,8 @@ def fetch_journal(study: str, folder: Path, *, tracking_uri: str | None, experim
     """Download the journal of the newest study of that name into ``folder``; returns the file.
 
     An unbroken copy that is there already and has more events stays. Raises :class:`InputError` when
-    MLflow knows no such study or its journal was never uploaded.
+    MLflow knows no such study or its journal was never uploaded, :class:`StudyLockedError` when a driver
+    elsewhere holds the study; the lease of a dead one runs out within minutes.
     """
     connection = connect(tracking_uri, experiment)
     runs = connection.named_studies(study)
@@ -29,6 +32,12 @@ def fetch_journal(study: str, folder: Path, *, tracking_uri: str | None, experim
         raise InputError(
             f"experiment {experiment!r} at {connection.uri} has no study {study!r}; check the name, or run "
             "it where its folder is"
+        )
+    lease = Lease.of(runs[0].data.tags.get(TAG))
+    if lease is not None and (left := lease.until - time.time()) > 0:
+        raise StudyLockedError(
+            f"the study {study!r} is being driven by {lease.holder}; stop that driver first. If it is dead, "
+            f"its lease runs out in {left:.0f} s"
         )
     with tempfile.TemporaryDirectory() as scratch:
         try:

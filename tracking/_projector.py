@@ -8,6 +8,7 @@ writing the same thing twice changes nothing, because every timestamp comes from
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from tracking._client_writer import ClientWriter
 from tracking._connection import Connection, set_primary_metric
 from tracking._cursor import Cursor, Known, Target
 from tracking._errors import brief, is_permanent
+from tracking._lease import RENEWED_AFTER, SECONDS, Lease, check_ours
+from tracking._lease import TAG as LEASE
 from tracking._sqlite_writer import SqliteWriter
 from tracking._states import KILLED, RUNNING, STUDY, STUDY_ID, TRIAL_STATUS, UID, trial_uid
 from tracking._study_view import StudyView
@@ -85,6 +88,8 @@ class Projector:
         self._offset = 0
         self._due: dict[int, tuple[float, TrialView]] = {}
         self._next_summary = 0.0
+        self._next_lease = 0.0
+        self._drivers: dict[int, str] = {}
         self._next_journal = 0.0
         self._uploaded_offset = 0
         # Trials whose run somebody asked for: user code may have opened runs of its own below them.
@@ -133,6 +138,7 @@ class Projector:
         self._next_journal = now + self._options.journal
         self.read(now)
         self._enqueue_leftovers()
+        self._renew_lease(now)
         self._write_parent(now, suspended=False)
         return parent
 
@@ -232,6 +238,8 @@ class Projector:
             self._offset, grown = offset, True
             if seq == 0:
                 continue
+            if isinstance(event, ev.DriverTookOver):
+                self._drivers[event.token] = event.driver
             view = self.view.apply(seq, event)
             if view is None:
                 continue
@@ -262,13 +270,14 @@ class Projector:
         return min(firsts, default=self.view.seq + 1) - 1
 
     def next_due(self) -> float:
-        """When something is to be written next; infinity when nothing waits."""
+        """When something is to be written next."""
         due = [since + self._options.flush for since, _ in self._due.values()]
+        due.append(self._next_lease)
         if self.view.dirty:
             due.append(self._next_summary)
         if self._offset > self._uploaded_offset:
             due.append(self._next_journal)
-        return min(due, default=float("inf"))
+        return min(due)
 
     def want(self, trial: int, now: float) -> bool:
         """Create the trial's run next; ``False`` while the journal does not know the trial."""
@@ -286,6 +295,8 @@ class Projector:
 
         ``everything``: due or not. ``suspended``: the driver leaves an open study.
         """
+        if now >= self._next_lease:
+            self._renew_lease(now)
         limit = now - self._options.flush
         ready = [v for since, v in self._due.values() if everything or v.wanted or since <= limit]
         ready.sort(key=lambda view: not view.wanted)
@@ -311,6 +322,7 @@ class Projector:
         while self.deliver(now, everything=True, suspended=suspended):
             pass
         self._write_parent(now, suspended=suspended)
+        self._connection.client.set_tag(self.parent, LEASE, "")
         self._sweep()
         table = self._folder / TABLE
         write_table(table, self.view.trials, self.view.terms.created.objectives)
@@ -352,6 +364,16 @@ class Projector:
             view.intended = False
             if run is not None:
                 view.adopt(run.info.run_id)
+
+    def _renew_lease(self, now: float) -> None:
+        """Hold the study for another while. Raises :class:`Fenced` when another driver has it."""
+        client = self._connection.client
+        check_ours(Lease.of(client.get_run(self.parent).data.tags.get(LEASE)), self._drivers)
+        if self._drivers:
+            token = max(self._drivers)
+            lease = Lease(token, self._drivers[token], time.time() + SECONDS)
+            client.set_tag(self.parent, LEASE, lease.to_tag())
+        self._next_lease = now + RENEWED_AFTER
 
     def _write_parent(self, now: float, *, suspended: bool) -> None:
         write = self.view.pending(self.parent, suspended=suspended)

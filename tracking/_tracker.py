@@ -16,6 +16,7 @@ from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect, unusable
 from tracking._cursor import FILE
 from tracking._errors import NoRunYet, TrackingError, brief
+from tracking._lease import Fenced
 from tracking._projector import Projector, TrackerOptions
 
 # How long news gather before the journal is read again; reading line by line would cost the driver.
@@ -75,6 +76,8 @@ class StudyTracker:
         self._complete = False
         self._degraded: str | None = "tracking is offline" if offline else None
         self._counts = (-1, 0)
+        # Why the driver has to stop: another one has gone on with the study.
+        self.fenced: str | None = None
 
     # -- the driver's calls --------------------------------------------------------------------
 
@@ -233,6 +236,9 @@ class StudyTracker:
                 if closing:
                     break
                 pause, not_before, self._degraded = _FIRST_PAUSE, 0.0, self._refusals(projector)
+            except Fenced as error:
+                self._degraded = self.fenced = str(error)
+                break
             except Exception as error:  # noqa: BLE001 - whatever MLflow does, training goes on
                 away = "MLflow is away, everything waits in the journal: "
                 self._degraded = brief(error) if isinstance(error, JournalError) else away + brief(error)
@@ -283,7 +289,8 @@ class StudyTracker:
                 self._changed.wait(None if due == float("inf") else due - now)
 
     def _end(self, projector: Projector) -> None:
-        assert self._deadline is not None
+        if self._deadline is None:
+            self._deadline = time.monotonic()  # fenced: nothing more is to be written
         while not projector.uploads.emptied(_PAUSE_WHEN_CLOSING) and time.monotonic() < self._deadline:
             pass  # the deadline moves as long as something arrives
         uploaded = projector.uploads.close(self._deadline)

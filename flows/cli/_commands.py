@@ -63,12 +63,25 @@ def why(
 
 
 def resume(
-    study: _Name, offline: _Offline = False, as_json: _Json = False, tracking_uri: _Tracking = None
+    study: _Name,
+    offline: _Offline = False,
+    as_json: _Json = False,
+    tracking_uri: _Tracking = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="MLflow experiment to fetch the study from; default its name")
+    ] = None,
 ) -> int:
-    """Go on with a study, with the terms it was started with."""
+    """Go on with a study, with the terms it was started with.
+
+    A study that is not on this machine is fetched from MLflow, which --tracking-uri or
+    MLFLOW_TRACKING_URI names.
+    """
     from flows.cli import _go_on
 
-    return _go_on.resume(study, as_json=as_json, tracking_uri=tracking_uri, offline=offline)
+    terms = {"tracking_uri": tracking_uri, "offline": offline}
+    if experiment is not None:
+        terms["experiment"] = experiment
+    return _go_on.resume(study, as_json=as_json, **terms)
 
 
 def extend(

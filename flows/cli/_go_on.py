@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
 import typer
 
 from flows._plan import READY, Plan, Request, load_objective, plan_request
-from flows._workspace import requeue_failed
+from flows._workspace import requeue_failed, study_folder
 from flows.cli._find import experiment_of, find, opened, request_data, tracking_of
 from flows.cli._tune import carry_out
 from hpo_core import InputError, Study
@@ -16,7 +17,22 @@ from hpo_core import InputError, Study
 
 def resume(name: str, *, as_json: bool, **terms: Any) -> int:
     """See ``hpo resume``; ``terms`` change the request, as ``offline`` and ``tracking_uri`` do."""
+    if not (study_folder(name) / "journal.jsonl").exists():
+        _fetch(name, terms.get("tracking_uri"), terms.get("experiment"))
     return carry_out(plan_of(find(name), **terms), as_json=as_json)
+
+
+def _fetch(name: str, tracking_uri: str | None, experiment: str | None) -> None:
+    """Bring the study here from MLflow, where that was named; else :func:`find` says what there is."""
+    if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        return
+    from tracking import fetch_checkpoints, fetch_journal, probe
+
+    probe(tracking_uri)
+    shown = experiment or name
+    path = fetch_journal(name, study_folder(name), tracking_uri=tracking_uri, experiment=shown)
+    checkpoints = fetch_checkpoints(path.parent, tracking_uri=tracking_uri, experiment=shown)
+    typer.echo(f"fetched study {name} and {len(checkpoints)} checkpoints from MLflow", err=True)
 
 
 def extend(name: str, trials: int | None, timeout: float | None, *, as_json: bool, **terms: Any) -> int:

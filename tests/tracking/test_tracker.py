@@ -364,3 +364,25 @@ def test_closing_waits_as_long_as_something_arrives(
     assert tracker.close(1.0)
     script.close()
     assert set(statuses(tracker.connection).values()) == {"FINISHED"}
+
+
+def test_a_driver_that_another_one_has_succeeded_writes_nothing_more(
+    sqlite_uri: str, experiment: str, script: Script
+) -> None:
+    """It was cut off while its lease ran out; when it is back, it finds the other's and stops."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    parent = str(tracker.start())
+    script.study.take_over("here:1", now=script.now())
+    client = tracker.connection.client
+    client.set_tag(parent, "hpo.lease", "1 99 elsewhere:7")
+    projector = tracker._projector
+    assert projector is not None
+    projector._next_lease = 0.0
+    script.run(0.5)
+    tracker.notify()
+    until(lambda: tracker.fenced)
+    assert "driver elsewhere:7 has gone on with this study" in str(tracker.fenced)
+    assert not tracker.close(60.0)
+    script.close()
+    assert [run.info.run_name for run in tracker.connection.runs("")] == ["toy"]
+    assert client.get_run(parent).data.tags["hpo.lease"] == "1 99 elsewhere:7"
