@@ -104,7 +104,16 @@ def logged(current: Session, trial: TrialRecord, final: FinalModel) -> dict[str,
         **final.log_options,
     )
     connection.client.log_dict(run_id, final.contract, "model_contract.json")
+    if current.parent_run is not None:
+        _show_model(connection, current.parent_run, model.model_id)
     return {"model_uri": model.uri, "run_id": run_id}
+
+
+def _show_model(connection: Connection, parent: str, model_id: str) -> None:
+    """List the model, and the versions registered from it, on the study's run as well."""
+    from mlflow.entities import LoggedModelOutput
+
+    connection.client.log_outputs(parent, models=[LoggedModelOutput(model_id, step=0)])
 
 
 def _signature(final: FinalModel) -> Any:

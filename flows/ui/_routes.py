@@ -72,9 +72,12 @@ def _answers(handler: _Handler) -> Callable[[Pages, Request], Awaitable[Response
 class Pages:
     """The endpoints; they share the board."""
 
-    def __init__(self, access: Access, prefix: str) -> None:
+    def __init__(
+        self, access: Access, prefix: str, open_board: Callable[[], Board] = Board.of_server
+    ) -> None:
         self.access = access
         self._prefix = prefix
+        self._open_board = open_board
 
     def routes(self) -> list[Route]:
         """The routes, the most specific first."""
@@ -96,7 +99,7 @@ class Pages:
 
     @functools.cached_property
     def _board(self) -> Board:
-        return Board.of_server()
+        return self._open_board()
 
     # -- the page and its files ----------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from flows._notes import TRACKING, newest
 from tests.flows.conftest import Hpo, Place
 from tests.flows.small_tables import mixed, written
 
@@ -118,6 +119,10 @@ def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked
     versions = registered(tracked, "churn")["versions"]
     assert len(versions) == 2
     assert {v.tags["hpo.trial"] for v in versions.values()} == {str(other), str(study.best.number)}
+    client = mlflow.MlflowClient(f"sqlite:///{tracked.database}")
+    parent = client.get_run(newest(study, TRACKING)["run_id"])
+    shown = {output.model_id for output in parent.outputs.model_outputs}
+    assert shown == {version.tags["hpo.model_id"] for version in versions.values()}
 
     mlflow.set_tracking_uri(f"sqlite:///{tracked.database}")
     try:
