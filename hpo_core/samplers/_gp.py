@@ -25,6 +25,7 @@ import numpy as np
 
 from hpo_core._errors import StrategyError
 from hpo_core._gp._acquire import Triple, ei, log_ei, log_pi, lower_bound
+from hpo_core._gp._branch import near, neglected
 from hpo_core._gp._climb import layout, maximise, pool
 from hpo_core._gp._data import Data, data_of
 from hpo_core._gp._ehvi import log_ehvi, reference
@@ -124,8 +125,21 @@ class GP:
             why += f", in a trust region of side {faces[3]:.2g}"
         inside = None if faces is None else faces[:2]
         score = Score(state.embedding, terms)
+        branch = neglected(history, shape)
         candidates = pool(space, shape, anchors, rng, POOL, inside)
-        u = maximise(space, shape, score, candidates, lambda v: is_new(history, v), rng, box=inside)
+        if branch is not None:
+            more = space.sample(rng, POOL[0])
+            more[:, branch[0]] = branch[1]
+            candidates = np.concatenate([candidates, space.snap(more)])
+            candidates = candidates[near(candidates[:, branch[0]], branch[1])]
+            why += f", in the least tried {space.column_names[branch[0]]}"
+
+        def may(v: NDArray[np.float64]) -> bool:
+            return is_new(history, v) and (branch is None or bool(near(v[branch[0]], branch[1])))
+
+        u = maximise(space, shape, score, candidates, may, rng, box=inside)
+        if u is None and branch is not None:
+            return Proposal(u=draw_new(history, rng), note=f"nothing new{why.rpartition(',')[2]}: prior")
         if u is None:
             return Proposal(u=draw_new(history, rng), note="every good candidate was tried: prior")
         return Proposal(u=u, note=why)

@@ -225,6 +225,32 @@ def test_constraints_are_met() -> None:
     assert np.nanmin(loop.history.values) < 0.26  # 0.245 at best, on the border
 
 
+def test_every_branch_of_a_conditional_space_is_looked_into_again_and_again() -> None:
+    space = SearchSpace(
+        {
+            "kind": Categorical(["a", "b", "c"]),
+            "of_a": Float(0.0, 1.0).when("kind", "a"),
+            "of_b": Float(0.0, 1.0).when("kind", "b"),
+            "of_c": Float(0.0, 1.0).when("kind", "c"),
+        }
+    )
+
+    def good_in_a(params: dict[str, Any]) -> float:
+        bottoms = {"a": 0.2, "b": 0.0, "c": 1.0}
+        gap = abs(params[f"of_{params['kind']}"] - 0.9)
+        return bottoms[params["kind"]] + (gap if params["kind"] == "a" else 3.0 * min(gap, 0.4))
+
+    loop = Loop(GP(), space, seed=2)
+    loop.run(good_in_a, 64)
+    asked = [note for note in loop.notes if "least tried kind" in note]
+    assert [i for i, note in enumerate(loop.notes) if note in asked] == [47, 55, 63]
+    column = loop.history.X[:, space.column_names.index("kind")]
+    for number in (47, 55, 63):
+        counts = [int((column[:number] == value).sum()) for value in np.unique(column)]
+        chosen = int(np.flatnonzero(np.unique(column) == column[number])[0])
+        assert counts[chosen] == min(counts)
+
+
 def test_bad_options_are_refused() -> None:
     with pytest.raises(StrategyError, match="acquisition must be one of"):
         GP(acquisition="kg")  # type: ignore[arg-type]
