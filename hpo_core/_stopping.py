@@ -22,6 +22,7 @@ function of the first L results, and so the same however often it is asked for, 
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,8 @@ def _reason(history: History, look: int, improvement: float | str) -> str | None
     rng = np.random.default_rng([history.seed, look, 3])
     gain, noise = expected_gain(history.space, X, y, rng)
     limit = noise if improvement == "noise" else float(improvement)
-    if not gain <= limit:
+    # Not a number where values span more than a double can hold: then nothing is known.
+    if not (math.isfinite(gain) and gain <= limit):
         return None
     what = f"the noise of a result, {noise:.3g}" if improvement == "noise" else f"{limit:g}"
     return f"after {look} results, all further trials are expected to gain {gain:.3g}, less than {what}"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_core import Categorical, Float, InputError, MustWait, SearchSpace, Study, StudyFinished
+from hpo_core import Categorical, Float, InputError, Int, MustWait, SearchSpace, Study, StudyFinished
 from hpo_core._stopping import GAP, LEAST, expected_gain, last_look
 from hpo_core._strategy import Finish, Wait
 from hpo_core.testing import Recorder
@@ -134,6 +134,38 @@ def test_limits_that_make_no_sense_are_refused() -> None:
             study_of(LINE, value)
     with pytest.raises(InputError, match="improvement is for one objective"):
         study_of(LINE, "noise", objectives={"a": "min", "b": "max"})
+
+
+DEGENERATE: dict[str, tuple[SearchSpace, Any]] = {
+    "huge values": (PLANE, lambda n, u: 1e300 * u[0]),
+    "values that span more than a double": (PLANE, lambda n, u: -1.7e308 if n % 2 else 1.7e308),
+    "one value but for an outlier": (PLANE, lambda n, u: float(n == 11)),
+    "two values": (SearchSpace({"c": Categorical(["a", "b"])}), lambda n, u: float(n % 2)),
+    "duplicates of different value": (SearchSpace({"i": Int(0, 1)}), lambda n, u: float(n)),
+    "a huge categorical": (SearchSpace({"c": Categorical(list(range(3000)))}), lambda n, u: u[0]),
+    "sixty columns": (SearchSpace({f"x{i}": Float(0.0, 1.0) for i in range(60)}), lambda n, u: u[0]),
+    "conditions": (
+        SearchSpace({"c": Categorical(["a", "b"]), "x": Float(0.0, 1.0).when("c", "a")}),
+        lambda n, u: float(np.nansum(u)) + 0.01 * n,
+    ),
+    "hard constraints": (
+        SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}, constraints=["x + y <= 0.1"]),
+        lambda n, u: u[0] - u[1],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_degenerate_results_are_looked_at_without_a_warning(case: str) -> None:
+    space, value = DEGENERATE[case]
+    rng = np.random.default_rng(0)
+    journal = Recorder()
+    study = Study(space, strategy="random", limits={"improvement": "noise"}, journal=journal)
+    for number, u in enumerate(space.sample(rng, LEAST + 2 * space.dims + 15)):
+        study.observe(space.decode(u), value(number, u))
+    reason = study.enough()
+    assert replayed(journal).enough() == reason
+    assert reason is None or ("nan" not in reason and "inf" not in reason)
 
 
 @settings(max_examples=15, deadline=None)
