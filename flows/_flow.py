@@ -15,6 +15,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed, State
 
+from flows._artifact import publish
 from flows._carry import carry_out
 from flows._final import make_final_model
 from flows._plan import Plan, Request, plan_request
@@ -113,6 +114,7 @@ async def tune_flow(
         raise
     finally:
         await expect_nothing_if_away()
+    await publish(context.summary)
     return _state_of(context.summary)
 
 

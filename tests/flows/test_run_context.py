@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
+from flows._embedded import embedded_api
 from flows._run_context import VARIABLE, TrialContext, running_trial
 from tests.flows.conftest import Hpo, Place
 
@@ -74,7 +76,10 @@ def opens(trial):
 
 
 def test_a_run_that_an_objective_opens_is_tagged(tracked: Place, hpo: Hpo) -> None:
-    """End to end: a nested run of the objective's own carries study, trial, attempt, flow and task run."""
+    """A nested run of the objective's own carries study, trial, attempt, flow and task run.
+
+    And the flow run has an artifact with the study's summary.
+    """
     from mlflow import MlflowClient
     from mlflow.tracking.context import registry
 
@@ -91,3 +96,21 @@ def test_a_run_that_an_objective_opens_is_tagged(tracked: Place, hpo: Hpo) -> No
     assert (tags["hpo.study"], tags["hpo.trial"], tags["hpo.attempt"]) == ("tagged", "0", "1")
     assert len(tags["hpo.flow_run"]) == len(tags["hpo.task_run"]) == 36
     assert "hpo.role" not in tags
+    artifact = summary_of("study-tagged")
+    assert str(artifact.flow_run_id) == tags["hpo.flow_run"]
+    assert "**tagged**: 1 complete in " in artifact.data
+    assert "| trial | loss | seconds | x |" in artifact.data
+
+
+def summary_of(key: str) -> Any:
+    """The artifact of that key on the embedded Prefect server."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+    with embedded_api() as server, temporary_settings({PREFECT_API_URL: server.url()}):
+        client = get_client(sync_client=True)
+        with client:
+            (found,) = client.read_artifacts(artifact_filter=wanted)
+    return found

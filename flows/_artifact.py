@@ -1,0 +1,74 @@
+"""The study's summary as a Prefect artifact, beside the flow run that carried it out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flows._live import counted, duration, leaders, number
+from hpo_core import Study, TrialState
+
+# A server that does not answer must not keep a study that is done.
+_SECONDS = 5.0
+_ROWS = 10
+
+
+async def publish(fields: Mapping[str, Any]) -> None:
+    """Make or replace the artifact of the study; what goes wrong is nobody's business but Prefect's.
+
+    ``fields``: those of :class:`flows.Result`.
+    """
+    from prefect.artifacts import acreate_markdown_artifact
+
+    study: Study = fields["study"]
+    made = acreate_markdown_artifact(
+        key=artifact_key(study.name),
+        markdown=markdown(study, fields.get("run_url"), str(fields["ended"])),
+        description=f"Study {study.name}",
+    )
+    try:
+        await asyncio.wait_for(made, _SECONDS)
+    except Exception:  # noqa: BLE001 - a decoration: the study and its MLflow runs say all of it
+        return
+
+
+def artifact_key(study: str) -> str:
+    """Prefect's keys have small letters, digits and dashes."""
+    return "study-" + (re.sub(r"[^a-z0-9]+", "-", study.lower()).strip("-") or "unnamed")
+
+
+def markdown(study: Study, url: str | None, ended: str) -> str:
+    """What a reader of the flow run wants to know: how it ended, the leaders, where to see more."""
+    spent = duration(study.state.seconds_spent)
+    lines = [f"**{_cell(study.name)}**: {counted(study)} in {spent} ({_cell(ended)})", ""]
+    if study.history.count(TrialState.COMPLETE):
+        objectives = list(study.objectives)
+        trials = leaders(study, _ROWS)
+        names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+        header = ["trial", *objectives, "seconds", *names]
+        lines += [_row(header), "|---" * len(header) + "|"]
+        for trial in trials:
+            scores = [number(trial.values[objective]) for objective in objectives]
+            params = [_value(trial.params[name]) if name in trial.params else "" for name in names]
+            lines.append(_row([str(trial.number), *scores, f"{trial.busy_seconds:.1f}", *params]))
+        lines.append("")
+    if url:
+        lines.append(f"[The study in MLflow]({url})")
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
