@@ -12,6 +12,7 @@ import contextlib
 import functools
 import itertools
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -29,12 +30,16 @@ from flows._runner import Curve, Message, OnMessage, Report, RunIdWanted, Saved,
 from hpo_core import HpoError, InputError, ObjectiveError
 
 _CONNECT_SECONDS = 15
+# How often a worker looks whether its segment is still wanted, and how long a warm process may idle.
+_LOOK_SECONDS, _IDLE_SECONDS = 1.0, 30.0
 
 
 # -- on the worker -----------------------------------------------------------------------------
 
 _RUNNERS: dict[str, LocalRunner] = {}
 _BUSY: dict[str, tuple[LocalRunner, dict[str, Callable[[str], None]]]] = {}
+_USED: dict[int, float] = {}
+_CLOSING: set[asyncio.Future[None]] = set()
 
 
 async def run_segment(key: str, topic: str, work: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
@@ -58,11 +63,46 @@ async def run_segment(key: str, topic: str, work: dict[str, Any], job: dict[str,
                 data = {"type": "run_id"}
         worker.log_event(topic, {**data, "key": key})
 
+    watch = asyncio.create_task(_kill_when_forgotten(worker, key, runner))
     try:
         outcome = await runner.run(0, Job(**job), on_message)
+    except asyncio.CancelledError:
+        await runner.close()
+        raise
     finally:
+        watch.cancel()
         del _BUSY[key]
+        _retire_later(runner)
     return outcome.to_json()
+
+
+async def _kill_when_forgotten(worker: Any, key: str, runner: LocalRunner) -> None:
+    """End the segment when nobody waits for it any more: its driver is dead, or has given it up.
+
+    The scheduler then forgets the task, and the worker marks it; Dask itself cannot end what runs.
+    """
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        task = worker.state.tasks.get(key)
+        if task is None or task.state in ("cancelled", "released", "forgotten"):
+            await runner.kill(0, "its driver does not wait for it any more")
+            return
+
+
+def _retire_later(runner: LocalRunner) -> None:
+    """End a warm process that has had nothing to do for a while; its driver may be dead."""
+    _USED[id(runner)] = used = time.monotonic()
+
+    def retire() -> None:
+        if _USED.get(id(runner)) == used and not any(busy is runner for busy, _ in _BUSY.values()):
+            del _USED[id(runner)]
+            for name in [n for n, known in _RUNNERS.items() if known is runner]:
+                del _RUNNERS[name]
+            closing = asyncio.ensure_future(runner.close())
+            _CLOSING.add(closing)
+            closing.add_done_callback(_CLOSING.discard)
+
+    asyncio.get_running_loop().call_later(_IDLE_SECONDS, retire)
 
 
 def _idle_runner(topic: str, work: dict[str, Any]) -> LocalRunner:
