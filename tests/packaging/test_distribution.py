@@ -32,7 +32,7 @@ def deployments() -> list[dict[str, Any]]:
 
 
 def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
-    """Three packages, licence and console script; no tests, benchmarks or settings of this checkout."""
+    """Three packages, licence, entry points and pages; no tests, benchmarks or settings of this checkout."""
     builder = pytest.importorskip("hatchling.builders.wheel")
     (wheel,) = builder.WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
     with zipfile.ZipFile(wheel) as archive:
@@ -43,6 +43,10 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     }
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "hpo = flows.cli:main" in scripts[0]
+    assert {"hpo = flows.ui:create_app", "prefect = flows._project_backend:prefect_backend"} <= {
+        *scripts[0].splitlines()
+    }
+    assert {f"flows/ui/static/{name}" for name in ("page.html", "app.js", "draw.js", "style.css")} <= {*names}
 
 
 def test_deployments_are_the_three_objectives() -> None:
