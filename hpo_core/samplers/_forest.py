@@ -8,7 +8,7 @@ mu, s2     the forest's mean and variance
 EI         expected improvement over the least predicted mean among the configurations tried
 
 The method of SMAC (Hutter 2011; Lindauer 2022): trees take categories, conditions and odd scales as
-they come. Figures and rejected variants: docs/forest.md.
+they come. Figures: docs/forest.md.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ C          candidates drawn from l; the one with the largest l / g is proposed
 Bergstra 2011 shows that l / g orders candidates as their expected improvement over the worst of the
 good does. One product kernel per configuration over all columns (Falkner 2018; Watanabe 2023 calls
 this multivariate and finds it the one choice that matters on every kind of problem), so that what
-goes together in good configurations is proposed together. What was tried, what it gave and why the
-constants below are what they are: docs/tpe.md.
+goes together in good configurations is proposed together. Where each choice comes from, and figures:
+docs/tpe.md.
 """
 
 from __future__ import annotations
