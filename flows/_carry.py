@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -38,15 +39,22 @@ async def carry_out(
 ) -> dict[str, Any]:
     """Run the plan; returns the fields of :class:`flows.Result`."""
     async with session(plan.terms, plan.tracking, edit=plan.edit, tell=tell) as current:
-        _note_tracking(current)
-        if opened is not None:
-            await opened(current)
-        watch(current)
-        stopped = current.study.stopped
-        if stopped is None or stopped.state != "finished":
-            await drive(
-                current, plan.objective, plan.execution, orchestrate=orchestrate, tell=tell, watch=watch
-            )
+        noting = asyncio.create_task(_note_tracking(current))
+        try:
+            if opened is not None:
+                await opened(current)
+            watch(current)
+            stopped = current.study.stopped
+            if stopped is None or stopped.state != "finished":
+                await drive(
+                    current, plan.objective, plan.execution, orchestrate=orchestrate, tell=tell, watch=watch
+                )
+        finally:
+            # Whatever went wrong above is the error to show.
+            await asyncio.wait([noting])
+            untracked = noting.exception()
+        if untracked is not None:
+            raise untracked
         stopped = current.study.stopped
         wanted = plan.table is not None and stopped is not None and stopped.state == "finished"
         complete = current.study.history.count(TrialState.COMPLETE)
@@ -57,8 +65,9 @@ async def carry_out(
         return _summary(current)
 
 
-def _note_tracking(current: Session) -> None:
+async def _note_tracking(current: Session) -> None:
     """Keep in the journal where the study is shown, for commands that find it by its name alone."""
+    await current.connected()
     if current.parent_run is None:
         return
     connection = current.tracker.connection

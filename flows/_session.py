@@ -54,15 +54,27 @@ class TrackingTerms:
 
 @dataclass(kw_only=True)
 class Session:
-    """What callers may watch while it lasts, and read afterwards."""
+    """What callers may watch while it lasts, and read afterwards.
+
+    ``connecting``: the tracker's start. MLflow takes seconds to load, so trials run meanwhile.
+    """
 
     study: Study
     folder: Path
     resumed: bool
     tracker: StudyTracker
+    connecting: asyncio.Task[str | None] | None = None
     parent_run: str | None = None
     ended: str = ""
     lines: list[str] = field(default_factory=list)
+
+    async def connected(self) -> None:
+        """Wait until the tracker follows the study, or is offline.
+
+        Raises :class:`InputError` when the tracking server or the experiment cannot be used after all.
+        """
+        if self.connecting is not None:
+            self.parent_run = await asyncio.shield(self.connecting)
 
 
 Watch = Callable[[Session], None]
@@ -85,8 +97,7 @@ async def session(
     adopt = tracking.adopt_run or os.environ.pop("MLFLOW_RUN_ID", None)
     await asyncio.to_thread(check_tracking, tracking)
     opened = open_study(terms, now=time.time(), home=home, edit=edit)
-    tracker: StudyTracker | None = None
-    parent: str | None = None
+    current: Session | None = None
     unused = False
     try:
         tracker = StudyTracker(
@@ -96,27 +107,28 @@ async def session(
             adopt_run=adopt,
             offline=tracking.offline,
         )
-        parent = await asyncio.to_thread(tracker.start)
         for line in opened.lines:
             tell(line)
-        yield Session(
+        current = Session(
             study=opened.study,
             folder=opened.folder,
             resumed=opened.resumed,
             tracker=tracker,
-            parent_run=parent,
+            connecting=asyncio.create_task(asyncio.to_thread(tracker.start)),
             lines=list(opened.lines),
         )
+        yield current
+        await current.connected()
     except InputError:
-        # What is refused before the first trial leaves nothing behind.
-        unused = not opened.resumed and not opened.study.trials
+        # What is refused before the first result leaves nothing behind.
+        unused = not opened.resumed and not len(opened.study.history.evidence)
         raise
     finally:
-        await _close(opened, tracker, tell)
+        await _close(opened, current, tell)
         if unused:
             shutil.rmtree(opened.folder, ignore_errors=True)
-            if tracker is not None and parent not in (None, adopt):
-                await asyncio.to_thread(tracker.connection.client.delete_run, parent)
+            if current is not None and current.parent_run not in (None, adopt):
+                await asyncio.to_thread(current.tracker.connection.client.delete_run, current.parent_run)
 
 
 def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str:
@@ -148,15 +160,17 @@ def check_tracking(tracking: TrackingTerms) -> None:
         probe(tracking.uri)
 
 
-async def _close(opened: Opened, tracker: StudyTracker | None, tell: Callable[[str], None]) -> None:
+async def _close(opened: Opened, current: Session | None, tell: Callable[[str], None]) -> None:
     opened.journal.sync()
-    if tracker is not None:
-        tracker.notify()
-    if tracker is not None and not await asyncio.to_thread(tracker.close, _DELIVER_SECONDS):
-        tell(
-            f"MLflow has not taken everything yet; `hpo sync {opened.study.name}`, or the next command on "
-            "this study, delivers the rest"
-        )
+    if current is not None:
+        with contextlib.suppress(InputError):  # whoever needed the connection has been told
+            await current.connected()
+        current.tracker.notify()
+        if not await asyncio.to_thread(current.tracker.close, _DELIVER_SECONDS):
+            tell(
+                f"MLflow has not taken everything yet; `hpo sync {opened.study.name}`, or the next command "
+                "on this study, delivers the rest"
+            )
     opened.journal.close()
 
 
@@ -182,6 +196,14 @@ async def drive(
     )
     watcher = asyncio.create_task(_watching(current, watch))
     starting = asyncio.create_task(runner.start())
+
+    def on_connected(task: asyncio.Task[str | None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            driver.interrupt("the study cannot be tracked")
+            starting.cancel()
+
+    if current.connecting is not None:
+        current.connecting.add_done_callback(on_connected)
     try:
         with _signals(driver, tell, starting.cancel):
             await asyncio.wait([starting])

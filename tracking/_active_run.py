@@ -100,7 +100,12 @@ class _TrialRun:
         try:
             run_id = self.resolve()
             _prepare_store()
-            return MlflowClient().get_run(run_id)
+            run = MlflowClient().get_run(run_id)
+            # Runs that the objective starts below this one belong to its experiment.
+            if (self._whole_process or _SharedEnvironment.holds) and "MLFLOW_EXPERIMENT_ID" not in os.environ:
+                os.environ["MLFLOW_EXPERIMENT_ID"] = run.info.experiment_id
+                self._former = {"MLFLOW_EXPERIMENT_ID": None} if self._whole_process else {}
+            return run
         except Exception as error:  # noqa: BLE001 - whatever it was, training goes on without it
             return self._elsewhere(brief(error))
 
@@ -182,11 +187,11 @@ class _TrialRun:
                 self._dropped += len(self._kept)
                 self._kept = []
                 _log.warning("%d writes of this trial to MLflow are lost: %s", self._dropped, brief(error))
-        if self._former:
+        if "MLFLOW_TRACKING_URI" in self._former:
             import mlflow
 
             mlflow.set_tracking_uri(self._chosen)
-            _set_environment(self._former)
+        _set_environment(self._former)
 
 
 # -- the context manager -----------------------------------------------------------------------
@@ -260,8 +265,11 @@ class _SharedEnvironment:
     A variable that is to be ``None`` is removed.
     """
 
+    holds = 0  # how many trials run in threads of this process
+
     def __init__(self, variables: Mapping[str, str | None]) -> None:
-        self._variables = dict(variables)
+        # Set by the first trial that looks up its run, which nobody must find afterwards.
+        self._variables = {"MLFLOW_EXPERIMENT_ID": None, **variables}
         self._lock = threading.Lock()
         self._inside = 0
         self._former: dict[str, str | None] = {}
@@ -270,6 +278,7 @@ class _SharedEnvironment:
     def enter(self) -> None:
         with self._lock:
             self._inside += 1
+            _SharedEnvironment.holds += 1
             if self._inside > 1:
                 return
             self._former = {name: os.environ.get(name) for name in self._variables}
@@ -283,6 +292,7 @@ class _SharedEnvironment:
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
+            _SharedEnvironment.holds -= 1
             if self._inside:
                 return
             if self._variables.get("MLFLOW_TRACKING_URI") and "mlflow" in sys.modules:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sqlite3
+import sys
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +85,9 @@ def resolve_uri(tracking_uri: str | None) -> str:
     """The URI itself, or where MLflow would write by default in this process."""
     if tracking_uri:
         return tracking_uri
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if named and "mlflow" not in sys.modules:
+        return named
     import mlflow
 
     return mlflow.get_tracking_uri()
@@ -112,7 +119,7 @@ def connect(tracking_uri: str | None, experiment: str) -> Connection:
 
 
 def probe(tracking_uri: str | None) -> None:
-    """Check that the tracking server answers, and make nothing.
+    """Check that the tracking server answers, and make nothing; without MLflow, which loads for seconds.
 
     Raises :class:`InputError`, one line, when it does not.
     """
@@ -121,19 +128,39 @@ def probe(tracking_uri: str | None) -> None:
     _check_reachable(uri)
     path = _sqlite.database_file(uri)
     try:
-        if path is not None and not path.exists():
-            # MLflow would make the database; whether it can is all there is to know.
-            folder = next(p for p in path.parents if p.exists())
-            if not folder.is_dir() or not os.access(folder, os.W_OK):
-                raise unusable(uri, f"the folder {folder} cannot be written to")
-            return
-        from mlflow import MlflowClient
+        if path is not None:
+            _check_file(uri, path)
+        elif not _answers_plainly(uri):
+            from mlflow import MlflowClient
 
-        MlflowClient(uri).search_experiments(max_results=1)
+            MlflowClient(uri).search_experiments(max_results=1)
     except InputError:
         raise
     except Exception as error:
         raise unusable(uri, brief(error)) from error
+
+
+def _check_file(uri: str, path: Path) -> None:
+    if path.exists():
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
+        return
+    # MLflow would make the database; whether it can is all there is to know.
+    folder = next(p for p in path.parents if p.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise unusable(uri, f"the folder {folder} cannot be written to")
+
+
+def _answers_plainly(uri: str) -> bool:
+    """Whether the server lists its experiments to anybody; credentials are MLflow's own business."""
+    if not uri.startswith(("http://", "https://")):
+        return False
+    query = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    try:
+        with urllib.request.urlopen(query, timeout=_CONNECT_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
 
 
 def _check_reachable(uri: str) -> None:

@@ -22,9 +22,12 @@ def database_file(uri: str) -> Path | None:
     """The file of a ``sqlite:///`` URI, absolute; ``None`` for any other URI and for memory."""
     if not uri.startswith("sqlite:"):
         return None
-    from sqlalchemy.engine import make_url
+    database: str | None = uri.removeprefix("sqlite:///")
+    if database == uri or "?" in uri:
+        # Loading SQLAlchemy takes a while; a plain path needs none.
+        from sqlalchemy.engine import make_url
 
-    database = make_url(uri).database
+        database = make_url(uri).database
     if not database or database == ":memory:" or database.startswith("file:"):
         return None
     return Path(database).absolute()

@@ -13,7 +13,7 @@ from typing import Any
 from hpo_core import HpoError, JournalError
 from tracking import _settings
 from tracking._active_run import PROCESS
-from tracking._connection import Connection, connect, unusable
+from tracking._connection import Connection, connect, resolve_uri, unusable
 from tracking._cursor import FILE
 from tracking._errors import NoRunYet, TrackingError, brief
 from tracking._lease import Fenced
@@ -75,6 +75,7 @@ class StudyTracker:
         self._deadline: float | None = None
         self._complete = False
         self._degraded: str | None = "tracking is offline" if offline else None
+        self._started = offline  # or failed to
         self._counts = (-1, 0)
         # Why the driver has to stop: another one has gone on with the study.
         self.fenced: str | None = None
@@ -89,6 +90,17 @@ class StudyTracker:
         """
         if self._offline:
             return None
+        try:
+            return self._start()
+        except BaseException as error:
+            self._degraded = brief(error)
+            raise
+        finally:
+            with self._changed:
+                self._started = True
+                self._changed.notify_all()
+
+    def _start(self) -> str:
         self._connection = connect(self._uri, self._experiment)
         projector = Projector(self._folder, self._connection, self._options)
         try:
@@ -120,13 +132,14 @@ class StudyTracker:
     def run_id(self, trial: int, timeout: float) -> str:
         """The id of the trial's run, which is made now if there is none. Any thread may ask.
 
-        Raises :class:`NoRunYet`, a ``TimeoutError``, when there is no answer within ``timeout`` seconds.
+        :meth:`start` may still be on its way. Raises :class:`NoRunYet`, a ``TimeoutError``, when there is
+        no answer within ``timeout`` seconds.
         """
-        projector = self._projector
-        if projector is None:
-            raise NoRunYet(f"trial {trial} has no run: {self._degraded or 'tracking has not started'}")
         deadline = time.monotonic() + timeout
         with self._changed:
+            self._changed.wait_for(lambda: self._started, timeout)
+            if self._projector is None:
+                raise NoRunYet(f"trial {trial} has no run: {self._degraded or 'tracking has not started'}")
             while True:
                 run_id = self._run_of(trial)
                 if run_id is not None:
@@ -197,9 +210,10 @@ class StudyTracker:
             MLFLOW_DISABLE_TELEMETRY=os.environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
             MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
         )
-        if self._connection is not None:
-            variables["MLFLOW_TRACKING_URI"] = self._connection.uri
-            variables["MLFLOW_EXPERIMENT_ID"] = self._connection.experiment_id
+        if not self._offline:
+            variables["MLFLOW_TRACKING_URI"] = resolve_uri(self._uri)
+            # Known once the run is, see _active_run.
+            variables["MLFLOW_EXPERIMENT_ID"] = None
         return {"environment": variables, "scratch": str(self._folder), "process": PROCESS}
 
     @property
