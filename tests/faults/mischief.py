@@ -23,7 +23,8 @@ def terminate_driver(driver: Driver, rng: random.Random) -> None:
 def tear_journal(driver: Driver, rng: random.Random) -> None:
     """SIGKILL to the driver, and the end of the journal's last line is lost."""
     driver.kill()
-    driver.tear(rng.randint(1, 30))
+    if driver.finished():
+        driver.tear(rng.randint(1, 30))
 
 
 def kill_trial(driver: Driver, rng: random.Random) -> None:
