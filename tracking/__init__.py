@@ -13,6 +13,7 @@ from tracking._checkpoints import locate_checkpoint as locate_checkpoint
 from tracking._checkpoints import save_checkpoint as save_checkpoint
 from tracking._connection import Connection as Connection
 from tracking._connection import connect as connect
+from tracking._connection import connect_to_study as connect_to_study
 from tracking._connection import probe as probe
 from tracking._errors import NoRunYet as NoRunYet
 from tracking._errors import TrackingError as TrackingError
@@ -41,7 +42,7 @@ __all__ = [
     "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel",
     "NoRunYet", "Promotion",
     "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
-    "connect", "delete_checkpoint", "disk_warning", "fetch_checkpoints", "fetch_journal",
+    "connect", "connect_to_study", "delete_checkpoint", "disk_warning", "fetch_checkpoints", "fetch_journal",
     "load_checkpoint", "load_own_model",
     "locate_checkpoint", "log_model", "log_trial_model", "prepare_sqlite", "probe", "promote",
     "removable_checkpoints",

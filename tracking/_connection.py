@@ -118,6 +118,35 @@ def connect(tracking_uri: str | None, experiment: str) -> Connection:
     return Connection(client, uri, experiment_id, path)
 
 
+def connect_to_study(
+    tracking_uri: str | None, study: str, experiment: str | None = None
+) -> Connection | None:
+    """Open the experiment that has the newest study of that name, or ``None``; makes nothing.
+
+    ``experiment``: look only there. Raises :class:`InputError` as :func:`connect` does.
+    """
+    probe(tracking_uri)
+    uri = resolve_uri(tracking_uri)
+    path = _sqlite.database_file(uri)
+    if path is not None and not path.exists():
+        return None
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    quoted = study.replace("'", "\\'")
+    try:
+        found = (
+            client.search_experiments() if experiment is None else [client.get_experiment_by_name(experiment)]
+        )
+        ids = [e.experiment_id for e in found if e is not None]
+        query = f"tags.`{STUDY}` = '{quoted}' AND tags.`{ROLE}` = 'study'"
+        newest = ["attributes.start_time DESC"]
+        runs = client.search_runs(ids, query, max_results=1, order_by=newest) if ids else []
+    except Exception as error:
+        raise unusable(uri, brief(error)) from error
+    return Connection(client, uri, runs[0].info.experiment_id, path) if runs else None
+
+
 def probe(tracking_uri: str | None) -> None:
     """Check that the tracking server answers, and make nothing; without MLflow, which loads for seconds.
 

@@ -26,12 +26,12 @@ def _fetch(name: str, tracking_uri: str | None, experiment: str | None) -> None:
     """Bring the study here from MLflow, where that was named; else :func:`find` says what there is."""
     if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")):
         return
-    from tracking import fetch_checkpoints, fetch_journal, probe
+    from tracking import connect_to_study, fetch_checkpoints, fetch_journal
 
-    probe(tracking_uri)
-    shown = experiment or name
-    path = fetch_journal(name, study_folder(name), tracking_uri=tracking_uri, experiment=shown)
-    checkpoints = fetch_checkpoints(path.parent, tracking_uri=tracking_uri, experiment=shown)
+    if connect_to_study(tracking_uri, name, experiment) is None:
+        return
+    path = fetch_journal(name, study_folder(name), tracking_uri=tracking_uri, experiment=experiment)
+    checkpoints = fetch_checkpoints(path.parent, tracking_uri=tracking_uri, experiment=experiment)
     typer.echo(f"fetched study {name} and {len(checkpoints)} checkpoints from MLflow", err=True)
 
 

@@ -274,6 +274,7 @@ def existing(name: str, place: Place, **more: object) -> None:
 )
 def test_studies_that_do_not_exist(command: str, hpo: Hpo, place: Place) -> None:
     refused(hpo(command, "nothing"), place, "there is no study 'nothing'")
+    assert not place.database.exists()
     existing("something", place)
     said = hpo(command, "somthing")
     assert (said.code, said.out) == (2, "")
