@@ -38,7 +38,7 @@ types: dev
 	$(BIN)/mypy
 
 tests: dev
-	$(BIN)/python -m pytest -q -m "not faults"
+	$(BIN)/python -m pytest -q -m "not faults" -n $(WORKERS) --dist loadfile --durations 15
 
 faults: dev
 	HPO_FAULTS=30 $(BIN)/python -m pytest -q -s tests/faults

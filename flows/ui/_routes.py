@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gzip
 import hashlib
@@ -15,7 +16,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -123,7 +123,7 @@ class Pages:
     @_answers
     async def studies(self, request: Request) -> Response:
         """The list of studies."""
-        found = await anyio.to_thread.run_sync(lambda: self._board.studies())
+        found = await asyncio.to_thread(lambda: self._board.studies())
         allowed = {
             e: await self.access.may_read(request, e) for e in {study.experiment_id for study in found}
         }
@@ -133,8 +133,8 @@ class Pages:
     async def study(self, request: Request) -> Response:
         """A study but for its table."""
         study = await self._study(request)
-        shown = await anyio.to_thread.run_sync(views.summary, study)
-        actions = await anyio.to_thread.run_sync(_actions.available, study, shown["counts"])
+        shown = await asyncio.to_thread(views.summary, study)
+        actions = await asyncio.to_thread(_actions.available, study, shown["counts"])
         return _json(request, {**shown, "actions": actions})
 
     @_answers
@@ -142,15 +142,13 @@ class Pages:
         """One page of the table."""
         study = await self._study(request)
         query = dict(request.query_params)
-        return _json(request, await anyio.to_thread.run_sync(views.table, study, query, _now()))
+        return _json(request, await asyncio.to_thread(views.table, study, query, _now()))
 
     @_answers
     async def trial(self, request: Request) -> Response:
         """One trial, with its curves and tags."""
         study = await self._study(request)
-        return _json(
-            request, await anyio.to_thread.run_sync(self._trial, study, request.path_params["number"])
-        )
+        return _json(request, await asyncio.to_thread(self._trial, study, request.path_params["number"]))
 
     @_answers
     async def compare(self, request: Request) -> Response:
@@ -158,7 +156,7 @@ class Pages:
         study = await self._study(request)
         numbers = request.query_params.get("trials", "").split(",")[:_MOST_COMPARED]
         chosen = dict.fromkeys(views.whole({"trials": n}, "trials", 0) for n in numbers if n)
-        made = [await anyio.to_thread.run_sync(self._trial, study, number) for number in chosen]
+        made = [await asyncio.to_thread(self._trial, study, number) for number in chosen]
         return _json(request, {"study": views.listed(study), "params": views.names(study), "trials": made})
 
     def _trial(self, study: BoardStudy, number: int) -> dict[str, Any]:
@@ -184,7 +182,7 @@ class Pages:
 
     async def _study(self, request: Request) -> BoardStudy:
         """The study of the address. Raises ``LookupError`` for one that the caller may not see."""
-        study = await anyio.to_thread.run_sync(lambda: self._board.study(request.path_params["run_id"]))
+        study = await asyncio.to_thread(lambda: self._board.study(request.path_params["run_id"]))
         if not await self.access.may_read(request, study.experiment_id):
             raise LookupError(study.run_id)
         return study
@@ -199,8 +197,8 @@ class Pages:
         study = await self._study(request)
         action = request.path_params["action"]
         arguments = _actions.command(study, action, await _body(request))
-        counts = (await anyio.to_thread.run_sync(views.summary, study))["counts"]
-        reason = (await anyio.to_thread.run_sync(_actions.available, study, counts))[action]
+        counts = (await asyncio.to_thread(views.summary, study))["counts"]
+        reason = (await asyncio.to_thread(_actions.available, study, counts))[action]
         if reason:
             return _problem(409, reason)
         if not await self.access.may_change(request, study.run_id, action):

@@ -57,6 +57,9 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """An empty working folder with its own studies, its own tracking and its own modules."""
+    if "mlflow" in sys.modules:
+        # What a test before chose for this process would win over the variable below.
+        sys.modules["mlflow"].set_tracking_uri(None)
     monkeypatch.chdir(tmp_path)
     # Commands put the folders of objectives there; later tests must not find this one's.
     monkeypatch.setattr(sys, "path", list(sys.path))
