@@ -81,11 +81,10 @@ class Decider:
             return self._finish_when_idle(reason)
         waiting = history.in_state(TrialState.WAITING)
         if len(waiting):
-            trial = int(waiting[0])
             # One that failed and was queued again asks for its steps a second time.
-            if not self._room(history.steps[trial], history.targets[trial]):
-                return self._finish_when_idle(self._no_room())
-            return self._segment(trial)
+            fitting = (t for t in waiting if self._room(history.steps[t], history.targets[t]))
+            trial = next(fitting, None)
+            return self._finish_when_idle(self._no_room()) if trial is None else self._segment(int(trial))
         # What the user has asked for by name is run all the same.
         reason = None if fold.queue else self.enough()
         return self._decide(now) if reason is None else self._finish_when_idle(reason)

@@ -28,9 +28,9 @@ class SuccessiveHalving:
     metric and not by the objectives. The bracket is repeated for as long as the study has budget.
     """
 
-    trials: int | None = None
     training_steps: ClassVar[TrainingSteps] = "better"
 
+    trials: int | None = None
     eta: int = 3
     min_steps: int = 1
     max_steps: int | None = None
