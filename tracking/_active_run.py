@@ -67,8 +67,11 @@ _current = _Current()
 class _TrialRun:
     """One trial's run: its id once somebody needs it, and what could not be sent to it yet."""
 
-    def __init__(self, resolve: Callable[[], str], scratch: Path | None, *, whole_process: bool) -> None:
+    def __init__(
+        self, resolve: Callable[[], str], scratch: Path | None, *, whole_process: bool, restored: bool
+    ) -> None:
         self.resolve = resolve
+        self._names_experiment = whole_process or restored
         self._scratch = scratch
         self._whole_process = whole_process
         self._lock = threading.RLock()
@@ -102,8 +105,9 @@ class _TrialRun:
             _prepare_store()
             run = MlflowClient().get_run(run_id)
             # Runs that the objective starts below this one belong to its experiment.
-            if (self._whole_process or _SharedEnvironment.holds) and "MLFLOW_EXPERIMENT_ID" not in os.environ:
+            if self._names_experiment and "MLFLOW_EXPERIMENT_ID" not in os.environ:
                 os.environ["MLFLOW_EXPERIMENT_ID"] = run.info.experiment_id
+                # Trials in threads share it; the last of them brings the former settings back.
                 self._former = {"MLFLOW_EXPERIMENT_ID": None} if self._whole_process else {}
             return run
         except Exception as error:  # noqa: BLE001 - whatever it was, training goes on without it
@@ -199,17 +203,21 @@ class _TrialRun:
 
 @contextlib.contextmanager
 def trial_run(
-    resolve: Callable[[], str], *, whole_process: bool = True, scratch: Path | None = None
+    resolve: Callable[[], str],
+    *,
+    whole_process: bool = True,
+    scratch: Path | None = None,
+    restored: bool = False,
 ) -> Iterator[None]:
     """Inside, the trial's run is MLflow's active run. It is neither ended nor changed on leaving.
 
     ``resolve`` returns the run's id, or raises when there is none to be had; called at most once, from
     the first thread that uses MLflow. ``whole_process``: the process runs one trial at a time, so all its
     threads get the run; otherwise only this thread does. ``scratch``: a folder for what is logged while
-    there is no server, see above.
+    there is no server, see above. ``restored``: the caller brings back MLflow's variables that threads share.
     """
     os.environ.pop("MLFLOW_RUN_ID", None)
-    trial = _TrialRun(resolve, scratch, whole_process=whole_process)
+    trial = _TrialRun(resolve, scratch, whole_process=whole_process, restored=restored)
     if whole_process:
         _current.of_process = trial
     else:
@@ -253,7 +261,9 @@ def trial_run_activator(
             if threads:
                 shared.enter()
                 stack.callback(shared.leave)
-            stack.enter_context(trial_run(resolve, whole_process=not threads, scratch=Path(scratch)))
+            folder = Path(scratch)
+            run = trial_run(resolve, whole_process=not threads, scratch=folder, restored=threads)
+            stack.enter_context(run)
             yield
 
     return activate
@@ -264,8 +274,6 @@ class _SharedEnvironment:
 
     A variable that is to be ``None`` is removed.
     """
-
-    holds = 0  # how many trials run in threads of this process
 
     def __init__(self, variables: Mapping[str, str | None]) -> None:
         # Set by the first trial that looks up its run, which nobody must find afterwards.
@@ -278,7 +286,6 @@ class _SharedEnvironment:
     def enter(self) -> None:
         with self._lock:
             self._inside += 1
-            _SharedEnvironment.holds += 1
             if self._inside > 1:
                 return
             self._former = {name: os.environ.get(name) for name in self._variables}
@@ -292,7 +299,6 @@ class _SharedEnvironment:
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
-            _SharedEnvironment.holds -= 1
             if self._inside:
                 return
             if self._variables.get("MLFLOW_TRACKING_URI") and "mlflow" in sys.modules:
