@@ -56,7 +56,7 @@ class TrackingTerms:
 class Session:
     """What callers may watch while it lasts, and read afterwards.
 
-    ``connecting``: the tracker's start. MLflow takes seconds to load, so trials run meanwhile.
+    ``connecting``: the tracker's start. MLflow takes seconds to load, so a new study's trials run meanwhile.
     """
 
     study: Study
@@ -95,14 +95,14 @@ async def session(
     was created.
     """
     adopt = tracking.adopt_run or os.environ.pop("MLFLOW_RUN_ID", None)
-    await asyncio.to_thread(check_tracking, tracking)
+    uri = await asyncio.to_thread(check_tracking, tracking)
     opened = open_study(terms, now=time.time(), home=home, edit=edit)
     current: Session | None = None
     unused = False
     try:
         tracker = StudyTracker(
             opened.folder,
-            tracking.uri,
+            uri,
             await asyncio.to_thread(_experiment, tracking, adopt, opened.study),
             adopt_run=adopt,
             offline=tracking.offline,
@@ -117,6 +117,9 @@ async def session(
             connecting=asyncio.create_task(asyncio.to_thread(tracker.start)),
             lines=list(opened.lines),
         )
+        if opened.resumed:
+            # A driver elsewhere may hold the study: then nothing of it runs here.
+            await current.connected()
         yield current
         await current.connected()
     except InputError:
@@ -154,17 +157,19 @@ def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or study.name
 
 
-def check_tracking(tracking: TrackingTerms) -> None:
-    """Raise :class:`InputError` when the tracking server does not answer; nothing is created then."""
-    if not tracking.offline:
-        probe(tracking.uri)
+def check_tracking(tracking: TrackingTerms) -> str | None:
+    """Where the study will be tracked; ``None`` when offline.
+
+    Raises :class:`InputError` when the tracking server does not answer; nothing is created then.
+    """
+    return None if tracking.offline else probe(tracking.uri)
 
 
 async def _close(opened: Opened, current: Session | None, tell: Callable[[str], None]) -> None:
     opened.journal.sync()
     if current is not None:
-        with contextlib.suppress(InputError):  # whoever needed the connection has been told
-            await current.connected()
+        if current.connecting is not None:
+            await asyncio.wait([current.connecting])  # if it failed, whoever needed it has been told
         current.tracker.notify()
         if not await asyncio.to_thread(current.tracker.close, _DELIVER_SECONDS):
             tell(

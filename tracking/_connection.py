@@ -64,8 +64,7 @@ class Connection:
 
     def named_studies(self, name: str) -> list[Run]:
         """The runs of all studies of that name, newest first."""
-        quoted = name.replace("'", "\\'")
-        return list(self.runs(f"tags.`{STUDY}` = '{quoted}' AND tags.`{ROLE}` = 'study'"))[::-1]
+        return list(self.runs(_named(name)))[::-1]
 
     def children(self, parent: str, extra: str = "") -> Iterator[Run]:
         """The runs directly below ``parent``."""
@@ -79,6 +78,11 @@ class Connection:
         # A browser asks for the password itself; a link is printed and kept.
         base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
         return f"{base}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+
+def _named(study: str) -> str:
+    quoted = study.replace("'", "\\'")
+    return f"tags.`{STUDY}` = '{quoted}' AND tags.`{ROLE}` = 'study'"
 
 
 def resolve_uri(tracking_uri: str | None) -> str:
@@ -125,32 +129,29 @@ def connect_to_study(
 
     ``experiment``: look only there. Raises :class:`InputError` as :func:`connect` does.
     """
-    probe(tracking_uri)
-    uri = resolve_uri(tracking_uri)
+    uri = probe(tracking_uri)
     path = _sqlite.database_file(uri)
     if path is not None and not path.exists():
         return None
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    quoted = study.replace("'", "\\'")
     try:
         found = (
             client.search_experiments() if experiment is None else [client.get_experiment_by_name(experiment)]
         )
         ids = [e.experiment_id for e in found if e is not None]
-        query = f"tags.`{STUDY}` = '{quoted}' AND tags.`{ROLE}` = 'study'"
         newest = ["attributes.start_time DESC"]
-        runs = client.search_runs(ids, query, max_results=1, order_by=newest) if ids else []
+        runs = client.search_runs(ids, _named(study), max_results=1, order_by=newest) if ids else []
     except Exception as error:
         raise unusable(uri, brief(error)) from error
     return Connection(client, uri, runs[0].info.experiment_id, path) if runs else None
 
 
-def probe(tracking_uri: str | None) -> None:
+def probe(tracking_uri: str | None) -> str:
     """Check that the tracking server answers, and make nothing; without MLflow, which loads for seconds.
 
-    Raises :class:`InputError`, one line, when it does not.
+    Returns the server's URI. Raises :class:`InputError`, one line, when it does not.
     """
     _settings.set_up_process()
     uri = resolve_uri(tracking_uri)
@@ -167,6 +168,7 @@ def probe(tracking_uri: str | None) -> None:
         raise
     except Exception as error:
         raise unusable(uri, brief(error)) from error
+    return uri
 
 
 def _check_file(uri: str, path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hpo_core import InputError, Study, StudyLockedError
 from hpo_core._journal import read_journal
 from tracking._checkpoints import locate_checkpoint
-from tracking._connection import Connection, connect_to_study
+from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
 from tracking._lease import TAG, Lease
 from tracking._projector import JOURNAL
@@ -19,22 +19,17 @@ from tracking._states import UID, trial_uid
 from tracking._uploads import JOURNAL_ARTIFACT, checkpoint_artifact
 
 
-def fetch_journal(
-    study: str, folder: Path, *, tracking_uri: str | None, experiment: str | None = None
-) -> Path:
+def fetch_journal(connection: Connection, study: str, folder: Path) -> Path:
     """Download the journal of the newest study of that name into ``folder``; returns the file.
 
-    ``experiment``: look only there.
-
-    An unbroken copy that is there already and has more events stays. Raises :class:`InputError` when
-    MLflow knows no such study or its journal was never uploaded, :class:`StudyLockedError` when a driver
-    elsewhere holds the study; the lease of a dead one runs out within minutes.
+    ``connection``: to the experiment that has the study, see :func:`connect_to_study`. An unbroken copy
+    that is there already and has more events stays. Raises :class:`InputError` when the experiment has no
+    such study or its journal was never uploaded, :class:`StudyLockedError` when a driver elsewhere holds
+    the study; the lease of a dead one runs out within minutes.
     """
-    connection = connect_to_study(tracking_uri, study, experiment)
-    if connection is None:
-        where = "MLflow" if experiment is None else f"experiment {experiment!r}"
-        raise InputError(f"{where} has no study {study!r}; check the name, or run it where its folder is")
     runs = connection.named_studies(study)
+    if not runs:
+        raise InputError(f"MLflow has no study {study!r}; check the name, or run it where its folder is")
     lease = Lease.of(runs[0].data.tags.get(TAG))
     if lease is not None and (left := lease.until - time.time()) > 0:
         raise StudyLockedError(
@@ -62,16 +57,13 @@ def fetch_journal(
     return path
 
 
-def fetch_checkpoints(folder: Path, *, tracking_uri: str | None, experiment: str | None = None) -> list[Path]:
+def fetch_checkpoints(connection: Connection, folder: Path) -> list[Path]:
     """Download the checkpoints that the unfinished trials of the study in ``folder`` go on from.
 
     Those that are here stay; those that were never uploaded (see :class:`TrackerOptions`) are left out.
     Returns what was downloaded.
     """
     study = Study.replay(event for _, event, _ in read_journal(folder / JOURNAL))
-    connection = connect_to_study(tracking_uri, study.name, experiment)
-    if connection is None:
-        return []
     fetched: list[Path] = []
     for trial in study.trials:
         if trial.state.finished or not trial.checkpoints:

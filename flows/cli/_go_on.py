@@ -28,10 +28,10 @@ def _fetch(name: str, tracking_uri: str | None, experiment: str | None) -> None:
         return
     from tracking import connect_to_study, fetch_checkpoints, fetch_journal
 
-    if connect_to_study(tracking_uri, name, experiment) is None:
+    connection = connect_to_study(tracking_uri, name, experiment)
+    if connection is None:
         return
-    path = fetch_journal(name, study_folder(name), tracking_uri=tracking_uri, experiment=experiment)
-    checkpoints = fetch_checkpoints(path.parent, tracking_uri=tracking_uri, experiment=experiment)
+    checkpoints = fetch_checkpoints(connection, fetch_journal(connection, name, study_folder(name)).parent)
     typer.echo(f"fetched study {name} and {len(checkpoints)} checkpoints from MLflow", err=True)
 
 

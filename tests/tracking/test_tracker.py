@@ -23,6 +23,7 @@ from tracking import (
     StudyTracker,
     TrackerOptions,
     TrackingError,
+    connect_to_study,
     fetch_checkpoints,
     fetch_journal,
     load_checkpoint,
@@ -298,10 +299,13 @@ def test_a_study_moves_to_another_machine_through_mlflow(
     assert first.close(60.0)
     script.close()
     elsewhere = tmp_path / "elsewhere"
-    path = fetch_journal("toy", elsewhere, tracking_uri=server.uri, experiment=experiment)
+    found = connect_to_study(server.uri, "toy", experiment)
+    assert found is not None
+    assert found.experiment_id == first.connection.experiment_id
+    path = fetch_journal(found, "toy", elsewhere)
     assert path.read_bytes() == (script.folder / "journal.jsonl").read_bytes()
     shutil.rmtree(script.folder / "checkpoints")
-    where = fetch_checkpoints(elsewhere, tracking_uri=server.uri, experiment=experiment)
+    where = fetch_checkpoints(found, elsewhere)
     assert [load_checkpoint(path) for path in where] == [{"weights": [1.0, 2.0]}]
     assert where == [elsewhere / "checkpoints" / "trial-000001" / "step-00000001-1"]
     second = StudyTracker(elsewhere, server.uri, experiment)
@@ -309,7 +313,9 @@ def test_a_study_moves_to_another_machine_through_mlflow(
     assert second.close(60.0)
     assert len(statuses(second.connection)) == 3
     with pytest.raises(InputError, match="no study 'other'"):
-        fetch_journal("other", elsewhere, tracking_uri=server.uri, experiment=experiment)
+        fetch_journal(found, "other", elsewhere)
+    assert connect_to_study(server.uri, "other") is None
+    assert connect_to_study(server.uri, "toy", "another experiment") is None
 
 
 def test_no_thread_outlives_its_tracker(sqlite_uri: str, experiment: str, script: Script) -> None:
