@@ -83,6 +83,14 @@ class _Running:
     state: TrialState | None = None  # the end state that goes with it
 
 
+@dataclass(frozen=True, slots=True)
+class _Orchestrated:
+    """A stretch's task, and whether its slot is free again."""
+
+    task: asyncio.Task[Any]
+    ran: asyncio.Event
+
+
 class Driver:
     """Drives one study to its end, or to an interruption.
 
@@ -110,7 +118,8 @@ class Driver:
         self._tell = tell
         self._granularity = granularity
         self._running: dict[int, _Running] = {}
-        self._handles: dict[int, Any] = {}
+        self._stretches: set[asyncio.Task[Any]] = set()
+        self._latest: dict[int, _Orchestrated] = {}  # by unfinished trial
         self._changed = asyncio.Event()
         self._told: set[str] = set()
         self._draining = ""
@@ -134,9 +143,10 @@ class Driver:
                 if all(task.done() for task in lanes):
                     break
         finally:
-            for task in (watch, *lanes, *self._helpers):
+            left = (watch, *lanes, *self._stretches, *self._helpers)
+            for task in left:
                 task.cancel()
-            await asyncio.gather(watch, *lanes, *self._helpers, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
         reason = self._conclude()
         await self._tidy()
         return reason
@@ -158,18 +168,29 @@ class Driver:
         return reason
 
     async def _lane(self, slot: int) -> None:
+        before: _Orchestrated | None = None
         while (segment := await self._take(slot)) is not None:
-            stretch = Stretch(
-                title=self._title(segment),
-                tags=(),
-                body=functools.partial(self._stretch, slot, segment),
-                after=self._after(segment),
-            )
-            handle = await self._orchestrate(stretch)
+            current = self._orchestrated(slot, segment, await self._after(segment))
+            # What the orchestrator does after a stretch, tens of milliseconds, overlaps with the next one.
+            if before is not None:
+                await before.task
+            await current.ran.wait()
+            before = current
             if self._study.trials[segment.trial].state.finished:
-                self._handles.pop(segment.trial, None)
-            else:
-                self._handles[segment.trial] = handle
+                self._latest.pop(segment.trial, None)
+        if before is not None:
+            await before.task
+
+    def _orchestrated(self, slot: int, segment: Segment, after: tuple[Any, ...]) -> _Orchestrated:
+        ran = asyncio.Event()
+        body = functools.partial(self._stretch, slot, segment, ran.set)
+        stretch = Stretch(title=self._title(segment), tags=(), body=body, after=after)
+        task = asyncio.ensure_future(self._orchestrate(stretch))
+        task.add_done_callback(lambda _: ran.set())
+        task.add_done_callback(self._stretches.discard)
+        self._stretches.add(task)
+        self._latest[segment.trial] = _Orchestrated(task, ran)
+        return self._latest[segment.trial]
 
     def _title(self, segment: Segment) -> str:
         if self._typical < self._granularity / 2:
@@ -179,9 +200,9 @@ class Driver:
             name += f" rung {segment.rung}"
         return name + (f" attempt {segment.attempt}" if segment.attempt > segment.rung + 1 else "")
 
-    def _after(self, segment: Segment) -> tuple[Any, ...]:
-        linked = (segment.trial, segment.parent)
-        return tuple(self._handles[t] for t in linked if t is not None and t in self._handles)
+    async def _after(self, segment: Segment) -> tuple[Any, ...]:
+        linked = [self._latest[t] for t in (segment.trial, segment.parent) if t in self._latest]
+        return tuple([await before.task for before in linked if before.ran.is_set()])
 
     async def _take(self, slot: int) -> Segment | None:
         """The next segment for this slot, begun in the journal; waits for one; ``None`` at the end."""
@@ -201,8 +222,11 @@ class Driver:
         self._running[slot] = _Running(segment)
         self._notify()
 
-    async def _stretch(self, slot: int, segment: Segment) -> tuple[str, str]:
-        """Run the segment, and further due ones while they are short; returns (state, message)."""
+    async def _stretch(self, slot: int, segment: Segment, ran: Callable[[], None]) -> tuple[str, str]:
+        """Run the segment, and further due ones while they are short; returns (state, message).
+
+        ``ran`` is called once the slot is free again.
+        """
         began = time.monotonic()
         count = 1
         state = await self._run(slot, segment)
@@ -213,6 +237,7 @@ class Driver:
             self._begin(slot, due)
             state = await self._run(slot, due)
             count += 1
+        ran()
         if count > 1:
             return "Completed", f"{count} short segments"
         record = self._study.trials[segment.trial]

@@ -179,6 +179,55 @@ def test_messages_are_journaled(tmp_path: Path) -> None:
     assert again.trials[0].checkpoints == {1: ("somewhere", 10)}
 
 
+def test_the_next_trial_starts_while_the_orchestrator_ends_the_last_one(tmp_path: Path) -> None:
+    """Prefect takes tens of milliseconds to end a task run; a slot must not stand idle meanwhile."""
+
+    async def go() -> Study:
+        study = make_study(tmp_path)
+        runner = FakeRunner(at_once, slots=1)
+        started: list[asyncio.Event] = [asyncio.Event() for _ in range(11)]
+
+        async def orchestrate(stretch: Stretch) -> None:
+            number = int(stretch.title[-4:])
+            started[number].set()
+            await stretch.body()
+            if number < 9:
+                await asyncio.wait_for(started[number + 1].wait(), 5.0)
+
+        driver = Driver(study, runner, folder=tmp_path, orchestrate=orchestrate, granularity=0.0)
+        await driver.drive()
+        return study
+
+    assert asyncio.run(go()).history.count(TrialState.COMPLETE) == 10
+
+
+def test_a_resumed_segment_follows_the_one_whose_checkpoint_it_starts_from(tmp_path: Path) -> None:
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        for step in range(job.from_step + 1, (job.target or 4) + 1):
+            await on_message(Report(step, {"loss": job.params["x"] / step}))
+        if job.target is not None and job.target < 4:
+            await on_message(Saved(job.target, f"checkpoints/{job.trial}-{job.target}", 1))
+            return Outcome(kind=m.PAUSED)
+        return Outcome(kind=m.RETURNED, values=job.params["x"])
+
+    edges: dict[str, tuple[str, ...]] = {}
+
+    async def orchestrate(stretch: Stretch) -> str:
+        edges[stretch.title] = stretch.after
+        await stretch.body()
+        await asyncio.sleep(0)
+        return stretch.title
+
+    strategy = {"scheduler": {"name": "asha", "eta": 2, "min_steps": 1, "max_steps": 4}, "sampler": "random"}
+    study = make_study(tmp_path, strategy=strategy)
+    drive(study, FakeRunner(script), tmp_path, orchestrate=orchestrate, granularity=0.0)
+    resumed = {title: after for title, after in edges.items() if "rung" in title}
+    assert resumed
+    for title, after in resumed.items():
+        trial, rung = title.split(" rung ")
+        assert after == (trial if rung == "1" else f"{trial} rung {int(rung) - 1}",)
+
+
 def test_draining_lets_running_trials_finish_and_leaves_the_study_open(tmp_path: Path) -> None:
     async def go() -> tuple[str, Study]:
         study = make_study(tmp_path)
