@@ -1,26 +1,31 @@
 """Execution: the ``tune`` flow, runners, trial processes, the command line and ready objectives.
 
-``tune`` is the whole of the Python face. It is imported when it is first asked for, and everything
-heavy when it is called: the command line answers mistakes and questions at once.
+``tune`` is the Python face, and the ``from_...`` functions say where its ``warm_start`` comes from. Each is
+imported when it is first asked for, and everything heavy when it is called: the command line answers
+mistakes and questions at once.
 """
 
 from __future__ import annotations
 
+import importlib
 import typing
 
 if typing.TYPE_CHECKING:
     from flows._result import Result as Result
+    from flows._sources import from_hyperopt as from_hyperopt
+    from flows._sources import from_mlflow as from_mlflow
+    from flows._sources import from_optuna as from_optuna
+    from flows._sources import from_study as from_study
     from flows._tune import tune as tune
 
-__all__ = ["Result", "tune"]
+__all__ = ["Result", "from_hyperopt", "from_mlflow", "from_optuna", "from_study", "tune"]
 
 
 def __getattr__(name: str) -> typing.Any:
     if name not in __all__:
         raise AttributeError(f"module 'flows' has no attribute {name!r}")
-    from flows import _tune
-
-    return getattr(_tune, name)
+    module = "flows._sources" if name.startswith("from_") else "flows._tune"
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

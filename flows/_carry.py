@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from flows._driver import Orchestrate, bare
 from flows._final import is_made, make_final_model
 from flows._notes import TRACKING, final_model, newest
-from flows._plan import Plan
+from flows._plan import Plan, with_past
 from flows._report import attach_report
 from flows._session import Session, Watch, drive, session
 from flows._workspace import read_study, study_folder
@@ -38,7 +38,8 @@ async def carry_out(
     opened: Callable[[Session], Awaitable[None]] | None = None,
 ) -> dict[str, Any]:
     """Run the plan; returns the fields of :class:`flows.Result`."""
-    async with session(plan.terms, plan.tracking, edit=plan.edit, tell=tell) as current:
+    plan = await asyncio.to_thread(with_past, plan)
+    async with session(plan.terms, plan.tracking, edit=plan.edit, past=plan.past or (), tell=tell) as current:
         noting = asyncio.create_task(_note_tracking(current))
         try:
             if opened is not None:

@@ -65,6 +65,7 @@ async def tune_flow(
     register_as: str | None = None,
     experiment: str | None = None,
     tracking_uri: str | None = None,
+    warm_start: list[str] | None = None,
     options: dict[str, Any] | None = None,
     mlflow_run_id: str | None = None,
 ) -> State[Any]:
@@ -73,6 +74,7 @@ async def tune_flow(
     objective: lgbm, sklearn, torch, PATH.py:function or package.module:function.
     data: CSV or Parquet file, or sklearn:NAME (for the ready objectives).
     trials: total of the study, not per run. timeout: seconds. register_as: model name for the champion.
+    warm_start: results to begin with, each study:NAME, mlflow:EXPERIMENT or optuna:STORAGE#STUDY.
     mlflow_run_id: an open MLflow run that is to become the study's.
     """
     context = handed.get()
@@ -94,6 +96,7 @@ async def tune_flow(
             register_as=register_as,
             experiment=experiment,
             tracking_uri=tracking_uri,
+            warm_start=tuple(warm_start or ()),
             options=options or {},
         )
         plan = plan_request(request)

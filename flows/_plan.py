@@ -21,6 +21,8 @@ from flows._importing import make_importable
 from flows._messages import pack
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
+from flows._sources import Source, sources_of, without_password
+from flows._warm_start import read_past
 from flows._workspace import Terms, study_folder
 from hpo_core import (
     InputError,
@@ -35,6 +37,7 @@ from hpo_core import (
 )
 from hpo_core._errors import nearest
 from hpo_core._records import IMPROVEMENTS
+from hpo_core.warm_start import Fitting
 
 READY = ("lgbm", "sklearn", "torch")
 RUNNERS = ("local", "dask", "gpu")
@@ -50,6 +53,7 @@ class Request:
     seconds for the study. ``trial_timeout`` and ``trial_memory`` (MiB): hard limits per attempt.
     ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
+    ``warm_start``: sources of results to begin with, see ``flows._sources.parse_source``.
     """
 
     objective: str = "lgbm"
@@ -79,12 +83,16 @@ class Request:
     edit_space: bool = False
     gpus_per_trial: float | None = None
     dask: str | None = None
+    warm_start: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A checked request, ready to be carried out. ``table`` is set for the ready objectives."""
+    """A checked request, ready to be carried out. ``table`` is set for the ready objectives.
+
+    ``warm_start``: where results to begin with are; ``past``: those, once they have been read.
+    """
 
     terms: Terms
     tracking: TrackingTerms
@@ -94,6 +102,8 @@ class Plan:
     register_as: str | None = None
     edit: bool = False
     notes: tuple[str, ...] = ()
+    warm_start: tuple[Source, ...] = ()
+    past: tuple[Fitting, ...] | None = None
 
 
 def plan_request(
@@ -164,7 +174,15 @@ def plan_callable(
         execution=execution,
         objective=function,
         edit=request.edit_space,
+        warm_start=sources_of(request.warm_start),
     )
+
+
+def with_past(plan: Plan) -> Plan:
+    """The plan with what its study begins with read. Raises :class:`InputError`; makes nothing."""
+    if plan.past is not None:
+        return plan
+    return replace(plan, past=read_past(plan.terms, plan.warm_start, tracking_uri=plan.tracking.uri))
 
 
 def _rehearse(terms: Terms) -> None:
@@ -253,6 +271,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         register_as=request.register_as,
         edit=request.edit_space,
         notes=(*advice, *prepared.notes),
+        warm_start=sources_of(request.warm_start),
     )
 
 
@@ -293,13 +312,15 @@ def _slug(text: str) -> str:
 
 def _plain_request(request: Request, label: str) -> dict[str, Any]:
     """The request as resume needs it; secrets do not belong into a journal."""
-    data = {k: v for k, v in vars(request).items() if v is not None and v is not False and v != {}}
+    data = {k: v for k, v in vars(request).items() if v is not None and v is not False and v not in ({}, ())}
     for circumstance in ("tracking_uri", "offline", "edit_space"):
         data.pop(circumstance, None)
     for name in ("data", "space"):
         path = Path(data.get(name) or "")
         if path.is_file():
             data[name] = str(path.resolve())
+    if "warm_start" in data:
+        data["warm_start"] = [without_password(source) for source in data["warm_start"]]
     return {**data, "objective": label}
 
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from flows import _messages as m
 from flows._driver import Driver, Orchestrate, bare
 from flows._execute import Objective
 from flows._runner import Runner, TrialLimits, Work
+from flows._warm_start import begin_with
 from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study
+from hpo_core.warm_start import Fitting
 from tracking import StudyTracker, probe
 
 # How long the end of a session waits for MLflow to take what is left.
@@ -87,9 +89,11 @@ async def session(
     *,
     home: Path | str | None = None,
     edit: bool = False,
+    past: Sequence[Fitting] = (),
     tell: Callable[[str], None] = lambda line: None,
 ) -> AsyncIterator[Session]:
-    """The opened study with its tracker running; closed in order whatever happens.
+    """The opened study with its tracker running; closed in order whatever happens. ``past``: results from
+    elsewhere to begin with.
 
     Raises :class:`InputError` when the study or the tracking server cannot be opened; then nothing
     was created.
@@ -100,6 +104,7 @@ async def session(
     current: Session | None = None
     unused = False
     try:
+        lines = [*opened.lines, *begin_with(opened.study, past, time.time())]
         tracker = StudyTracker(
             opened.folder,
             uri,
@@ -107,7 +112,7 @@ async def session(
             adopt_run=adopt,
             offline=tracking.offline,
         )
-        for line in opened.lines:
+        for line in lines:
             tell(line)
         current = Session(
             study=opened.study,
@@ -115,7 +120,7 @@ async def session(
             resumed=opened.resumed,
             tracker=tracker,
             connecting=asyncio.create_task(asyncio.to_thread(tracker.start)),
-            lines=list(opened.lines),
+            lines=lines,
         )
         if opened.resumed:
             # A driver elsewhere may hold the study: then nothing of it runs here.
@@ -124,7 +129,8 @@ async def session(
         await current.connected()
     except InputError:
         # What is refused before the first result leaves nothing behind.
-        unused = not opened.resumed and not len(opened.study.history.evidence)
+        own = opened.study.history.evidence.trials >= 0
+        unused = not opened.resumed and not own.any()
         raise
     finally:
         await _close(opened, current, tell)

@@ -7,10 +7,12 @@ import contextvars
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flows._result import Result
+from flows._sources import sources_of
 from hpo_core import HpoError, InputError, Parameter, SearchSpace
 
 
@@ -27,6 +29,7 @@ def tune(
     isolation: str = "process",
     name: str | None = None,
     seed: int = 0,
+    warm_start: Any = None,
     tell: Callable[[str], None] = print,
     **more: Any,
 ) -> Result:
@@ -38,8 +41,10 @@ def tune(
     or a file that does. ``objectives``: name to ``"min"`` or ``"max"``.
     ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
     study runs nothing. ``timeout``: seconds. ``workers``: trials at once, default one per core.
-    ``isolation``: ``"process"`` or ``"thread"``. ``more``: the other fields of a request
-    (``experiment``, ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...);
+    ``isolation``: ``"process"`` or ``"thread"``. ``warm_start``: results to begin with, one or several of
+    :func:`from_study`, :func:`from_mlflow`, :func:`from_optuna` and :func:`from_hyperopt`, or text such as
+    ``"study:old"``; they tell the sampler something and cost no trial. ``more``: the other fields of a
+    request (``experiment``, ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...);
     ``stop_when``: ``"noise"`` or a number, ends the study once all further trials together are expected
     to improve by less than the noise of one result, or than that number.
 
@@ -61,7 +66,8 @@ def tune(
     }
     if isinstance(objective, str):
         request = Request(objective=objective, space=_space_text(space), **fields)
-        return run_plan(plan_request(request, strategy=strategy, settings=settings), tell=tell)
+        plan = plan_request(request, strategy=strategy, settings=settings)
+        return run_plan(replace(plan, warm_start=sources_of(warm_start)), tell=tell)
     plan = plan_callable(
         objective,
         request=Request(**fields),
@@ -70,7 +76,7 @@ def tune(
         strategy=strategy,
         settings=settings,
     )
-    return run_plan(plan, tell=tell)
+    return run_plan(replace(plan, warm_start=sources_of(warm_start)), tell=tell)
 
 
 def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +122,7 @@ def run_plan(
 ) -> Result:
     """Carry out a plan under Prefect, from any thread, with or without a running event loop."""
     from flows._carry import carry_out, nothing_to_do
+    from flows._plan import with_past
     from flows._prefect import prefect_api
     from flows._session import check_tracking
     from flows._workspace import check_before
@@ -123,6 +130,7 @@ def run_plan(
     finished = check_before(plan.terms, edit=plan.edit)
     if nothing_to_do(plan, finished=finished):
         return Result(**_in_fresh_loop(lambda: asyncio.run(carry_out(plan, tell=tell, watch=watch))))
+    plan = with_past(plan)
     with prefect_api() as ready:
         check_tracking(plan.tracking)
         from flows._flow import Handed, handed, tune_flow

@@ -53,6 +53,8 @@ class Fold:
         self.trials: list[TrialRecord] = []
         self.queue: deque[dict[str, Any]] = deque()
         self.notes: list[ev.Noted] = []
+        # Sources of the results from elsewhere, those that have a name.
+        self.observed: set[str] = set()
         self.stopped: ev.StudyStopped | None = None
         self.token = 0
         self.steps_spent = 0
@@ -63,7 +65,7 @@ class Fold:
             ev.DriverTookOver: self._driver_took_over,
             ev.SpaceChanged: self._space_changed,
             ev.Enqueued: lambda e: self.queue.append(e.params),
-            ev.Observed: lambda e: self.history._observe(e.params, e.values),
+            ev.Observed: self._observed,
             ev.TrialAsked: self._asked,
             ev.TrialResumed: self._resumed,
             ev.SegmentStarted: self._started,
@@ -167,6 +169,11 @@ class Fold:
             self.declared = space
         self.history._change_space(space)
         self.queue = deque(p for p in self.queue if self.history.may_hold(p))
+
+    def _observed(self, event: ev.Observed) -> None:
+        self.history._observe(event.params, event.values)
+        if event.source:
+            self.observed.add(event.source)
 
     def _asked(self, event: ev.TrialAsked) -> None:
         if event.origin == "enqueued":

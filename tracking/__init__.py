@@ -22,6 +22,7 @@ from tracking._fetch import fetch_journal as fetch_journal
 from tracking._models import LoggedModel as LoggedModel
 from tracking._models import log_model as log_model
 from tracking._models import log_trial_model as log_trial_model
+from tracking._past_runs import past_runs as past_runs
 from tracking._projector import TrackerOptions as TrackerOptions
 from tracking._registry import Candidate as Candidate
 from tracking._registry import Gate as Gate
@@ -44,7 +45,7 @@ __all__ = [
     "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
     "connect", "connect_to_study", "delete_checkpoint", "disk_warning", "fetch_checkpoints", "fetch_journal",
     "load_checkpoint", "load_own_model",
-    "locate_checkpoint", "log_model", "log_trial_model", "prepare_sqlite", "probe", "promote",
+    "locate_checkpoint", "log_model", "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote",
     "removable_checkpoints",
     "roll_back", "save_checkpoint", "trial_run", "trial_run_activator",
     "write_report",

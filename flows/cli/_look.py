@@ -23,6 +23,7 @@ from flows._live import (
     ways_to_see,
 )
 from flows._notes import TRACKING, final_model, newest
+from flows._warm_start import origin_lines, origins_of
 from flows._workspace import studies_home
 from flows.cli._find import find, find_all, state_of, trial_of
 from hpo_core import Study, TrialRecord, TrialState
@@ -52,7 +53,16 @@ def show(name: str, *, as_json: bool) -> None:
     study = find(name)
     if as_json:
         trials = [_trial_row(t) for t in study.trials]
-        typer.echo(json.dumps({**_row(study), "final": final_model(study), "trials": trials}))
+        typer.echo(
+            json.dumps(
+                {
+                    **_row(study),
+                    "final": final_model(study),
+                    "warm_start": origins_of(study),
+                    "trials": trials,
+                }
+            )
+        )
         return
     console = _console()
     objectives = ", ".join(f"{n} ({d})" for n, d in study.objectives.items())
@@ -62,6 +72,7 @@ def show(name: str, *, as_json: bool) -> None:
         ("asks", f"{objectives} by {study.strategy.name}"),
         ("trials", f"{_of_planned(study)}: {counted(study)}; {spent}"),
     ]
+    facts += [("began", line) for line in origin_lines(study)]
     tell_facts(console, facts)
     if study.history.count(TrialState.COMPLETE):
         console.print()

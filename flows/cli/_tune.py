@@ -64,6 +64,13 @@ def tune(
     ] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow tracking server or database")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Run without MLflow; deliver later")] = False,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Results to begin with: study:NAME, mlflow:EXPERIMENT or optuna:STORAGE#STUDY, with "
+            "?OURS=THEIRS where names differ; may be repeated"
+        ),
+    ] = None,
     edit_space: Annotated[bool, typer.Option("--edit-space", help="Go on with an edited space")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; create nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
@@ -106,6 +113,7 @@ def tune(
         tracking_uri=tracking_uri,
         offline=offline,
         edit_space=edit_space,
+        warm_start=tuple(warm_start or ()),
         options={k: v for k, v in options.items() if v is not None},
     )
     with _only_json(as_json):
@@ -177,6 +185,9 @@ def _key_values(pairs: list[str]) -> dict[str, Any]:
 
 
 def _explain(plan: Plan, *, as_json: bool) -> int:
+    from flows._plan import with_past
+
+    plan = with_past(plan)
     terms, workers = plan.terms, plan.execution.workers
     explained = terms.strategy.explain(terms.limits.trials, terms.settings.max_steps)
     with _only_json(as_json):
@@ -194,6 +205,7 @@ def _explain(plan: Plan, *, as_json: bool) -> int:
                     "step_unit": terms.meta.get("step_unit"),
                     "step_seconds": step,
                     "seconds": seconds,
+                    "warm_start": [str(fitting) for fitting in plan.past or ()],
                     "space": terms.space.to_json() if terms.space is not None else None,
                 }
             )
@@ -204,7 +216,7 @@ def _explain(plan: Plan, *, as_json: bool) -> int:
         typer.echo(f"  {name}: {parameter!r}")
     for line in (*explained.lines, *_cost(plan, explained, step, seconds)):
         typer.echo(line)
-    for note in plan.notes:
+    for note in (*plan.notes, *(plan.past or ())):
         typer.echo(f"note: {note}")
     typer.echo("dry run: nothing was created")
     return 0

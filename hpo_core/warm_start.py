@@ -1,0 +1,286 @@
+"""Results from elsewhere as evidence: what fits a study is observed, everything else is counted by reason.
+
+An observation tells the sampler something and is no trial of the study. A result fits when the space has
+its configuration: every parameter that would be active is there and in range. What the source has beyond
+the space's parameters is ignored. A result that failed is observed as a failure; one that was pruned, or
+never ended, says nothing that could stand beside complete results, and is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hpo_core._conditions import same
+from hpo_core._domain import json_text
+from hpo_core._errors import InputError, SpaceError, nearest
+from hpo_core._parameters import Categorical, Constant, Int, Parameter
+from hpo_core._space import SearchSpace
+from hpo_core._states import INFORMATIVE, TrialState
+from hpo_core._study import Study
+
+__all__ = ["Fitting", "Outcome", "Past", "adopt", "fit"]
+
+_MOST_NAMES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One result from elsewhere, in the source's own names, units and directions.
+
+    ``key``: its identity, the same whenever and wherever it is read; one key is observed once. ``text``:
+    the parameters are text, as MLflow keeps them, and are read by the type of the study's parameter.
+    """
+
+    key: str
+    params: Mapping[str, Any]
+    values: Mapping[str, float] = field(default_factory=dict)
+    state: TrialState = TrialState.COMPLETE
+    text: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """Everything that a source has. ``source``: what the user calls it, such as ``study:old``.
+
+    ``directions``: of its metrics, ``"min"`` or ``"max"``, as far as it knows them; in its own order.
+    ``params`` and ``metrics``: this study's name to the source's; names that are the same may be left out.
+    A metric that is written ``-NAME`` counts with its sign turned. ``positional``: the source's metrics
+    have no names of their own, so that they are this study's objectives one by one.
+    """
+
+    source: str
+    outcomes: Sequence[Outcome]
+    directions: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    positional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """What of a :class:`Past` fits a study. ``rows``: key, configuration, values; NaN for a failure.
+
+    ``skipped``: how many results were left out, by reason. ``ignored``: parameters of the source that the
+    space does not have.
+    """
+
+    source: str
+    rows: Sequence[tuple[str, dict[str, Any], dict[str, float]]]
+    skipped: Mapping[str, int]
+    ignored: Sequence[str] = ()
+
+    @property
+    def failures(self) -> int:
+        """How many of the rows say that a configuration failed."""
+        return sum(any(math.isnan(v) for v in values.values()) for _, _, values in self.rows)
+
+    def __str__(self) -> str:
+        results = "1 result" if len(self.rows) == 1 else f"{len(self.rows):,} results"
+        failed = f" ({self.failures:,} of them failed)" if self.failures else ""
+        out = [f"warm start from {self.source}: {results}{failed}"]
+        if self.skipped:
+            reasons = ", ".join(f"{n:,} {why}" for why, n in self.skipped.items())
+            out.append(f"left out {sum(self.skipped.values()):,}: {reasons}")
+        if self.ignored:
+            out.append(f"ignored {_listed(self.ignored)}, which the space does not have")
+        return "; ".join(out)
+
+
+def fit(space: SearchSpace | None, objectives: Mapping[str, str], past: Past) -> Fitting:
+    """Which results fit, mapped to this study's names, and how many do not.
+
+    ``space``: ``None`` for define-by-run; every configuration may then still turn out to fit.
+
+    Raises :class:`InputError` when an objective is not found in the source or has the other direction,
+    when a name to map is neither an objective nor a parameter, and when nothing fits.
+    """
+    if space is None and any(outcome.text for outcome in past.outcomes):
+        raise InputError(
+            f"{past.source} has its parameters as text, which only a declared space can read; declare the "
+            "space (space=..., --space FILE)"
+        )
+    known = [*objectives, *(space.names if space is not None else past.params)]
+    for ours in (n for n in past.params if n not in known):
+        hint = nearest(ours, known)
+        raise InputError(f"{past.source}: {ours!r} is neither a parameter nor an objective here{hint}")
+    metrics = _metrics(objectives, past)
+    skipped: Counter[str] = Counter()
+    rows = []
+    for outcome in past.outcomes:
+        try:
+            values = _values(outcome, metrics)
+            rows.append((outcome.key, _params(space, outcome, past.params), values))
+        except _Unfit as reason:
+            skipped[str(reason)] += 1
+    if not rows:
+        said = ", ".join(f"{n:,} {why}" for why, n in skipped.most_common()) or "it has no results"
+        raise InputError(
+            f"nothing in {past.source} fits this study: {said}; map names as in lr=learning_rate, or leave "
+            "the source out"
+        )
+    used = {past.params.get(n, n) for n in space.names} if space is not None else set()
+    met = {name for o in past.outcomes for name in o.params} if space is not None else set()
+    return Fitting(
+        source=past.source,
+        rows=rows,
+        skipped=dict(skipped.most_common()),
+        ignored=sorted(met - used),
+    )
+
+
+def adopt(study: Study, fitting: Fitting, now: float = 0.0) -> int:
+    """Observe the rows that the study has not observed yet; returns how many those were."""
+    known = study.state.observed
+    before = len(known)
+    for key, params, values in fitting.rows:
+        if key in known:
+            continue
+        # A define-by-run study may know by now that a value is out of range.
+        with contextlib.suppress(SpaceError):
+            study.observe(params, values, source=key, now=now)
+    return len(known) - before
+
+
+class _Unfit(Exception):
+    """Why a result is left out, in words that follow a number."""
+
+
+def _metrics(objectives: Mapping[str, str], past: Past) -> dict[str, tuple[str, float]]:
+    """For each objective the source's metric and its sign. Raises :class:`InputError`."""
+    found: dict[str, tuple[str, float]] = {}
+    theirs = list(past.directions)
+    for i, (name, direction) in enumerate(objectives.items()):
+        asked = past.metrics.get(name)
+        if asked is None and past.positional:
+            if len(theirs) != len(objectives):
+                raise InputError(
+                    f"{past.source} has {len(theirs)} objectives ({_listed(theirs)}) and this study has "
+                    f"{len(objectives)}; say which is which, as in {name}={theirs[0]}"
+                )
+            asked = theirs[i]
+        asked = name if asked is None else asked
+        sign = -1.0 if asked.startswith("-") else 1.0
+        metric = asked.removeprefix("-")
+        _check_known(past, name, metric)
+        known = past.directions.get(metric)
+        if known is not None and (known == direction) != (sign > 0):
+            turned = metric if sign < 0 else f"-{metric}"
+            raise InputError(
+                f"{past.source}: {metric!r} is to be {_verb(known)} there and {name!r} {_verb(direction)} "
+                f"here; if one is the other with its sign turned, say {name}={turned}"
+            )
+        found[name] = (metric, sign)
+    return found
+
+
+def _check_known(past: Past, name: str, metric: str) -> None:
+    known = dict.fromkeys([*past.directions, *(n for o in past.outcomes for n in o.values)])
+    if metric not in known and any(o.state is TrialState.COMPLETE for o in past.outcomes):
+        hint = nearest(metric, known) or f" (it has {_listed(known) or 'none'})"
+        raise InputError(
+            f"{past.source} has no metric {metric!r}{hint}; say which one is {name!r}, as in {name}=NAME"
+        )
+
+
+def _verb(direction: str) -> str:
+    return "minimised" if direction == "min" else "maximised"
+
+
+def _values(outcome: Outcome, metrics: Mapping[str, tuple[str, float]]) -> dict[str, float]:
+    if outcome.state is TrialState.PRUNED:
+        raise _Unfit("pruned")
+    if not outcome.state.finished or outcome.state not in INFORMATIVE:
+        raise _Unfit("without an end")
+    if outcome.state is not TrialState.COMPLETE:
+        return dict.fromkeys(metrics, math.nan)
+    values: dict[str, float] = {}
+    for name, (metric, sign) in metrics.items():
+        value = outcome.values.get(metric)
+        if value is None:
+            raise _Unfit(f"without the metric {metric!r}")
+        if not math.isfinite(value):
+            raise _Unfit(f"with {metric!r} not finite")
+        values[name] = sign * float(value)
+    return values
+
+
+def _params(space: SearchSpace | None, outcome: Outcome, renamed: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration in the space's names and types."""
+    if space is None:
+        ours = {theirs: name for name, theirs in renamed.items()}
+        return {ours.get(name, name): value for name, value in outcome.params.items()}
+    found: dict[str, Any] = {}
+    for name, parameter in space.parameters.items():
+        theirs = renamed.get(name, name)
+        if theirs not in outcome.params:
+            continue
+        value = outcome.params[theirs]
+        try:
+            value = read_text(parameter, value) if outcome.text else _plain(parameter, value)
+            parameter.encode(value, name)
+        except SpaceError:
+            raise _Unfit(f"with {name!r} outside its range") from None
+        found[name] = value
+    return _whole(space, found)
+
+
+def _whole(space: SearchSpace, params: dict[str, Any]) -> dict[str, Any]:
+    """The active part of the configuration, if all of it is there and the constraints hold."""
+    u = space.encode(params)
+    complete = space.snap(u[None, :])
+    missing = np.flatnonzero(np.isnan(u) & ~np.isnan(complete[0]))
+    if len(missing):
+        raise _Unfit(f"without {space.column_names[int(missing[0])]!r}")
+    if not space.allowed(complete)[0]:
+        raise _Unfit("against the constraints")
+    inactive = {n for n, v in zip(space.column_names, u, strict=True) if np.isnan(v)}
+    return {name: value for name, value in params.items() if name not in inactive}
+
+
+def _plain(parameter: Parameter, value: Any) -> Any:
+    """Whole numbers that came as floats, as Hyperopt has them, are whole."""
+    if isinstance(parameter, Int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def read_text(parameter: Parameter, text: Any) -> Any:
+    """The value that a text, written by ``str`` or as JSON, stands for. Raises :class:`SpaceError`."""
+    if not isinstance(text, str):
+        return text
+    if isinstance(parameter, Categorical | Constant):
+        choices = parameter.choices if isinstance(parameter, Categorical) else (parameter.value,)
+        found = [c for c in choices if _says(text, c)]
+        if len(found) != 1:
+            raise SpaceError(f"{text!r} stands for {found or 'none'} of the choices {list(choices)!r}")
+        return found[0]
+    try:
+        number = float(text)
+    except ValueError:
+        raise SpaceError(f"{text!r} is no number") from None
+    return _plain(parameter, number)
+
+
+def _says(text: str, choice: Any) -> bool:
+    if text in (str(choice), json_text(choice)):
+        return True
+    if isinstance(choice, str):
+        return False
+    try:
+        return same(json.loads(text), choice)
+    except ValueError:
+        return False
+
+
+def _listed(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _MOST_NAMES} more" if len(listed) > _MOST_NAMES else ""
+    return ", ".join(listed[:_MOST_NAMES]) + more

@@ -1,0 +1,294 @@
+"""Studies that begin with what others found: earlier studies, Optuna, Hyperopt; in Python and by command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hyperopt
+import numpy as np
+import optuna
+import pytest
+
+from flows import Result, from_hyperopt, from_optuna, from_study, tune
+from flows._sources import parse_source
+from flows.cli import main
+from hpo_core import Categorical, Float, InputError, Int, SearchSpace
+from hpo_core.warm_start import Fitting, fit
+from tests.flows.conftest import Hpo, Place, copy_database
+
+OBJECTIVE = '''
+"""An objective with a space, as a user writes it."""
+
+from hpo_core import Float, Int
+
+
+def loss(trial):
+    if trial.number == 2:
+        raise ValueError("it broke")
+    return trial.params["x"] ** 2 + trial.params["y"]
+
+
+loss.space = {"x": Float(-5.0, 5.0), "y": Int(1, 3)}
+
+
+def narrow(trial):
+    return trial.params["x"] ** 2
+
+
+narrow.space = {"x": Float(-5.0, 0.0)}
+
+
+def gain(trial):
+    return {"gain": -(trial.params["x"] ** 2)}
+
+
+gain.space = {"x": Float(-5.0, 5.0)}
+gain.objectives = {"gain": "max"}
+'''
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, prefect_server: None, empty_database: Path) -> Path:
+    """A folder with the finished study ``old``: six trials, one of which failed."""
+    folder = tmp_path_factory.mktemp("finished")
+    copy_database(empty_database, folder / "mlflow.db")
+    (folder / "mine.py").write_text(OBJECTIVE)
+    command = ["tune", "mine.py:loss", "--name", "old", "--trials", "6", "--strategy", "random"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", list(sys.path))
+        patch.delenv("HPO_HOME", raising=False)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        assert main([*command, "--isolation", "thread", "--workers", "1"]) == 0
+    del sys.modules["mine"]
+    return folder
+
+
+@pytest.fixture
+def begun(tracked: Place, finished: Path) -> Place:
+    """A copy of it to work in."""
+    shutil.copytree(finished / ".hpo", tracked.folder / ".hpo")
+    shutil.copy(finished / "mine.py", tracked.folder)
+    tracked.database.unlink()
+    copy_database(finished / "mlflow.db", tracked.database)
+    return tracked
+
+
+def test_a_study_begins_with_an_earlier_one(begun: Place, hpo: Hpo) -> None:
+    """It knows the results from the start, costs no trial for them, says so, and imports them once."""
+    command = (
+        *("tune", "mine.py:gain", "--name", "new", "--strategy", "tpe", "--isolation", "thread"),
+        *("--workers", 1, "--warm-start", "study:old?gain=-loss"),
+    )
+    said = hpo(*command, "--trials", 3, "--dry-run")
+    line = "warm start from study:old: 6 results (1 of them failed); ignored y, which the space does not have"
+    assert line in said.out
+    assert begun.studies == ["old"]
+    said = hpo(*command, "--trials", 3)
+    assert said.code == 0, said.err
+    assert said.out.count(line) == 1
+    study = begun.study("new")
+    assert study.history.evidence.trials.tolist() == [-1] * 6 + [0, 1, 2]
+    old = begun.study("old")
+    assert study.history.evidence.values[0, 0] == old.trials[0].values["loss"]
+    shown = hpo("show", "new")
+    assert line in " ".join(shown.out.split())
+    assert json.loads(hpo("show", "new", "--json").out)["warm_start"] == {"study:old": 6}
+    # The source may be gone by the time that the study is resumed.
+    shutil.rmtree(begun.folder / ".hpo" / "studies" / "old")
+    again = hpo(*command, "--trials", 4)
+    assert again.code == 0, again.err
+    assert (begun.study("new").history.evidence.trials < 0).sum() == 6
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{begun.database}")
+    runs = client.search_runs(
+        [client.get_experiment_by_name("new").experiment_id], "tags.`hpo.role` = 'study'"
+    )
+    assert [run.data.tags["hpo.warm_start"] for run in runs] == ["study:old (6 results)"]
+
+
+def test_a_study_that_only_mlflow_has(begun: Place, hpo: Hpo) -> None:
+    """Its journal is read from there; nothing of it stays here. Its runs are as good as its journal."""
+    shutil.rmtree(begun.folder / ".hpo")
+    terms = (
+        *("--strategy", "random", "--isolation", "thread", "--workers", 1, "--trials", 1),
+        *("--warm-start", "study:old", "--warm-start", "mlflow:old"),
+    )
+    said = hpo("tune", "mine.py:narrow", "--name", "new", *terms)
+    assert said.code == 0, said.err
+    assert begun.studies == ["new"]
+    assert "with 'x' outside its range" in said.out
+    rows = (begun.study("new").history.evidence.trials < 0).sum()
+    assert 1 <= rows <= 4
+    assert said.out.count("warm start from") == 2
+
+
+@pytest.mark.parametrize(
+    "source, says",
+    [
+        ("study:odl", "there is no study 'odl' to start from, neither in .* did you mean 'old'"),
+        ("study:new", "cannot start from itself"),
+        ("study:old?x=rate", "nothing in study:old fits this study: 6 without 'x'"),
+        ("study:old?loss=acc", "study:old has no metric 'acc'"),
+        ("study:old?loss=-loss", "if one is the other with its sign turned, say loss=loss"),
+        ("study:old?x", "OURS=THEIRS, got 'x'"),
+        ("studies:old", "did you mean 'study'"),
+        ("mlflow:none", "the experiment 'none' does not exist"),
+        ("optuna:sqlite:///none.db#s", "does not exist"),
+        ("optuna:none.log", "there is no Optuna journal none.log"),
+        ("optuna:sqlite:///mlflow.db#s", "not one of Optuna's"),
+    ],
+)
+def test_a_source_that_cannot_be_used_leaves_nothing(begun: Place, hpo: Hpo, source: str, says: str) -> None:
+    """Exit code 2 and one line."""
+    before = sorted(p.name for p in begun.folder.iterdir() if "mlflow.db-" not in p.name)
+    said = hpo("tune", "mine.py:loss", "--name", "new", "--trials", 3, "--warm-start", source)
+    assert (said.code, said.err.count("\n")) == (2, 1), said.err
+    assert re.search(says, said.err), said.err
+    assert begun.studies == ["old"]
+    assert sorted(p.name for p in begun.folder.iterdir() if "mlflow.db-" not in p.name) == before
+
+
+# -- other optimisers --------------------------------------------------------------------------
+
+MIXED = SearchSpace({"x": Float(-2.0, 2.0), "n": Int(1, 8), "kind": Categorical(["a", "b"])})
+
+
+def ours(source: Any, objectives: dict[str, str] | None = None) -> Fitting:
+    """What of a source fits the space that the others searched."""
+    return fit(MIXED, objectives or {"loss": "min"}, source.read(None))
+
+
+def optunas(storage: Any) -> Any:
+    """A study of Optuna with an end of each kind."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    def objective(trial: Any) -> float:
+        x = trial.suggest_float("x", -2.0, 3.0)
+        n = trial.suggest_int("n", 1, 8)
+        kind = trial.suggest_categorical("kind", ["a", "b"])
+        if trial.number == 1:
+            raise optuna.TrialPruned
+        if trial.number == 2:
+            raise ValueError("broke")
+        return float(x**2 + n + (kind == "b"))
+
+    study = optuna.create_study(
+        storage=storage, study_name="theirs", sampler=optuna.samplers.RandomSampler(0)
+    )
+    study.enqueue_trial({"x": 2.5, "n": 1, "kind": "a"})
+    study.optimize(objective, n_trials=6, catch=ValueError)
+    study.enqueue_trial({"x": 0.0, "n": 1, "kind": "a"})
+    return study
+
+
+@pytest.mark.parametrize("kind", ["database", "journal", "object"])
+def test_from_an_optuna_storage(tmp_path: Path, kind: str) -> None:
+    """Values as they are, failures as failures, pruned and waiting trials left out; read twice alike."""
+    if kind == "journal":
+        path = str(tmp_path / "journal.log")
+        backend = optuna.storages.journal.JournalFileBackend(path)
+        study = optunas(optuna.storages.JournalStorage(backend))
+        source = parse_source(f"optuna:{path}")
+    else:
+        url = f"sqlite:///{tmp_path / 'optuna.db'}"
+        study = optunas(url)
+        source = parse_source(f"optuna:{url}#theirs") if kind == "database" else from_optuna(study)
+    found, again = ours(source), ours(source)
+    assert [row[0] for row in found.rows] == [row[0] for row in again.rows]
+    done = [t for t in study.trials if t.state.name == "COMPLETE" and t.params["x"] <= 2.0]
+    assert [(p, v["loss"]) for _, p, v in found.rows if v["loss"] == v["loss"]] == [
+        (t.params, t.value) for t in done
+    ]
+    outside = 5 - 1 - len(done)
+    assert found.failures == 1
+    assert found.skipped["pruned"] == 1
+    assert found.skipped["without an end"] == 1
+    assert found.skipped["with 'x' outside its range"] == outside >= 1
+
+
+def test_what_optuna_calls_better_must_be_better_here(tmp_path: Path) -> None:
+    """Its only objective is ours, if the direction is; several are taken by their order."""
+    study = optunas(None)
+    with pytest.raises(InputError, match="score=-value 0"):
+        ours(from_optuna(study), {"score": "max"})
+    found = ours(from_optuna(study, metrics={"score": "-value 0"}), {"score": "max"})
+    assert max(v["score"] for _, _, v in found.rows if v["score"] == v["score"]) == -min(
+        t.value for t in study.trials if t.value is not None and t.params["x"] <= 2.0
+    )
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    optunas(url)
+    with pytest.raises(InputError, match="has no study 'mine'"):
+        ours(from_optuna(url, "mine"))
+
+
+def test_from_hyperopts_trials() -> None:
+    """Choices by their options, whole numbers as such, failures as failures."""
+
+    def objective(point: dict[str, Any]) -> dict[str, Any]:
+        if point["n"] == 8:
+            return {"status": hyperopt.STATUS_FAIL}
+        return {"loss": point["x"] ** 2 + point["n"], "status": hyperopt.STATUS_OK}
+
+    hp = hyperopt.hp
+    space = {
+        "x": hp.uniform("x", -2, 2),
+        "n": hp.quniform("n", 1, 8, 1),
+        "kind": hp.choice("kind", ["b", "a"]),
+    }
+    trials = hyperopt.Trials()
+    hyperopt.fmin(
+        objective, space, hyperopt.rand.suggest, 25, trials=trials, rstate=np.random.default_rng(0),
+        show_progressbar=False, verbose=False,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="25 with 'kind' outside its range"):
+        ours(from_hyperopt(trials))
+    found = ours(from_hyperopt(trials, choices={"kind": ["b", "a"]}))
+    assert len(found.rows) == 25
+    assert found.failures == trials.statuses().count("fail") >= 1
+    for document, (_, params, values) in zip(trials.trials, found.rows, strict=True):
+        point = hyperopt.space_eval(space, {k: v[0] for k, v in document["misc"]["vals"].items()})
+        assert params == point
+        assert type(params["n"]) is int
+        if document["result"]["status"] == "ok":
+            assert values == {"loss": document["result"]["loss"]}
+
+
+def test_pickles_are_not_loaded(tmp_path: Path) -> None:
+    """Neither a path nor bytes."""
+    for given in (tmp_path / "trials.pkl", str(tmp_path / "trials.pkl"), b"\x80\x04"):
+        with pytest.raises(InputError, match="takes the Trials object itself"):
+            from_hyperopt(given)
+
+
+def valley(trial: Any) -> float:
+    """Best at 0.7."""
+    return float(abs(trial.params["x"] - 0.7))
+
+
+def test_python_takes_sources_as_records_and_as_text(tracked: Place) -> None:
+    """Several of them; a second call with another source adds it, and the first is not read again."""
+    run = partial(
+        tune, valley, space={"x": Float(0.0, 1.0)}, isolation="thread", workers=1, tell=lambda line: None
+    )
+    first: Result = run(name="first", trials=4, strategy="random")
+    second = run(name="second", trials=4, strategy="random", seed=1)
+    new = run(name="third", trials=2, strategy="tpe", warm_start=from_study("first"))
+    assert (new.study.history.evidence.trials < 0).sum() == 4
+    new = run(name="third", trials=3, strategy="tpe", warm_start=[from_study("first"), "study:second"])
+    assert (new.study.history.evidence.trials < 0).sum() == 8
+    known = sorted(new.study.history.evidence.values[new.study.history.evidence.trials < 0, 0])
+    trials = [*first.study.trials, *second.study.trials]
+    assert known == pytest.approx(sorted(t.values["loss"] for t in trials))
+    # What a study began with is part of what it knows: it comes along, once.
+    last = run(name="fourth", trials=1, strategy="random", warm_start=["study:third", "study:first"])
+    assert (last.study.history.evidence.trials < 0).sum() == 8 + 3
+    with pytest.raises(InputError, match="warm_start takes from_study"):
+        run(name="fifth", warm_start=7)

@@ -1,0 +1,84 @@
+"""The runs of an MLflow experiment as results for a new study, whoever logged them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo_core import InputError, TrialState
+from hpo_core._errors import nearest
+from hpo_core.warm_start import Outcome, Past
+from tracking import _sqlite
+from tracking._board import parsed
+from tracking._connection import Connection, probe, unusable
+from tracking._errors import brief
+from tracking._states import ROLE, STATE, UID
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_STATES = {
+    "FINISHED": TrialState.COMPLETE,
+    "FAILED": TrialState.FAILED,
+    "KILLED": TrialState.CANCELLED,
+}
+
+
+def past_runs(
+    tracking_uri: str | None,
+    experiment: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    metrics: Mapping[str, str] | None = None,
+) -> Past:
+    """The active runs of an experiment: parameters, and each metric's last value.
+
+    Runs of trials count by their trial's state and exact configuration; runs that stand for a whole study
+    do not count. ``params`` and ``metrics``: see :class:`~hpo_core.warm_start.Past`.
+
+    Raises :class:`InputError` when the server does not answer or has no such experiment; makes nothing.
+    """
+    connection = _open(tracking_uri, experiment)
+    try:
+        outcomes = [_outcome(run) for run in connection.runs("") if run.data.tags.get(ROLE) != "study"]
+    except Exception as error:
+        raise unusable(connection.uri, brief(error)) from error
+    return Past(
+        source=f"mlflow:{experiment}",
+        outcomes=outcomes,
+        params=dict(params or {}),
+        metrics=dict(metrics or {}),
+    )
+
+
+def _open(tracking_uri: str | None, experiment: str) -> Connection:
+    uri = probe(tracking_uri)
+    path: Path | None = _sqlite.database_file(uri)
+    if path is not None and not path.exists():
+        raise InputError(f"there is no experiment {experiment!r}: the database {path} does not exist")
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        known = [] if found is not None else [e.name for e in client.search_experiments()]
+    except Exception as error:
+        raise unusable(uri, brief(error)) from error
+    if found is None or found.lifecycle_stage != "active":
+        what = "is deleted" if found is not None else "does not exist"
+        raise InputError(f"the experiment {experiment!r} {what} on {uri}{nearest(experiment, known)}")
+    return Connection(client, uri, found.experiment_id, path)
+
+
+def _outcome(run: Run) -> Outcome:
+    tags = run.data.tags
+    exact: dict[str, Any] = parsed(tags.get("hpo.params"))
+    state = tags.get(STATE)
+    return Outcome(
+        key=tags.get(UID) or f"run:{run.info.run_id}",
+        params=exact or dict(run.data.params),
+        values=dict(run.data.metrics),
+        state=_STATES.get(run.info.status, TrialState.RUNNING) if state is None else TrialState.of(state),
+        text=not exact,
+    )
