@@ -3,6 +3,9 @@
 On each Dask worker a segment runs in a warm child process under the same limits as locally. Messages
 come back as Dask events; commands go to the worker that runs the segment. Dask would run a segment
 again by itself when its worker dies; we take the loss at once instead and let the study decide.
+
+A scheduler that dies takes what was in flight along. The runner then waits for it to come back at the
+same address, with workers, for as long as its patience lasts; the segments are cut off and due again.
 """
 
 from __future__ import annotations
@@ -10,156 +13,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
+import logging
 import sys
 import time
 import uuid
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import cloudpickle
 import dask
-from distributed import Client, LocalCluster, get_worker
+from distributed import Client, LocalCluster
 from distributed.security import Security
 
 from flows import _messages as m
-from flows._local import LocalRunner
+from flows._dask_worker import command, leave, run_segment, try_objective
 from flows._messages import Job, Outcome
-from flows._runner import Curve, Message, OnMessage, Report, RunIdWanted, Saved, Work, message_of
-from hpo_core import HpoError, InputError, ObjectiveError
+from flows._runner import OnMessage, RunnerGone, Work, message_of
+from hpo_core import InputError, ObjectiveError
 
 _CONNECT_SECONDS = 15
-# How often a worker looks whether its segment is still wanted, and how long a warm process may idle.
-_LOOK_SECONDS, _IDLE_SECONDS = 1.0, 30.0
-
-
-# -- on the worker -----------------------------------------------------------------------------
-
-_RUNNERS: dict[str, LocalRunner] = {}
-_BUSY: dict[str, tuple[LocalRunner, dict[str, Callable[[str], None]]]] = {}
-_USED: dict[int, float] = {}
-_CLOSING: set[asyncio.Future[None]] = set()
-
-
-async def run_segment(key: str, topic: str, work: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """Run one segment on this worker; a coroutine, so the worker's own loop supervises it."""
-    worker = get_worker()
-    worker.log_event(topic, {"type": "begun", "key": key, "worker": worker.address})
-    runner = _idle_runner(topic, work)
-    answers: dict[str, Callable[[str], None]] = {}
-    _BUSY[key] = (runner, answers)
-
-    async def on_message(message: Message) -> None:
-        match message:
-            case Report(step, metrics):
-                data = {"type": "report", "step": step, "metrics": metrics}
-            case Curve(name, steps, points):
-                data = {"type": "curve", "name": name, "steps": steps, "points": points}
-            case Saved(step, uri, size):
-                data = {"type": "saved", "step": step, "uri": uri, "size": size}
-            case RunIdWanted(answer):
-                answers["run_id"] = answer
-                data = {"type": "run_id"}
-        worker.log_event(topic, {**data, "key": key})
-
-    watch = asyncio.create_task(_kill_when_forgotten(worker, key, runner))
-    try:
-        outcome = await runner.run(0, Job(**job), on_message)
-    except asyncio.CancelledError:
-        await runner.close()
-        raise
-    finally:
-        watch.cancel()
-        del _BUSY[key]
-        _retire_later(runner)
-    return outcome.to_json()
-
-
-async def _kill_when_forgotten(worker: Any, key: str, runner: LocalRunner) -> None:
-    """End the segment when nobody waits for it any more: its driver is dead, or has given it up.
-
-    The scheduler then forgets the task, and the worker marks it; Dask itself cannot end what runs.
-    """
-    while True:
-        await asyncio.sleep(_LOOK_SECONDS)
-        task = worker.state.tasks.get(key)
-        if task is None or task.state in ("cancelled", "released", "forgotten"):
-            await runner.kill(0, "its driver does not wait for it any more")
-            return
-
-
-def _retire_later(runner: LocalRunner) -> None:
-    """End a warm process that has had nothing to do for a while; its driver may be dead."""
-    _USED[id(runner)] = used = time.monotonic()
-
-    def retire() -> None:
-        if _USED.get(id(runner)) == used and not any(busy is runner for busy, _ in _BUSY.values()):
-            del _USED[id(runner)]
-            for name in [n for n, known in _RUNNERS.items() if known is runner]:
-                del _RUNNERS[name]
-            closing = asyncio.ensure_future(runner.close())
-            _CLOSING.add(closing)
-            closing.add_done_callback(_CLOSING.discard)
-
-    asyncio.get_running_loop().call_later(_IDLE_SECONDS, retire)
-
-
-def _idle_runner(topic: str, work: dict[str, Any]) -> LocalRunner:
-    """A warm one-slot runner of this study that is not in use; workers with several threads keep several."""
-    busy = {id(runner) for runner, _ in _BUSY.values()}
-    for number in itertools.count():
-        name = f"{topic}/{number}"
-        if name not in _RUNNERS:
-            folder = Path(work["folder"]) / "slots" / f"{get_worker().name}-{number}"
-            _RUNNERS[name] = LocalRunner(
-                Work(
-                    objective=work["objective"],
-                    folder=Path(work["folder"]),
-                    tracking=work["tracking"],
-                    environment=work["environment"],
-                    limits=work["limits"],
-                ),
-                slots=1,
-                output=folder,
-            )
-        if id(_RUNNERS[name]) not in busy:
-            return _RUNNERS[name]
-    raise AssertionError("unreachable")
-
-
-async def command(key: str, verb: str, text: str = "") -> None:
-    """Pass a command on to the segment, if it still runs here."""
-    if key not in _BUSY:
-        return
-    runner, answers = _BUSY[key]
-    match verb:
-        case "stop":
-            runner.stop(0)
-        case "suspend":
-            runner.suspend(0)
-        case "kill":
-            await runner.kill(0, text)
-        case "run_id" if "run_id" in answers:
-            answers["run_id"](text)
-
-
-async def leave(topic: str) -> None:
-    """End this study's processes on this worker."""
-    for name in [n for n in _RUNNERS if n.startswith(f"{topic}/")]:
-        await _RUNNERS.pop(name).close()
-
-
-def try_objective(packed: str) -> str:
-    """What keeps the objective from loading on this worker, or an empty string."""
-    try:
-        m.unpack(packed)
-    except Exception as error:  # noqa: BLE001 - whatever an import raises is the answer
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-# -- at the driver -----------------------------------------------------------------------------
+# How often a scheduler that is gone is tried again, and how long one that comes back is waited for.
+_RETRY_SECONDS, PATIENCE_SECONDS = 0.5, 300.0
+# How long a worker that is told to kill its segment may take to say so.
+_KILL_SECONDS = 3.0
+_HANG_UP_SECONDS = 5.0
 
 
 class _Segment:
@@ -169,6 +46,30 @@ class _Segment:
         self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.worker = ""
         self.reason = ""
+        # Set when nobody waits for its outcome any more, whatever becomes of it.
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self) -> None:
+        """Wait no longer."""
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+class _Line:
+    """One connection to the scheduler.
+
+    Dask's client connects anew by itself for a while, but neither its futures nor its subscriptions
+    come back with it, so a line that was cut once is cut for good.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._comm = client.scheduler_comm
+
+    @property
+    def cut(self) -> bool:
+        """Whether it is not the connection any more that it was made with."""
+        return self.client.status != "running" or self.client.scheduler_comm is not self._comm
 
 
 class DaskRunner:
@@ -176,7 +77,8 @@ class DaskRunner:
 
     ``address``: of a running scheduler (``tcp://`` or ``tls://``); ``None`` starts a cluster on this
     machine. ``slots``: segments in flight at once; ``None`` takes one per worker thread.
-    ``resources``: what each segment needs of its worker, such as ``{"GPU": 1}``.
+    ``resources``: what each segment needs of its worker, such as ``{"GPU": 1}``. ``patience``: seconds
+    that a scheduler which was lost may be away. ``tell`` is called with a line for the user.
     """
 
     def __init__(
@@ -187,6 +89,8 @@ class DaskRunner:
         address: str | None = None,
         security: Security | None = None,
         resources: dict[str, float] | None = None,
+        patience: float = PATIENCE_SECONDS,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._work = work
         self._slots = slots
@@ -195,10 +99,13 @@ class DaskRunner:
         self._resources = resources or {}
         self._topic = f"hpo-{uuid.uuid4().hex}"
         self._cluster: LocalCluster | None = None
-        self._client: Client | None = None
+        self._patience = patience
+        self._tell = tell
+        self._line: _Line | None = None
+        self._mending: asyncio.Task[None] | None = None
         self._flying: dict[str, _Segment] = {}
         self._by_slot: dict[int, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def slots(self) -> int:
@@ -208,13 +115,6 @@ class DaskRunner:
     def label(self, slot: int) -> str:
         """``dask-3``; the worker's address is known once the segment has begun."""
         return f"dask-{slot}"
-
-    @property
-    def client(self) -> Client:
-        """The connected client."""
-        if self._client is None:
-            raise HpoError("the Dask runner is used before it was started")
-        return self._client
 
     async def start(self) -> None:
         """Connect, and prove that the workers can load the objective (shipping it if they cannot)."""
@@ -230,26 +130,110 @@ class DaskRunner:
                 silence_logs=50,
             )
         try:
-            self._client = await Client(
-                self._cluster or self._address,
-                asynchronous=True,
-                security=self._security,
-                timeout=_CONNECT_SECONDS,
-                set_as_default=False,
-            )
+            client = await self._connect()
         except (OSError, TimeoutError) as error:
             raise InputError(
                 f"no Dask scheduler answers at {self._address!r} ({error}); start one with `dask "
                 "scheduler`, or leave --dask out for a cluster on this machine"
             ) from None
         if self._cluster is not None:
-            await self.client.wait_for_workers(self.slots)
-        workers = (await self.client.scheduler.identity(n_workers=-1))["workers"]
+            await client.wait_for_workers(self.slots)
+        workers = await self._workers(client)
         self._check_workers(workers)
         if self._slots is None:
             self._slots = sum(w["nthreads"] for w in workers.values())
-        self.client.subscribe_topic(self._topic, self._on_event)
-        await self._ship()
+        await self._ship(client)
+
+    # -- the connection ------------------------------------------------------------------------
+
+    async def _connect(self) -> Client:
+        client = Client(
+            self._cluster or self._address,
+            asynchronous=True,
+            security=self._security,
+            timeout=_CONNECT_SECONDS,
+            set_as_default=False,
+        )
+        try:
+            await client
+        except BaseException:
+            self._in_background(client.close())
+            raise
+        self._line = _Line(client)
+        client.subscribe_topic(self._topic, self._on_event)
+        return client
+
+    async def _connected(self) -> Client:
+        """The client, once there is a connection. Raises :class:`RunnerGone` when there is none in time."""
+        while self._line is None or self._line.cut:
+            if self._mending is None or self._mending.done():
+                self._mending = self._in_background(self._mend())
+            await asyncio.shield(self._mending)
+        return self._line.client
+
+    async def _mend(self) -> None:
+        """Try until there is a scheduler again whose workers can go on."""
+        self._tell(
+            f"the connection to the Dask scheduler at {self._address} was lost; waiting for it for "
+            f"{self._patience:g} s"
+        )
+        # Dask's client logs tracebacks of its own vain tries; what the user has to know is told once.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+        await self._mended()
+        self._tell("the Dask scheduler is back; what it had running is repeated from its checkpoints")
+
+    async def _mended(self) -> None:
+        deadline = time.monotonic() + self._patience
+        problem = "nothing answers"
+        while problem and (left := deadline - time.monotonic()) > 0:
+            attempt = self._in_background(self._try_again())
+            # Not cancelled by a timeout: Dask swallows some cancellations.
+            await asyncio.wait({attempt}, timeout=left)
+            if attempt.done():
+                problem = attempt.result()
+                await asyncio.sleep(_RETRY_SECONDS if problem else 0)
+            else:
+                attempt.cancel()
+        if problem:
+            raise RunnerGone(
+                f"the Dask scheduler at {self._address} was lost, and nothing could run there again within "
+                f"{self._patience:g} s ({problem}); when it is back, `hpo resume` goes on with the study"
+            )
+
+    async def _try_again(self) -> str:
+        """Connect, and see whether there are workers that can go on; returns what is wanting."""
+        try:
+            if self._line is None or self._line.cut:
+                await self._hang_up()
+                await self._connect()
+            assert self._line is not None
+            self._check_workers(await self._workers(self._line.client))
+            await self._ship(self._line.client)
+        except (OSError, TimeoutError, InputError) as error:
+            return str(error) or type(error).__name__
+        return ""
+
+    async def _hang_up(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            # What a broken connection still complains of, or waits for, is nobody's business.
+            await asyncio.wait({self._in_background(line.client.close())}, timeout=_HANG_UP_SECONDS)
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task that is kept until it has ended, and whose end nobody has to look at."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled():
+                task.exception()
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _workers(self, client: Client) -> dict[str, Any]:
+        return dict((await client.scheduler.identity(n_workers=-1))["workers"])
 
     def _check_workers(self, workers: dict[str, Any]) -> None:
         if not workers:
@@ -261,8 +245,8 @@ class DaskRunner:
                     f"workers with --resources {resource}={amount:g}"
                 )
 
-    async def _ship(self) -> None:
-        problem = await self._problem()
+    async def _ship(self, client: Client) -> None:
+        problem = await self._problem(client)
         if "No module named" in problem and (module := self._module_of_objective()) is not None:
             cloudpickle.register_pickle_by_value(module)
             objective = m.unpack(self._work.objective)
@@ -273,15 +257,15 @@ class DaskRunner:
                 environment=self._work.environment,
                 limits=self._work.limits,
             )
-            problem = await self._problem()
+            problem = await self._problem(client)
         if problem:
             raise ObjectiveError(
                 f"the Dask workers cannot load the objective ({problem}); install its package on the "
                 "workers, or put it into one file and name it as PATH.py:function"
             )
 
-    async def _problem(self) -> str:
-        answers = await self.client.run(try_objective, self._work.objective, on_error="return")
+    async def _problem(self, client: Client) -> str:
+        answers = await client.run(try_objective, self._work.objective, on_error="return")
         for answer in answers.values():
             if isinstance(answer, BaseException):
                 return f"{type(answer).__name__}: {answer}; is mlflow-hpo installed on the workers?"
@@ -300,11 +284,31 @@ class DaskRunner:
         if segment is not None:
             segment.inbox.put_nowait(data)
 
+    # -- segments ------------------------------------------------------------------------------
+
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
         """See :class:`flows._runner.Runner`."""
         key = f"{self._topic}-{job.trial}-{job.attempt}-{uuid.uuid4().hex[:8]}"
         segment = self._flying[key] = _Segment()
         self._by_slot[slot] = key
+        try:
+            client = await self._connected_unless_over(segment)
+            if client is None:
+                return Outcome(kind=m.LOST, reason=segment.reason)
+            return await self._fly(client, key, job, on_message)
+        finally:
+            del self._flying[key], self._by_slot[slot]
+
+    async def _connected_unless_over(self, segment: _Segment) -> Client | None:
+        connected = asyncio.ensure_future(self._connected())
+        try:
+            events: set[asyncio.Future[Any]] = {connected, segment.over}
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+            return connected.result() if connected.done() else None
+        finally:
+            connected.cancel()
+
+    async def _fly(self, client: Client, key: str, job: Job, on_message: OnMessage) -> Outcome:
         work = {
             "objective": self._work.objective,
             "folder": str(self._work.folder),
@@ -312,7 +316,9 @@ class DaskRunner:
             "environment": self._work.environment,
             "limits": self._work.limits,
         }
-        future = self.client.submit(
+        line = self._line
+        assert line is not None
+        future = client.submit(
             run_segment,
             key,
             self._topic,
@@ -324,21 +330,26 @@ class DaskRunner:
             resources=self._resources or None,
         )
         result = asyncio.ensure_future(future.result())
+        segment = self._flying[key]
         try:
-            return await self._converse(key, segment, result, on_message)
+            outcome = await self._converse(key, segment, result, on_message)
         finally:
             result.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await result
-            future.release()
-            del self._flying[key], self._by_slot[slot]
+            with contextlib.suppress(Exception):  # nobody is there to be told
+                future.release()
+        if outcome.kind == m.LOST and line.cut and await self._connected_unless_over(segment) is not None:
+            return Outcome(kind=m.CUT_OFF, reason="the connection to the Dask scheduler was lost")
+        return outcome
 
     async def _converse(
         self, key: str, segment: _Segment, result: asyncio.Future[dict[str, Any]], on_message: OnMessage
     ) -> Outcome:
         while True:
             getter = asyncio.ensure_future(segment.inbox.get())
-            await asyncio.wait({getter, result}, return_when=asyncio.FIRST_COMPLETED)
+            events: set[asyncio.Future[Any]] = {getter, result, segment.over}
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
             if getter.done():
                 data = getter.result()
                 if data["type"] == "begun":
@@ -351,6 +362,8 @@ class DaskRunner:
                     await on_message(message)
                 continue
             getter.cancel()
+            if not result.done():
+                return Outcome(kind=m.LOST, reason=segment.reason)
             if (error := result.exception()) is not None:
                 reason = segment.reason or f"the Dask worker was lost ({type(error).__name__})"
                 return Outcome(kind=m.LOST, reason=reason)
@@ -367,12 +380,11 @@ class DaskRunner:
 
     def _command(self, key: str, worker: str, verb: str, text: str = "") -> None:
         async def send() -> None:
-            with contextlib.suppress(Exception):  # the worker is gone; its future says so too
-                await self.client.run(command, key, verb, text, workers=[worker])
+            if self._line is not None and not self._line.cut:
+                with contextlib.suppress(Exception):  # the worker is gone; its future says so too
+                    await self._line.client.run(command, key, verb, text, workers=[worker])
 
-        task = asyncio.ensure_future(send())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._in_background(send())
 
     def _tell_slot(self, slot: int, verb: str, text: str = "") -> None:
         key = self._by_slot.get(slot)
@@ -392,18 +404,25 @@ class DaskRunner:
         key = self._by_slot.get(slot)
         if key is None:
             return
-        self._flying[key].reason = reason
-        if self._flying[key].worker:
+        segment = self._flying[key]
+        segment.reason = reason
+        if self._line is None or self._line.cut:
+            segment.end()
+            return
+        # The worker may be out of reach; it ends what its scheduler has forgotten by itself.
+        asyncio.get_running_loop().call_later(_KILL_SECONDS, segment.end)
+        if segment.worker:
             self._tell_slot(slot, "kill", reason)
         else:  # it is still queued
-            await self.client.cancel([key], force=True)
+            await self._line.client.cancel([key], force=True)
 
     async def close(self) -> None:
         """End this study's processes on the workers, and the cluster if it is ours."""
-        if self._client is not None:
+        if self._mending is not None:
+            self._mending.cancel()
+        if self._line is not None and not self._line.cut:
             with contextlib.suppress(Exception):  # a scheduler that is gone has nothing left to end
-                await asyncio.wait_for(self._client.run(leave, self._topic), timeout=5)
-            with contextlib.suppress(Exception):
-                await self._client.close(timeout=5)
+                await asyncio.wait_for(self._line.client.run(leave, self._topic), timeout=5)
+        await self._hang_up()
         if self._cluster is not None:
             await self._cluster.close(timeout=10)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from flows import _messages as m
 from flows._messages import Job, Outcome
 from flows._run_context import prefect_runs
-from flows._runner import Curve, Message, Report, RunIdWanted, Runner, Saved
+from flows._runner import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved
 from hpo_core import HpoError, InputError, Segment, Study, TrialState
 from hpo_core._parameters import parameter_from_json
 from hpo_core._strategy import Finish
@@ -124,6 +124,7 @@ class Driver:
         self._told: set[str] = set()
         self._draining = ""
         self._cancelled = False
+        self._gone: RunnerGone | None = None
         self._untidy = False
         self._typical = float("inf")  # seconds of a segment, a running mean
         self._helpers: set[asyncio.Task[None]] = set()
@@ -133,7 +134,8 @@ class Driver:
     async def drive(self) -> str:
         """Run until nothing is left or somebody interrupts; returns why it ended.
 
-        The study is stopped when its plan is done; after an interruption it stays open.
+        The study is stopped when its plan is done; after an interruption it stays open. Raises
+        :class:`RunnerGone` when the runner can run nothing any more; the study stays open then, too.
         """
         watch = asyncio.create_task(self._look_around())
         lanes = [asyncio.create_task(self._lane(slot)) for slot in range(self._runner.slots)]
@@ -149,6 +151,8 @@ class Driver:
             await asyncio.gather(*left, return_exceptions=True)
         reason = self._conclude()
         await self._tidy()
+        if self._gone is not None:
+            raise self._gone
         return reason
 
     def _conclude(self) -> str:
@@ -266,7 +270,13 @@ class Driver:
         async def on_message(message: Message) -> None:
             self._heard(slot, running, message)
 
-        outcome = await self._runner.run(slot, job, on_message)
+        try:
+            outcome = await self._runner.run(slot, job, on_message)
+        except RunnerGone as error:
+            outcome = Outcome(kind=m.LOST, reason=str(error))
+            if self._gone is None:
+                self._gone = error
+                self.interrupt("the runner is gone")
         del self._running[slot]
         self._settle(running, outcome)
         seconds = time.monotonic() - began
@@ -332,10 +342,12 @@ class Driver:
                 self._study.paused(trial, now=now)
             case m.SUSPENDED:
                 self._study.lost(trial, "suspended", counted=False, now=now)
-            case m.STOPPED | m.LOST if running.state is not None:
+            case m.STOPPED | m.LOST | m.CUT_OFF if running.state is not None:
                 self._study.finish(trial, state=running.state, reason=running.end, now=now)
-            case m.STOPPED | m.LOST if self._draining:
+            case m.STOPPED | m.LOST | m.CUT_OFF if self._draining:
                 self._study.lost(trial, self._draining, counted=False, now=now)
+            case m.CUT_OFF:
+                self._study.lost(trial, outcome.reason, counted=False, now=now)
             case m.STOPPED | m.LOST:
                 self._study.lost(trial, outcome.reason or "its worker stopped it unasked", now=now)
             case kind:

@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flows._messages import Job, Outcome
+from hpo_core import HpoError
+
+
+class RunnerGone(HpoError):
+    """Where the segments run is gone for good; the study is left for a later driver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,10 @@ class Runner(Protocol):
         ...
 
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
-        """Run the segment to its outcome; never raises for what happens to it."""
+        """Run the segment to its outcome; never raises for what happens to it.
+
+        Raises :class:`RunnerGone` when no segment can be run any more.
+        """
         ...
 
     def stop(self, slot: int) -> None:

@@ -252,7 +252,7 @@ def make_runner(
 
         return ThreadRunner(work, slots=execution.workers, objective=objective)
     if execution.runner == "dask":
-        return _dask_runner(work, execution)
+        return _dask_runner(work, execution, tell)
     from flows._local import LocalRunner
 
     if execution.runner == "gpu":
@@ -267,15 +267,30 @@ def make_runner(
     return LocalRunner(work, slots=execution.workers)
 
 
-def _dask_runner(work: Work, execution: Execution) -> Runner:
+def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) -> Runner:
     try:
-        from flows._dask import DaskRunner
+        from flows._dask import PATIENCE_SECONDS, DaskRunner
     except ImportError as error:
         raise InputError(
             f"the dask runner needs the package distributed ({error}): pip install 'mlflow-hpo[dask]'"
         ) from None
     resources = {} if execution.gpus_per_trial is None else {"GPU": execution.gpus_per_trial}
-    return DaskRunner(work, slots=execution.workers, address=execution.dask, resources=resources)
+    patience = os.environ.get("HPO_DASK_PATIENCE", f"{PATIENCE_SECONDS:g}")
+    try:
+        seconds = float(patience)
+    except ValueError:
+        raise InputError(
+            f"HPO_DASK_PATIENCE must be a number of seconds, got {patience!r}; leave it out for "
+            f"{PATIENCE_SECONDS:g}"
+        ) from None
+    return DaskRunner(
+        work,
+        slots=execution.workers,
+        address=execution.dask,
+        resources=resources,
+        patience=seconds,
+        tell=tell,
+    )
 
 
 async def _watching(current: Session, watch: Watch) -> None:

@@ -33,10 +33,11 @@ class Removable(NamedTuple):
 def removable_checkpoints(study: Study, *, keep_best: int = 1) -> list[Removable]:
     """Checkpoints that no paused trial, retry, fork or promotion can need.
 
-    Kept: the newest of every trial that is not finished, or may be retried while the study is open (of a
-    running one the newest two: its segment may still be reading the older); of the ``keep_best`` best
-    complete trials the newest and the one nearest to their best report; what an unfinished fork starts
-    from; and, where the strategy forks trials, the newest of all trials as long as the study is open.
+    Kept: the newest of every trial that is not finished, or may be retried while the study is open or
+    cancelled (of a running one the newest two: its segment may still be reading the older); of the
+    ``keep_best`` best complete trials the newest and the one nearest to their best report; what an
+    unfinished fork starts from; and, where the strategy forks trials, the newest of all trials as long as
+    the study is open.
     """
     best = set(_best_trials(study, keep_best))
     forks = _forks(study)
@@ -66,7 +67,7 @@ def _kept_steps(study: Study, trial: TrialRecord, *, best: bool, forks: bool) ->
         return steps[-1:]
     if best:
         return {steps[-1], _step_of_best(study, trial, steps)}
-    open_study = study.stopped is None
+    open_study = study.stopped is None or study.stopped.state == "cancelled"  # which can be resumed
     if open_study and (forks or trial.state in _RETRIABLE):
         return steps[-1:]
     return ()

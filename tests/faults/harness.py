@@ -25,7 +25,7 @@ from tests.faults import objectives
 
 ROOT = Path(__file__).resolve().parents[2]
 # Generous: it ends what hangs. What is waited for comes in seconds on a machine that is not overloaded.
-PATIENCE = 240.0
+PATIENCE = float(os.environ.get("HPO_TEST_PATIENCE", "240"))
 
 
 def wait_until(condition: Callable[[], Any], what: str, *, patience: float = PATIENCE) -> Any:
@@ -280,3 +280,11 @@ class Driver:
         self.release()
         if self.process is not None:
             self.kill()
+
+
+def checkpoint(driver: Driver, number: int) -> int:
+    """The step of a trial's newest checkpoint, 0 without one."""
+    study = driver.study()
+    if study is None or len(study.trials) <= number:
+        return 0
+    return max(study.trials[number].checkpoints, default=0)

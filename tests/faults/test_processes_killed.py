@@ -11,7 +11,7 @@ import pytest
 from hpo_core import TrialState
 from tests.faults.checks import check_whole, runs_of
 from tests.faults.conftest import MakeDriver
-from tests.faults.harness import Driver, wait_until
+from tests.faults.harness import Driver, checkpoint, wait_until
 
 
 def test_a_killed_driver_goes_on_where_it_was_and_its_trial_processes_die_with_it(driver: Driver) -> None:
@@ -33,7 +33,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_its_trial_processes_die_with_i
 def test_a_killed_trial_process_costs_that_attempt_only(driver: Driver) -> None:
     driver.hold(1, 3)
     driver.start()
-    wait_until(lambda: _checkpoint(driver, 1) == 3, "a checkpoint of trial 1")
+    wait_until(lambda: checkpoint(driver, 1) == 3, "a checkpoint of trial 1")
     os.kill(int((driver.trace / "pid-1-1").read_text()), signal.SIGKILL)
     driver.release()
     driver.finish()
@@ -85,12 +85,3 @@ def test_a_scheduler_that_pauses_goes_on_where_it_was(make_driver: MakeDriver) -
     driver.finish()
     study = check_whole(driver)
     assert study.history.count(TrialState.PRUNED)
-
-
-def _checkpoint(driver: Driver, number: int) -> int:
-    study = driver.study()
-    return (
-        0
-        if study is None or len(study.trials) <= number
-        else max(study.trials[number].checkpoints, default=0)
-    )

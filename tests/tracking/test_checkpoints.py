@@ -228,6 +228,16 @@ def test_the_best_trial_keeps_best_and_last() -> None:
     assert (2, 3) in saved.removable()
 
 
+def test_a_cancelled_study_keeps_what_its_trials_go_on_from() -> None:
+    saved = Saved()
+    trial = saved.begin()
+    for step in (1, 2):
+        saved.step(trial, step, 1.0)
+    saved.finish(trial, "cancelled")
+    saved.study.stop("cancelled")
+    assert saved.removable() == {(0, 1)}
+
+
 def test_what_a_fork_starts_from_stays_until_the_fork_has_its_own() -> None:
     """Whatever becomes of the parent meanwhile."""
     saved = Saved()

@@ -1,0 +1,146 @@
+"""What runs on the workers of a Dask cluster: one segment after the other, each in a warm child process.
+
+The worker's own event loop supervises the child under the same limits as locally. Messages go to the
+driver as Dask events; commands of the driver come as calls on this worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distributed import get_worker
+
+from flows import _messages as m
+from flows._local import LocalRunner
+from flows._messages import Job
+from flows._runner import Curve, Message, Report, RunIdWanted, Saved, Work
+
+# How often a worker looks whether its segment is still wanted, and how long a warm process may idle.
+_LOOK_SECONDS, _IDLE_SECONDS = 1.0, 30.0
+
+_RUNNERS: dict[str, LocalRunner] = {}
+_BUSY: dict[str, tuple[LocalRunner, dict[str, Callable[[str], None]]]] = {}
+_USED: dict[int, float] = {}
+_CLOSING: set[asyncio.Future[None]] = set()
+
+
+async def run_segment(key: str, topic: str, work: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """Run one segment on this worker; a coroutine, so the worker's own loop supervises it."""
+    worker = get_worker()
+    worker.log_event(topic, {"type": "begun", "key": key, "worker": worker.address})
+    runner = _idle_runner(topic, work)
+    answers: dict[str, Callable[[str], None]] = {}
+    _BUSY[key] = (runner, answers)
+
+    async def on_message(message: Message) -> None:
+        match message:
+            case Report(step, metrics):
+                data = {"type": "report", "step": step, "metrics": metrics}
+            case Curve(name, steps, points):
+                data = {"type": "curve", "name": name, "steps": steps, "points": points}
+            case Saved(step, uri, size):
+                data = {"type": "saved", "step": step, "uri": uri, "size": size}
+            case RunIdWanted(answer):
+                answers["run_id"] = answer
+                data = {"type": "run_id"}
+        worker.log_event(topic, {**data, "key": key})
+
+    watch = asyncio.create_task(_kill_when_forgotten(worker, key, runner))
+    try:
+        outcome = await runner.run(0, Job(**job), on_message)
+    except asyncio.CancelledError:
+        await runner.close()
+        raise
+    finally:
+        watch.cancel()
+        del _BUSY[key]
+        _retire_later(runner)
+    return outcome.to_json()
+
+
+async def _kill_when_forgotten(worker: Any, key: str, runner: LocalRunner) -> None:
+    """End the segment when nobody waits for it any more: its driver is dead, or has given it up.
+
+    The scheduler then forgets the task, and the worker marks it; Dask itself cannot end what runs.
+    """
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        task = worker.state.tasks.get(key)
+        if task is None or task.state in ("cancelled", "released", "forgotten"):
+            await runner.kill(0, "its driver does not wait for it any more")
+            return
+
+
+def _retire_later(runner: LocalRunner) -> None:
+    """End a warm process that has had nothing to do for a while; its driver may be dead."""
+    _USED[id(runner)] = used = time.monotonic()
+
+    def retire() -> None:
+        if _USED.get(id(runner)) == used and not any(busy is runner for busy, _ in _BUSY.values()):
+            del _USED[id(runner)]
+            for name in [n for n, known in _RUNNERS.items() if known is runner]:
+                del _RUNNERS[name]
+            closing = asyncio.ensure_future(runner.close())
+            _CLOSING.add(closing)
+            closing.add_done_callback(_CLOSING.discard)
+
+    asyncio.get_running_loop().call_later(_IDLE_SECONDS, retire)
+
+
+def _idle_runner(topic: str, work: dict[str, Any]) -> LocalRunner:
+    """A warm one-slot runner of this study that is not in use; workers with several threads keep several."""
+    busy = {id(runner) for runner, _ in _BUSY.values()}
+    for number in itertools.count():
+        name = f"{topic}/{number}"
+        if name not in _RUNNERS:
+            folder = Path(work["folder"]) / "slots" / f"{get_worker().name}-{number}"
+            _RUNNERS[name] = LocalRunner(
+                Work(
+                    objective=work["objective"],
+                    folder=Path(work["folder"]),
+                    tracking=work["tracking"],
+                    environment=work["environment"],
+                    limits=work["limits"],
+                ),
+                slots=1,
+                output=folder,
+            )
+        if id(_RUNNERS[name]) not in busy:
+            return _RUNNERS[name]
+    raise AssertionError("unreachable")
+
+
+async def command(key: str, verb: str, text: str = "") -> None:
+    """Pass a command on to the segment, if it still runs here."""
+    if key not in _BUSY:
+        return
+    runner, answers = _BUSY[key]
+    match verb:
+        case "stop":
+            runner.stop(0)
+        case "suspend":
+            runner.suspend(0)
+        case "kill":
+            await runner.kill(0, text)
+        case "run_id" if "run_id" in answers:
+            answers["run_id"](text)
+
+
+async def leave(topic: str) -> None:
+    """End this study's processes on this worker."""
+    for name in [n for n in _RUNNERS if n.startswith(f"{topic}/")]:
+        await _RUNNERS.pop(name).close()
+
+
+def try_objective(packed: str) -> str:
+    """What keeps the objective from loading on this worker, or an empty string."""
+    try:
+        m.unpack(packed)
+    except Exception as error:  # noqa: BLE001 - whatever an import raises is the answer
+        return f"{type(error).__name__}: {error}"
+    return ""
