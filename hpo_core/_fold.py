@@ -257,6 +257,7 @@ class Fold:
         trial.values, trial.metrics = event.values, event.metrics
         trial.reason = event.reason
         trial.finished_at = event.at
+        trial.ended_after = self.seconds_spent
         if event.step > trial.step:
             # A result that was taken over, not computed, has cost no steps.
             self.steps_spent += running * (event.step - trial.step)

@@ -11,6 +11,8 @@ from tracking._checkpoints import delete_checkpoint as delete_checkpoint
 from tracking._checkpoints import load_checkpoint as load_checkpoint
 from tracking._checkpoints import locate_checkpoint as locate_checkpoint
 from tracking._checkpoints import save_checkpoint as save_checkpoint
+from tracking._compare_page import comparison_html as comparison_html
+from tracking._compare_page import draw_comparison as draw_comparison
 from tracking._connection import Connection as Connection
 from tracking._connection import connect as connect
 from tracking._connection import connect_to_study as connect_to_study
@@ -42,8 +44,10 @@ from tracking._tracker import TrackerStatus as TrackerStatus
 __all__ = [
     "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel",
     "NoRunYet", "Promotion",
-    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "config_sha256",
-    "connect", "connect_to_study", "delete_checkpoint", "disk_warning", "fetch_checkpoints", "fetch_journal",
+    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "comparison_html",
+    "config_sha256",
+    "connect", "connect_to_study", "delete_checkpoint", "disk_warning",
+    "draw_comparison", "fetch_checkpoints", "fetch_journal",
     "load_checkpoint", "load_own_model",
     "locate_checkpoint", "log_model", "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote",
     "removable_checkpoints",

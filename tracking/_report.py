@@ -38,7 +38,7 @@ _Found = Mapping[str, Sequence[Importance]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Figure:
+class Shown:
     """One figure to be made, and what it shows in words."""
 
     title: str
@@ -71,17 +71,17 @@ def _importance(study: Study) -> _Found:
     return {name: importances(study, objective=name) for name in names}
 
 
-def _figures(study: Study, found: _Found, events: list[Event]) -> list[_Figure]:
+def _figures(study: Study, found: _Found, events: list[Event]) -> list[Shown]:
     from hpo_core import plots
 
     several = len(study.objectives) > 1
     first = next(iter(found))
     known = [i.name for i in found[first]]
     ordered = [*known, *(n for n in study.space.column_names if n not in known)]
-    out: list[_Figure] = []
+    out: list[Shown] = []
 
     def add(title: str, words: str, plot: Callable[..., Any], *args: Any, **options: Any) -> None:
-        out.append(_Figure(title=title, words=words, make=partial(plot, study, *args, **options)))
+        out.append(Shown(title=title, words=words, make=partial(plot, study, *args, **options)))
 
     for name in found:
         words = f"Each trial's {name} by trial number, and the best so far."
@@ -131,16 +131,22 @@ def _importance_words(found: Sequence[Importance]) -> str:
 # -- the page ----------------------------------------------------------------------------------
 
 
-def _page(study: Study, figures: Sequence[_Figure]) -> str:
+def _page(study: Study, figures: Sequence[Shown]) -> str:
+    tables = _best(study) + _leaderboard(study) + _space(study)
+    return assembled(study.name, _summary(study), tables, figures)
+
+
+def assembled(title: str, summary: str, tables: str, figures: Sequence[Shown]) -> str:
+    """The page. ``summary`` and ``tables`` are HTML; figures for which there is nothing are left out."""
     sections = [text for i, figure in enumerate(figures) if (text := _section(f"f{i}", figure))]
     here = resources.files("tracking").joinpath("_report_page")
     parts = {
-        "TITLE": html.escape(study.name),
+        "TITLE": html.escape(title),
         "STYLE": here.joinpath("style.css").read_text("utf-8"),
         "SCRIPT": here.joinpath("draw.js").read_text("utf-8"),
         "PLOTLY": _plotly(),
-        "SUMMARY": _summary(study),
-        "TABLES": _best(study) + _leaderboard(study) + _space(study),
+        "SUMMARY": summary,
+        "TABLES": tables,
         "FIGURES": "\n".join(sections),
     }
     # Split first, so that what a part says is never taken for a place.
@@ -158,7 +164,7 @@ def _plotly() -> str:
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), _PACKING, mtime=0)).decode()
 
 
-def _section(key: str, shown: _Figure) -> str:
+def _section(key: str, shown: Shown) -> str:
     """One figure with its heading; empty when the study has nothing of the kind."""
     title, words = html.escape(shown.title), html.escape(shown.words)
     try:

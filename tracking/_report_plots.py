@@ -36,13 +36,13 @@ def draw_plots(study: Study, found: Mapping[str, Sequence[Importance]], folder: 
     first = next(iter(found.values()))
     shown = [i.name for i in first] or list(study.space.column_names)
     shown = shown[:_MOST_SLICES]
-    files = [_drawn(folder / "history.png", (8.0, 4.5), 1, lambda axes: _history(study, axes[0]))]
+    files = [drawn(folder / "history.png", (8.0, 4.5), 1, lambda axes: _history(study, axes[0]))]
     if first:
         size = (8.0, 1.4 + 0.42 * min(len(first), _MOST_BARS))
-        files.append(_drawn(folder / "importance.png", size, 1, lambda axes: _importance(first, axes[0])))
+        files.append(drawn(folder / "importance.png", size, 1, lambda axes: _importance(first, axes[0])))
     if shown:
         files.append(
-            _drawn(
+            drawn(
                 folder / "slices.png",
                 (9.0, 3.2 * -(-len(shown) // 3)),
                 len(shown),
@@ -52,7 +52,8 @@ def draw_plots(study: Study, found: Mapping[str, Sequence[Importance]], folder: 
     return files
 
 
-def _drawn(path: Path, size: tuple[float, float], count: int, draw: Callable[[list[Axes]], None]) -> Path:
+def drawn(path: Path, size: tuple[float, float], count: int, draw: Callable[[list[Axes]], None]) -> Path:
+    """A picture of ``count`` axes, three abreast, filled in by ``draw``; ``size`` in inches."""
     # No pyplot: it keeps figures for the whole process, and this runs beside the user's own.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -87,8 +88,8 @@ def _history(study: Study, ax: Axes) -> None:
     complete = np.flatnonzero(history.states == TrialState.COMPLETE)
     best = (np.minimum if direction == "min" else np.maximum).accumulate(values[complete])
     ax.step(complete, best, where="post", color=GREEN, linewidth=2, label="best so far")
-    _limit(ax, robust_range(values[complete], direction))
-    ax.set(xlabel="trial", ylabel=f"{_plain(name)} ({direction})", title=f"History of {_plain(study.name)}")
+    limit(ax, robust_range(values[complete], direction))
+    ax.set(xlabel="trial", ylabel=f"{plain(name)} ({direction})", title=f"History of {plain(study.name)}")
     ax.legend(frameon=False)
 
 
@@ -103,7 +104,7 @@ def _importance(found: Sequence[Importance], ax: Axes) -> None:
         v, low, high = np.array(triples).T
         whiskers: Any = np.maximum([v - low, high - v], 0.0)
         ax.barh(at + shift, v, 0.38, xerr=whiskers, color=colour, ecolor=GREY, label=label)
-    ax.set_yticks(at, [_plain(t) for t in labels([i.name for i in rows])])
+    ax.set_yticks(at, [plain(t) for t in labels([i.name for i in rows])])
     ax.set(xlabel="share of the variance explained alone", title="Importance")
     ax.legend(frameon=False)
 
@@ -126,17 +127,18 @@ def _slices(study: Study, shown: Sequence[str], axes: Sequence[Axes]) -> None:
         else:
             x = np.floor(units[seen] * parameter.cardinality)
             names = labels([parameter.value_at(k) for k in range(parameter.cardinality)])
-            ax.set_xticks(range(len(names)), [_plain(t) for t in names], rotation=30 if len(names) > 3 else 0)
+            ax.set_xticks(range(len(names)), [plain(t) for t in names], rotation=30 if len(names) > 3 else 0)
         ax.scatter(x, values[seen], s=10, c=numbers[seen], cmap="viridis", alpha=0.8)
-        _limit(ax, span)
-        ax.set(xlabel=_plain(parameter_name), ylabel=_plain(name) if i % 3 == 0 else "")
+        limit(ax, span)
+        ax.set(xlabel=plain(parameter_name), ylabel=plain(name) if i % 3 == 0 else "")
 
 
-def _limit(ax: Axes, span: tuple[float, float] | None) -> None:
+def limit(ax: Axes, span: tuple[float, float] | None) -> None:
+    """Leave disasters beyond the axis."""
     if span is not None:
         ax.set_ylim(*span)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text as it is: matplotlib would take dollar signs for formulas."""
     return text.replace("$", r"\$")

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command("up")(up)
     app.command("list")(list_studies)
-    for command in (show, why, resume, extend, retry, promote, cancel, sync, resync, delete, gc):
+    for command in (show, why, compare, resume, extend, retry, promote, cancel, sync, resync, delete, gc):
         app.command(command.__name__)(command)
 
 
@@ -60,6 +60,31 @@ def why(
     from flows.cli import _look
 
     _look.why(study, trial)
+
+
+def compare(
+    studies: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STUDY...",
+            help="Two or more sides: a study, or several as A-1,A-2,A-3 or 'A-*'",
+            show_default=False,
+        ),
+    ],
+    objective: Annotated[str | None, typer.Option(help="Objective to compare by; default the first")] = None,
+    score: Annotated[float | None, typer.Option(help="Also: what it took to reach this score")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the curves")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write the curves as a picture")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Compare studies: best so far, effort to reach a score, significance.
+
+    A side of several studies, one for each seed, is one way of searching; with a single study a side only
+    the studies can be compared, not what found them.
+    """
+    from flows.cli import _compare
+
+    _compare.compare(studies, objective=objective, score=score, html=html, png=png, as_json=as_json)
 
 
 def resume(

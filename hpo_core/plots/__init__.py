@@ -7,6 +7,7 @@ light and on dark pages. Plotly is imported when the first figure is made.
 
 from __future__ import annotations
 
+from hpo_core.plots._compare import compare as compare
 from hpo_core.plots._course import curves as curves
 from hpo_core.plots._course import failures as failures
 from hpo_core.plots._course import lineage as lineage
@@ -20,6 +21,6 @@ from hpo_core.plots._values import importance as importance
 from hpo_core.plots._values import pareto as pareto
 
 __all__ = [
-    "contour", "curves", "failures", "history", "importance", "lineage", "parallel_coordinates", "pareto",
-    "rungs", "slices", "timeline",
+    "compare", "contour", "curves", "failures", "history", "importance", "lineage", "parallel_coordinates",
+    "pareto", "rungs", "slices", "timeline",
 ]  # fmt: skip

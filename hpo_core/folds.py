@@ -1,0 +1,93 @@
+"""Results on cross-validation folds, and the paired test of two configurations on the same folds.
+
+An objective that reports the metric ``NAME_fold`` at step i, NAME being an objective, says that this is its
+result on fold i; the ready objectives do so when they tune over folds.
+
+The test is the corrected resampled t-test (C. Nadeau, Y. Bengio, "Inference for the generalization error",
+Machine Learning 52, 2003, section 5, equation 3): training sets of different folds share most of their rows,
+so the differences d are not independent, and their variance is taken (1/k + test/train) times instead of 1/k.
+For k folds test/train is 1 / (k - 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo_core._errors import InputError
+from hpo_core._study import Study
+from hpo_core.importance import column_of
+
+__all__ = ["Paired", "fold_results", "paired_test", "standard_error"]
+
+FOLD = "_fold"
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """``gain``: by how much the first is better on average, in the metric's units.
+
+    ``low`` and ``high``: its 95% confidence interval. ``p``: of a gain at least as large, were there none
+    (one-sided). ``folds``: how many folds both have.
+    """
+
+    gain: float
+    low: float
+    high: float
+    p: float
+    folds: int
+
+    def __str__(self) -> str:
+        word, turned = ("better", 1) if self.gain >= 0 else ("worse", -1)
+        low, high = sorted((turned * self.low, turned * self.high))
+        return (
+            f"{word} by {abs(self.gain):.4g} on average over {self.folds} folds (95% interval {low:.4g} to "
+            f"{high:.4g}; p = {self.p:.3g} for better)"
+        )
+
+
+def fold_results(study: Study, trial: int, objective: str | None = None) -> dict[int, float]:
+    """The trial's finite results by fold, as the user gave them; empty where it reported none."""
+    name = list(study.objectives)[column_of(study, objective)]
+    reports = study.history.reports
+    rows = study.history.reports_of(trial)
+    found = zip(reports.steps[rows].tolist(), reports.metric_of(trial, name + FOLD).tolist(), strict=True)
+    return {step: value for step, value in found if math.isfinite(value)}
+
+
+def standard_error(results: NDArray[np.float64]) -> float:
+    """Of the mean of ``(k,)`` results on folds, corrected as in the test; NaN for a single fold."""
+    k = len(results)
+    if k < 2:
+        return math.nan
+    return float(np.std(results, ddof=1) * math.sqrt(1.0 / k + 1.0 / (k - 1)))
+
+
+def paired_test(first: Mapping[int, float], second: Mapping[int, float], direction: str) -> Paired:
+    """Whether the first is better than the second on the folds that both have.
+
+    Raises :class:`InputError` for fewer than two common folds.
+    """
+    from scipy import stats
+
+    common = sorted(first.keys() & second.keys())
+    if len(common) < 2:
+        raise InputError(
+            f"a paired test needs results on at least two common folds, got {sorted(first)} and "
+            f"{sorted(second)}"
+        )
+    sign = 1.0 if direction == "max" else -1.0
+    differences = sign * np.array([first[i] - second[i] for i in common])
+    gain, error = float(differences.mean()), standard_error(differences)
+    degrees = len(common) - 1
+    if error == 0.0:
+        # All differences are equal: certain, if anything differs at all.
+        return Paired(gain=gain, low=gain, high=gain, p=0.0 if gain > 0 else 1.0, folds=len(common))
+    reach = float(stats.t.ppf(0.5 + _LEVEL / 2, degrees)) * error
+    p = float(stats.t.sf(gain / error, degrees))
+    return Paired(gain=gain, low=gain - reach, high=gain + reach, p=p, folds=len(common))

@@ -1,0 +1,71 @@
+"""``hpo compare`` on journals as they lie in a folder: tables, files, JSON, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Hpo, Place
+from tests.tracking.studies import Script
+
+
+@pytest.fixture
+def studies(place: Place) -> Path:
+    """Sides ``a`` and ``b`` with two studies each, and ``turned``, which goes the other way."""
+    home = place.folder / ".hpo" / "studies"
+    for name, values in {"a-1": (5, 3), "a-2": (4, 2), "b-1": (5, 1), "b-2": (6, 0.5)}.items():
+        script = Script(home / name, name=name)
+        for value in values:
+            script.run(float(value), steps=2)
+        script.stop()
+        script.close()
+    script = Script(home / "turned", name="turned", objectives={"loss": "max"})
+    script.run(1.0)
+    script.close()
+    return home
+
+
+def test_sides_are_compared(studies: Path, place: Place, hpo: Hpo) -> None:
+    """By name, list or pattern; the curves are in files that need nothing else."""
+    said = hpo("compare", "a-1,a-2", "b-*", "--score", "0.75", "--html", "c.html", "--png", "c.png")
+    assert said.code == 0, said.err
+    assert "Effort to reach loss 3 (the worst of the finals)" in said.out
+    assert [line.split()[1:4] for line in said.out.splitlines() if line.startswith("b-*")] == [
+        ["2", "2", "0.75"],
+        ["2", "of", "2"],
+        ["1", "of", "2"],
+    ]
+    assert "So few studies cannot give less than p = 0.33: no claim." in said.out
+    page = (place.folder / "c.html").read_text(encoding="utf-8")
+    assert "Best so far against seconds" in page
+    assert (place.folder / "c.png").read_bytes().startswith(b"\x89PNG")
+    data = json.loads(hpo("compare", "a-1", "b-1", "--json").out)
+    assert [side["studies"][0]["best"] for side in data["sides"]] == [3.0, 1.0]
+    assert data["sides"][1]["studies"][0]["reached"][0]["trials"] == 2
+    assert data["differences"] == []
+    assert "no claim" in data["claim"]
+
+
+@pytest.mark.parametrize(
+    "sides, says",
+    [
+        (("a-1",), "at least two studies, got 1"),
+        (("a-1", "a-9"), "there is no study 'a-9'"),
+        (("a-1", "c-*"), "matches 'c-*'"),
+        (("a-1", "a-1"), "named twice"),
+        (("a-1", "a-*"), "named twice"),
+        (("a-1,", "b-1"), "commas between them"),
+        (("a-1", "turned"), "to be max in study 'turned' and min in 'a-1'"),
+        (("a-1", "b-1", "--html", "no/where.html"), "cannot be written"),
+        (("a-1", "b-1", "--objective", "acc"), "not 'acc'"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    studies: Path, hpo: Hpo, sides: tuple[str, ...], says: str
+) -> None:
+    """Exit code 2."""
+    said = hpo("compare", *sides)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert says in said.err
