@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hpo_core._history import History
     from hpo_core._space import SearchSpace
 
-__all__ = ["StopRule", "expected_gain", "last_look"]
+__all__ = ["StopRule", "expected_gain", "last_look", "result_noise"]
 
 # Results with a value before the first look, and more for each column of the space.
 LEAST, LEAST_PER_COLUMN = 20, 2
@@ -102,21 +102,11 @@ def expected_gain(
     ``X`` ``(n, d)`` canonical; ``y`` minimised, finite and not all equal, n >= 2.
     """
     from hpo_core._gp._climb import layout, pool
-    from hpo_core._gp._embed import make_embedding
-    from hpo_core._gp._fit import Priors
-    from hpo_core._gp._outcomes import warp
-    from hpo_core._gp._surrogate import choose_rows, fit_models
     from hpo_core._gp._threads import one_thread
 
     with one_thread(), np.errstate(under="ignore"):
-        rows = choose_rows(y, np.ones(len(y), dtype=bool), len(y), CAP)
-        X, y = X[rows], y[rows]
-        # Linear where it matters, near the best, so that a gain can be given in the user's units.
-        outcomes, embedding, priors = warp(y, "fence"), make_embedding(space), Priors()
-        points = embedding(X)
-        model = fit_models((("matern", "fence"),), embedding, points, y, priors)[0]
-        posterior = model.posterior(y, priors)
-        fitted = posterior.predict(points)[0][:, 0]
+        X, embedding, outcomes, model, posterior = _modelled(space, X, y)
+        fitted = posterior.predict(embedding(X))[0][:, 0]
         best = np.argsort(fitted, kind="stable")[:ANCHORS]
         drawn = pool(space, layout(space), X[best], rng, (DRAWN, DRAWN))
         if space.constraints:
@@ -127,5 +117,34 @@ def expected_gain(
         kept = embedding(candidates[np.concatenate([np.arange(len(best)), promising[:CANDIDATES]])])
         futures = posterior.sample(kept, rng, FUTURES)
     gain = float(np.mean(futures[0] - futures.min(axis=0)))
-    noise = float(np.sqrt(model.hyper.noise * posterior.scale))
-    return gain * outcomes.unit, noise * outcomes.unit
+    return gain * outcomes.unit, _noise(model, posterior, outcomes)
+
+
+def result_noise(space: SearchSpace, X: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """The standard deviation of one result's noise, in the units of ``y``, as the same model estimates it."""
+    from hpo_core._gp._threads import one_thread
+
+    with one_thread(), np.errstate(under="ignore"):
+        _, _, outcomes, model, posterior = _modelled(space, X, y)
+    return _noise(model, posterior, outcomes)
+
+
+def _noise(model: Any, posterior: Any, outcomes: Any) -> float:
+    return float(np.sqrt(model.hyper.noise * posterior.scale)) * float(outcomes.unit)
+
+
+def _modelled(
+    space: SearchSpace, X: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], Any, Any, Any, Any]:
+    """The rows that the model sees, its embedding, its outcomes, itself and its posterior."""
+    from hpo_core._gp._embed import make_embedding
+    from hpo_core._gp._fit import Priors
+    from hpo_core._gp._outcomes import warp
+    from hpo_core._gp._surrogate import choose_rows, fit_models
+
+    rows = choose_rows(y, np.ones(len(y), dtype=bool), len(y), CAP)
+    X, y = X[rows], y[rows]
+    # Linear where it matters, near the best, so that a gain can be given in the user's units.
+    outcomes, embedding, priors = warp(y, "fence"), make_embedding(space), Priors()
+    model = fit_models((("matern", "fence"),), embedding, embedding(X), y, priors)[0]
+    return X, embedding, outcomes, model, model.posterior(y, priors)

@@ -129,14 +129,14 @@ def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:
     pruned = np.flatnonzero((evidence.states == TrialState.PRUNED) & (evidence.trials >= 0))
     if not len(pruned):
         return evidence.X[known], np.minimum(y[known], worst_to_show(y[known]))
-    by_trial = dict(zip(evidence.trials[known].tolist(), _ranks(y[known]).tolist(), strict=True))
+    by_trial = dict(zip(evidence.trials[known].tolist(), mid_ranks(y[known]).tolist(), strict=True))
     placed = _placed(history, objective, by_trial, evidence.trials[pruned])
     # An observation has no steps to be compared at: it stands by its value among the complete.
     score = np.full(len(y), np.nan)
-    score[known] = _ranks(y[known])
+    score[known] = mid_ranks(y[known])
     score[pruned] = [placed.get(t, np.nan) for t in evidence.trials[pruned].tolist()]
     rows = ~np.isnan(score)
-    return evidence.X[rows], _ranks(score[rows]) / max(int(rows.sum()), 1)
+    return evidence.X[rows], mid_ranks(score[rows]) / max(int(rows.sum()), 1)
 
 
 def worst_to_show(values: Array) -> float:
@@ -177,15 +177,15 @@ def _interpolated(peers: Array, values: Array) -> Array:
     Beyond the worst peer a value gets a score worse than all, in the order of the values.
     """
     if not len(peers):
-        return _ranks(values)
+        return mid_ranks(values)
     scores = np.maximum.accumulate(peers[:, 1])
     inside = np.interp(values, peers[:, 0], scores)
     beyond = values > peers[-1, 0]
-    order = _ranks(np.where(beyond, values, -np.inf)) - int((~beyond).sum()) + 1.0
+    order = mid_ranks(np.where(beyond, values, -np.inf)) - int((~beyond).sum()) + 1.0
     return np.where(beyond, scores[-1] + order, inside)
 
 
-def _ranks(values: Array) -> Array:
+def mid_ranks(values: Array) -> Array:
     """(n,) ranks from 0, the mean rank for equals."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     first = np.cumsum(counts) - counts

@@ -84,7 +84,11 @@ def _figures(study: Study, found: _Found, events: list[Event]) -> list[Shown]:
         out.append(Shown(title=title, words=words, make=partial(plot, study, *args, **options)))
 
     for name in found:
-        words = f"Each trial's {name} by trial number, and the best so far."
+        words = (
+            f"Each trial's {name} by trial number, and the best so far. The band is its uncertainty: the "
+            "standard error over folds where the best trials reported folds, else the noise of one result as "
+            "a Gaussian process sees it. The best of many noisy results is an optimistic one."
+        )
         add(f"History of {name}" if several else "History", words, plots.history, objective=name)
     if several:
         words = (
@@ -107,6 +111,20 @@ def _figures(study: Study, found: _Found, events: list[Event]) -> list[Shown]:
         "What a forest expects over the two most important parameters, others averaged out; bright is good."
     )
     add("Contour", words, plots.contour, names=ordered[:2])
+    words = (
+        "Complete trials over pairs of the most important parameters; the colour is the trial's rank by "
+        f"{first}, bright is good."
+    )
+    add("Rank", words, plots.rank, names=ordered[:3])
+    for name in found:
+        words = (
+            f"Spearman's rank correlation of each parameter with {name} (first column), and among one "
+            "another. Numbers stand where it is more than chance among independent trials; a sampler's "
+            "trials are not quite that, and two parameters may go together because good results were sought "
+            "there."
+        )
+        title = f"Rank correlation for {name}" if several else "Rank correlation"
+        add(title, words, plots.correlation, objective=name)
     words = "What trials reported while they ran; pruned trials end where they were stopped."
     add("Curves", words, plots.curves)
     add("Rungs", "How many trials reached each step at which trials pause or end.", plots.rungs)
@@ -192,10 +210,12 @@ def _summary(study: Study) -> str:
     planned = "" if history.max_trials is None else f" of {history.max_trials:,}"
     goals = [f"{'maximise' if d == 'max' else 'minimise'} {n}" for n, d in study.objectives.items()]
     ended = "still open" if stopped is None else f"{stopped.state}: {stopped.reason}".removesuffix(": ")
+    warm = int((history.evidence.trials < 0).sum())
     facts = [
         ("goal", ", ".join(goals)),
         ("state", ended),
         ("trials", f"{history.n_trials:,}{planned}{': ' * bool(counts)}{counts}"),
+        ("evidence", f"{warm:,} results from elsewhere" if warm else ""),
         ("strategy", f"{study.strategy.name}, seed {study.created.seed}"),
         ("began", _moment(study.created.at)),
         ("took", _duration(study.state.seconds_spent)),

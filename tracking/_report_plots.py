@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpo_core import Study, TrialState
+from hpo_core.correlation import Correlations, correlations
 from hpo_core.importance import Importance
 from hpo_core.plots._common import (
     BLUE,
@@ -21,6 +22,7 @@ from hpo_core.plots._common import (
     robust_range,
     thinned,
 )
+from hpo_core.uncertainty import band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +31,9 @@ _MOST_POINTS, _MOST_BARS, _MOST_SLICES = 3000, 15, 6
 
 
 def draw_plots(study: Study, found: Mapping[str, Sequence[Importance]], folder: Path) -> list[Path]:
-    """Write ``history.png``, ``importance.png`` and ``slices.png``, those that have something to show."""
+    """Write ``history.png``, ``importance.png``, ``slices.png`` and ``correlation.png``, those that have
+    something to show.
+    """
     if not study.history.count(TrialState.COMPLETE):
         return []
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,11 +53,24 @@ def draw_plots(study: Study, found: Mapping[str, Sequence[Importance]], folder: 
                 lambda axes: _slices(study, shown, axes),
             )
         )
+    related = correlations(study).strongest(_MOST_BARS)
+    if np.isfinite(related.rho[0, 1:]).any():
+        n = len(related.names)
+        size, below = (3.2 + 0.62 * n, 2.2 + 0.4 * n), 1.3
+        path = folder / "correlation.png"
+        files.append(drawn(path, size, 1, lambda axes: _correlation(related, axes[0]), below=below))
     return files
 
 
-def drawn(path: Path, size: tuple[float, float], count: int, draw: Callable[[list[Axes]], None]) -> Path:
-    """A picture of ``count`` axes, three abreast, filled in by ``draw``; ``size`` in inches."""
+def drawn(
+    path: Path,
+    size: tuple[float, float],
+    count: int,
+    draw: Callable[[list[Axes]], None],
+    *,
+    below: float = 0.62,
+) -> Path:
+    """A picture of ``count`` axes, three abreast, filled in by ``draw``; sizes in inches."""
     # No pyplot: it keeps figures for the whole process, and this runs beside the user's own.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -70,7 +87,7 @@ def drawn(path: Path, size: tuple[float, float], count: int, draw: Callable[[lis
     widest = max((len(t.get_text()) for ax in axes for t in ax.get_yticklabels()), default=0)
     left = min(0.05 + 0.075 * max(widest, 6) / size[0] + 0.2 / size[0], 0.5)
     figure.subplots_adjust(
-        left=left, right=0.98, top=1 - 0.4 / size[1], bottom=0.62 / size[1], wspace=0.28, hspace=0.35
+        left=left, right=0.98, top=1 - 0.4 / size[1], bottom=below / size[1], wspace=0.28, hspace=0.35
     )
     figure.savefig(path, dpi=90)
     return path
@@ -87,6 +104,21 @@ def _history(study: Study, ax: Axes) -> None:
             ax.plot(numbers, values[numbers], ".", color=colour, alpha=0.6, label=state.label)
     complete = np.flatnonzero(history.states == TrialState.COMPLETE)
     best = (np.minimum if direction == "min" else np.maximum).accumulate(values[complete])
+    records = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
+    found = band(study, complete[records].tolist())
+    if found is not None:
+        at = np.append(complete[records], complete[-1])
+        middle, half = np.append(best[records], best[-1]), np.append(found.half, found.half[-1])
+        ax.fill_between(
+            at,
+            middle - half,
+            middle + half,
+            step="post",
+            color=GREEN,
+            alpha=0.22,
+            linewidth=0,
+            label=found.what,
+        )
     ax.step(complete, best, where="post", color=GREEN, linewidth=2, label="best so far")
     limit(ax, robust_range(values[complete], direction))
     ax.set(xlabel="trial", ylabel=f"{plain(name)} ({direction})", title=f"History of {plain(study.name)}")
@@ -107,6 +139,23 @@ def _importance(found: Sequence[Importance], ax: Axes) -> None:
     ax.set_yticks(at, [plain(t) for t in labels([i.name for i in rows])])
     ax.set(xlabel="share of the variance explained alone", title="Importance")
     ax.legend(frameon=False)
+
+
+def _correlation(found: Correlations, ax: Axes) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    n = len(found.names)
+    rho = np.where(np.tril(np.ones((n, n), dtype=bool), -1), found.rho, np.nan)[1:, :-1]
+    chance = found.chance[1:, :-1]
+    scale = LinearSegmentedColormap.from_list("signs", [BLUE, "#f4f4f4", ORANGE])
+    ax.imshow(rho, cmap=scale, vmin=-1, vmax=1, aspect="auto")
+    for row, col in zip(*np.nonzero(np.abs(np.nan_to_num(rho)) > chance), strict=True):
+        ax.text(col, row, f"{rho[row, col]:.2f}", ha="center", va="center", fontsize=8)
+    names = [plain(t) for t in labels(list(found.names), 20)]
+    ax.set_xticks(range(n - 1), names[:-1], rotation=35, ha="right")
+    ax.set_yticks(range(n - 1), names[1:])
+    ax.set(title="Rank correlation")
+    ax.grid(visible=False)
 
 
 def _slices(study: Study, shown: Sequence[str], axes: Sequence[Axes]) -> None:

@@ -13,6 +13,8 @@ from hpo_core.plots._course import failures as failures
 from hpo_core.plots._course import lineage as lineage
 from hpo_core.plots._course import rungs as rungs
 from hpo_core.plots._course import timeline as timeline
+from hpo_core.plots._relations import correlation as correlation
+from hpo_core.plots._relations import rank as rank
 from hpo_core.plots._space import contour as contour
 from hpo_core.plots._space import parallel_coordinates as parallel_coordinates
 from hpo_core.plots._space import slices as slices
@@ -21,6 +23,6 @@ from hpo_core.plots._values import importance as importance
 from hpo_core.plots._values import pareto as pareto
 
 __all__ = [
-    "compare", "contour", "curves", "failures", "history", "importance", "lineage", "parallel_coordinates",
-    "pareto", "rungs", "slices", "timeline",
+    "compare", "contour", "correlation", "curves", "failures", "history", "importance", "lineage",
+    "parallel_coordinates", "pareto", "rank", "rungs", "slices", "timeline",
 ]  # fmt: skip

@@ -104,6 +104,13 @@ def robust_range(shown: Array, direction: str) -> tuple[float, float] | None:
     return (low, high) if direction == "min" else (-high, -low)
 
 
+def outline(x: Array, low: Array, high: Array) -> dict[str, Array]:
+    """The border of a band, in steps as the line in it is."""
+    at = np.repeat(x, 2)[1:]
+    below, above = np.repeat(low, 2)[:-1], np.repeat(high, 2)[:-1]
+    return {"x": np.concatenate([at, at[::-1]]), "y": np.concatenate([below, above[::-1]])}
+
+
 def number(value: float) -> str:
     """A number as a reader wants it."""
     return f"{value:.4g}"

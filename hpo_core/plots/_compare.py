@@ -47,7 +47,7 @@ def compare(
         finals.append(line[1])
         if band is not None:
             figure.add_scatter(
-                **_outline(line[0], *band),
+                **c.outline(line[0], *band),
                 fill="toself",
                 fillcolor=_pale(colour),
                 line={"width": 0},
@@ -89,13 +89,6 @@ def envelope(side: Side, against: str) -> tuple[tuple[Array, Array], tuple[Array
         [s.best[np.searchsorted(x, at, side="right") - 1] for x, s in zip(known, side.courses, strict=True)]
     )
     return (at, np.median(rows, axis=0)), (rows.min(axis=0), rows.max(axis=0))
-
-
-def _outline(x: Array, low: Array, high: Array) -> dict[str, Array]:
-    """The band's border, in steps as the line is."""
-    at = np.repeat(x, 2)[1:]
-    below, above = np.repeat(low, 2)[:-1], np.repeat(high, 2)[:-1]
-    return {"x": np.concatenate([at, at[::-1]]), "y": np.concatenate([below, above[::-1]])}
 
 
 def _corners(course: Course, against: str) -> tuple[Array, Array]:

@@ -178,7 +178,7 @@ def contour(study: Study, *, objective: str | None = None, names: Sequence[str] 
         hovertemplate="trial %{customdata}<extra></extra>",
     )
     figure.update_xaxes(title_text=pair[0], **_axis(study, pair[0]))
-    figure.update_yaxes(title_text=pair[1], **_axis(study, pair[1]))
+    figure.update_yaxes(title_text=pair[1], title_standoff=18, **_axis(study, pair[1]))
     return figure
 
 

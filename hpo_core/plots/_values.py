@@ -11,6 +11,7 @@ from hpo_core._study import Study
 from hpo_core.importance import Importance, column_of, importances
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Figure
+from hpo_core.uncertainty import band
 
 _MOST_POINTS = 2500
 _MOST_PARAMETERS = 20
@@ -20,7 +21,8 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
     """Every trial's value by number, and the best value so far; the first objective unless one is named.
 
     Pruned trials are shown at the value they had when they were stopped. Values far on the bad side lie
-    beyond the axis; the title counts them.
+    beyond the axis; the title counts them. The band around the best is its uncertainty, see
+    :mod:`hpo_core.uncertainty`.
     """
     column = column_of(study, objective)
     name, direction = list(study.objectives.items())[column]
@@ -57,6 +59,17 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
             )
     # The line needs its corners only, and its end.
     corners = np.append(complete[records], max(past.n_trials - 1, int(complete[-1])))
+    found = band(study, complete[records].tolist(), objective=name)
+    if found is not None:
+        middle, half = np.append(best[records], best[-1]), np.append(found.half, found.half[-1])
+        figure.add_scatter(
+            **c.outline(corners, middle - half, middle + half),
+            fill="toself",
+            fillcolor="rgba(58,161,126,0.22)",
+            line={"width": 0},
+            hoverinfo="skip",
+            name=found.what,
+        )
     figure.add_scatter(
         x=corners,
         y=np.append(best[records], best[-1]),

@@ -69,7 +69,7 @@ def ran(trials: int, **options: Any) -> Study:
     ("study", "figures"),
     [
         (ran(0), set()),
-        (ran(20), {"History", "Parameter importance", "Parallel coordinates", "Slices"}),
+        (ran(20), {"History", "Parameter importance", "Slices", "Rank", "Rank correlation"}),
         (ran(12, objectives={"loss": "min", "size": "max"}), {"Pareto front", "History of loss"}),
     ],
     ids=["empty", "one objective", "two objectives"],
@@ -91,7 +91,8 @@ def test_the_page_is_whole_and_alone(study: Study, figures: set[str], tmp_path: 
     library = gzip.decompress(base64.b64decode(page.scripts["plotly"])).decode()
     assert re.match(r"/\*\*\s+\* plotly", library)
     pictures = {path.name for path in files[1:]}
-    assert pictures == ({"history.png", "importance.png", "slices.png"} if study.trials else set())
+    drawn_too = {"history.png", "importance.png", "slices.png", "correlation.png"}
+    assert pictures == (drawn_too if study.trials else set())
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files[1:])
 
 

@@ -1,0 +1,115 @@
+"""Figures of how parameters go together: with the outcome, and with one another."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from hpo_core._study import Study
+from hpo_core.correlation import correlations
+from hpo_core.importance import column_of, mid_ranks
+from hpo_core.plots import _common as c
+from hpo_core.plots._common import Figure
+from hpo_core.plots._space import _axis, _by_importance, _complete, _places
+
+_MOST_NAMES = 18
+_MOST_POINTS, _ABREAST = 800, 3
+# From one through nothing to the other, readable on light and on dark.
+_DIVERGING = [
+    [0.0, c.BLUE],
+    [0.5, "rgba(76,141,214,0.05)"],
+    [0.5, "rgba(224,138,60,0.05)"],
+    [1.0, c.ORANGE],
+]
+
+
+def correlation(study: Study, *, objective: str | None = None) -> Figure:
+    """Spearman's rank correlation of the parameters with an objective, and among one another.
+
+    Numbers stand where a correlation is more than independent columns show in one case of twenty.
+    """
+    known = correlations(study, objective=objective)
+    found = known.strongest(_MOST_NAMES)
+    n, rho, trials = len(found.names), found.rho, found.trials
+    if n < 2 or not np.isfinite(rho[0, 1:]).any():
+        raise c.nothing(study, "too few different results to correlate")
+    lower = np.tril(np.ones((n, n), dtype=bool), -1)
+    rho = np.where(lower, rho, np.nan)
+    strong = lower & (np.abs(rho) > found.chance)
+    text = [
+        [f"{r:.2f}" if s else "" for r, s in zip(*rows, strict=True)]
+        for rows in zip(rho, strong, strict=True)
+    ]
+    labels = c.labels(list(found.names))
+    more = f", {n - 1} of {len(known.names) - 1} columns" if n < len(known.names) else ""
+    figure = c.figure(f"Rank correlation{more}", height=190 + 34 * n)
+    # The first row and the last column would be empty.
+    figure.add_heatmap(
+        x=labels[:-1],
+        y=labels[1:],
+        z=rho[1:, :-1],
+        text=[row[:-1] for row in text[1:]],
+        texttemplate="%{text}",
+        customdata=trials[1:, :-1],
+        zmin=-1,
+        zmax=1,
+        colorscale=_DIVERGING,
+        hoverongaps=False,
+        xgap=2,
+        ygap=2,
+        hovertemplate="%{y} and %{x}: %{z:.3f}, from %{customdata:,} results<extra></extra>",
+        colorbar={"title": {"text": "ρ"}},
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(showgrid=False)
+    return figure
+
+
+def rank(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
+    """Complete trials over pairs of parameters, coloured by their rank: bright is good.
+
+    ``names``: two to four parameters; by default the three most important ones.
+    """
+    from plotly.subplots import make_subplots
+
+    column = column_of(study, objective)
+    numbers, z = _complete(study, column)
+    chosen_names = list(names or _by_importance(study, list(study.objectives)[column])[:3])[:4]
+    pairs = list(itertools.combinations(chosen_names, 2))
+    if not pairs:
+        raise c.nothing(study, "fewer than two searched parameters")
+    # 1 for the best of all complete trials, thinned or not.
+    places = 1.0 - mid_ranks(z) / max(len(z) - 1, 1)
+    shown = c.thinned(numbers, c.best_numbers(study, column), _MOST_POINTS)
+    shown = shown[np.argsort(places[np.searchsorted(numbers, shown)], kind="stable")]
+    colours = places[np.searchsorted(numbers, shown)]
+    abreast = min(len(pairs), _ABREAST)
+    down = -(-len(pairs) // abreast)
+    looks = c.figure("Rank over pairs of parameters", height=110 + 330 * down)
+    grid = make_subplots(rows=down, cols=abreast, horizontal_spacing=0.1, vertical_spacing=0.16)
+    grid.update_layout(looks.layout, showlegend=False)
+    c.restyle_axes(grid)
+    rng = np.random.default_rng(0)
+    for i, pair in enumerate(pairs):
+        row, col = i // abreast + 1, i % abreast + 1
+        x, y = (_places(study, name, shown, rng) for name in pair)
+        both = ~(np.isnan(x) | np.isnan(y))
+        grid.add_scatter(
+            row=row,
+            col=col,
+            x=x[both],
+            y=y[both],
+            mode="markers",
+            customdata=np.stack([shown[both], (1.0 - colours[both]) * max(len(z) - 1, 1) + 1], axis=1),
+            marker={
+                "size": 6, "opacity": 0.8, "color": colours[both], "cmin": 0, "cmax": 1,
+                "colorscale": c.SCALE, "showscale": i == 0,
+                "colorbar": {"tickvals": [0, 1], "ticktext": ["worst", "best"], "thickness": 14},
+            },
+            hovertemplate="trial %{customdata[0]}, rank %{customdata[1]:.0f}<extra></extra>",
+        )  # fmt: skip
+        grid.update_xaxes(row=row, col=col, title_text=pair[0], **_axis(study, pair[0]))
+        grid.update_yaxes(row=row, col=col, title_text=pair[1], **_axis(study, pair[1]))
+    return grid
