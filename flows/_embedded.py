@@ -57,6 +57,11 @@ class Server:
         if not self._url:
             self._keeper, self._coming = _spawned(folder)
 
+    @property
+    def coming(self) -> bool:
+        """Whether it does not answer yet."""
+        return not self._url
+
     def url(self) -> str:
         """The API's URL. Raises :class:`HpoError` when the server does not come up."""
         if not self._url:

@@ -52,7 +52,8 @@ class View(Protocol):
 
 def make_view(*, quiet: bool = False) -> View:
     """A live view on a terminal, plain lines elsewhere; ``quiet`` leaves standard output to others."""
-    console = Console(stderr=quiet, highlight=False)
+    # In a notebook too: a display that is redrawn there would need ipywidgets.
+    console = Console(stderr=quiet, highlight=False, force_jupyter=False)
     if quiet:
         return _Lines(console, progress=False)
     return _Terminal(console) if console.is_terminal else _Lines(console, progress=True)

@@ -29,11 +29,12 @@ _AWAY_SECONDS, _LOOK_SECONDS = 10.0, 0.5
 
 
 @contextlib.contextmanager
-def prefect_api() -> Iterator[Callable[[], None]]:
+def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Callable[[], None]]:
     """A Prefect API to run flows against: the configured one, or the embedded server.
 
     Yields a function to call before the first flow: it waits until the server, which starts when the
-    block is entered, answers. Raises :class:`HpoError` when no server can be had.
+    block is entered, answers. A cold start takes seconds, in which ``meanwhile`` is called. Raises
+    :class:`HpoError` when no server can be had.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -45,6 +46,8 @@ def prefect_api() -> Iterator[Callable[[], None]]:
         def ready() -> None:
             from prefect.settings import PREFECT_API_URL, temporary_settings
 
+            if server.coming:
+                meanwhile()
             settings.enter_context(temporary_settings({PREFECT_API_URL: server.url()}))
 
         yield ready

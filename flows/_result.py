@@ -25,7 +25,7 @@ class Result:
     run_url: str | None = None
     model: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def best(self) -> TrialRecord:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import importlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -30,7 +32,8 @@ def tune(
     name: str | None = None,
     seed: int = 0,
     warm_start: Any = None,
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] | None = None,
+    progress: bool | None = None,
     **more: Any,
 ) -> Result:
     """Tune an objective; the study is run by Prefect and tracked in MLflow.
@@ -43,8 +46,10 @@ def tune(
     study runs nothing. ``timeout``: seconds. ``workers``: trials at once, default one per core.
     ``isolation``: ``"process"`` or ``"thread"``. ``warm_start``: results to begin with, one or several of
     :func:`from_study`, :func:`from_mlflow`, :func:`from_optuna` and :func:`from_hyperopt`, or text such as
-    ``"study:old"``; they tell the sampler something and cost no trial. ``more``: the other fields of a
-    request (``experiment``, ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...);
+    ``"study:old"``; they tell the sampler something and cost no trial. ``tell``: takes the lines that are
+    meant for the user. ``progress``: show how far the study is; by default on a terminal and in a
+    notebook, unless ``tell`` is given. ``more``: the other fields of a request (``experiment``,
+    ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...);
     ``stop_when``: ``"noise"`` or a number, ends the study once all further trials together are expected
     to improve by less than the noise of one result, or than that number.
 
@@ -67,7 +72,7 @@ def tune(
     if isinstance(objective, str):
         request = Request(objective=objective, space=_space_text(space), **fields)
         plan = plan_request(request, strategy=strategy, settings=settings)
-        return run_plan(replace(plan, warm_start=sources_of(warm_start)), tell=tell)
+        return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
     plan = plan_callable(
         objective,
         request=Request(**fields),
@@ -76,7 +81,18 @@ def tune(
         strategy=strategy,
         settings=settings,
     )
-    return run_plan(replace(plan, warm_start=sources_of(warm_start)), tell=tell)
+    return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
+
+
+def _shown(plan: Any, tell: Callable[[str], None] | None, progress: bool | None) -> Result:
+    if progress is None:
+        progress = tell is None and (sys.stdout.isatty() or "ipykernel" in sys.modules)
+    if not progress:
+        return run_plan(plan, tell=tell or print)
+    from flows._live import make_view
+
+    with make_view() as view:
+        return run_plan(plan, tell=tell or view.tell, watch=view.watch)
 
 
 def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +147,7 @@ def run_plan(
     if nothing_to_do(plan, finished=finished):
         return Result(**_in_fresh_loop(lambda: asyncio.run(carry_out(plan, tell=tell, watch=watch))))
     plan = with_past(plan)
-    with prefect_api() as ready:
+    with prefect_api(meanwhile=_load_libraries) as ready:
         check_tracking(plan.tracking)
         from flows._flow import Handed, handed, tune_flow
 
@@ -144,6 +160,12 @@ def run_plan(
 
         summary = _in_fresh_loop(work)
     return Result(**summary)
+
+
+def _load_libraries() -> None:
+    """They take seconds to load, and hold up the first trials if they do so beside them."""
+    for name in ("mlflow", "scipy.stats"):
+        importlib.import_module(name)
 
 
 async def _summary_of_flow(flow: Any, context: Any) -> dict[str, Any]:

@@ -85,6 +85,13 @@ def test_the_same_call_again_runs_nothing_and_a_higher_total_goes_on(tracked: Pl
     assert len(more.study.trials) == 8
 
 
+def test_progress_is_shown_when_asked_for(tracked: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    quick(tell=None)
+    assert capsys.readouterr().out == ""
+    quick(tell=None, trials=8, progress=True)
+    assert "resuming study mine: 6 of 8 trials are done\n" in capsys.readouterr().out
+
+
 def test_under_a_running_event_loop_as_in_a_notebook(tracked: Place) -> None:
     async def cell() -> Result:
         return quick()
