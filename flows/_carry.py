@@ -13,7 +13,7 @@ from flows._final import is_made, make_final_model
 from flows._notes import TRACKING, final_model, newest
 from flows._plan import Plan, with_past
 from flows._report import attach_report
-from flows._session import Session, Watch, drive, session
+from flows._session import Recalled, Session, Watch, drive, nobody_recalls, session
 from flows._workspace import read_study, study_folder
 from hpo_core import TrialState
 
@@ -36,8 +36,12 @@ async def carry_out(
     orchestrate: Orchestrate = bare,
     finalise: Finalise = make_final_model,
     opened: Callable[[Session], Awaitable[None]] | None = None,
+    recalled: Recalled = nobody_recalls,
 ) -> dict[str, Any]:
-    """Run the plan; returns the fields of :class:`flows.Result`."""
+    """Run the plan; returns the fields of :class:`flows.Result`.
+
+    ``opened`` is awaited with the open session, ``recalled`` now and then: see :func:`flows._session.drive`.
+    """
     plan = await asyncio.to_thread(with_past, plan)
     async with session(plan.terms, plan.tracking, edit=plan.edit, past=plan.past or (), tell=tell) as current:
         noting = asyncio.create_task(_note_tracking(current))
@@ -48,7 +52,13 @@ async def carry_out(
             stopped = current.study.stopped
             if stopped is None or stopped.state != "finished":
                 await drive(
-                    current, plan.objective, plan.execution, orchestrate=orchestrate, tell=tell, watch=watch
+                    current,
+                    plan.objective,
+                    plan.execution,
+                    orchestrate=orchestrate,
+                    tell=tell,
+                    watch=watch,
+                    recalled=recalled,
                 )
         finally:
             # Whatever went wrong above is the error to show.

@@ -6,22 +6,21 @@ import contextvars
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
-from prefect import flow, get_client
+from prefect import flow
 from prefect import task as prefect_task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Crashed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 
 from flows._artifact import publish
 from flows._carry import carry_out
 from flows._final import make_final_model
+from flows._flow_run import Recall, claim
 from flows._plan import Plan, Request, plan_request
 from flows._prefect import expect_nothing_if_away, task_runs
 from flows._result import Result
-from flows._session import Session, Watch
+from flows._session import Watch
 
 
 class Handed:
@@ -103,6 +102,7 @@ async def tune_flow(
         plan = replace(plan, tracking=replace(plan.tracking, adopt_run=mlflow_run_id))
         context = Handed(plan, tell=print, watch=lambda session: None)
     context.begun = True
+    recall = Recall()
     try:
         context.summary = await carry_out(
             context.plan,
@@ -110,12 +110,14 @@ async def tune_flow(
             watch=context.watch,
             orchestrate=task_runs(context.plan.terms.name, context.tell),
             finalise=_final_model,
-            opened=_claim,
+            opened=claim,
+            recalled=recall,
         )
     except BaseException as error:
         context.error = error
         raise
     finally:
+        await recall.close()
         await expect_nothing_if_away()
     await publish(context.summary)
     return _state_of(context.summary)
@@ -131,29 +133,6 @@ def _state_of(summary: dict[str, Any]) -> State[Any]:
     if not summary["summary"]["counts"].get("complete"):
         return Failed(message=f"no trial is complete: {ended}", data=result)
     return Completed(message=ended, data=result)
-
-
-async def _claim(current: Session) -> None:
-    """Note which flow run drives the study, and close those of drivers that died."""
-    run = FlowRunContext.get()
-    if run is None or run.flow_run is None or current.study.stopped is not None:
-        return
-    earlier = {n.data["id"] for n in current.study.state.notes if n.topic == "flow_run"}
-    current.study.note("flow_run", {"id": str(run.flow_run.id), "name": run.flow_run.name})
-    for flow_run_id in earlier - {str(run.flow_run.id)}:
-        await _close_stale(flow_run_id)
-
-
-async def _close_stale(flow_run_id: str) -> None:
-    """A flow run that still says Running although its driver is gone becomes Crashed."""
-    try:
-        async with get_client() as client:
-            stale = await client.read_flow_run(UUID(flow_run_id))
-            if stale.state is not None and stale.state.is_running():
-                gone = Crashed(message="its driver died; a later flow run went on with the study")
-                await client.set_flow_run_state(stale.id, gone, force=True)
-    except Exception:  # noqa: BLE001 - another server, or none: nothing of ours is left running there
-        return
 
 
 @prefect_task(name="final model", cache_policy=NO_CACHE, persist_result=False)

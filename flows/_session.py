@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from tracking import StudyTracker, probe
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
+# How often whoever ordered the session is asked, and how long an answer may take when it is to end anyway.
+_RECALL_SECONDS, _ANSWER_SECONDS = 1.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,13 @@ class Session:
 
 
 Watch = Callable[[Session], None]
+# Asks whoever ordered the session: the reason why the study is to be cancelled, or an empty string.
+Recalled = Callable[[], Awaitable[str]]
+
+
+async def nobody_recalls() -> str:
+    """For a session that nobody ordered."""
+    return ""
 
 
 @contextlib.asynccontextmanager
@@ -101,6 +110,8 @@ async def session(
     adopt = tracking.adopt_run or os.environ.pop("MLFLOW_RUN_ID", None)
     uri = await asyncio.to_thread(check_tracking, tracking)
     opened = open_study(terms, now=time.time(), home=home, edit=edit)
+    # A request that came too late for the driver that it was meant for.
+    (opened.folder / "cancel").unlink(missing_ok=True)
     current: Session | None = None
     unused = False
     try:
@@ -193,8 +204,12 @@ async def drive(
     orchestrate: Orchestrate = bare,
     tell: Callable[[str], None] = lambda line: None,
     watch: Watch = lambda session: None,
+    recalled: Recalled = nobody_recalls,
 ) -> str:
-    """Run the study's trials until it ends or is interrupted; returns why it ended."""
+    """Run the study's trials until it ends or is interrupted; returns why it ended.
+
+    ``recalled`` is asked every second, and when the process is told to end, whether to cancel the study.
+    """
     runner = make_runner(current, objective, execution, tell)
     driver = Driver(
         current.study,
@@ -207,6 +222,7 @@ async def drive(
     )
     watcher = asyncio.create_task(_watching(current, watch))
     starting = asyncio.create_task(runner.start())
+    recall = asyncio.create_task(_heed_recall(driver, starting.cancel, recalled))
 
     def on_connected(task: asyncio.Task[str | None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -216,7 +232,7 @@ async def drive(
     if current.connecting is not None:
         current.connecting.add_done_callback(on_connected)
     try:
-        with _signals(driver, tell, starting.cancel):
+        with _signals(driver, tell, starting.cancel, recalled):
             await asyncio.wait([starting])
             if not starting.cancelled():
                 starting.result()
@@ -224,6 +240,7 @@ async def drive(
     finally:
         starting.cancel()
         watcher.cancel()
+        recall.cancel()
         await runner.close()
         watch(current)
     return current.ended
@@ -293,6 +310,13 @@ def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) 
     )
 
 
+async def _heed_recall(driver: Driver, give_up_start: Callable[[], object], recalled: Recalled) -> None:
+    while not (reason := await recalled()):
+        await asyncio.sleep(_RECALL_SECONDS)
+    driver.cancel(reason)
+    give_up_start()
+
+
 async def _watching(current: Session, watch: Watch) -> None:
     while True:
         watch(current)
@@ -301,10 +325,11 @@ async def _watching(current: Session, watch: Watch) -> None:
 
 @contextlib.contextmanager
 def _signals(
-    driver: Driver, tell: Callable[[str], None], give_up_start: Callable[[], object]
+    driver: Driver, tell: Callable[[str], None], give_up_start: Callable[[], object], recalled: Recalled
 ) -> Iterator[None]:
-    """Ctrl-C once drains, twice interrupts; SIGTERM interrupts. Only where signals can be had."""
+    """Ctrl-C once drains, twice interrupts; SIGTERM interrupts, or cancels. Only where signals can be had."""
     loop = asyncio.get_running_loop()
+    ending: list[asyncio.Task[None]] = []
     presses = 0
 
     def on_sigint() -> None:
@@ -320,9 +345,23 @@ def _signals(
         driver.interrupt(reason)
         give_up_start()
 
+    async def end() -> None:
+        # A Prefect worker ends the process of a flow run that it was told to cancel.
+        reason = ""
+        with contextlib.suppress(TimeoutError):
+            reason = await asyncio.wait_for(recalled(), _ANSWER_SECONDS)
+        if reason:
+            driver.cancel(reason)
+            give_up_start()
+        else:
+            interrupt("terminated")
+
+    def on_sigterm() -> None:
+        ending.append(asyncio.ensure_future(end()))
+
     installed: list[tuple[signal.Signals, Any]] = []
     try:
-        handlers = ((signal.SIGINT, on_sigint), (signal.SIGTERM, lambda: interrupt("terminated")))
+        handlers = ((signal.SIGINT, on_sigint), (signal.SIGTERM, on_sigterm))
         for number, handler in handlers:
             before = signal.getsignal(number)
             loop.add_signal_handler(number, handler)
@@ -335,3 +374,5 @@ def _signals(
         for number, before in installed:
             loop.remove_signal_handler(number)
             signal.signal(number, before)
+        for task in ending:
+            task.cancel()

@@ -12,6 +12,7 @@ import pytest
 
 from flows._embedded import embedded_api
 from tests.faults.harness import Driver, Launcher
+from tests.faults.prefect_api import Api
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,12 @@ def prefect_url() -> Iterator[str]:
     """The embedded server, which other tests of the run use too."""
     with embedded_api() as server:
         yield server.url()
+
+
+@pytest.fixture
+def api(prefect_url: str) -> Api:
+    """The suite's own server."""
+    return Api(prefect_url)
 
 
 @pytest.fixture(scope="session")

@@ -50,3 +50,6 @@ def work(trial: Any) -> float:
         with (trace / f"steps-{trial.number}").open("a") as file:
             file.write(f"{trial.attempt} {step}\n")
     return total
+
+
+work.space = SPACE  # type: ignore[attr-defined]

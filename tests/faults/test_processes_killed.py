@@ -12,9 +12,12 @@ from hpo_core import TrialState
 from tests.faults.checks import check_whole, runs_of
 from tests.faults.conftest import MakeDriver
 from tests.faults.harness import Driver, checkpoint, wait_until
+from tests.faults.prefect_api import Api, flow_runs
 
 
-def test_a_killed_driver_goes_on_where_it_was_and_its_trial_processes_die_with_it(driver: Driver) -> None:
+def test_a_killed_driver_goes_on_where_it_was_and_its_trial_processes_die_with_it(
+    driver: Driver, api: Api
+) -> None:
     driver.start()
     driver.wait_for(3)
     driver.kill()
@@ -26,6 +29,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_its_trial_processes_die_with_i
     before = {t.number: t.attempt for t in study.trials if t.state.finished}
     assert driver.finish()["complete"] == driver.trials
     after = check_whole(driver)
+    assert [api.state(flow_run) for flow_run in flow_runs(driver)] == ["Crashed", "Completed"]
     assert {n: after.trials[n].attempt for n in before} == before
     assert after.state.token == 2
 

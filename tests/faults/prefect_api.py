@@ -1,0 +1,42 @@
+"""What the suite asks of Prefect's API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from tests.faults.harness import Driver
+
+
+class Api:
+    """Prefect's API at a URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def post(self, path: str, **body: Any) -> Any:
+        """The answer's JSON."""
+        answer = httpx.post(f"{self.url}{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def set_state(self, flow_run: str, kind: str, **fields: Any) -> None:
+        """What the buttons of the UI do."""
+        self.post(f"/flow_runs/{flow_run}/set_state", state={"type": kind, **fields})
+
+    def state(self, flow_run: str) -> str:
+        """The name of a flow run's state."""
+        answer = httpx.get(f"{self.url}/flow_runs/{flow_run}", timeout=30)
+        return str(answer.raise_for_status().json()["state"]["name"])
+
+    def task_states(self, flow_run: str) -> list[str]:
+        """The types of the states of its task runs."""
+        found = self.post("/task_runs/filter", flow_runs={"id": {"any_": [flow_run]}})
+        return [task["state"]["type"] for task in found]
+
+
+def flow_runs(driver: Driver) -> list[str]:
+    """The ids of the flow runs that have driven the study."""
+    study = driver.study()
+    return [] if study is None else [n.data["id"] for n in study.state.notes if n.topic == "flow_run"]
