@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,18 +18,23 @@ from hpo_core._decide import Decider
 from hpo_core._decide import Segment as Segment
 from hpo_core._errors import InputError, MustWait, SpaceError, StudyFinished, StudyStateError, nearest
 from hpo_core._fold import Fold
+from hpo_core._given import (
+    checked_metrics,
+    checked_objectives,
+    checked_seed,
+    constraint_functions,
+    record_of,
+)
 from hpo_core._history import History
 from hpo_core._journal import EventSink
 from hpo_core._parameters import Parameter, plain_json
 from hpo_core._records import Limits, Settings, TrialRecord
 from hpo_core._result import best_trial, ended, front, value_by_rule
-from hpo_core._space import MissingPredicate, SearchSpace
+from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._strategies import make_strategy
 from hpo_core._strategy import Finish, Stop, Strategy, Verdict, Wait
 from hpo_core._trial import Trial
-
-_R = TypeVar("_R")
 
 
 class Study:
@@ -60,14 +65,14 @@ class Study:
         now: float = 0.0,
     ) -> None:
         space = space if isinstance(space, SearchSpace) else SearchSpace(space or {})
-        objectives = _checked_objectives(objectives)
+        objectives = checked_objectives(objectives)
         chosen = make_strategy(strategy)
-        limits = _record(Limits, limits)
+        limits = record_of(Limits, limits)
         if limits.improvement not in (None, "never") and len(objectives) > 1:
             raise InputError(
                 f"the limit improvement is for one objective, the study has {list(objectives)}; leave it out"
             )
-        settings = _record(Settings, settings)
+        settings = record_of(Settings, settings)
         chosen.check(space, len(objectives), settings.max_steps)
         created = ev.StudyCreated(
             at=now,
@@ -76,14 +81,14 @@ class Study:
             space=space.to_json(),
             objectives=objectives,
             strategy=dict(chosen.config),
-            seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else _whole(seed),
+            seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else checked_seed(seed),
             limits=limits.to_json(),
             settings={
                 f: getattr(settings, f) for f in Settings.__slots__ if getattr(settings, f) is not None
             },
             meta=dict(meta or {}),
         )
-        self._begin(created, chosen, _constraint_functions(space), journal)
+        self._begin(created, chosen, constraint_functions(space), journal)
         # What the scheduler refuses, a metric without a direction for example, it refuses before
         # anything is written.
         self._decider.ask_scheduler()
@@ -127,7 +132,7 @@ class Study:
             )
         study = cls.__new__(cls)
         chosen = strategy or make_strategy(first.strategy)
-        study._begin(first, chosen, _constraint_functions(space), journal)
+        study._begin(first, chosen, constraint_functions(space), journal)
         for event in stream:
             study._fold.apply(event)
         return study
@@ -246,7 +251,7 @@ class Study:
         if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 1:
             raise InputError(f"a report's step must be a whole number of at least 1, got {step!r}")
         record = self._known(trial)
-        values = self._numbers(metrics)
+        values = checked_metrics(metrics, self.objectives)
         if not self._current(trial) or record.state is not TrialState.RUNNING or step <= record.step:
             return None
         self._record(ev.TrialReported(at=now, trial=record.number, step=int(step), metrics=values))
@@ -327,7 +332,7 @@ class Study:
         record = self._known(trial)
         if not self._current(trial):
             return record.state
-        metrics = self._numbers(returned)
+        metrics = checked_metrics(returned, self.objectives)
         event = ended(self._fold, record, metrics, TrialState.of(state), step=step, reason=reason, now=now)
         self._record(event)
         return record.state
@@ -410,7 +415,7 @@ class Study:
         ``values`` must have every objective; a value that is not finite says that it failed. Raises
         :class:`SpaceError` as :meth:`enqueue` does.
         """
-        given, named = self._checked_params(params), self._numbers(values)
+        given, named = self._checked_params(params), checked_metrics(values, self.objectives)
         for name in self.objectives:
             if name not in named:
                 raise InputError(
@@ -437,7 +442,7 @@ class Study:
         data = {**space.to_json(), "version": self.space.version + 1}
         event = ev.SpaceChanged(at=now, space=data)
         # Of two functions with one name the later counts.
-        self._fold.functions = [*self._fold.functions, *_constraint_functions(space)]
+        self._fold.functions = [*self._fold.functions, *constraint_functions(space)]
         self._record(event)
 
     def note(self, topic: str, data: Mapping[str, Any], now: float = 0.0) -> None:
@@ -506,7 +511,7 @@ class Study:
         record = self._known(trial)
         if not self._current(trial):
             return record.state
-        state, named = TrialState.of(state), self._numbers(values)
+        state, named = TrialState.of(state), checked_metrics(values, self.objectives)
         if isinstance(trial, Trial) and trial._suggestions.found:
             self.resolved(trial, trial.params, trial._suggestions.found)
         if state is TrialState.COMPLETE and record.target not in (None, self._fold.settings.max_steps):
@@ -528,19 +533,6 @@ class Study:
         self.paused(record.number, now)
         return record.state
 
-    def _numbers(self, values: Mapping[str, float] | float | None) -> dict[str, float]:
-        """Metrics by name, as floats. Raises :class:`InputError` for anything that is no number."""
-        if values is None:
-            return {}
-        if not isinstance(values, Mapping):
-            if len(self.objectives) > 1:
-                raise InputError(
-                    f"the study has the objectives {list(self.objectives)}; tell a dict with a value for "
-                    f"each, got {values!r}"
-                )
-            values = {next(iter(self.objectives)): values}
-        return {str(name): _float(str(name), value) for name, value in values.items()}
-
     def _known(self, trial: Trial | int) -> TrialRecord:
         if isinstance(trial, np.integer):
             trial = int(trial)
@@ -549,56 +541,3 @@ class Study:
     def _current(self, trial: Trial | int) -> bool:
         """Whether this is the trial's latest attempt; a bare number always is."""
         return not isinstance(trial, Trial) or trial.attempt == self._known(trial).attempt
-
-
-def _checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
-    objectives = {"loss": "min"} if objectives is None else dict(objectives)
-    if not objectives:
-        raise InputError("a study needs at least one objective, such as {'loss': 'min'}")
-    for name, direction in objectives.items():
-        if not isinstance(name, str) or not name:
-            raise InputError(f"an objective's name must be a non-empty string, got {name!r}")
-        if direction not in ("min", "max"):
-            raise InputError(
-                f"objective {name!r}: the direction must be 'min' or 'max', got {direction!r}"
-                f"{nearest(str(direction), ('min', 'max'))}"
-            )
-    return objectives
-
-
-def _record(kind: type[_R], given: _R | Mapping[str, Any] | None) -> _R:
-    if isinstance(given, kind):
-        return given
-    what = kind.__name__.lower()
-    if given is not None and not isinstance(given, Mapping):
-        raise InputError(f"{what} must be a {kind.__name__} or a dict of its fields, got {given!r}")
-    data: dict[str, Any] = {} if given is None else dict(given)
-    known = list(kind.__slots__)  # type: ignore[attr-defined]
-    for name in data:
-        if name not in known:
-            raise InputError(f"unknown name {name!r} among the {what}{nearest(str(name), known)} ({known})")
-    return kind(**data)
-
-
-def _float(name: str, value: Any) -> float:
-    if not isinstance(value, str | bytes):
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    raise InputError(f"the value of {name!r} must be a number, got {value!r}")
-
-
-def _whole(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, or None, got {seed!r}")
-    return int(seed)
-
-
-def _constraint_functions(space: SearchSpace | None) -> list[Callable[[dict[str, Any]], bool]]:
-    constraints = () if space is None else space.constraints
-    return [
-        c.original
-        for c in constraints
-        if callable(c.original) and not isinstance(c.original, MissingPredicate)
-    ]

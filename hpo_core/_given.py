@@ -1,0 +1,86 @@
+"""What users hand to a study, checked and in the study's own types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hpo_core._errors import InputError, nearest
+from hpo_core._space import MissingPredicate, SearchSpace
+
+_R = TypeVar("_R")
+
+
+def checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
+    """Directions by name; ``{"loss": "min"}`` where none are given."""
+    objectives = {"loss": "min"} if objectives is None else dict(objectives)
+    if not objectives:
+        raise InputError("a study needs at least one objective, such as {'loss': 'min'}")
+    for name, direction in objectives.items():
+        if not isinstance(name, str) or not name:
+            raise InputError(f"an objective's name must be a non-empty string, got {name!r}")
+        if direction not in ("min", "max"):
+            raise InputError(
+                f"objective {name!r}: the direction must be 'min' or 'max', got {direction!r}"
+                f"{nearest(str(direction), ('min', 'max'))}"
+            )
+    return objectives
+
+
+def record_of(kind: type[_R], given: _R | Mapping[str, Any] | None) -> _R:
+    """A record of that kind, made of its fields where a dict is given."""
+    if isinstance(given, kind):
+        return given
+    what = kind.__name__.lower()
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f"{what} must be a {kind.__name__} or a dict of its fields, got {given!r}")
+    data: dict[str, Any] = {} if given is None else dict(given)
+    known = list(kind.__slots__)  # type: ignore[attr-defined]
+    for name in data:
+        if name not in known:
+            raise InputError(f"unknown name {name!r} among the {what}{nearest(str(name), known)} ({known})")
+    return kind(**data)
+
+
+def checked_metrics(
+    values: Mapping[str, float] | float | None, objectives: Collection[str]
+) -> dict[str, float]:
+    """Metrics by name, as floats; a bare number is that of the only objective."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        if len(objectives) > 1:
+            raise InputError(
+                f"the study has the objectives {list(objectives)}; tell a dict with a value for "
+                f"each, got {values!r}"
+            )
+        values = {next(iter(objectives)): values}
+    return {str(name): _float(str(name), value) for name, value in values.items()}
+
+
+def _float(name: str, value: Any) -> float:
+    if not isinstance(value, str | bytes):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise InputError(f"the value of {name!r} must be a number, got {value!r}")
+
+
+def checked_seed(seed: int) -> int:
+    """The seed as a plain ``int``."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, or None, got {seed!r}")
+    return int(seed)
+
+
+def constraint_functions(space: SearchSpace | None) -> list[Callable[[dict[str, Any]], bool]]:
+    """The space's predicates that are functions, which no journal can hold."""
+    constraints = () if space is None else space.constraints
+    return [
+        c.original
+        for c in constraints
+        if callable(c.original) and not isinstance(c.original, MissingPredicate)
+    ]
