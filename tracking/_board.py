@@ -7,6 +7,8 @@ open, new, or closed since are read again.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import threading
 import time
@@ -148,7 +150,8 @@ class Board:
                 self._kept.popitem(last=False)
         with kept.lock:
             if self._clock() - kept.looked >= _FRESH_SECONDS or not kept.study.revision:
-                self._refresh(kept)
+                with no_collection():
+                    self._refresh(kept)
                 kept.looked = self._clock()
         return kept.study
 
@@ -258,7 +261,7 @@ class Board:
         )
         known = {trial.run_id: trial for trial in trials.values()}
         changed: dict[str, BoardTrial] = {}
-        for run_id, status, start, end in connection.execute(query):
+        for run_id, status, start, end in connection.execute(query).all():
             before = known.pop(run_id, None)
             settled = before is not None and before.state in TRIAL_STATUS
             if before is None or not settled or (before.status, before.end) != (status, end):
@@ -280,13 +283,24 @@ class Board:
             tags = _select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(
                 SqlTag.run_uuid.in_(chunk), SqlTag.key.in_((TRIAL, STATE, "hpo.params"))
             )
-            for run_id, key, value in connection.execute(tags):
-                if (trial := trials.get(run_id)) is not None:
-                    _set_tag(trial, key, value)
+            configured: list[BoardTrial] = []
+            texts: list[str] = []
+            for run_id, key, value in connection.execute(tags).all():
+                if (trial := trials.get(run_id)) is None:
+                    continue
+                if key == TRIAL:
+                    trial.number = int(value) if value.isdecimal() else -1
+                elif key == STATE:
+                    trial.state = value
+                else:
+                    configured.append(trial)
+                    texts.append(value)
+            for trial, params in zip(configured, parsed_all(texts), strict=True):
+                trial.params = params
             newest = _select(Latest.run_uuid, Latest.key, Latest.value, Latest.step, Latest.is_nan).where(
                 Latest.run_uuid.in_(chunk), Latest.key.in_(list(metrics))
             )
-            for run_id, key, value, step, is_nan in connection.execute(newest):
+            for run_id, key, value, step, is_nan in connection.execute(newest).all():
                 if (trial := trials.get(run_id)) is not None and not is_nan:
                     trial.values[metrics[key]] = value
                     trial.step = max(trial.step, step)
@@ -304,13 +318,19 @@ class Board:
                 by_run[run_id].params[key] = value
 
 
-def _set_tag(trial: BoardTrial, key: str, value: str) -> None:
-    if key == TRIAL:
-        trial.number = int(value) if value.isdecimal() else -1
-    elif key == STATE:
-        trial.state = value
-    else:
-        trial.params = parsed(value)
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Put the garbage collector off while ten thousand trials are built.
+
+    None of them is garbage, and it would look at all of them time and again: a third of a page's time.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def parsed(text: str | None) -> dict[str, Any]:
@@ -320,6 +340,19 @@ def parsed(text: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def parsed_all(texts: list[str]) -> list[dict[str, Any]]:
+    """:func:`parsed` of each; as one text where all are whole, which takes a fifth of the time."""
+    try:
+        found = json.loads(f"[{','.join(texts)}]")
+    except ValueError:
+        found = []
+    # Broken texts could make whole ones together.
+    whole = all(text.startswith("{") and text.endswith("}") for text in texts)
+    if not whole or len(found) != len(texts):
+        found = [parsed(text) for text in texts]
+    return found
 
 
 def _select(*columns: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from hpo_core import InputError
 from hpo_core._errors import nearest
-from tracking._board import BoardStudy, BoardTrial, parsed
+from tracking._board import BoardStudy, BoardTrial, no_collection, parsed
 from tracking._states import TRIAL_STATUS
 
 _Made = TypeVar("_Made")
@@ -56,7 +56,8 @@ def _once(view: Callable[[BoardStudy], _Made]) -> Callable[[BoardStudy], _Made]:
     @functools.wraps(view)
     def remembered(study: BoardStudy) -> _Made:
         if view.__name__ not in study.memo:
-            study.memo[view.__name__] = view(study)
+            with no_collection():
+                study.memo[view.__name__] = view(study)
         made: _Made = study.memo[view.__name__]
         return made
 
@@ -98,23 +99,24 @@ def names(study: BoardStudy) -> list[str]:
 @_once
 def ranked(study: BoardStudy) -> list[BoardTrial]:
     """The trials whose values count, the best first; of several objectives the Pareto front leads."""
-    if not study.objectives:
+    objectives = study.objectives
+    if not objectives:
         return []
-    first, direction = next(iter(study.objectives.items()))
+    first, direction = next(iter(objectives.items()))
     sign = -1 if direction == "max" else 1
-    full = [t for t in study.trials.values() if t.ranked and all(n in t.values for n in study.objectives)]
-    front = set(pareto(study)) if len(study.objectives) > 1 else set()
+    full = [t for t in study.trials.values() if t.ranked and t.values.keys() >= objectives.keys()]
+    front = set(pareto(study)) if len(objectives) > 1 else set()
     return sorted(full, key=lambda t: (t.number not in front, sign * t.values[first], t.number))
 
 
 @_once
 def pareto(study: BoardStudy) -> list[int]:
     """The trials that no other trial beats in everything."""
-    signs = [-1 if direction == "max" else 1 for direction in study.objectives.values()]
+    signs = {n: -1 if direction == "max" else 1 for n, direction in study.objectives.items()}
     rows = sorted(
-        ([s * t.values[n] for s, n in zip(signs, study.objectives, strict=True)], t.number)
+        ([s * t.values[n] for n, s in signs.items()], t.number)
         for t in study.trials.values()
-        if t.ranked and all(n in t.values for n in study.objectives)
+        if t.ranked and t.values.keys() >= signs.keys()
     )
     front: list[tuple[list[float], int]] = []
     for row, number in rows:
@@ -193,15 +195,16 @@ def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, A
     best = ranking[0].number
     shown: list[dict[str, Any]] = []
     for name in names(study)[:_MOST_SLICES]:
-        rows = [
+        # The best come first; rows are made of what is kept.
+        have = [t for t in ranking if name in t.params]
+        lead = sum(t.number in leaders for t in have[: len(leaders)])
+        kept = [
             [t.params[name], t.values[objective], t.number, int(t.number == best)]
-            for t in ranking
-            if name in t.params
+            for t in (*have[:lead], *thinned(have[lead:], _SLICE_POINTS))
         ]
-        numeric = all(isinstance(row[0], int | float) and not isinstance(row[0], bool) for row in rows)
-        if declared.get(name, {}).get("type") == "categorical":
-            numeric = False
-        kept = thinned(rows, _SLICE_POINTS, lambda row: row[2] in leaders)
+        numeric = declared.get(name, {}).get("type") != "categorical" and all(
+            isinstance(row[0], int | float) and not isinstance(row[0], bool) for row in kept
+        )
         log = numeric and bool(declared.get(name, {}).get("log")) and all(row[0] > 0 for row in kept)
         if not numeric:
             kept = [[label(row[0]), *row[1:]] for row in kept]

@@ -14,7 +14,7 @@ from hpo_core import InputError
 from tests.tracking.studies import Script, eventful
 from tracking import Board, StudyTracker
 from tracking import _board_views as views
-from tracking._board import BoardStudy, BoardTrial
+from tracking._board import BoardStudy, BoardTrial, parsed_all
 
 
 def project(script: Script, uri: str, experiment: str) -> str:
@@ -141,3 +141,28 @@ def test_sorting_by_nonsense_is_refused() -> None:
     """With what there is."""
     with pytest.raises(InputError, match="did you mean 'seconds'"):
         views.table(study_of([], ("min", "min")), {"sort": "second"}, 0)
+
+
+def test_configurations_are_read_together_and_a_broken_one_alone_is_lost() -> None:
+    """As one text where that is whole; each for itself where one was cut, or two cuts make a whole."""
+    whole = ['{"x": 1}', '{"kind": "a,b]"}', "{}"]
+    assert parsed_all(whole) == [{"x": 1}, {"kind": "a,b]"}, {}]
+    assert parsed_all([]) == []
+    assert parsed_all([*whole, '{"x": "cut']) == [*parsed_all(whole), {}]
+    assert parsed_all(['{"x": 1', '"y": 2}', '{"z": 3}, {"z": 4}']) == [{}, {}, {}]
+
+
+def test_slices_keep_the_best_and_are_thinned() -> None:
+    """Of 2,000 trials some hundreds are sent for each parameter, the best ten among them, once each."""
+    study = BoardStudy("run", "0", "e", "s", "FINISHED", 0, 1, {"hpo.objectives": '{"loss": "min"}'})
+    for n in range(2000):
+        params = {"x": n / 2000} | ({"inner": 0.5} if n % 3 == 0 else {})
+        trial = BoardTrial(n, f"r{n}", "FINISHED", 0, 1, "complete", params, {"loss": abs(n - 700.0)})
+        study.trials[n] = trial
+    x, inner = views.slices(study, views.ranked(study))
+    for shown, best in ((x, range(695, 705)), (inner, range(672, 730, 3))):
+        numbers = [row[2] for row in shown["points"]]
+        assert len(numbers) == len(set(numbers)) <= 320
+        assert set(best) <= set(numbers)
+        assert shown["numeric"]
+    assert [row[2] for row in x["points"] if row[3]] == [700]
