@@ -22,6 +22,7 @@ OWN = {"hpo_core", "tracking", "flows"}
 # Modules that are imported only by those who asked for an extra, and what they may then need.
 ALLOWED_IN = {
     "flows/_dask.py": {"dask", "distributed"},
+    "flows/_dask_worker.py": {"distributed"},
     "flows/objectives/_mlp.py": {"torch"},
     "hpo_core/testing.py": {"hypothesis", "pytest"},
 }
