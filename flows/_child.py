@@ -1,7 +1,8 @@
 """A worker process: ``python -m flows._child FD``. Warm, spawned, one segment at a time.
 
 It reads jobs from the socket ``FD`` and writes reports and outcomes to it. It dies with its driver:
-when the socket closes, its whole process group is killed, whatever the objective is doing.
+when the socket closes, its whole process group is killed, whatever the objective is doing. What a
+segment of some length came to is left in the study's folder first, for a driver that comes later.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any, BinaryIO
 
 from flows import _messages as m
 from flows._execute import Objective, execute
+from flows._late import WORTH_SECONDS, leave
 from flows._trial import Signals
 
 
@@ -26,11 +29,13 @@ class SocketChannel:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self.said: list[dict[str, Any]] = []
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write one message."""
+        """Write one message; a driver that is gone is noticed elsewhere."""
         with self._lock:
+            self.said.append(message)
             self._connection.sendall(m.encode(message))
 
     def ask_run_id(self) -> str:
@@ -66,7 +71,11 @@ def main(argv: list[str]) -> None:
         if objective is None:
             outcome = m.Outcome(kind=m.RAISED, reason=problem)
         else:
+            channel.said.clear()
+            began = time.monotonic()
             outcome = execute(objective, job, channel, signals, active_run, whole_process=True)
+            if time.monotonic() - began >= WORTH_SECONDS:
+                leave(job, [said for said in channel.said if said["type"] != "run_id"], outcome)
         for out in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 out.flush()

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flows import _messages as m
+from flows._late import Late, discard, find
 from flows._messages import Job, Outcome
 from flows._run_context import prefect_runs
-from flows._runner import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved
+from flows._runner import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved, message_of
 from hpo_core import HpoError, InputError, Segment, Study, TrialState
 from hpo_core._parameters import parameter_from_json
 from hpo_core._strategy import Finish
@@ -271,7 +272,11 @@ class Driver:
             self._heard(slot, running, message)
 
         try:
-            outcome = await self._runner.run(slot, job, on_message)
+            late = find(job) if job.attempt > 1 else None
+            if late is None:
+                outcome = await self._runner.run(slot, job, on_message)
+            else:
+                outcome = self._adopt(slot, running, late)
         except RunnerGone as error:
             outcome = Outcome(kind=m.LOST, reason=str(error))
             if self._gone is None:
@@ -279,10 +284,26 @@ class Driver:
                 self.interrupt("the runner is gone")
         del self._running[slot]
         self._settle(running, outcome)
+        if record.state is not TrialState.WAITING:  # what is lost may have left its result
+            discard(job)
         seconds = time.monotonic() - began
         self._typical = seconds if self._typical == float("inf") else 0.8 * self._typical + 0.2 * seconds
         self._wake()
         return self._study.trials[segment.trial].state.label
+
+    def _adopt(self, slot: int, running: _Running, late: Late) -> Outcome:
+        """Fold what the attempt before had to say, as far as it was not heard then."""
+        trial = running.segment.trial
+        known = self._study.trials[trial].checkpoints
+        self._tell(f"trial {trial} had finished while its driver was gone; its result is taken over")
+        self._study.note("adopted", {"trial": trial, "attempt": running.segment.attempt - 1}, now=time.time())
+        for data in late.said:
+            message = message_of(data, lambda run_id: None)
+            if isinstance(message, Saved) and (message.step in known or not Path(message.uri).exists()):
+                continue
+            if message is not None:
+                self._heard(slot, running, message)
+        return late.outcome
 
     def _tags(self, segment: Segment) -> dict[str, str]:
         return {

@@ -89,3 +89,23 @@ def test_a_scheduler_that_pauses_goes_on_where_it_was(make_driver: MakeDriver) -
     driver.finish()
     study = check_whole(driver)
     assert study.history.count(TrialState.PRUNED)
+
+
+@pytest.mark.faults
+def test_what_a_trial_came_to_while_its_driver_hung_is_taken_over(driver: Driver) -> None:
+    """The driver is stopped, its trials finish, and it is killed before it could hear of that."""
+    driver.environment["HPO_TEST_STEP"] = "0.25"
+    driver.hold(1, 3)
+    driver.start()
+    wait_until(lambda: checkpoint(driver, 1) == 3, "a checkpoint of trial 1")
+    assert driver.process is not None
+    driver.process.send(signal.SIGSTOP)
+    driver.release()
+    left = driver.study_folder / "outcomes" / "1-1.json"
+    wait_until(left.exists, "the trial's result")
+    driver.kill()
+    driver.finish()
+    study = check_whole(driver)
+    assert study.trials[1].attempt == 2
+    assert (driver.trace / "steps-1").read_text() == "".join(f"1 {step}\n" for step in range(1, 7))
+    assert {"trial": 1, "attempt": 1} in [n.data for n in study.state.notes if n.topic == "adopted"]
