@@ -37,6 +37,7 @@ from hpo_core import (
 )
 from hpo_core._errors import nearest
 from hpo_core._records import IMPROVEMENTS
+from hpo_core.samplers._auto import Auto
 from hpo_core.warm_start import Fitting
 
 READY = ("lgbm", "sklearn", "torch")
@@ -260,6 +261,8 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
             "summary": prepared.summary,
             "step_unit": prepared.step_unit,
         },
+        # A sampler that was asked for by name shall begin in its own way.
+        first=prepared.first if isinstance(chosen.sampler, Auto) else (),
     )
     _rehearse(terms)
     return Plan(

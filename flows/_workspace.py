@@ -35,7 +35,8 @@ class Terms:
     """What a study is asked to be.
 
     ``space`` is ``None`` for define-by-run. ``identity``: what must be the same for a name to mean the
-    same study (objective, data); ``meta``: what else later readers want to know.
+    same study (objective, data); ``meta``: what else later readers want to know. ``first``: configurations
+    that a new study tries before it asks the sampler.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Terms:
     settings: Settings
     identity: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    first: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
         if fresh or not events:
             study = _created(terms, journal, now)
             study.take_over(driver_label(), now)
+            for params in terms.first:
+                study.enqueue(params, now)
             return Opened(study, journal, folder, resumed=False)
         study = Study.replay(events, journal=journal, space=terms.space, strategy=None)
         _check_same(study, terms, edit=edit)

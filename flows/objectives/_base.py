@@ -173,6 +173,7 @@ class Prepared:
     ``n_steps``      length of the budget axis (folds, boosting steps, epochs), ``None`` if there is none
     ``step_unit``    what one step is, for people
     ``summary``      counts and names for the parent run
+    ``first``        configurations of the space that are worth trying before any sampler is asked
     """
 
     space: SearchSpace
@@ -184,6 +185,7 @@ class Prepared:
     n_steps: int | None
     step_unit: str
     summary: dict[str, Any]
+    first: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

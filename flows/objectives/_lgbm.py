@@ -2,15 +2,16 @@
 
 Two budget axes.
 
-``folds``   One step is one fold, trained to its own best round by early stopping. A scheduler can stop a
-            poor configuration after its first folds. The value is the mean over the folds.
+``folds``   One step is one fold, trained until early stopping ends it. A scheduler can stop a poor
+            configuration after its first folds. The value is the best point of the folds' mean curve, so all
+            of them have one number of rounds, as the final model has; the best of each fold by itself
+            would favour configurations whose curves are rough.
 ``rounds``  One step is ``rounds_per_step`` boosting rounds in all folds at once. A scheduler can pause a
             trial and go on with it later. The value is the best point of the mean curve.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -49,10 +50,11 @@ from flows.objectives._lgbm_params import (
     WRAPPER_NAMES,
     check_domain,
     default_space,
+    first_configurations,
     resolve,
     training_objective,
 )
-from flows.objectives._lgbm_rounds import FoldBooster, Rounds, dataset, valid_predictions
+from flows.objectives._lgbm_rounds import FoldBooster, FoldCurves, Rounds, dataset, valid_predictions
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, SearchSpace, TrialPruned
 
@@ -119,7 +121,8 @@ class LightGBM:
             "budget": self.budget, "max_rounds": self.max_rounds, "patience": self.patience,
             "rounds_per_step": self.stride if self.budget == "rounds" else None,
         }  # fmt: skip
-        return prepared(self, setting, space, steps=steps, question=question)
+        made = prepared(self, setting, space, steps=steps, question=question)
+        return replace(made, first=first_configurations(space))
 
     def over_training(self) -> LightGBM:
         """The same over rounds."""
@@ -150,33 +153,31 @@ class LightGBM:
 
     def _over_folds(self, trial: Trial, setting: Setting) -> float:
         name = setting.metric.name
-        state: dict[str, list[float]] = {"values": [], "rounds": []}
-        if trial.checkpoint is not None:
-            state = json.loads(trial.checkpoint.load())
-        saving = Saving(trial, lambda: json.dumps(state).encode())
+        curves = FoldCurves.start(trial)
+        saving = Saving(trial, curves.to_bytes)
         for step in trial.steps(setting.n_folds):
-            fold = self._train_fold(trial, setting, step - 1)
-            state["values"].append(fold.value)
-            state["rounds"].append(fold.rounds)
-            at = thinned(len(fold.curve), max(CURVE_POINTS // setting.n_folds, 2))
-            trial.log_curve(f"{name}_fold{step}", [i + 1 for i in at], [fold.curve[i] for i in at])
+            curves.add(*self._train_fold(trial, setting, step - 1))
+            values = curves.values[-1]
+            at = thinned(len(values), max(CURVE_POINTS // setting.n_folds, 2))
+            trial.log_curve(f"{name}_fold{step}", [i + 1 for i in at], [values[i] for i in at])
             saving.passed(step)
+            best, rounds = curves.best()
             trial.report(
                 step,
                 **{
-                    name: mean(state["values"]),
-                    f"{name}_fold": fold.value,
-                    f"{name}_std": float(np.std(state["values"])),
-                    "rounds": mean(state["rounds"]),
+                    name: mean(best),
+                    f"{name}_fold": best[-1],
+                    f"{name}_std": float(np.std(best)),
+                    "rounds": float(rounds),
                 },
             )
-        saving.ended(len(state["values"]), setting.n_folds)
-        if not state["values"]:
+        saving.ended(len(curves.values), setting.n_folds)
+        if not curves.values:
             raise TrialPruned("stopped before the first fold was finished")
-        return mean(state["values"])
+        return mean(curves.best()[0])
 
-    def _train_fold(self, trial: Trial, setting: Setting, fold: int) -> _Fold:
-        """One fold to its best round."""
+    def _train_fold(self, trial: Trial, setting: Setting, fold: int) -> tuple[list[float], list[float]]:
+        """The metric, and the minimised watched metric, round by round until early stopping."""
         import lightgbm
 
         train_rows, valid_rows = setting.split.folds[fold]
@@ -187,21 +188,21 @@ class LightGBM:
         booster.add_valid(valid, "valid")
         watch = setting.metric.watch(setting.problem.task)
         y = setting.problem.y[valid_rows]
-        best, best_value, best_round = math.inf, math.nan, 0
-        curve: list[float] = []
+        best, best_round = math.inf, 0
+        values: list[float] = []
+        losses: list[float] = []
         for done in range(1, self.max_rounds + 1):
             # True means that nothing could be split this time; with sampled rows and features the next
             # round may be able to, so only patience ends a fold.
             booster.update()
             predictions = valid_predictions(booster)
-            value = setting.metric(y, predictions)
-            curve.append(value)
-            loss = value if watch is setting.metric else watch(y, predictions)
-            if watch.sign * loss < best:
-                best, best_value, best_round = watch.sign * loss, value, done
+            values.append(setting.metric(y, predictions))
+            losses.append(watch.sign * (values[-1] if watch is setting.metric else watch(y, predictions)))
+            if losses[-1] < best:
+                best, best_round = losses[-1], done
             if done - best_round >= self.patience:
                 break
-        return _Fold(best_value, max(best_round, 1), curve)
+        return values, losses
 
     # -- rounds ----------------------------------------------------------------------------------
 
@@ -301,15 +302,6 @@ class LightGBM:
             model = Pipeline([("encode", ordinal_encoder(problem)), ("model", estimator)])
             model.fit(features, labels, model__categorical_feature=problem.categorical or "auto")
         return model, estimator
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """One trained fold: the metric at the best round, that round, and the metric round by round."""
-
-    value: float
-    rounds: int
-    curve: list[float]
 
 
 def _predictions(model: Any, frame: Any, problem: Problem) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 
 from flows._data import Problem
 from flows._metrics import Metric, pinball_level
-from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter
+from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace
 from hpo_core._errors import nearest
 
 
@@ -189,7 +189,11 @@ def default_space(problem: Problem, n_train: int) -> dict[str, Parameter]:
 
     Bounds follow the rows: a tree cannot use more leaves than a quarter of them, nor leaves that
     hold more than a quarter. ``min_data_in_leaf`` reaches below the library's 20, which on small
-    tables forbids nearly every split.
+    tables forbids nearly every split, and ``min_data_per_group`` below its 100, which forgets levels.
+
+    Few parameters, so that few trials will do. Left out is what says nearly the same as one that is here:
+    ``path_smooth``, ``lambda_l1`` and ``min_gain_to_split`` moreover take LightGBM off its fast path however
+    small they are, which doubles the time of a tree (docs/main-job.md).
     """
     leaves = int(min(256, max(8, n_train // 4)))
     leaf_rows = int(min(200, max(4, n_train // 4)))
@@ -197,27 +201,53 @@ def default_space(problem: Problem, n_train: int) -> dict[str, Parameter]:
         "learning_rate": Float(0.005, 0.3, log=True, default=0.05),
         "num_leaves": Int(4, leaves, log=True, default=min(31, leaves)),
         "min_data_in_leaf": Int(1, leaf_rows, log=True, default=min(20, leaf_rows)),
-        "min_sum_hessian_in_leaf": Float(1e-4, 10.0, log=True, default=1e-3),
         "feature_fraction": Float(0.3, 1.0, default=0.9),
-        "feature_fraction_bynode": Float(0.3, 1.0, default=1.0),
         "bagging_fraction": Float(0.4, 1.0, default=0.9),
-        "bagging_freq": Int(1, 8, default=1),
-        "lambda_l1": Float(1e-8, 10.0, log=True, default=1e-8),
-        "lambda_l2": Float(1e-8, 10.0, log=True, default=1e-8),
-        "min_gain_to_split": Float(1e-8, 1.0, log=True, default=1e-8),
-        "path_smooth": Float(1e-3, 100.0, log=True, default=1e-3),
+        "bagging_freq": Constant(1),
+        "lambda_l2": Float(1e-3, 100.0, log=True, default=1e-3),
         "max_bin": Int(31, 511, log=True, default=255),
         "extra_trees": Categorical([False, True], default=False),
     }
     if problem.categories:
         space["cat_smooth"] = Float(1.0, 100.0, log=True, default=10.0)
-        space["cat_l2"] = Float(0.1, 100.0, log=True, default=10.0)
         space["min_data_per_group"] = Int(5, 200, log=True, default=100)
-        space["max_cat_to_onehot"] = Int(2, 32, log=True, default=4)
     weight = _positive_weight(problem)
     if weight is not None:
         space["scale_pos_weight"] = weight
     return space
+
+
+# What differs from the default in the configurations to begin with: small trees or random splits or both.
+_BEGINNINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"num_leaves": 6, "learning_rate": 0.1, "feature_fraction": 0.7},
+    {"extra_trees": True},
+    {"num_leaves": 6, "learning_rate": 0.1, "feature_fraction": 0.7, "extra_trees": True},
+)
+
+
+def first_configurations(space: SearchSpace) -> tuple[dict[str, Any], ...]:
+    """The default configuration and a few that differ from it in what matters most, each at most once.
+
+    Tables fall into those that want large trees and those that want small ones, and into those where
+    splits at random places do better (Geurts et al. 2006) and those where they do not: four trials
+    tell which, where points spread over the whole space may take dozens. A portfolio of this kind is what
+    AutoGluon begins with (Erickson et al. 2020). What a space file has fixed or left out stays so.
+    """
+    default = space.decode(space.default_unit())
+    found: list[dict[str, Any]] = []
+    for changes in _BEGINNINGS:
+        fitting = {
+            name: value
+            for name, value in changes.items()
+            if name in default and space.parameters[name].contains(value)
+        }
+        # What a change makes inactive goes, what it makes active gets its middle.
+        u = space.snap(space.encode({**default, **fitting})[None, :])
+        chosen = space.decode(u[0])
+        if space.allowed(u)[0] and chosen not in found:
+            found.append(chosen)
+    return tuple(found)
 
 
 def _positive_weight(problem: Problem) -> Parameter | None:

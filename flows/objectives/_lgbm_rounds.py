@@ -54,6 +54,43 @@ class Rounds:
         return zlib.compress(json.dumps(content).encode(), level=1)
 
 
+@dataclass
+class FoldCurves:
+    """A trial on the ``folds`` axis so far: what a checkpoint holds.
+
+    For each fold, round by round: ``values``, the metric; ``losses``, what early stopping watches, minimised.
+    """
+
+    values: list[list[float]]
+    losses: list[list[float]]
+
+    @classmethod
+    def start(cls, trial: Trial) -> FoldCurves:
+        """From the checkpoint, or from nothing."""
+        if trial.checkpoint is None:
+            return cls([], [])
+        return cls(**json.loads(zlib.decompress(trial.checkpoint.load())))
+
+    def add(self, values: list[float], losses: list[float]) -> None:
+        """Note one fold."""
+        self.values.append(values)
+        self.losses.append(losses)
+
+    def best(self) -> tuple[list[float], int]:
+        """Each fold's value at the one number of rounds that is best for all together, and that number.
+
+        A fold that was stopped earlier stays as it was.
+        """
+        n = max(map(len, self.losses))
+        total = np.sum([fold + [fold[-1]] * (n - len(fold)) for fold in self.losses], axis=0)
+        at = 0 if np.isnan(total).all() else int(np.nanargmin(total))
+        return [fold[min(at, len(fold) - 1)] for fold in self.values], at + 1
+
+    def to_bytes(self) -> bytes:
+        """For a checkpoint; :meth:`start` reads it."""
+        return zlib.compress(json.dumps(vars(self)).encode(), level=1)
+
+
 class FoldBooster:
     """One fold on the ``rounds`` axis: data, the raw scores so far, and the newest step's model."""
 

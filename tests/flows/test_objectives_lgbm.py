@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows._metrics import METRICS
 from flows.objectives import LightGBM, TrialInfo, _base, make_objective
 from flows.objectives._base import load_setting
 from hpo_core import TrialPruned
@@ -66,22 +65,48 @@ def test_every_task_learns_from_a_mixed_table(
 
 
 def test_folds_are_reported_one_by_one(table: str) -> None:
-    tuned = objective(table)
+    tuned = objective(table, max_rounds=40, patience=40)
     name = next(iter(tuned.prepare().objectives))
     trial = FakeTrial(RANDOM)
     value = tuned(trial)
-    folds = trial.metric(f"{name}_fold")
     assert [step for step, _ in trial.reports] == [1, 2, 3]
-    assert trial.metric(name) == pytest.approx([np.mean(folds[: i + 1]) for i in range(3)])
     assert value == trial.metric(name)[-1]
-    assert trial.metric(f"{name}_std")[-1] == pytest.approx(np.std(folds))
+    curves = [dict(points) for points in trial.curves.values()]
     assert set(trial.curves) == {f"{name}_fold{i}" for i in (1, 2, 3)}
-    assert sum(map(len, trial.curves.values())) <= 100
-    sign = METRICS[name].sign
-    for i, curve in enumerate(trial.curves.values()):
-        assert min(sign * v for _, v in curve) >= sign * folds[i] - 1e-12, (
-            "the fold's best round is its value"
-        )
+    assert sum(map(len, curves)) <= 100
+    rounds = [int(r) for r in trial.metric("rounds")]
+    at_rounds = [curve[rounds[i]] for i, curve in enumerate(curves) if rounds[i] in curve]
+    folds = [v for i, v in enumerate(trial.metric(f"{name}_fold")) if rounds[i] in curves[i]]
+    assert folds == at_rounds, "the newest fold's value is that at the rounds that all folds share"
+
+
+@pytest.mark.parametrize("metric", ["logloss", "accuracy"])
+def test_all_folds_share_the_rounds_at_which_their_mean_is_best(
+    metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a slow computation of the same, from curves long enough to end by themselves."""
+    tuned = objective("sklearn:breast_cancer", metric=metric, patience=15, max_rounds=200)
+    seen: list[tuple[list[float], list[float]]] = []
+    train = LightGBM._train_fold
+
+    def remember(self: LightGBM, *arguments: Any) -> tuple[list[float], list[float]]:
+        seen.append(train(self, *arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(LightGBM, "_train_fold", remember)
+    trial = FakeTrial({**RANDOM, "learning_rate": 0.2})
+    value = tuned(trial)
+    lengths = [len(losses) for _, losses in seen]
+    assert len(set(lengths)) > 1, "early stopping ends the folds at different rounds"
+
+    def mean_at(kind: int, rounds: int) -> float:
+        return float(np.mean([fold[kind][min(rounds, len(fold[kind])) - 1] for fold in seen]))
+
+    best = min(range(1, max(lengths) + 1), key=lambda r: (mean_at(1, r), r))
+    assert trial.metric("rounds")[-1] == best
+    assert value == pytest.approx(mean_at(0, best))
+    if metric == "logloss":
+        assert value >= np.mean([min(losses) for _, losses in seen]), "no fold picks its own best"
 
 
 def test_long_curves_are_thinned() -> None:

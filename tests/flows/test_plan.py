@@ -133,3 +133,34 @@ def test_what_cannot_be_pickled_goes_to_threads_only() -> None:
     with pytest.raises(ObjectiveError, match="cannot be sent to worker processes"):
         plan_callable(holds, request=Request(), space=SPACE, objectives=None)
     plan_callable(holds, request=Request(isolation="thread"), space=SPACE, objectives=None)
+
+
+def test_the_default_strategy_begins_with_configurations_of_the_objective(table: str) -> None:
+    first = plan_request(request_for(table)).terms.first
+    space = plan_request(request_for(table)).terms.space
+    assert space is not None
+    assert first[0] == space.decode(space.default_unit())
+    assert {(c["num_leaves"] == 6, c["extra_trees"]) for c in first} == {
+        (small, extra) for small in (False, True) for extra in (False, True)
+    }
+    for strategy, begins in (("asha", True), ("random", False), ("tpe+median", False)):
+        assert bool(plan_request(request_for(table, strategy=strategy)).terms.first) == begins
+
+
+@pytest.mark.parametrize(
+    ("space", "number"),
+    [
+        ({"num_leaves": {"type": "int", "low": 8, "high": 20}, "learning_rate": 0.03}, 4),
+        ({"extra_trees": {"value": False}, "constraints": ["num_leaves >= 7"]}, 1),
+        ({"max_bin": {"low": 40, "high": 80, "when": {"extra_trees": False}}}, 4),
+        ({"replace": True, "boosting": ["gbdt", "dart"]}, 1),
+    ],
+)
+def test_what_a_space_file_rules_out_is_not_begun_with(table: str, space: Any, number: int) -> None:
+    terms = plan_request(request_for(table, space=json.dumps(space))).terms
+    assert terms.space is not None
+    assert len(terms.first) == number
+    for params in terms.first:
+        u = terms.space.encode(params)
+        assert terms.space.allowed(u[None, :])[0]
+        assert terms.space.decode(u) == params

@@ -89,6 +89,19 @@ def test_names_that_do(name: str) -> None:
     assert (study_folder(name) / "journal.jsonl").exists()
 
 
+def test_a_new_study_begins_with_what_its_terms_say_and_a_resumed_one_does_not_again() -> None:
+    terms = {"first": ({"x": 0.25}, {"x": 0.75}), "limits": Limits(trials=4)}
+    here = opened(**terms)
+    run(here.study, TrialState.COMPLETE)
+    here.journal.close()
+    there = opened(**terms)
+    run(there.study, TrialState.COMPLETE, TrialState.COMPLETE)
+    there.journal.close()
+    tried = [t.params["x"] for t in there.study.trials]
+    assert tried[:2] == [0.25, 0.75]
+    assert tried.count(0.25) == tried.count(0.75) == 1
+
+
 def test_the_same_terms_resume_and_what_ran_is_repeated() -> None:
     first = opened()
     run(first.study, TrialState.COMPLETE, TrialState.RUNNING)
