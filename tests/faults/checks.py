@@ -35,7 +35,7 @@ def check_whole(driver: Driver) -> Study:
 
 def check_mlflow(driver: Driver, study: Study) -> None:
     """MLflow has one run a trial with its outcome, and the study's; none is RUNNING."""
-    parent, *children = runs_of(driver.tracking_uri)
+    parent, *children = runs_of(driver.tracking_uri, driver.name)
     assert parent.info.status == "FINISHED"
     assert [int(run.data.tags["hpo.trial"]) for run in children] == list(range(driver.trials))
     for run, trial in zip(children, study.trials, strict=True):
@@ -47,7 +47,7 @@ def check_mlflow(driver: Driver, study: Study) -> None:
 
 def check_show(driver: Driver, study: Study) -> None:
     """The command line tells what the journal has."""
-    shown = json.loads(driver.hpo("show", "study", "--json").out)
+    shown = json.loads(driver.hpo("show", driver.name, "--json").out)
     assert shown["state"] == "finished"
     said = [(t["trial"], t["state"], t["attempt"], t["values"]) for t in shown["trials"]]
     assert said == [(t.number, t.state.label, t.attempt, t.values) for t in study.trials]

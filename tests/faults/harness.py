@@ -190,6 +190,11 @@ class Driver:
         self._launcher = launcher
 
     @property
+    def name(self) -> str:
+        """The study's."""
+        return str(self.terms["name"])
+
+    @property
     def trials(self) -> int:
         """The planned total."""
         return int(self.terms["trials"])
@@ -197,7 +202,7 @@ class Driver:
     @property
     def study_folder(self) -> Path:
         """Where the journal lies."""
-        return self.folder / "home" / "studies" / "study"
+        return self.folder / "home" / "studies" / self.name
 
     def start(self) -> Process:
         """Start a driver, the study's first or a later one."""
