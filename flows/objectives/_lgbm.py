@@ -166,7 +166,7 @@ class LightGBM:
                 step,
                 **{
                     name: mean(best),
-                    f"{name}_fold": best[-1],
+                    f"{name}_fold": curves.newest(),
                     f"{name}_std": float(np.std(best)),
                     "rounds": float(rounds),
                 },

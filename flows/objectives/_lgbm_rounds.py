@@ -76,6 +76,11 @@ class FoldCurves:
         self.values.append(values)
         self.losses.append(losses)
 
+    def newest(self) -> float:
+        """The newest fold's value at its own best round, which does not depend on the other folds."""
+        losses = np.asarray(self.losses[-1])
+        return self.values[-1][0 if np.isnan(losses).all() else int(np.nanargmin(losses))]
+
     def best(self) -> tuple[list[float], int]:
         """Each fold's value at the one number of rounds that is best for all together, and that number.
 
