@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +106,51 @@ def test_a_trial_without_a_model_says_what_to_do(study: Place, hpo: Hpo) -> None
     assert "trial 2 logged no model; call trial.log_model(model)" in said.err
 
 
+def served(model: str, place: Place, rows: pd.DataFrame) -> list[str]:
+    """What ``mlflow models serve`` answers to a request with these rows."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "mlflow", "models", "serve", "-m", model]
+    command += ["--port", str(port), "--host", "127.0.0.1", "--env-manager", "local", "--workers", "1"]
+    # MLflow calls uvicorn by its name, and this interpreter's programs need not be on the path.
+    program = place.folder / "bin" / "uvicorn"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m uvicorn "$@"\n')
+    program.chmod(0o755)
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{place.database}",
+        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    log = place.folder / "serve.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=sink, env=environment, cwd=place.folder, start_new_session=True
+        )
+    body = '{"dataframe_split": ' + rows.to_json(orient="split", date_format="iso", index=False) + "}"
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", body.encode(), {"Content-Type": "application/json"}
+    )
+    deadline = time.monotonic() + 120
+    try:
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return [str(label) for label in json.load(answer)["predictions"]]
+            except urllib.error.HTTPError as error:
+                with error:
+                    raise AssertionError(error.read().decode()) from None
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 @pytest.mark.slow
 def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked: Place, hpo: Hpo) -> None:
     import mlflow
@@ -127,10 +180,12 @@ def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked
     mlflow.set_tracking_uri(f"sqlite:///{tracked.database}")
     try:
         model = mlflow.pyfunc.load_model("models:/churn@champion")
-        rows = pd.read_csv(Path(table), parse_dates=["when"]).drop(columns="y").head(3)
-        assert len(model.predict(rows)) == 3
+        rows = pd.read_csv(Path(table), parse_dates=["when"]).drop(columns="y")
+        expected = [str(label) for label in model.predict(rows)]
     finally:
         mlflow.set_tracking_uri(None)
+    assert served("models:/churn@champion", tracked, rows) == expected
+    assert len(expected) == 400
 
     # More data is another question: the champion is measured on the new rows before it keeps the alias.
     written(tracked.folder, mixed(500, seed=1))
