@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import math
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from flows._session import Session
 from flows.objectives import FinalModel, TrialInfo
 from hpo_core import InputError, Study, TrialRecord
 from hpo_core._trial import trial_seed
+from hpo_core.folds import FOLD, fold_results
 from tracking import (
     Candidate,
     Connection,
@@ -41,7 +44,15 @@ class Registration:
     alias: str = "champion"
     metric: str | None = None
     margin: float = 0.0
+    folds: bool = False
+    level: float = 0.05
     dry_run: bool = False
+
+    def gate(self, metric: str, direction: str) -> Gate:
+        """What it must pass."""
+        return Gate(
+            metric=metric, direction=direction, margin=self.margin, folds=self.folds, level=self.level
+        )
 
 
 def is_made(study: Study, register_as: str | None) -> bool:
@@ -149,6 +160,8 @@ def register(
     metric = wanted.metric or note["metric"]
     if metric not in note["scores"]:
         raise InputError(f"the gate's metric must be one of {', '.join(note['scores'])}, got {metric!r}")
+    if wanted.folds and metric not in study.objectives:
+        raise InputError(f"folds have the tuned metric only, {', '.join(study.objectives)}; got {metric!r}")
     direction = get_metric(metric, plan.terms.meta["summary"]["task"]).direction
     trial = study.trials[note["trial"]]
     uri = str(note.get("model_uri", ""))
@@ -157,14 +170,16 @@ def register(
         scores=note["scores"],
         data_digest=plan.terms.identity["question"],
         lineage=lineage_of(study, trial),
+        **_on_folds(study, plan, trial, wanted),
     )
     return promote(
         connection,
         candidate,
         name=wanted.name,
-        gate=Gate(metric=metric, direction=direction, margin=wanted.margin),
+        gate=wanted.gate(metric, direction),
         alias=wanted.alias,
         score=_champion_on(plan, connection, metric),
+        on_folds=lambda version: _version_on_folds(plan, connection, version),
         dry_run=wanted.dry_run,
     )
 
@@ -176,6 +191,7 @@ def lineage_of(study: Study, trial: TrialRecord) -> dict[str, str]:
         "hpo.study_id": study.created.study_id,
         "hpo.trial": str(trial.number),
         "hpo.config_sha256": config_sha256(trial.params),
+        "hpo.objective": str((study.created.meta.get("identity") or {}).get("objective", "")),
         **{f"hpo.value.{name}": repr(value) for name, value in trial.values.items()},
     }
 
@@ -196,6 +212,54 @@ def outcome_of(promotion: Promotion) -> dict[str, Any]:
         "champion": promotion.champion,
         "promoted": promotion.promoted,
     }
+
+
+def _on_folds(study: Study, plan: Plan, trial: TrialRecord, wanted: Registration) -> dict[str, Any]:
+    """The trial's results on folds, as far as it reported them; all of them where the gate asks for them."""
+    known = fold_results(study, trial.number)
+    if wanted.folds and len(known) < 2:
+        known = _evaluated_on_folds(plan, trial.params, trial_seed(study.created.seed, trial.number))
+    return {"folds": known, "folds_digest": _folds_digest(plan)} if known else {}
+
+
+def _folds_digest(plan: Plan) -> str:
+    """Which rows each fold is measured on, and by what."""
+    from flows.objectives._base import load_setting
+
+    setting = load_setting(plan.table.table)
+    digest = hashlib.sha256(f"{plan.terms.identity['data']} {setting.metric.name}".encode())
+    for _, valid in setting.split.folds:
+        digest.update(b"fold")
+        digest.update(valid.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _evaluated_on_folds(plan: Plan, params: Mapping[str, Any], seed: int) -> dict[int, float]:
+    """Cross-validate a configuration once more, fold by fold; empty for an objective without folds."""
+    from flows.objectives import Rerun
+    from flows.objectives._base import load_setting
+
+    table = plan.table
+    if "budget" not in table.__dataclass_fields__ or load_setting(table.table).n_folds < 2:
+        return {}
+    trial = Rerun(params, seed)
+    replace(table, budget="folds")(trial)
+    name = f"{next(iter(plan.terms.objectives))}{FOLD}"
+    return {
+        step: found[name] for step, found in trial.reports.items() if math.isfinite(found.get(name, math.nan))
+    }
+
+
+def _version_on_folds(plan: Plan, connection: Connection, version: Any) -> dict[int, float]:
+    """A registered model's configuration on this study's folds, if it is one of the same objective."""
+    if version.tags.get("hpo.objective") != plan.terms.identity["objective"] or not version.run_id:
+        return {}
+    try:
+        params = json.loads(connection.client.get_run(version.run_id).data.tags.get("hpo.params", ""))
+        seed = plan.terms.seed or 0
+        return _evaluated_on_folds(plan, params, seed)
+    except Exception:  # noqa: BLE001 - a configuration of another space: it cannot be compared
+        return {}
 
 
 def _champion_on(plan: Plan, connection: Connection, metric: str) -> Callable[[str], Mapping[str, float]]:

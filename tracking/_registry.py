@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
+from hpo_core.folds import paired_test
 from tracking._connection import Connection
 from tracking._models import LoggedModel, using_server
 from tracking._states import STUDY_ID
@@ -25,6 +26,7 @@ _MODEL = "hpo.model_id"
 _REPLACES = "hpo.replaces"
 _DATA = "hpo.data_digest"
 _SCORE = "hpo.score."
+_FOLDS, _FOLDS_DIGEST = "hpo.folds", "hpo.folds_digest"
 PREVIOUS = "previous"
 
 
@@ -32,18 +34,24 @@ PREVIOUS = "previous"
 class Gate:
     """When a new model takes the alias: it beats the champion by more than ``margin`` in ``metric``.
 
-    A margin of 0 asks for a strict improvement. ``direction``: ``"min"`` or ``"max"``.
+    A margin of 0 asks for a strict improvement. ``direction``: ``"min"`` or ``"max"``. ``folds``: compare
+    the configurations' results on cross-validation folds instead of the models' scores, and ask for a gain
+    that the paired test of :mod:`hpo_core.folds` finds significant at ``level``, one-sided.
     """
 
     metric: str
     direction: str = "max"
     margin: float = 0.0
+    folds: bool = False
+    level: float = 0.05
 
     def __post_init__(self) -> None:
         if self.direction not in ("min", "max"):
             raise InputError(f"a gate's direction must be 'min' or 'max', got {self.direction!r}")
         if not math.isfinite(self.margin) or self.margin < 0:
             raise InputError(f"a gate's margin must be a number of at least 0, got {self.margin!r}")
+        if not 0.0 < self.level < 1.0:
+            raise InputError(f"a gate's level must lie between 0 and 1, got {self.level!r}")
 
     def gain(self, new: float, old: float) -> float:
         """By how much ``new`` is better than ``old``."""
@@ -55,11 +63,14 @@ class Candidate:
     """A model that wants the alias. ``scores``: on held-out data, whose digest is ``data_digest``.
 
     ``lineage``: more tags for the version, such as the study, the trial and the configuration's hash.
+    ``folds``: the configuration's results by fold; ``folds_digest`` says of which rows and metric.
     """
 
     model: LoggedModel
     scores: Mapping[str, float]
     data_digest: str = ""
+    folds: Mapping[int, float] = field(default_factory=dict)
+    folds_digest: str = ""
     lineage: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -86,17 +97,25 @@ def promote(
     gate: Gate,
     alias: str = "champion",
     score: Callable[[str], Mapping[str, float]] | None = None,
+    on_folds: Callable[[ModelVersion], Mapping[int, float]] | None = None,
     dry_run: bool = False,
 ) -> Promotion:
     """Register the candidate as a version of ``name``; move ``alias`` to it if it passes the gate.
 
     ``score``: evaluates the model of a URI on the candidate's held-out data; asked for the champion's
-    scores, unless they are known for the same data. A champion that cannot be compared keeps the alias.
+    scores, unless they are known for the same data. ``on_folds``: evaluates the configuration of a version on
+    the candidate's folds, likewise. A champion that cannot be compared keeps the alias.
     A version that does not pass stays registered, without the alias. Calling it again changes nothing.
     ``dry_run``: say what would happen.
 
-    Raises :class:`InputError` when the candidate has no finite score for the gate's metric.
+    Raises :class:`InputError` when the candidate has no finite score for the gate's metric, or, for a gate
+    on folds, fewer than two folds.
     """
+    if gate.folds and len(candidate.folds) < 2:
+        raise InputError(
+            "a gate on folds needs the trial's results on at least two folds, reported as the metric "
+            f"NAME_fold at step 1, 2, ...; got {dict(candidate.folds)}. Use the gate margin"
+        )
     if not math.isfinite(candidate.scores.get(gate.metric, math.nan)):
         raise InputError(
             f"the candidate has no finite score {gate.metric!r} (it has {dict(candidate.scores)}); choose "
@@ -107,7 +126,10 @@ def promote(
     own = _version_of(connection, name, candidate.model.model_id)
     if champion is not None and own is not None and champion.version == own.version:
         return _result(name, alias, True, "it already holds the alias", own, own)
-    passed, reason = _judge(connection, candidate, champion, gate, score)
+    if gate.folds:
+        passed, reason = _judge_on_folds(connection, candidate, champion, gate, on_folds)
+    else:
+        passed, reason = _judge(connection, candidate, champion, gate, score)
     if dry_run:
         return _result(name, alias, passed, f"dry run: {reason}", own, champion)
     own = own or _register(connection, name, candidate)
@@ -204,6 +226,30 @@ def _judge(
     return False, f"not {needed}: {compared}"
 
 
+def _judge_on_folds(
+    connection: Connection,
+    candidate: Candidate,
+    champion: ModelVersion | None,
+    gate: Gate,
+    on_folds: Callable[[ModelVersion], Mapping[int, float]] | None,
+) -> tuple[bool, str]:
+    new = candidate.folds
+    if champion is None:
+        average = sum(new.values()) / len(new)
+        return True, f"the first one, with {gate.metric} {average:.6g} over {len(new)} folds"
+    known = champion.tags.get(_FOLDS_DIGEST) == candidate.folds_digest != ""
+    old = {int(k): float(v) for k, v in json.loads(champion.tags.get(_FOLDS, "{}")).items()} if known else {}
+    if not old and on_folds is not None and _is_ours(connection, f"{champion.name}/{champion.version}"):
+        old = dict(on_folds(champion))
+    if len(old.keys() & new.keys()) < 2:
+        return False, f"version {champion.version} has no results on the same folds to compare with"
+    found = paired_test(new, old, gate.direction)
+    compared = f"{gate.metric} {found}, against version {champion.version}"
+    if found.gain > gate.margin and found.p <= gate.level:
+        return True, compared
+    return False, f"not better beyond doubt (p <= {gate.level:g}): {compared}"
+
+
 def _register(connection: Connection, name: str, candidate: Candidate) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
@@ -235,6 +281,9 @@ def _link(connection: Connection, model_id: str, version: ModelVersion) -> None:
 def _version_tags(candidate: Candidate, reason: str) -> dict[str, str]:
     scores = {f"{_SCORE}{k}": repr(float(v)) for k, v in candidate.scores.items()}
     more = {k: preview(str(v), MAX_TAG) for k, v in candidate.lineage.items()}
+    folds = json.dumps({str(k): v for k, v in candidate.folds.items()})
+    if candidate.folds and len(folds) <= MAX_TAG:
+        more |= {_FOLDS: folds, _FOLDS_DIGEST: candidate.folds_digest}
     return {**more, **scores, _DATA: candidate.data_digest, "hpo.gate": preview(reason, MAX_TAG)}
 
 

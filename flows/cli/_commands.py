@@ -148,6 +148,10 @@ def promote(
     alias: Annotated[str, typer.Option(help="Alias that the model is to get")] = "champion",
     metric: Annotated[str | None, typer.Option(help="Metric of the gate; default the tuned one")] = None,
     margin: Annotated[float, typer.Option(help="How much better than the alias's holder it must be")] = 0.0,
+    gate: Annotated[
+        str, typer.Option(help="margin: the models' scores; folds: a paired test over cross-validation folds")
+    ] = "margin",
+    level: Annotated[float, typer.Option(help="Gate folds: the p that the test must reach")] = 0.05,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Give the alias back to the version before")
     ] = False,
@@ -163,8 +167,9 @@ def promote(
     from flows.cli import _promote
 
     wish = _promote.Wish(
-        study=study, trial=trial, model=model, alias=alias, metric=metric, margin=margin, dry_run=dry_run
-    )
+        study=study, trial=trial, model=model, alias=alias, metric=metric, margin=margin, gate=gate,
+        level=level, dry_run=dry_run,
+    )  # fmt: skip
     if rollback:
         return _promote.roll_back(wish, as_json=as_json, tracking_uri=tracking_uri)
     return _promote.promote(wish, as_json=as_json, tracking_uri=tracking_uri)

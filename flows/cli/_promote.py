@@ -20,11 +20,13 @@ from flows.cli._find import experiment_of, find, opened, request_data, tracking_
 from flows.cli._go_on import plan_of
 from hpo_core import InputError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
+from hpo_core.folds import fold_results
 from tracking import Candidate, Connection, Gate, LoggedModel, Promotion, StudyTracker, probe
 from tracking import promote as through_gate
 from tracking import roll_back as give_back
 
 _DELIVER_SECONDS = 60.0
+_GATES = ("margin", "folds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Wish:
     alias: str
     metric: str | None
     margin: float
+    gate: str
+    level: float
     dry_run: bool
 
 
@@ -44,7 +48,12 @@ def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
     """See ``hpo promote``."""
     study = find(wish.study)
     uri = tracking_of(study, tracking_uri)
-    Gate(metric="", margin=wish.margin)  # refuses a margin that is none before anything is made
+    if wish.gate not in _GATES:
+        raise InputError(
+            f"gate must be one of {', '.join(_GATES)}, got {wish.gate!r}{nearest(wish.gate, _GATES)}"
+        )
+    # Refuses a margin or a level that is none before anything is made.
+    Gate(metric="", margin=wish.margin, level=wish.level)
     trial = _trial(study, wish.trial)
     ready = request_data(study).get("objective") in READY
     plan = plan_of(study, tracking_uri=uri) if ready else None
@@ -53,6 +62,8 @@ def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
         alias=wish.alias,
         metric=wish.metric,
         margin=wish.margin,
+        folds=wish.gate == "folds",
+        level=wish.level,
         dry_run=wish.dry_run,
     )
     with _shown(wish.study, uri) as current:
@@ -150,12 +161,14 @@ def _promote_logged(current: Session, trial: TrialRecord, registration: _final.R
         # Scores of one study are measured alike; those of two studies cannot be known to be.
         data_digest=study.created.study_id,
         lineage=_final.lineage_of(study, trial),
+        folds=fold_results(study, trial.number, metric),
+        folds_digest=f"{study.created.study_id}:{metric}",
     )
     return through_gate(
         connection,
         candidate,
         name=registration.name,
-        gate=Gate(metric=metric, direction=study.objectives[metric], margin=registration.margin),
+        gate=registration.gate(metric, study.objectives[metric]),
         alias=registration.alias,
         dry_run=registration.dry_run,
     )

@@ -85,7 +85,7 @@ class Rerun:
     """A trial without a study: cross-validates once more when a trial's own record was lost.
 
     ``most``: steps after which it ends; ``None``: it runs to its own end. ``last``: the newest value of
-    every metric that was reported.
+    every metric that was reported. ``reports``: what was reported at each step.
     """
 
     checkpoint = None
@@ -93,6 +93,7 @@ class Rerun:
     def __init__(self, params: Mapping[str, Any], seed: int, most: int | None = None) -> None:
         self.params, self.seed = dict(params), seed
         self.last: dict[str, float] = {}
+        self.reports: dict[int, dict[str, float]] = {}
         self._most = most
 
     def steps(self, n: int) -> Iterator[int]:
@@ -100,8 +101,8 @@ class Rerun:
         return iter(range(1, (n if self._most is None else min(n, self._most)) + 1))
 
     def report(self, step: int, **metrics: float) -> None:
-        """Keep the newest values."""
-        del step
+        """Keep the newest values, and those of each step."""
+        self.reports[step] = metrics
         self.last.update(metrics)
 
     def save(self, step: int, content: bytes) -> None:

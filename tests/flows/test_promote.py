@@ -177,6 +177,12 @@ def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked
     shown = {output.model_id for output in parent.outputs.model_outputs}
     assert shown == {version.tags["hpo.model_id"] for version in versions.values()}
 
+    by_folds = hpo("promote", "mine", "--trial", other, "--gate", "folds")
+    assert by_folds.code == 1
+    assert "not better beyond doubt (p <= 0.05): auc worse by" in by_folds.out
+    assert "over 2 folds" in by_folds.out
+    assert hpo("promote", "mine", "--gate", "fold").err.endswith("did you mean 'folds'?\n")
+
     mlflow.set_tracking_uri(f"sqlite:///{tracked.database}")
     try:
         model = mlflow.pyfunc.load_model("models:/churn@champion")
@@ -192,3 +198,10 @@ def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked
     newer = hpo(*command, "--name", "newer", "--register", "churn")
     assert newer.code == 0
     assert " of version 1)" in newer.out
+    study = tracked.study("newer")
+    other = next(t.number for t in study.trials if t.number != study.best.number)
+    by_folds = hpo("promote", "newer", "--trial", other, "--gate", "folds", "--json")
+    holder = registered(tracked, "churn")["aliases"]["champion"]
+    reason = json.loads(by_folds.out)["reason"]
+    assert "over 2 folds" in reason
+    assert reason.endswith(f"against version {holder}")

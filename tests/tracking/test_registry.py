@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import mlflow
@@ -214,10 +215,56 @@ def test_rolling_back_goes_back_step_by_step(connection: Connection, models: Mod
     assert (again.champion, again.promoted) == ("4", True)
 
 
+FOLDS = {1: 0.80, 2: 0.82, 3: 0.79, 4: 0.85, 5: 0.81}
+
+
+def better(by: float, jitter: float = 0.0) -> dict[int, float]:
+    """Results on the same folds, better by so much on average."""
+    return {fold: value + by + (jitter if fold % 2 else -jitter) for fold, value in FOLDS.items()}
+
+
+def test_a_gate_on_folds_asks_for_more_than_luck(connection: Connection, models: Models, name: str) -> None:
+    """Paired: 0.01 on every fold passes, as much on average with a larger spread does not."""
+    gate = Gate(metric="auc", folds=True)
+    first = replace(models.candidate(0.9), folds=FOLDS, folds_digest="f1")
+    with pytest.raises(InputError, match="at least two folds"):
+        promote(connection, replace(first, folds={1: 0.8}), name=name, gate=gate)
+    assert "over 5 folds" in promote(connection, first, name=name, gate=gate).reason
+    lucky = replace(models.candidate(0.9), folds=better(0.01, 0.05), folds_digest="f1")
+    refused = promote(connection, lucky, name=name, gate=gate)
+    assert not refused.promoted
+    assert refused.reason.startswith("not better beyond doubt (p <= 0.05): auc better by 0.02 on average")
+    # Its score on held-out rows, which is the worse one, is not what this gate is about.
+    steady = replace(models.candidate(0.1), folds=better(0.01, 0.001), folds_digest="f1")
+    assert not promote(connection, steady, name=name, gate=replace(gate, margin=0.5)).promoted
+    passed = promote(connection, steady, name=name, gate=gate)
+    assert (passed.promoted, passed.champion) == (True, "3")
+
+
+def test_results_on_other_folds_are_not_compared(connection: Connection, models: Models, name: str) -> None:
+    """The champion's configuration is evaluated on the candidate's folds, or keeps its alias."""
+    gate = Gate(metric="auc", folds=True)
+    promote(connection, replace(models.candidate(0.9), folds=FOLDS, folds_digest="f1"), name=name, gate=gate)
+    other = replace(models.candidate(0.9), folds=better(0.01, 0.001), folds_digest="f2")
+    refused = promote(connection, other, name=name, gate=gate)
+    assert (refused.promoted, refused.reason) == (
+        False,
+        "version 1 has no results on the same folds to compare with",
+    )
+    asked: list[str] = []
+
+    def on_folds(version: Any) -> dict[int, float]:
+        asked.append(str(version.version))
+        return FOLDS
+
+    assert promote(connection, other, name=name, gate=gate, on_folds=on_folds).promoted
+    assert asked == ["1"]
+
+
 def test_gates_for_losses_and_bad_gates(connection: Connection, models: Models, name: str) -> None:
     """Smaller is better where it is said so; a missing score is one line."""
     assert Gate(metric="loss", direction="min").gain(0.2, 0.5) == pytest.approx(0.3)
-    for wrong in ({"direction": "up"}, {"margin": -1.0}, {"margin": float("nan")}):
+    for wrong in ({"direction": "up"}, {"margin": -1.0}, {"margin": float("nan")}, {"level": 1.0}):
         with pytest.raises(InputError, match="a gate's"):
             Gate(metric="auc", **wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no finite score 'f1'"):
