@@ -2,10 +2,11 @@
 
 python -m benchmarks.pbt_torch [--seeds 10] [--keep]
 
-A network classifies scikit-learn's digits. All strategies get about 300 epochs; the trials train for
-real, driven by the decisions of a study on two workers. The score is the lowest validation loss that any
-member had at the end of its training; the test loss is that of the same network on rows that nobody
-chose by.
+A network classifies scikit-learn's digits. The trials train for real, driven by the decisions of a study
+on two workers. A fork of a member that is ahead skips what lies between, so how many epochs a population
+trains comes out in the end; random search then gets as many complete trials as make no fewer epochs. The
+score is the lowest validation loss that any member had at the end of its training; the test loss is that
+of the same network on rows that nobody chose by.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ import argparse
 import copy
 import statistics
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
 import torch
 
 from benchmarks._report import RESULTS, STAMP_COLUMNS, append_row, markdown, stamp
-from hpo_core import Float, SearchSpace, Study
+from hpo_core import Float, SearchSpace, Study, TrialState
 from hpo_core.simulate import simulate
 
 EPOCHS, ROWS, BATCH = 30, 300, 20
-# A fork of a member that is ahead skips what lies between, so a population of ten trains fewer epochs than
-# ten trials of random search; with thirteen it is about as many.
-MEMBERS = {"random": 10, "pbt": 13, "pbt-pb2": 13}
+MEMBERS = 13
+# What random search has in store for a population that copies little.
+MOST = 16
+STRATEGIES: dict[str, Any] = {
+    "pbt": {"sampler": "random", "scheduler": {"name": "pbt", "interval": 3}},
+    "pbt-pb2": {"sampler": "random", "scheduler": {"name": "pbt", "interval": 3, "explore": "model"}},
+}
 SPACE = SearchSpace(
     {
         "rate": Float(1e-3, 1.0, log=True),
@@ -96,8 +102,17 @@ class Network:
         return Training(params, seed, state)
 
 
-def run(strategy: Any, members: int, seed: int) -> tuple[float, float, int]:
-    """Validation and test loss of the best complete member, and the epochs that were trained."""
+@dataclass(frozen=True)
+class Score:
+    """The losses of the best complete member, and the epochs that were trained for it."""
+
+    loss: float
+    test_loss: float
+    epochs: int
+
+
+def trained(strategy: Any, members: int, seed: int) -> tuple[Study, int]:
+    """A finished study and the epochs that were trained in it."""
     study = Study(
         SPACE,
         strategy=strategy,
@@ -106,11 +121,32 @@ def run(strategy: Any, members: int, seed: int) -> tuple[float, float, int]:
         settings={"max_steps": EPOCHS, "workers": 2},
     )
     done = simulate(study, Network(), workers=2, steps=EPOCHS)
-    epochs = sum(r.to_step - r.from_step for r in done.runs)
-    best = study.best
-    reports = study.history.reports
+    return study, sum(r.to_step - r.from_step for r in done.runs)
+
+
+def score(study: Study, epochs: int, among: int | None = None) -> Score:
+    """``among``: only so many of the first trials count."""
+    complete = [t for t in study.trials[:among] if t.state is TrialState.COMPLETE]
+    best = min(complete, key=lambda t: t.values["loss"])
     row = study.history.reports_of(best.number)[-1]
-    return best.values["loss"], float(reports.metric("test_loss")[row]), epochs
+    return Score(best.values["loss"], float(study.history.reports.metric("test_loss")[row]), epochs)
+
+
+def measure(seed: int) -> list[dict[str, Any]]:
+    """A row for each strategy, and one for random search with no fewer epochs beside it."""
+    baseline, _ = trained("random", MOST, seed)
+    rows = []
+    for name, strategy in STRATEGIES.items():
+        mine = score(*trained(strategy, MEMBERS, seed))
+        trials = -(-mine.epochs // EPOCHS)
+        if trials > MOST:
+            raise SystemExit(f"{name} trained {mine.epochs} epochs, more than {MOST} trials of random search")
+        theirs = score(baseline, trials * EPOCHS, among=trials)
+        rows += [
+            {"strategy": title, "seed": seed, **asdict(found)}
+            for title, found in ((name, mine), (f"random beside {name}", theirs))
+        ]
+    return rows
 
 
 def main() -> None:
@@ -120,25 +156,16 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    strategies: dict[str, Any] = {
-        "random": "random",
-        "pbt": {"sampler": "random", "scheduler": {"name": "pbt", "interval": 3}},
-        "pbt-pb2": {"sampler": "random", "scheduler": {"name": "pbt", "interval": 3, "explore": "model"}},
-    }
-    rows = []
-    for seed in range(options.seeds):
-        for name, strategy in strategies.items():
-            loss, test, epochs = run(strategy, MEMBERS[name], seed)
-            rows.append({"strategy": name, "seed": seed, "loss": loss, "test_loss": test, "epochs": epochs})
+    rows = [row for seed in range(options.seeds) for row in measure(seed)]
     lines = []
-    for name in strategies:
+    for name in STRATEGIES:
         mine = [r for r in rows if r["strategy"] == name]
-        base = [r for r in rows if r["strategy"] == "random"]
+        base = [r for r in rows if r["strategy"] == f"random beside {name}"]
         wins = sum(a["loss"] < b["loss"] for a, b in zip(mine, base, strict=True))
-        lines.append(
-            [name, *(f"{statistics.mean(r[k] for r in mine):.4f}" for k in ("loss", "test_loss")),
-             f"{statistics.mean(r['epochs'] for r in mine):.0f}", f"{wins} of {len(mine)}"]
-        )  # fmt: skip
+        for title, group in ((name, mine), ("random", base)):
+            means = [f"{statistics.mean(r[k] for r in group):.4f}" for k in ("loss", "test_loss")]
+            epochs = f"{statistics.mean(r['epochs'] for r in group):.0f}"
+            lines.append([title, *means, epochs, f"{wins} of {len(mine)}" if group is mine else ""])
     print(markdown(["strategy", "loss", "test loss", "epochs", "better than random"], lines))
     if options.keep:
         marks = stamp(("numpy", "torch", "scikit-learn"))
