@@ -147,7 +147,7 @@ def run_plan(
     if nothing_to_do(plan, finished=finished):
         return Result(**_in_fresh_loop(lambda: asyncio.run(carry_out(plan, tell=tell, watch=watch))))
     plan = with_past(plan)
-    with prefect_api(meanwhile=_load_libraries) as ready:
+    with prefect_api(meanwhile=_load_mlflow) as ready:
         check_tracking(plan.tracking)
         from flows._flow import Handed, handed, tune_flow
 
@@ -162,10 +162,9 @@ def run_plan(
     return Result(**summary)
 
 
-def _load_libraries() -> None:
-    """They take seconds to load, and hold up the first trials if they do so beside them."""
-    for name in ("mlflow", "scipy.stats"):
-        importlib.import_module(name)
+def _load_mlflow() -> None:
+    """It takes seconds to load, and holds up the first trials if it does so beside them."""
+    importlib.import_module("mlflow")
 
 
 async def _summary_of_flow(flow: Any, context: Any) -> dict[str, Any]:
