@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo_core import Float, SearchSpace, Segment, Study
+from hpo_core import Float, SearchSpace, Segment, Study, StudyFinished
 from hpo_core._history import History
 from hpo_core._plan import Plan
 from hpo_core._strategies import compose
@@ -107,3 +107,14 @@ def snapshot(study: Study) -> dict[str, Any]:
 def vars_of(record: Any) -> Mapping[str, Any]:
     """The fields of a record with slots."""
     return {name: getattr(record, name) for name in record.__slots__}
+
+
+def run_to_the_end(study: Study, most: int = 1000, value: float = 1.0) -> int:
+    """Ask and tell until the study finishes; the number of trials run."""
+    for count in range(most):
+        try:
+            trial = study.ask()
+        except StudyFinished:
+            return count
+        study.tell(trial, value)
+    raise AssertionError(f"no end after {most} trials: {study!r}")

@@ -27,20 +27,9 @@ from hpo_core import (
 )
 from hpo_core._strategy import Finish, Stop, Wait
 from hpo_core.testing import Script
-from tests.hpo_core.studies import LINE, recorded, replayed, snapshot, started
+from tests.hpo_core.studies import LINE, recorded, replayed, run_to_the_end, snapshot, started
 
 FEW = SearchSpace({"n": Int(1, 3), "c": Categorical(["a", "b"])})
-
-
-def run(study: Study, most: int = 1000, value: float = 1.0) -> int:
-    """Ask and tell until the study finishes; the number of trials run."""
-    for count in range(most):
-        try:
-            trial = study.ask()
-        except StudyFinished:
-            return count
-        study.tell(trial, value)
-    raise AssertionError(f"no end after {most} trials: {study!r}")
 
 
 # -- totals ----------------------------------------------------------------------------------------
@@ -65,15 +54,15 @@ def test_the_total_is_exact_whatever_goes_wrong(seed: int, trials: int, workers:
 
 def test_a_finished_study_runs_nothing_and_extending_runs_the_rest() -> None:
     study, journal = recorded(LINE, limits={"trials": 3})
-    assert run(study) == 3
+    assert run_to_the_end(study) == 3
     study.stop("finished", "done")
     again = replayed(journal)
     assert again.stopped is not None
     assert again.next() == Finish("done")
-    assert run(again) == 0
+    assert run_to_the_end(again) == 0
     again.extend(trials=5)
     assert again.stopped is None
-    assert run(again) == 2
+    assert run_to_the_end(again) == 2
     assert [t.number for t in again.trials] == [0, 1, 2, 3, 4]
 
 
@@ -171,7 +160,7 @@ def test_observations_are_evidence_and_cost_nothing() -> None:
     with pytest.raises(InputError, match=r"value of every objective \['acc'\], got .*did you mean 'ac'"):
         study.observe({"x": 0.5}, {"ac": 0.9})
     assert study.history.evidence.values.tolist() == [[-0.9]]
-    assert run(study) == 2
+    assert run_to_the_end(study) == 2
     assert snapshot(replayed(journal)) == snapshot(study)
 
 
@@ -181,7 +170,7 @@ def test_observations_are_evidence_and_cost_nothing() -> None:
 @pytest.mark.parametrize("strategy", ["random", "grid", "sobol", "halton", "tpe"])
 def test_a_finite_space_is_gone_through_once(strategy: str) -> None:
     study = Study(FEW, strategy=strategy)
-    assert run(study) == 6
+    assert run_to_the_end(study) == 6
     assert len({str(t.params) for t in study.trials}) == 6
     due = study.next()
     assert isinstance(due, Finish)
@@ -200,13 +189,13 @@ def test_a_finite_space_is_exhausted_while_trials_still_run() -> None:
 def test_observed_configurations_are_not_run_again() -> None:
     study = Study(FEW, strategy="random")
     study.observe({"n": 1, "c": "a"}, 1.0)
-    assert run(study) == 5
+    assert run_to_the_end(study) == 5
     assert {"n": 1, "c": "a"} not in [t.params for t in study.trials]
 
 
 def test_repeating_repeats_until_the_limit() -> None:
     study = Study(FEW, strategy="random", settings={"on_duplicate": "repeat"}, limits={"trials": 40})
-    assert run(study) == 40
+    assert run_to_the_end(study) == 40
     assert max(Counter(str(t.params) for t in study.trials).values()) > 1
 
 
@@ -214,7 +203,7 @@ def test_reusing_takes_the_known_result_and_ends() -> None:
     """No configuration is run twice, reused trials count, and without a limit it does not go on for ever."""
     space = SearchSpace({"n": Int(1, 4)})
     study, journal = recorded(space, settings={"on_duplicate": "reuse"}, limits={"trials": 30})
-    runs = run(study)
+    runs = run_to_the_end(study)
     assert runs <= 4
     assert len(study.trials) <= 30
     reused = [t for t in study.trials if "which has the same configuration" in t.reason]
@@ -225,7 +214,7 @@ def test_reusing_takes_the_known_result_and_ends() -> None:
     assert study.state.steps_spent == 0
     assert snapshot(replayed(journal)) == snapshot(study)
     endless = Study(space, strategy="random", settings={"on_duplicate": "reuse"})
-    assert run(endless) == 4
+    assert run_to_the_end(endless) == 4
 
 
 def test_failed_and_running_trials_are_not_reused() -> None:
@@ -243,7 +232,7 @@ def test_a_sampler_outside_of_the_constraints_is_overruled() -> None:
 
     space = SearchSpace({"x": Float(0, 1)}, "x < 0.5")
     study = Study(space, strategy=Stubborn(u=0.9), limits={"trials": 20})
-    assert run(study) == 20
+    assert run_to_the_end(study) == 20
     assert all(t.params["x"] < 0.5 for t in study.trials)
     raw = Study(SearchSpace({"n": Int(0, 9)}), strategy=Stubborn(u=0.43))
     assert raw.ask().params == {"n": 4}
@@ -386,7 +375,7 @@ def test_degenerate_spaces_finish(name: str, policy: str, result: float) -> None
     """Without a warning (they are errors here), without a loop, with the expected number of runs."""
     space, expected = DEGENERATE[name]
     study, journal = recorded(space, limits={"trials": 12}, settings={"on_duplicate": policy})
-    runs = run(study, value=result)
+    runs = run_to_the_end(study, value=result)
     if policy == "resample":
         assert runs == expected
     elif policy == "repeat":
@@ -403,7 +392,7 @@ def test_a_huge_categorical_is_no_trouble() -> None:
     space = SearchSpace({"c": words, "x": Float(0, 1).when("c", "word7", "word99999")})
     study, journal = recorded(space, limits={"trials": 12})
     study.enqueue({"c": "word99999"})
-    assert run(study) == 12
+    assert run_to_the_end(study) == 12
     assert "x" in study.trials[0].params
     assert snapshot(replayed(journal)) == snapshot(study)
 

@@ -20,7 +20,6 @@ from hpo_core import (
     Segment,
     SpaceError,
     Study,
-    StudyFinished,
     StudyStateError,
     TrialState,
 )
@@ -31,19 +30,16 @@ from hpo_core._strategies import compose
 from hpo_core._strategy import Action, Close, Finish, Fork, Start, Strategy, Wait
 from hpo_core.samplers import Random
 from hpo_core.testing import Recorder
-from tests.hpo_core.studies import LINE, Scripted, recorded, replayed, scripted, snapshot, started
-
-
-def run(study: Study, most: int = 1000, value: float = 1.0) -> int:
-    """Ask and tell until the study finishes; the number of trials run."""
-    for count in range(most):
-        try:
-            trial = study.ask()
-        except StudyFinished:
-            return count
-        study.tell(trial, value)
-    raise AssertionError(f"no end after {most} trials: {study!r}")
-
+from tests.hpo_core.studies import (
+    LINE,
+    Scripted,
+    recorded,
+    replayed,
+    run_to_the_end,
+    scripted,
+    snapshot,
+    started,
+)
 
 # -- states ----------------------------------------------------------------------------------------
 
@@ -168,7 +164,7 @@ def test_requeueing_runs_the_same_configuration_again() -> None:
     assert (again.number, again.params, again.seed, again.attempt) == (0, first.params, first.seed, 2)
     study.tell(again, 0.5)
     assert study.best.number == 0
-    assert run(study) == 0
+    assert run_to_the_end(study) == 0
     assert snapshot(replayed(journal)) == snapshot(study)
 
 
@@ -289,7 +285,7 @@ def test_a_study_resumes_from_its_file(tmp_path: Any) -> None:
         resumed = Study.replay(journal.events, journal=journal)
         assert snapshot(resumed) == snapshot(study)
         resumed.take_over("second")
-        assert run(resumed) == 3
+        assert run_to_the_end(resumed) == 3
     with Journal(path) as journal:
         assert snapshot(Study.replay(journal.events)) == snapshot(resumed)
         assert len(resumed.trials) == 6
