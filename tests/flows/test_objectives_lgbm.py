@@ -13,7 +13,7 @@ import pytest
 from flows._metrics import METRICS
 from flows.objectives import LightGBM, TrialInfo, _base, make_objective
 from flows.objectives._base import load_setting
-from hpo_core import TrialPruned
+from hpo_core import Constant, Float, Int, TrialPruned
 from tests.flows.fake_trial import FakeTrial
 from tests.flows.small_tables import mixed, written
 
@@ -44,6 +44,14 @@ def last(trial: FakeTrial) -> TrialInfo:
 @pytest.fixture(params=TASKS)
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return written(tmp_path, mixed(task=request.param))
+
+
+@pytest.mark.parametrize("data", ["sklearn:wine", "sklearn:diabetes", "sklearn:breast_cancer"])
+def test_the_default_space_searches_ten_parameters_or_more(data: str) -> None:
+    space = objective(data, target="target").prepare().space
+    searched = [p for p in space.parameters.values() if not isinstance(p, Constant)]
+    assert len(searched) >= 10
+    assert sum(isinstance(p, Float | Int) and p.log for p in searched) >= 5
 
 
 # -- trials --------------------------------------------------------------------------------------
