@@ -183,7 +183,18 @@ def with_past(plan: Plan) -> Plan:
     """The plan with what its study begins with read. Raises :class:`InputError`; makes nothing."""
     if plan.past is not None:
         return plan
-    return replace(plan, past=read_past(plan.terms, plan.warm_start, tracking_uri=plan.tracking.uri))
+    terms = plan.terms
+    past = read_past(terms, plan.warm_start, tracking_uri=plan.tracking.uri)
+    if terms.space is None or not past:
+        return replace(plan, past=past)
+    # What is known already need not be tried first.
+    known = {_key(terms.space, params) for fitting in past for _, params, _ in fitting.rows}
+    first = tuple(params for params in terms.first if _key(terms.space, params) not in known)
+    return replace(plan, past=past, terms=replace(terms, first=first))
+
+
+def _key(space: SearchSpace, params: Mapping[str, Any]) -> bytes:
+    return space.key(space.encode(params))
 
 
 def _rehearse(terms: Terms) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,14 @@ def test_python_takes_sources_as_records_and_as_text(tracked: Place) -> None:
     assert (last.study.history.evidence.trials < 0).sum() == 8 + 3
     with pytest.raises(InputError, match="warm_start takes from_study"):
         run(name="fifth", warm_start=7)
+
+
+def test_what_is_known_already_is_not_tried_first(begun: Place) -> None:
+    """Configurations that a study is to begin with, but for those that an earlier one has tried."""
+    from flows._plan import Request, plan_request, with_past
+
+    tried = [trial.params for trial in begun.study("old").trials]
+    plan = plan_request(Request(objective="mine.py:loss", name="new", warm_start=("study:old",)))
+    other = {"x": 4.5, "y": 3}
+    plan = replace(plan, terms=replace(plan.terms, first=(tried[0], other)))
+    assert with_past(plan).terms.first == (other,)
