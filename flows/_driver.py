@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flows import _messages as m
+from flows._clock import steady_clock
 from flows._late import Late, discard, find
 from flows._messages import Job, Outcome
 from flows._run_context import prefect_runs
@@ -125,7 +126,8 @@ class Driver:
         self._told: set[str] = set()
         self._draining = ""
         self._cancelled = False
-        self._gone: RunnerGone | None = None
+        self._gone: HpoError | None = None
+        self._now = steady_clock()
         self._untidy = False
         self._typical = float("inf")  # seconds of a segment, a running mean
         self._helpers: set[asyncio.Task[None]] = set()
@@ -136,7 +138,8 @@ class Driver:
         """Run until nothing is left or somebody interrupts; returns why it ended.
 
         The study is stopped when its plan is done; after an interruption it stays open. Raises
-        :class:`RunnerGone` when the runner can run nothing any more; the study stays open then, too.
+        :class:`HpoError` when the runner can run nothing any more, or the disk is full; the study stays
+        open then, too.
         """
         watch = asyncio.create_task(self._look_around())
         lanes = [asyncio.create_task(self._lane(slot)) for slot in range(self._runner.slots)]
@@ -158,17 +161,17 @@ class Driver:
 
     def _conclude(self) -> str:
         if self._cancelled:
-            self._study.stop("cancelled", self._draining, now=time.time())
+            self._study.stop("cancelled", self._draining, now=self._now())
             self._notify()
             return self._draining
         if self._draining:
-            self._study.note("driver_left", {"reason": self._draining}, now=time.time())
+            self._study.note("driver_left", {"reason": self._draining}, now=self._now())
             self._notify()
             return self._draining
-        due = self._study.next(time.time())
+        due = self._study.next(self._now())
         reason = due.reason if isinstance(due, Finish) else "nothing is left to run"
         if self._study.stopped is None:
-            self._study.stop("finished", reason, now=time.time())
+            self._study.stop("finished", reason, now=self._now())
             self._notify()
         return reason
 
@@ -213,7 +216,7 @@ class Driver:
         """The next segment for this slot, begun in the journal; waits for one; ``None`` at the end."""
         while not self._draining:
             changed = self._changed
-            due = self._study.next(time.time())
+            due = self._study.next(self._now())
             if isinstance(due, Segment):
                 self._begin(slot, due)
                 return due
@@ -223,7 +226,7 @@ class Driver:
         return None
 
     def _begin(self, slot: int, segment: Segment) -> None:
-        self._study.started(segment, worker=self._runner.label(slot), now=time.time())
+        self._study.started(segment, worker=self._runner.label(slot), now=self._now())
         self._running[slot] = _Running(segment)
         self._notify()
 
@@ -236,7 +239,7 @@ class Driver:
         count = 1
         state = await self._run(slot, segment)
         while not self._draining and time.monotonic() - began < self._granularity:
-            due = self._study.next(time.time())
+            due = self._study.next(self._now())
             if not isinstance(due, Segment):
                 break
             self._begin(slot, due)
@@ -279,9 +282,15 @@ class Driver:
                 outcome = self._adopt(slot, running, late)
         except RunnerGone as error:
             outcome = Outcome(kind=m.LOST, reason=str(error))
-            if self._gone is None:
-                self._gone = error
-                self.interrupt("the runner is gone")
+            self._give_up(error, "the runner is gone")
+        if outcome.kind == m.NO_SPACE:
+            self._give_up(
+                HpoError(
+                    f"the disk of {self._folder} is full: trial {segment.trial}: {outcome.reason}; free some "
+                    "space and run the same command again, it continues where this one stopped"
+                ),
+                "the disk is full",
+            )
         del self._running[slot]
         self._settle(running, outcome)
         if record.state is not TrialState.WAITING:  # what is lost may have left its result
@@ -291,12 +300,18 @@ class Driver:
         self._wake()
         return self._study.trials[segment.trial].state.label
 
+    def _give_up(self, error: HpoError, reason: str) -> None:
+        """End the session with an error; the study stays open."""
+        if self._gone is None:
+            self._gone = error
+            self.interrupt(reason)
+
     def _adopt(self, slot: int, running: _Running, late: Late) -> Outcome:
         """Fold what the attempt before had to say, as far as it was not heard then."""
         trial = running.segment.trial
         known = self._study.trials[trial].checkpoints
         self._tell(f"trial {trial} had finished while its driver was gone; its result is taken over")
-        self._study.note("adopted", {"trial": trial, "attempt": running.segment.attempt - 1}, now=time.time())
+        self._study.note("adopted", {"trial": trial, "attempt": running.segment.attempt - 1}, now=self._now())
         for data in late.said:
             message = message_of(data, lambda run_id: None)
             if isinstance(message, Saved) and (message.step in known or not Path(message.uri).exists()):
@@ -318,15 +333,15 @@ class Driver:
         trial = running.segment.trial
         match message:
             case Report(step, metrics):
-                verdict = self._study.report(trial, step, metrics, now=time.time())
+                verdict = self._study.report(trial, step, metrics, now=self._now())
                 if verdict is not None and not running.end:
                     running.end, running.state = verdict.reason, TrialState.PRUNED
                     self._runner.stop(slot)
                 self._wake()
             case Curve(name, steps, points):
-                self._study.curve(trial, name, steps, points, now=time.time())
+                self._study.curve(trial, name, steps, points, now=self._now())
             case Saved(step, uri, size):
-                self._study.checkpointed(trial, step, uri, size, now=time.time())
+                self._study.checkpointed(trial, step, uri, size, now=self._now())
                 self._untidy = True
                 self._notify()
             case RunIdWanted(answer):
@@ -343,7 +358,7 @@ class Driver:
 
     def _settle(self, running: _Running, outcome: Outcome) -> None:
         """Journal how the segment ended."""
-        trial, now = running.segment.trial, time.time()
+        trial, now = running.segment.trial, self._now()
         if outcome.note and outcome.note not in self._told:
             self._told.add(outcome.note)
             self._tell(outcome.note)
@@ -363,9 +378,9 @@ class Driver:
                 self._study.paused(trial, now=now)
             case m.SUSPENDED:
                 self._study.lost(trial, "suspended", counted=False, now=now)
-            case m.STOPPED | m.LOST | m.CUT_OFF if running.state is not None:
+            case m.STOPPED | m.LOST | m.CUT_OFF | m.NO_SPACE if running.state is not None:
                 self._study.finish(trial, state=running.state, reason=running.end, now=now)
-            case m.STOPPED | m.LOST | m.CUT_OFF if self._draining:
+            case m.STOPPED | m.LOST | m.CUT_OFF | m.NO_SPACE if self._draining:
                 self._study.lost(trial, self._draining, counted=False, now=now)
             case m.CUT_OFF:
                 self._study.lost(trial, outcome.reason, counted=False, now=now)
@@ -396,7 +411,7 @@ class Driver:
                 self.cancel("cancelled on request")
             if self._tracker is not None and (fenced := self._tracker.fenced) and not self._draining:
                 self.interrupt(fenced)
-            reason = self._study.exhausted(time.time())
+            reason = self._study.exhausted(self._now())
             if reason is not None:
                 self._end_running(TrialState.CANCELLED, reason)
             self._wake()
@@ -406,7 +421,7 @@ class Driver:
         self._untidy = False
         for item in removable_checkpoints(self._study):
             # Journaled first: a crash in between leaves a folder too many, never a promise too much.
-            self._study.dropped_checkpoint(item.trial, item.step, now=time.time())
+            self._study.dropped_checkpoint(item.trial, item.step, now=self._now())
             await asyncio.to_thread(delete_checkpoint, self._folder, item.uri)
         warning = disk_warning(self._study, shutil.disk_usage(self._folder).free)
         if warning is not None and "disk" not in self._told:

@@ -11,7 +11,7 @@ from typing import Any
 from flows import _messages as m
 from flows._messages import Job, Outcome
 from flows._run_context import running_trial
-from flows._trial import Channel, LiveTrial, Signals
+from flows._trial import Channel, LiveTrial, NoSpace, Signals, is_full
 from hpo_core import Infeasible, TrialPaused, TrialPruned
 
 Objective = Callable[[Any], Any]
@@ -71,6 +71,11 @@ def _outcome(trial: LiveTrial, caught: _Caught) -> Outcome:
         return Outcome(kind=trial.ended)
     if isinstance(error, TrialPruned):
         return Outcome(kind=m.PRUNED, reason=str(error) or "the objective pruned it")
+    if isinstance(error, NoSpace):
+        return Outcome(kind=m.NO_SPACE, reason=_one_line(error))
+    if error is not None and is_full(error):
+        # It says nothing about the configuration, and there may be room where the next attempt runs.
+        return Outcome(kind=m.LOST, reason=_one_line(error), traceback=_traceback(error))
     if isinstance(error, MemoryError):
         return Outcome(kind=m.OUT_OF_MEMORY, reason=_one_line(error), traceback=_traceback(error))
     if error is not None:

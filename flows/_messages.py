@@ -43,6 +43,8 @@ class Job:
 RETURNED, PAUSED, STOPPED, SUSPENDED = "returned", "paused", "stopped", "suspended"
 PRUNED, INFEASIBLE, RAISED = "pruned", "infeasible", "raised"
 TIMED_OUT, OUT_OF_MEMORY, LOST = "timed_out", "out_of_memory", "lost"
+# The study's disk took no checkpoint; so will it be with the next trial.
+NO_SPACE = "no_space"
 # Lost together with all else that ran there, which speaks against none of it.
 CUT_OFF = "cut_off"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +57,19 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"Checkpoint(step={self.step})"
+
+
+class NoSpace(OSError):
+    """The study's disk is full."""
+
+
+# Bytes.
+_NOTHING_LEFT = 2**16
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether it says that a disk, or a quota on it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class LiveTrial(Suggesting):
@@ -168,7 +183,12 @@ class LiveTrial(Suggesting):
         from tracking import save_checkpoint
 
         folder = checkpoint_folder(Path(self._job.folder), self.number, step, self.attempt)
-        size = save_checkpoint(folder, thing)
+        try:
+            size = save_checkpoint(folder, thing)
+        except Exception as error:  # PyTorch does not say what it was that the disk refused
+            if is_full(error) or shutil.disk_usage(self._job.folder).free < _NOTHING_LEFT:
+                raise NoSpace(f"no checkpoint of step {step} could be saved: {error}") from error
+            raise
         self._saved = True
         self._channel.send({"type": "saved", "step": int(step), "uri": str(folder), "size": size})
 

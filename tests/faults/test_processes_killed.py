@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -109,3 +110,23 @@ def test_what_a_trial_came_to_while_its_driver_hung_is_taken_over(driver: Driver
     assert study.trials[1].attempt == 2
     assert (driver.trace / "steps-1").read_text() == "".join(f"1 {step}\n" for step in range(1, 7))
     assert {"trial": 1, "attempt": 1} in [n.data for n in study.state.notes if n.topic == "adopted"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seconds", [86_400, -86_400])
+def test_a_clock_set_while_a_study_runs_changes_nothing(
+    seconds: int, make_driver: MakeDriver, tmp_path: Path
+) -> None:
+    """For MLflow and Prefect in the driver's process, too; a driver that begins at the wrong time goes on."""
+    driver = make_driver(timeout=3600.0)
+    driver.environment["HPO_TEST_CLOCK"] = str(tmp_path / "clock")
+    driver.hold(6)
+    driver.start()
+    driver.wait_for(3)
+    (tmp_path / "new").write_text(str(seconds))
+    (tmp_path / "new").replace(tmp_path / "clock")
+    driver.wait_for(6)
+    driver.kill()
+    driver.release()
+    driver.finish()
+    check_whole(driver)

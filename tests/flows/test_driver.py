@@ -435,3 +435,23 @@ def test_a_damaged_result_is_no_result(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:-9])
     drive(study, FakeRunner(at_once), tmp_path)
     assert study.trials[0].values == {"loss": study.trials[0].params["x"]}
+
+
+@pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
+def test_a_clock_that_jumps_changes_nothing(
+    jump: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No limit in seconds is spent by it, and no trial ends before it began."""
+    real = time.time
+
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        if job.trial == 3:
+            monkeypatch.setattr(time, "time", lambda: real() + jump)
+        return await at_once(job, on_message, runner)
+
+    study = make_study(tmp_path, limits={"trials": 10, "seconds": 3600.0})
+    drive(study, FakeRunner(script), tmp_path)
+    assert study.history.count(TrialState.COMPLETE) == 10
+    assert study.state.seconds_spent < 3600
+    ends = [t.finished_at for t in study.trials]
+    assert ends == sorted(ends)
