@@ -27,7 +27,7 @@ import pytest
 from benchmarks._report import stamp
 from tests.faults.checks import check_whole
 from tests.faults.cluster import Cluster
-from tests.faults.harness import Driver, Launcher, ServerProcess, mlflow_server, prefect_server
+from tests.faults.harness import Driver, Launcher, ServerProcess, mlflow_server, prefect_server, wait_until
 from tests.faults.mischief import PROCESS_FAULTS
 
 
@@ -111,8 +111,14 @@ def prefect_outage(scene: Scene) -> None:
 
 
 def _outage(server: ServerProcess, scene: Scene) -> None:
+    driver = scene.driver
     server.kill()
-    scene.driver.wait_for(scene.driver.finished() + scene.rng.randint(0, 2))
+    more = min(driver.finished() + scene.rng.randint(0, 2), driver.trials)
+    wait_until(lambda: driver.finished() >= more or driver.died(), f"{more} finished trials")
+    if driver.died() and driver.process is not None and driver.process.code:
+        # A driver that begins while MLflow is away refuses to; any other end is a failure.
+        assert "nothing answers at" in driver.process.err, driver.process.err[-3000:]
+        driver.process = None
     server.start()
 
 

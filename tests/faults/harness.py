@@ -270,10 +270,11 @@ class Driver:
     def wait_for(self, finished: int) -> None:
         """Wait until that many trials have ended, or all of them."""
         wanted = min(finished, self.trials)
-        wait_until(lambda: self.finished() >= wanted or self._died(), f"{wanted} finished trials")
+        wait_until(lambda: self.finished() >= wanted or self.died(), f"{wanted} finished trials")
         assert self.finished() >= wanted, self.process and self.process.err[-3000:]
 
-    def _died(self) -> bool:
+    def died(self) -> bool:
+        """Whether the driver that was started has ended."""
         return self.process is not None and self.process.code is not None
 
     def trial_pids(self) -> set[int]:
