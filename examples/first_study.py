@@ -1,7 +1,7 @@
 """A first study: a declared space, twenty trials, two at a time.
 
     python examples/first_study.py
-    mlflow ui --backend-store-uri sqlite:///mlflow.db
+    mlflow server --app-name hpo --backend-store-uri sqlite:///mlflow.db     # then /hpo
 
 Run it again: the study is finished, so nothing runs. Raise ``trials`` and it goes on.
 """

@@ -361,8 +361,9 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
         return []
     if tracking.get("url"):
         return [("MLflow", tracking["url"])]
-    page = f"http://127.0.0.1:5000/#/experiments/{tracking['experiment_id']}/runs/{tracking['run_id']}"
-    return [("MLflow", f"mlflow ui --backend-store-uri {tracking['uri']}"), ("MLflow", page)]
+    # MLflow's own server, and the study pages on it.
+    server = f"mlflow server --app-name hpo --backend-store-uri {tracking['uri']}"
+    return [("MLflow", server), ("MLflow", f"http://127.0.0.1:5000/hpo/studies/{tracking['run_id']}")]
 
 
 def _what_next(study: Study) -> list[str]:

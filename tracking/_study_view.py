@@ -48,7 +48,9 @@ class StudyView:
     def apply(self, seq: int, event: ev.Event) -> TrialView | None:
         """Fold one event; returns the view of the trial it is about."""
         self.seq = seq
-        self.last_at = milliseconds(event.at) or self.last_at
+        if self.ended is None or not isinstance(event, ev.Noted):
+            # What is noted of a study that has ended, a promotion say, makes it no longer.
+            self.last_at = milliseconds(event.at) or self.last_at
         match event:
             case ev.TrialAsked():
                 self.trials.append(TrialView(self.terms, event))

@@ -121,7 +121,7 @@ def test_the_same_command_again_runs_nothing_and_a_higher_total_extends(
     assert (first.code, first.err) == (0, "")
     assert "study mine: minimise loss by random, 6 trials, 2 at once" in first.out
     assert "study mine: 6 complete in " in first.out
-    assert "mlflow ui --backend-store-uri sqlite:" in first.out
+    assert "mlflow server --app-name hpo --backend-store-uri sqlite:" in first.out
     assert "hpo extend mine --trials 12" in first.out
     study = tracked.study("mine")
     events = study.history.length
@@ -215,7 +215,7 @@ def test_several_objectives_end_in_a_front(objectives: str, hpo: Hpo, tracked: P
 def test_offline_first_and_delivered_later(objectives: str, hpo: Hpo, tracked: Place) -> None:
     said = hpo(*tune(objectives, "loss", "--offline"))
     assert (said.code, said.err) == (0, "")
-    assert "mlflow ui" not in said.out
+    assert "mlflow server" not in said.out
     assert hpo("sync", "mine").out == "MLflow has all of study mine\n"
     assert len(runs(tracked)) == 7
 
@@ -300,7 +300,7 @@ def test_list_and_show_say_how_it_stands(look: Hpo, finished: Place) -> None:
     assert "6 of 6 done: 3 complete, 3 failed" in shown
     assert f"best    trial {best.number}, loss" in shown
     assert "ValueError: the first line and the second (trial 1)" in shown
-    assert "mlflow ui --backend-store-uri" in shown
+    assert "mlflow server --app-name hpo --backend-store-uri" in shown
     data = json.loads(look("show", "done", "--json").out)
     assert [t["state"] for t in data["trials"]].count("failed") == 3
 

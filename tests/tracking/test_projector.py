@@ -428,3 +428,21 @@ def error(code: str, message: str) -> Exception:
 def test_what_is_worth_repeating(raised: Exception, permanent: bool) -> None:
     """What MLflow itself has understood and refused is not; outages, proxies and full pools are."""
     assert is_permanent(raised) is permanent
+
+
+def test_what_is_noted_afterwards_makes_a_study_no_longer(tmp_path: Path) -> None:
+    """A model promoted a day later: the study took as long as it did, in its times and in its words."""
+    script = Script(tmp_path)
+    script.run(0.5)
+    script.stop()
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    before = runs(mlflow)["study"]
+    script.study.note("promotion", {"trial": 0}, now=script.at + 86_400)
+    script.study.note("tags", {"tags": {"promoted": "yes"}}, now=script.at + 86_400)
+    script.close()
+    project(tmp_path, mlflow)
+    after = runs(mlflow)["study"]
+    assert after[:4] == before[:4]
+    assert after[4]["promoted"] == "yes"
+    assert after[4]["mlflow.note.content"] == before[4]["mlflow.note.content"]
