@@ -15,6 +15,7 @@ import collections
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("soak.log"))
     parser.add_argument("--only", type=int, help="run the study of this number, and no other")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are ended with it
     faults: collections.Counter[str] = collections.Counter()
     failed: list[int] = []
     count = 0
