@@ -6,26 +6,30 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.harness import ROOT, free_port
 
 
 class Cluster:
-    """A scheduler and workers, each a process of its own."""
+    """A scheduler and workers, each a process of its own, at ``host``; ``inside`` begins their commands."""
 
-    def __init__(self, folder: Path, trace: Path) -> None:
+    def __init__(
+        self, folder: Path, trace: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = ()
+    ) -> None:
         self._folder, self._trace = folder, trace
         self._numbers = itertools.count()
         self.port = free_port()
-        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.address = f"tcp://{host}:{self.port}"
+        self._host, self._inside = host, inside
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self._folder / "cluster.log").open("ab") as sink:
             return subprocess.Popen(
-                [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]],
+                [*self._inside, sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]],
                 cwd=ROOT,
                 env={**os.environ, "HPO_TEST_TRACE": str(self._trace), "PYTHONPATH": str(ROOT)},
                 stdout=sink,
@@ -35,7 +39,7 @@ class Cluster:
 
     def start_scheduler(self) -> None:
         """On the same port each time."""
-        host = ("--host", "127.0.0.1", "--port", str(self.port), "--dashboard-address", "127.0.0.1:0")
+        host = ("--host", self._host, "--port", str(self.port), "--dashboard-address", "127.0.0.1:0")
         self.scheduler = self._start("dask_scheduler", *host)
 
     def kill_scheduler(self) -> None:
