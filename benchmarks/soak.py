@@ -177,7 +177,10 @@ def one_study(place: Place, seed: int, number: int, struck: list[str]) -> str:
     try:
         for _ in range(rng.randint(2, 4)):
             if driver.process is None:
+                before = token(driver)
                 driver.start()
+                # Faults are for drivers that drive; what else keeps one from it is no business of theirs.
+                wait_until(lambda before=before: driver.died() or token(driver) > before, "a driver")
             driver.wait_for(driver.finished() + rng.randint(0, 3))
             fault = rng.choice(choices)
             struck.append(fault.__name__)
@@ -193,6 +196,12 @@ def one_study(place: Place, seed: int, number: int, struck: list[str]) -> str:
     where = f"{terms['strategy']} {'dask' if dask else 'local'} x{terms['workers']}"
     took = time.monotonic() - began
     return f"{where}: {len(study.trials)} trials, {attempts} segments, {took:.0f} s"
+
+
+def token(driver: Driver) -> int:
+    """How many drivers the study has had."""
+    study = driver.study()
+    return 0 if study is None else study.state.token
 
 
 def main() -> None:
