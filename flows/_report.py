@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from flows._session import Session
+from flows._workspace import read_study
 from hpo_core import Study
 from hpo_core._journal import read_journal
 
 # What lies here, the tracker uploads to the study's run when the driver leaves.
 _FOR_THE_STUDYS_RUN = ("artifacts", "study")
+# From so many trials on, the report is made by a process of its own: the plotting libraries take more memory
+# than everything else that the driver of a study needs, and the two seconds to start one do not matter.
+_LARGE = 1000
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from flows._report import main; main(sys.argv[1:])"
 
 
 async def attach_report(current: Session, tell: Callable[[str], None]) -> None:
@@ -23,8 +30,13 @@ async def attach_report(current: Session, tell: Callable[[str], None]) -> None:
     if current.parent_run is None or not current.ended or current.study.stopped is None:
         return
     folder = current.folder.joinpath(*_FOR_THE_STUDYS_RUN)
+    journal = current.folder / "journal.jsonl"
     try:
-        await asyncio.to_thread(write_study_report, current.study, current.folder / "journal.jsonl", folder)
+        if current.study.history.n_trials >= _LARGE and await asyncio.to_thread(
+            _by_a_process, journal, folder
+        ):
+            return
+        await asyncio.to_thread(write_study_report, current.study, journal, folder)
     except Exception as error:  # noqa: BLE001 - the study is done; a picture of it must not fail it
         shutil.rmtree(folder, ignore_errors=True)
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
@@ -37,3 +49,19 @@ def write_study_report(study: Study, journal: Path, folder: Path) -> Path:
 
     events = (event for _, event, _ in read_journal(journal))
     return write_report(study, folder, events)[0]
+
+
+def _by_a_process(journal: Path, folder: Path) -> bool:
+    """Have it written by a process of its own; whether that went well.
+
+    A strategy that is an object of the user's cannot be read from the journal there.
+    """
+    here = str(Path(__file__).resolve().parent.parent)
+    command = [sys.executable, "-c", _START, here, str(journal), str(folder)]
+    return not subprocess.run(command, capture_output=True, check=False).returncode
+
+
+def main(arguments: list[str]) -> None:
+    """That process: the journal, and the folder for the report."""
+    journal, folder = map(Path, arguments)
+    write_study_report(read_study(journal.parent), journal, folder)

@@ -40,6 +40,24 @@ def test_a_report_waits_for_the_tracker(tmp_path: Path) -> None:
     assert (tmp_path / "artifacts" / "study" / "plots" / "history.png").is_file()
 
 
+def test_the_report_of_a_large_study_is_made_by_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The libraries that draw never come into the driver."""
+    monkeypatch.setattr("flows._report._LARGE", 3)
+    monkeypatch.setattr("flows._report.write_study_report", None)
+    assert attached(tmp_path) == []
+    assert (tmp_path / "artifacts" / "study" / "report.html").is_file()
+    assert (tmp_path / "artifacts" / "study" / "plots" / "history.png").is_file()
+
+
+def test_what_another_process_cannot_do_is_done_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows._report._LARGE", 3)
+    monkeypatch.setattr("flows._report._START", "raise SystemExit(1)")
+    assert attached(tmp_path) == []
+    assert (tmp_path / "artifacts" / "study" / "report.html").is_file()
+
+
 @pytest.mark.parametrize("changes", [{"parent_run": None}, {"ended": ""}], ids=["offline", "nothing ran"])
 def test_no_report_where_nobody_sees_it(changes: dict[str, Any], tmp_path: Path) -> None:
     """Neither offline nor when a finished study was only looked at."""
