@@ -117,7 +117,7 @@ def _outage(server: ServerProcess, scene: Scene) -> None:
     more = min(driver.finished() + scene.rng.randint(0, 2), driver.trials)
     wait_until(lambda: driver.finished() >= more or driver.died(), f"{more} finished trials")
     if driver.died() and driver.process is not None and driver.process.code:
-        # A driver that begins without MLflow refuses to, and may be started again; any other end is a failure.
+        # A driver that begins without MLflow refuses to, and is started again; any other end is a failure.
         assert "cannot track to" in driver.process.err, driver.process.err[-3000:]
         driver.process = None
     server.start()
@@ -153,6 +153,24 @@ ANYWHERE: tuple[Fault, ...] = (
 ON_DASK: tuple[Fault, ...] = (kill_dask_worker, restart_dask_scheduler)
 
 
+def go_on(driver: Driver, finished: int) -> None:
+    """Wait for so many finished trials, with a driver that drives.
+
+    One that began while MLflow's server was away has refused to, and is started again.
+    """
+    wanted = min(finished, driver.trials)
+    while True:
+        if driver.process is None:
+            before = token(driver)
+            driver.start()
+            wait_until(lambda before=before: driver.died() or token(driver) > before, "a driver")
+        wait_until(lambda: driver.finished() >= wanted or driver.died(), f"{wanted} finished trials")
+        if not driver.process.code:
+            return
+        assert "cannot track to" in driver.process.err, driver.process.err[-3000:]
+        driver.process = None
+
+
 def one_study(place: Place, seed: int, number: int, struck: list[str]) -> str:
     """Run a study under its faults, which are added to ``struck``, and check it; returns a line about it."""
     rng = random.Random(f"{seed}/{number}")
@@ -176,15 +194,11 @@ def one_study(place: Place, seed: int, number: int, struck: list[str]) -> str:
     began = time.monotonic()
     try:
         for _ in range(rng.randint(2, 4)):
-            if driver.process is None:
-                before = token(driver)
-                driver.start()
-                # Faults are for drivers that drive; what else keeps one from it is no business of theirs.
-                wait_until(lambda before=before: driver.died() or token(driver) > before, "a driver")
-            driver.wait_for(driver.finished() + rng.randint(0, 3))
+            go_on(driver, driver.finished() + rng.randint(0, 3))
             fault = rng.choice(choices)
             struck.append(fault.__name__)
             fault(Scene(place=place, driver=driver, rng=rng))
+        go_on(driver, driver.trials)
         driver.finish()
         if "mlflow_outage" in struck:
             # A study that ends during an outage leaves the rest to the next command.
