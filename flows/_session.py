@@ -222,7 +222,8 @@ async def drive(
     )
     watcher = asyncio.create_task(_watching(current, watch))
     starting = asyncio.create_task(runner.start())
-    recall = asyncio.create_task(_heed_recall(driver, starting.cancel, recalled))
+    over = asyncio.Event()
+    recall = asyncio.create_task(_heed_recall(driver, starting.cancel, recalled, over))
 
     def on_connected(task: asyncio.Task[str | None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -240,9 +241,12 @@ async def drive(
     finally:
         starting.cancel()
         watcher.cancel()
-        recall.cancel()
+        over.set()
         await runner.close()
         watch(current)
+        # Cancelled in the middle of a question it would leave a connection open.
+        await asyncio.wait([recall], timeout=_ANSWER_SECONDS)
+        recall.cancel()
     return current.ended
 
 
@@ -310,11 +314,16 @@ def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) 
     )
 
 
-async def _heed_recall(driver: Driver, give_up_start: Callable[[], object], recalled: Recalled) -> None:
-    while not (reason := await recalled()):
-        await asyncio.sleep(_RECALL_SECONDS)
-    driver.cancel(reason)
-    give_up_start()
+async def _heed_recall(
+    driver: Driver, give_up_start: Callable[[], object], recalled: Recalled, over: asyncio.Event
+) -> None:
+    while not over.is_set():
+        if reason := await recalled():
+            driver.cancel(reason)
+            give_up_start()
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), _RECALL_SECONDS)
 
 
 async def _watching(current: Session, watch: Watch) -> None:
