@@ -153,7 +153,7 @@ class StudyView:
             "hpo.seed": str(created.seed),
             "hpo.trials": str(len(self.trials)),
             "hpo.counts": config_json(standing.counts),
-            NOTE: note(standing),
+            NOTE: note(standing, run_id),
             **self.tags,
         }
         if standing.best:

@@ -30,8 +30,8 @@ class Standing:
     seconds: float
 
 
-def note(standing: Standing) -> str:
-    """The description in Markdown, for the tag ``mlflow.note.content``."""
+def note(standing: Standing, run_id: str | None) -> str:
+    """The description in Markdown, for the tag ``mlflow.note.content``; ``run_id``: once there is one."""
     goal = " and ".join(
         f"{'maximise' if d == 'max' else 'minimise'} `{n}`" for n, d in standing.objectives.items()
     )
@@ -47,9 +47,17 @@ def note(standing: Standing) -> str:
         + (", ".join(f"{n} {state}" for state, n in sorted(standing.counts.items())) or "none yet")
         + ".",
         "",
+        *_page(run_id),
         *(_best_trial(standing) if len(standing.objectives) == 1 else _front(standing)),
     ]
     return preview("\n".join(lines), MAX_TAG)
+
+
+def _page(run_id: str | None) -> list[str]:
+    """MLflow's own pages have no way to ours, so the description has."""
+    if run_id is None:
+        return []
+    return [f"[The study's live page](/hpo/studies/{run_id}), on a server with `--app-name hpo`.", ""]
 
 
 def _best_trial(standing: Standing) -> list[str]:

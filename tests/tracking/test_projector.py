@@ -87,6 +87,7 @@ def test_the_parent_tells_the_best_and_the_counts(everything: Any) -> None:
     assert sorted(p[1] for p in points if p[0] == "best_loss") == [0.25, 0.5]
     assert '"pruned":1' in tags["hpo.counts"]
     assert "trial 2" in tags["mlflow.note.content"]
+    assert "/hpo/studies/" in tags["mlflow.note.content"]
 
 
 def test_numbers_that_are_none_become_tags(everything: Any) -> None:
