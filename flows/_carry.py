@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from flows._driver import Orchestrate, bare
 from flows._final import is_made, make_final_model
 from flows._notes import TRACKING, final_model, newest
 from flows._plan import Plan, with_past
 from flows._report import attach_report
 from flows._session import Recalled, Session, Watch, drive, nobody_recalls, session
+from flows._stretch import Orchestrate, bare
 from flows._workspace import read_study, study_folder
 from hpo_core import TrialState
 

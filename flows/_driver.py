@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,13 +18,13 @@ from typing import Any, Protocol
 from flows import _messages as m
 from flows._clock import steady_clock
 from flows._late import Late, discard, find
-from flows._messages import Job, Outcome
-from flows._run_context import prefect_runs
-from flows._runner import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved, message_of
-from hpo_core import HpoError, InputError, Segment, Study, TrialState
-from hpo_core._parameters import parameter_from_json
+from flows._messages import Outcome
+from flows._room import Room
+from flows._runner import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved
+from flows._segment import Running, job_of, keep_traceback, settle
+from flows._stretch import Orchestrate, Stretch, bare
+from hpo_core import HpoError, Segment, Study, TrialState
 from hpo_core._strategy import Finish
-from tracking import delete_checkpoint, disk_warning, removable_checkpoints
 
 # How long a trial that was asked to end may take before its process is killed.
 GRACE_SECONDS = 3.0
@@ -33,14 +32,6 @@ GRACE_SECONDS = 3.0
 _LOOK_SECONDS = 0.25
 _TIDY_LOOKS = 8
 _RUN_ID_SECONDS = 60.0
-
-_END_STATES = {
-    m.PRUNED: TrialState.PRUNED,
-    m.INFEASIBLE: TrialState.INFEASIBLE,
-    m.RAISED: TrialState.FAILED,
-    m.TIMED_OUT: TrialState.TIMED_OUT,
-    m.OUT_OF_MEMORY: TrialState.OUT_OF_MEMORY,
-}
 
 
 class Tracking(Protocol):
@@ -57,32 +48,6 @@ class Tracking(Protocol):
     def fenced(self) -> str | None:
         """Why this driver must stop: another one has gone on with the study."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """What one orchestrated task runs: a segment, and further short ones while there is time."""
-
-    title: str
-    tags: tuple[str, ...]
-    body: Callable[[], Awaitable[tuple[str, str]]]
-    after: tuple[Any, ...]
-
-
-# Runs the stretch's body as one task run and returns a handle that later stretches can follow.
-Orchestrate = Callable[[Stretch], Awaitable[Any]]
-
-
-async def bare(stretch: Stretch) -> None:
-    """Run the body with no orchestrator around it."""
-    await stretch.body()
-
-
-@dataclass(slots=True)
-class _Running:
-    segment: Segment
-    end: str = ""  # why it was asked to end: a verdict, a limit or a cancellation
-    state: TrialState | None = None  # the end state that goes with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +84,7 @@ class Driver:
         self._orchestrate = orchestrate
         self._tell = tell
         self._granularity = granularity
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
         self._stretches: set[asyncio.Task[Any]] = set()
         self._latest: dict[int, _Orchestrated] = {}  # by unfinished trial
         self._changed = asyncio.Event()
@@ -128,7 +93,7 @@ class Driver:
         self._cancelled = False
         self._gone: HpoError | None = None
         self._now = steady_clock()
-        self._untidy = False
+        self._room = Room(study, folder, tell)
         self._typical = float("inf")  # seconds of a segment, a running mean
         self._helpers: set[asyncio.Task[None]] = set()
 
@@ -154,7 +119,7 @@ class Driver:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
         reason = self._conclude()
-        await self._tidy()
+        await self._room.tidy(self._now)
         if self._gone is not None:
             raise self._gone
         return reason
@@ -192,7 +157,7 @@ class Driver:
     def _orchestrated(self, slot: int, segment: Segment, after: tuple[Any, ...]) -> _Orchestrated:
         ran = asyncio.Event()
         body = functools.partial(self._stretch, slot, segment, ran.set)
-        stretch = Stretch(title=self._title(segment), tags=(), body=body, after=after)
+        stretch = Stretch(title=self._title(segment), body=body, after=after)
         task = asyncio.ensure_future(self._orchestrate(stretch))
         task.add_done_callback(lambda _: ran.set())
         task.add_done_callback(self._stretches.discard)
@@ -227,7 +192,7 @@ class Driver:
 
     def _begin(self, slot: int, segment: Segment) -> None:
         self._study.started(segment, worker=self._runner.label(slot), now=self._now())
-        self._running[slot] = _Running(segment)
+        self._running[slot] = Running(segment)
         self._notify()
 
     async def _stretch(self, slot: int, segment: Segment, ran: Callable[[], None]) -> tuple[str, str]:
@@ -256,19 +221,7 @@ class Driver:
     async def _run(self, slot: int, segment: Segment) -> str:
         running = self._running[slot]
         record = self._study.trials[segment.trial]
-        checkpoint = segment.checkpoint[2] if segment.checkpoint else ""
-        job = Job(
-            trial=segment.trial,
-            attempt=segment.attempt,
-            params=segment.params,
-            seed=segment.seed,
-            target=segment.target,
-            from_step=segment.from_step if checkpoint else 0,
-            known_step=record.step,
-            checkpoint=checkpoint,
-            folder=str(self._folder),
-            tags=self._tags(segment),
-        )
+        job = job_of(self._study, segment, self._folder)
         began = time.monotonic()
 
         async def on_message(message: Message) -> None:
@@ -306,30 +259,16 @@ class Driver:
             self._gone = error
             self.interrupt(reason)
 
-    def _adopt(self, slot: int, running: _Running, late: Late) -> Outcome:
+    def _adopt(self, slot: int, running: Running, late: Late) -> Outcome:
         """Fold what the attempt before had to say, as far as it was not heard then."""
         trial = running.segment.trial
-        known = self._study.trials[trial].checkpoints
         self._tell(f"trial {trial} had finished while its driver was gone; its result is taken over")
         self._study.note("adopted", {"trial": trial, "attempt": running.segment.attempt - 1}, now=self._now())
-        for data in late.said:
-            message = message_of(data, lambda run_id: None)
-            if isinstance(message, Saved) and (message.step in known or not Path(message.uri).exists()):
-                continue
-            if message is not None:
-                self._heard(slot, running, message)
+        for message in late.unheard(self._study.trials[trial].checkpoints):
+            self._heard(slot, running, message)
         return late.outcome
 
-    def _tags(self, segment: Segment) -> dict[str, str]:
-        return {
-            "hpo.study": self._study.name,
-            "hpo.study_id": self._study.created.study_id,
-            "hpo.trial": str(segment.trial),
-            "hpo.attempt": str(segment.attempt),
-            **prefect_runs.get({}),
-        }
-
-    def _heard(self, slot: int, running: _Running, message: Message) -> None:
+    def _heard(self, slot: int, running: Running, message: Message) -> None:
         trial = running.segment.trial
         match message:
             case Report(step, metrics):
@@ -342,7 +281,7 @@ class Driver:
                 self._study.curve(trial, name, steps, points, now=self._now())
             case Saved(step, uri, size):
                 self._study.checkpointed(trial, step, uri, size, now=self._now())
-                self._untidy = True
+                self._room.taken = True
                 self._notify()
             case RunIdWanted(answer):
                 helper = asyncio.create_task(self._answer_run_id(trial, answer))
@@ -356,44 +295,13 @@ class Driver:
                 run_id = await asyncio.to_thread(self._tracker.run_id, trial, _RUN_ID_SECONDS)
         answer(run_id)
 
-    def _settle(self, running: _Running, outcome: Outcome) -> None:
-        """Journal how the segment ended."""
-        trial, now = running.segment.trial, self._now()
+    def _settle(self, running: Running, outcome: Outcome) -> None:
         if outcome.note and outcome.note not in self._told:
             self._told.add(outcome.note)
             self._tell(outcome.note)
         if outcome.traceback:
-            self._keep(trial, "traceback.txt", outcome.traceback)
-        if outcome.found:
-            try:
-                found = {n: parameter_from_json(n, p) for n, p in outcome.found.items()}
-                self._study.resolved(trial, outcome.params, found)
-            except InputError as error:
-                self._study.finish(trial, state=TrialState.FAILED, reason=str(error), now=now)
-                return
-        match outcome.kind:
-            case m.RETURNED:
-                self._study.finish(trial, outcome.values, now=now)
-            case m.PAUSED:
-                self._study.paused(trial, now=now)
-            case m.SUSPENDED:
-                self._study.lost(trial, "suspended", counted=False, now=now)
-            case m.STOPPED | m.LOST | m.CUT_OFF | m.NO_SPACE if running.state is not None:
-                self._study.finish(trial, state=running.state, reason=running.end, now=now)
-            case m.STOPPED | m.LOST | m.CUT_OFF | m.NO_SPACE if self._draining:
-                self._study.lost(trial, self._draining, counted=False, now=now)
-            case m.CUT_OFF:
-                self._study.lost(trial, outcome.reason, counted=False, now=now)
-            case m.STOPPED | m.LOST:
-                self._study.lost(trial, outcome.reason or "its worker stopped it unasked", now=now)
-            case kind:
-                self._study.finish(trial, state=_END_STATES[kind], reason=outcome.reason, now=now)
-
-    def _keep(self, trial: int, name: str, text: str) -> None:
-        """Lay a file where the tracker picks up the trial's artifacts."""
-        folder = self._folder / "artifacts" / str(trial)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+            keep_traceback(self._folder, running.segment.trial, outcome.traceback)
+        settle(self._study, running, outcome, leaving=self._draining, now=self._now())
 
     # -- interruptions and limits --------------------------------------------------------------
 
@@ -404,8 +312,8 @@ class Driver:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             looks += 1
-            if self._untidy and looks % _TIDY_LOOKS == 0:
-                await self._tidy()
+            if self._room.taken and looks % _TIDY_LOOKS == 0:
+                await self._room.tidy(self._now)
             if request.exists():
                 request.unlink()
                 self.cancel("cancelled on request")
@@ -415,18 +323,6 @@ class Driver:
             if reason is not None:
                 self._end_running(TrialState.CANCELLED, reason)
             self._wake()
-
-    async def _tidy(self) -> None:
-        """Delete checkpoints that nothing can need any more; warn before the disk is full."""
-        self._untidy = False
-        for item in removable_checkpoints(self._study):
-            # Journaled first: a crash in between leaves a folder too many, never a promise too much.
-            self._study.dropped_checkpoint(item.trial, item.step, now=self._now())
-            await asyncio.to_thread(delete_checkpoint, self._folder, item.uri)
-        warning = disk_warning(self._study, shutil.disk_usage(self._folder).free)
-        if warning is not None and "disk" not in self._told:
-            self._told.add("disk")
-            self._tell(warning)
 
     def cancel(self, reason: str) -> None:
         """End the study as cancelled: what runs is stopped, then killed. It can be resumed."""
@@ -456,7 +352,7 @@ class Driver:
                 self._runner.stop(slot)
                 self._helper(self._kill_later(slot, running, reason))
 
-    async def _kill_later(self, slot: int, running: _Running, reason: str) -> None:
+    async def _kill_later(self, slot: int, running: Running, reason: str) -> None:
         await asyncio.sleep(GRACE_SECONDS)
         if self._running.get(slot) is running:
             await self._runner.kill(slot, reason)
@@ -477,6 +373,3 @@ class Driver:
     def _notify(self) -> None:
         if self._tracker is not None:
             self._tracker.notify()
-
-
-__all__: Sequence[str] = ("Driver", "Orchestrate", "Stretch", "Tracking", "bare")

@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows import _messages as m
 from flows._messages import Job, Outcome
+from flows._runner import Message, Saved, message_of
 
 # Shorter segments are cheaper to repeat than to keep.
 WORTH_SECONDS = 1.0
@@ -30,6 +32,15 @@ class Late:
 
     said: list[dict[str, Any]]
     outcome: Outcome
+
+    def unheard(self, checkpoints: Mapping[int, Any]) -> Iterator[Message]:
+        """What is to be folded of it by a driver that knows ``checkpoints`` of the trial, by step."""
+        for data in self.said:
+            message = message_of(data, lambda run_id: None)
+            known = isinstance(message, Saved) and message.step in checkpoints
+            lost = isinstance(message, Saved) and not Path(message.uri).exists()
+            if message is not None and not known and not lost:
+                yield message
 
 
 def leave(job: Job, said: list[dict[str, Any]], outcome: Outcome) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from flows._driver import Orchestrate, Stretch
 from flows._embedded import embedded_api, home
 from flows._run_context import prefect_runs
+from flows._stretch import Orchestrate, Stretch
 
 # Prefect reads these when it is imported; whoever set them wins.
 QUIET = {

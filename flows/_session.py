@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from flows import _messages as m
-from flows._driver import Driver, Orchestrate, bare
+from flows._driver import Driver
 from flows._execute import Objective
 from flows._runner import Runner, TrialLimits, Work
+from flows._stretch import Orchestrate, bare
 from flows._warm_start import begin_with
 from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study

@@ -13,7 +13,7 @@ from hpo_core import TrialState
 from tests.faults.checks import check_whole, runs_of
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import MakeDriver
-from tests.faults.harness import checkpoint, wait_until
+from tests.faults.harness import Driver, checkpoint, wait_until
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.faults
@@ -29,11 +29,23 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.close()
 
 
-def test_a_worker_killed_costs_its_segment_and_one_added_is_used(
-    make_driver: MakeDriver, cluster: Cluster
-) -> None:
-    driver = make_driver(runner="dask", dask=cluster.address)
-    driver.hold(3, 2)
+@pytest.fixture
+def driver(make_driver: MakeDriver, cluster: Cluster) -> Driver:
+    """A study on the cluster; trial 3 waits after its second step, later trials before their first."""
+    made = make_driver(runner="dask", dask=cluster.address)
+    made.hold(3, 2)
+    return made
+
+
+@pytest.fixture
+def checkpointed(driver: Driver) -> Driver:
+    """The same, begun, and waiting there."""
+    driver.start()
+    wait_until(lambda: checkpoint(driver, 3) == 2, "a checkpoint of trial 3")
+    return driver
+
+
+def test_a_worker_killed_costs_its_segment_and_one_added_is_used(driver: Driver, cluster: Cluster) -> None:
     driver.start()
     both = [driver.trace / "pid-3-1", driver.trace / "pid-4-1"]
     wait_until(lambda: all(path.exists() for path in both), "a segment on each worker")
@@ -46,11 +58,7 @@ def test_a_worker_killed_costs_its_segment_and_one_added_is_used(
     assert sum(t.losses for t in study.trials) == 1
 
 
-def test_a_killed_driver_leaves_no_trial_running_on_the_cluster(
-    make_driver: MakeDriver, cluster: Cluster
-) -> None:
-    driver = make_driver(runner="dask", dask=cluster.address)
-    driver.hold(3, 2)
+def test_a_killed_driver_leaves_no_trial_running_on_the_cluster(driver: Driver, cluster: Cluster) -> None:
     driver.start()
     driver.wait_for(3)
     driver.kill()
@@ -62,12 +70,9 @@ def test_a_killed_driver_leaves_no_trial_running_on_the_cluster(
 
 
 def test_a_scheduler_that_dies_and_comes_back_costs_what_was_in_flight(
-    make_driver: MakeDriver, cluster: Cluster
+    checkpointed: Driver, cluster: Cluster
 ) -> None:
-    driver = make_driver(runner="dask", dask=cluster.address)
-    driver.hold(3, 2)
-    driver.start()
-    wait_until(lambda: checkpoint(driver, 3) == 2, "a checkpoint of trial 3")
+    driver = checkpointed
     cluster.kill_scheduler()
     pids = driver.trial_pids()
     wait_until(lambda: not any(map(psutil.pid_exists, pids)), "the trial processes to be gone")
@@ -82,11 +87,9 @@ def test_a_scheduler_that_dies_and_comes_back_costs_what_was_in_flight(
 
 
 def test_a_scheduler_that_stays_away_ends_the_session_and_leaves_a_study_to_resume(
-    make_driver: MakeDriver, cluster: Cluster
+    driver: Driver, cluster: Cluster
 ) -> None:
-    driver = make_driver(runner="dask", dask=cluster.address)
     driver.environment["HPO_DASK_PATIENCE"] = "1"
-    driver.hold(3, 2)
     driver.start()
     driver.wait_for(3)
     cluster.kill_scheduler()
@@ -102,13 +105,8 @@ def test_a_scheduler_that_stays_away_ends_the_session_and_leaves_a_study_to_resu
     check_whole(driver)
 
 
-def test_a_study_can_be_cancelled_while_its_scheduler_is_away(
-    make_driver: MakeDriver, cluster: Cluster
-) -> None:
-    driver = make_driver(runner="dask", dask=cluster.address)
-    driver.hold(3, 2)
-    driver.start()
-    wait_until(lambda: checkpoint(driver, 3) == 2, "a checkpoint of trial 3")
+def test_a_study_can_be_cancelled_while_its_scheduler_is_away(checkpointed: Driver, cluster: Cluster) -> None:
+    driver = checkpointed
     cluster.kill_scheduler()
     assert driver.hpo("cancel", "study").code == 0
     assert driver.process is not None

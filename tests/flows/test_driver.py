@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from flows import _messages as m
-from flows._driver import Driver, Stretch
+from flows._driver import Driver
 from flows._late import leave
 from flows._messages import Job, Outcome
 from flows._runner import Curve, OnMessage, Report, Saved
+from flows._stretch import Stretch
 from hpo_core import Float, Journal, Segment, Study, TrialState
 
 SPACE = {"x": Float(0.0, 1.0)}

@@ -1,0 +1,88 @@
+"""One segment between the study and its runner: the job it makes, and what the journal gets of its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import _messages as m
+from flows._messages import Job, Outcome
+from flows._run_context import prefect_runs
+from hpo_core import InputError, Segment, Study, TrialState
+from hpo_core._parameters import parameter_from_json
+
+_END_STATES = {
+    m.PRUNED: TrialState.PRUNED,
+    m.INFEASIBLE: TrialState.INFEASIBLE,
+    m.RAISED: TrialState.FAILED,
+    m.TIMED_OUT: TrialState.TIMED_OUT,
+    m.OUT_OF_MEMORY: TrialState.OUT_OF_MEMORY,
+}
+
+
+@dataclass(slots=True)
+class Running:
+    """A segment in a slot."""
+
+    segment: Segment
+    end: str = ""  # why it was asked to end: a verdict, a limit or a cancellation
+    state: TrialState | None = None  # the end state that goes with it
+
+
+def job_of(study: Study, segment: Segment, folder: Path) -> Job:
+    """What a worker needs to run the segment."""
+    checkpoint = segment.checkpoint[2] if segment.checkpoint else ""
+    return Job(
+        trial=segment.trial,
+        attempt=segment.attempt,
+        params=segment.params,
+        seed=segment.seed,
+        target=segment.target,
+        from_step=segment.from_step if checkpoint else 0,
+        known_step=study.trials[segment.trial].step,
+        checkpoint=checkpoint,
+        folder=str(folder),
+        tags={
+            "hpo.study": study.name,
+            "hpo.study_id": study.created.study_id,
+            "hpo.trial": str(segment.trial),
+            "hpo.attempt": str(segment.attempt),
+            **prefect_runs.get({}),
+        },
+    )
+
+
+def settle(study: Study, running: Running, outcome: Outcome, *, leaving: str, now: float) -> None:
+    """Journal how the segment ended. ``leaving``: why the driver ends what runs, if it does."""
+    trial = running.segment.trial
+    if outcome.found:
+        try:
+            found = {n: parameter_from_json(n, p) for n, p in outcome.found.items()}
+            study.resolved(trial, outcome.params, found)
+        except InputError as error:
+            study.finish(trial, state=TrialState.FAILED, reason=str(error), now=now)
+            return
+    match outcome.kind:
+        case m.RETURNED:
+            study.finish(trial, outcome.values, now=now)
+        case m.PAUSED:
+            study.paused(trial, now=now)
+        case m.SUSPENDED:
+            study.lost(trial, "suspended", counted=False, now=now)
+        case m.STOPPED | m.LOST | m.CUT_OFF | m.NO_SPACE if running.state is not None:
+            study.finish(trial, state=running.state, reason=running.end, now=now)
+        case m.STOPPED | m.LOST | m.CUT_OFF | m.NO_SPACE if leaving:
+            study.lost(trial, leaving, counted=False, now=now)
+        case m.CUT_OFF:
+            study.lost(trial, outcome.reason, counted=False, now=now)
+        case m.STOPPED | m.LOST:
+            study.lost(trial, outcome.reason or "its worker stopped it unasked", now=now)
+        case kind:
+            study.finish(trial, state=_END_STATES[kind], reason=outcome.reason, now=now)
+
+
+def keep_traceback(folder: Path, trial: int, text: str) -> None:
+    """Lay it where the tracker picks up the trial's artifacts."""
+    artifacts = folder / "artifacts" / str(trial)
+    artifacts.mkdir(parents=True, exist_ok=True)
+    (artifacts / "traceback.txt").write_text(text)
