@@ -49,6 +49,11 @@ class Parameter(ABC):
         return self.cardinality or None
 
     @property
+    def grainy(self) -> bool:
+        """Whether a column without cells has points of its own that :meth:`canonical` finds."""
+        return False
+
+    @property
     def numeric(self) -> bool:
         """Whether values are numbers in an order that ``decode`` follows."""
         return True

@@ -27,6 +27,11 @@ from hpo_core._errors import SpaceError
 # c * 2**-52 < 1/2, and on a log scale the rounding of log and exp counts about fifty times as much.
 _MOST_CELLS = 2**50
 _MOST_ON_LOG = 2**40
+# A logarithmic scale over a range that is narrower than this, relative to its lower end, is linear to within
+# an eighth of it; its logarithms would cancel to a few digits.
+_NARROW = 1e-6
+# Ranges in which neighbouring doubles lie farther apart than this in [0, 1] have their doubles as a grid.
+_GRAIN = 1e-10
 # How far off a grid a stepped value may be, in steps: what printing with six digits leaves.
 _OFF_GRID = 1e-6
 
@@ -117,6 +122,27 @@ class Float(Parameter):
         return self._grid_value(min(max(index, 0), self.cardinality - 1))
 
     @functools.cached_property
+    def grainy(self) -> bool:
+        """Whether the range has so few doubles that two of them are far apart in [0, 1]."""
+        if self.cardinality or self._curved:
+            return False
+        return math.ulp(max(abs(self.low), abs(self.high))) > _GRAIN * (self.high - self.low)
+
+    def canonical(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The canonical ``u`` nearest to each of ``u`` (n,)."""
+        if not self.grainy:
+            return Parameter.canonical(self, u)
+        # `decode` and `encode` of arrays. The difference of such near doubles is exact, and the rounding of
+        # the product less than half the distance to the next one, so the same points come back.
+        width = self.high - self.low
+        values = np.minimum(np.maximum(self.low + u * width, self.low), self.high)
+        return np.asarray((values - self.low) / width)
+
+    @functools.cached_property
+    def _curved(self) -> bool:
+        return self.log and self.high - self.low > _NARROW * self.low
+
+    @functools.cached_property
     def _log_span(self) -> float:
         # The quotient is exact to the last digit where the difference of logarithms cancels; it overflows
         # only where they are far apart.
@@ -129,7 +155,7 @@ class Float(Parameter):
             return self._grid_value(min(int(u * self.cardinality), self.cardinality - 1))
         if u >= 1.0:
             return self.high
-        if self.log:
+        if self._curved:
             half = math.exp(0.5 * u * self._log_span)  # squared below, as exp overflows before its root
             value = self.low * half * half
         elif self.high - self.low < math.inf:
@@ -145,7 +171,7 @@ class Float(Parameter):
             return self._encode_on_grid(v, name)
         if not self.low <= v <= self.high:
             raise outside(name, value, self.low, self.high)
-        if self.log:
+        if self._curved:
             ratio = v / self.low
             gap = math.log(ratio) if math.isfinite(ratio) else math.log(v) - math.log(self.low)
             return min(gap / self._log_span, 1.0)
@@ -236,6 +262,11 @@ class Int(Parameter):
     def cardinality(self) -> int:
         """Number of values; 0 on a log scale, whose cells are unequal."""
         return 0 if self.log and self.high > self.low else (self.high - self.low) // self.step + 1
+
+    @property
+    def grainy(self) -> bool:
+        """On a log scale: whole numbers without equal cells."""
+        return not self.cardinality
 
     @property
     def count(self) -> int:

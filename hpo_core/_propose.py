@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._history import History
+from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._strategy import Proposal, Sampler
 
@@ -53,11 +54,12 @@ class Proposer:
         space = history.space
         u = space.snap(proposal.u[None, :])[0]
         # A define-by-run study that has not met its parameters yet has nothing to repeat.
-        earlier = history.seen(u) if space.names else None
+        held = _as_held(space, u)
+        earlier = history.seen(held) if space.names else None
         known = earlier is not None and history.states[earlier] == TrialState.COMPLETE
         if known and self._policy == "reuse" and reuse:
             return Choice(space.configuration(u), "sampler", proposal.note, reuse=earlier)
-        again = bool(space.names) and not history.untried(u[None, :])[0] and self._policy != "repeat"
+        again = bool(space.names) and not history.untried(held[None, :])[0] and self._policy != "repeat"
         if again or not space.allowed(u[None, :])[0]:
             fresh = self._fresh(history)
             if fresh is None:
@@ -71,7 +73,7 @@ class Proposer:
             proposal = self._sampler.sample(history, _stream(history, retry))
             if proposal is not None:
                 u = space.snap(proposal.u[None, :])[0]
-                if history.untried(u[None, :])[0] and space.allowed(u[None, :])[0]:
+                if history.untried(_as_held(space, u)[None, :])[0] and space.allowed(u[None, :])[0]:
                     return Proposal(u, proposal.note)
         rng = _stream(history, _SAMPLER_RETRIES + 1)
         found = _untried(history, space.sample(rng, _PRIOR_DRAWS))
@@ -108,6 +110,11 @@ class Proposer:
 def _stream(history: History, retry: int) -> np.random.Generator:
     words = [history.seed, history.n_trials] if not retry else [history.seed, history.n_trials, 2, retry]
     return np.random.default_rng(np.random.SeedSequence(words))
+
+
+def _as_held(space: SearchSpace, u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(d,)`` as the history will hold it, which has it from the values: these round, and so may a key."""
+    return space.encode(space.configuration(u))
 
 
 def _untried(history: History, points: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -98,7 +98,7 @@ class SearchSpace:
         self.kinds = _frozen(np.array([p.kind for p in self._columns], dtype=np.int8))
         self.cardinality = _frozen(np.array([p.cardinality for p in self._columns], dtype=np.int64))
         self._cells = np.flatnonzero(self.cardinality)
-        self._log_ints = [i for i, p in enumerate(self._columns) if not p.cardinality and p.count is not None]
+        self._grainy = [i for i, p in enumerate(self._columns) if p.grainy]
         self._order = self._parents_first()
         self._gates = self._compiled_conditions()
         gated = [self._gates.get(name, ()) for name in self.column_names]
@@ -166,7 +166,7 @@ class SearchSpace:
         if len(cells):
             sizes = self.cardinality[cells]
             out[:, cells] = (np.minimum(np.floor(out[:, cells] * sizes), sizes - 1) + 0.5) / sizes
-        for column in self._log_ints:
+        for column in self._grainy:
             out[:, column] = self._columns[column].canonical(out[:, column])
         for column in self._order if self._gates else ():
             gates = self._gates.get(self.column_names[column])
@@ -315,8 +315,9 @@ class SearchSpace:
     def key(self, u: Array) -> bytes:
         """The identity of a canonical point, for finding duplicates.
 
-        Equal exactly where the configurations are: to the last value for discrete parameters, up to
-        rounding for continuous ones.
+        Points that :meth:`encode` gives for equal configurations have equal keys. In continuous columns a
+        key is a cell of 1e-12, so a point that differs from another by rounding alone may lie across its
+        edge: compare what ``encode`` gives.
         """
         return self.keys(u[None, :])[0]
 
@@ -324,7 +325,7 @@ class SearchSpace:
         """The identities of canonical ``points`` ``(n, d)``."""
         cells, offset = self._resolution
         scaled = np.floor(np.where(np.isnan(points), -1.0, points * cells + offset))
-        for column in self._log_ints:
+        for column in self._grainy:
             decode = self._columns[column].decode
             scaled[:, column] = [decode(u) if u == u else -1.0 for u in points[:, column].tolist()]
         return [row.tobytes() for row in scaled]

@@ -71,7 +71,7 @@ def layout(space: SearchSpace) -> Layout:
             grids[j] = parameter.units()
         else:
             smooth[j] = True
-            exact = exact and parameter.count is None
+            exact = exact and parameter.count is None and not parameter.grainy
     return Layout(smooth, grids, frozenset(nominal), exact)
 
 

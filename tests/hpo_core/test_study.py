@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from hpo_core import (
     StudyFinished,
     TrialState,
 )
-from hpo_core._strategy import Finish, Stop, Wait
+from hpo_core._history import History
+from hpo_core._propose import Proposer
+from hpo_core._strategy import Finish, Proposal, Stop, Wait
 from hpo_core.testing import Script
 from tests.hpo_core.studies import LINE, recorded, replayed, run_to_the_end, snapshot, started
 
@@ -191,6 +194,36 @@ def test_observed_configurations_are_not_run_again() -> None:
     study.observe({"n": 1, "c": "a"}, 1.0)
     assert run_to_the_end(study) == 5
     assert {"n": 1, "c": "a"} not in [t.params for t in study.trials]
+
+
+def test_a_repeat_is_known_by_its_values_whatever_point_it_came_from() -> None:
+    """Else a proposal at the edge of a key's cell, which values round across, would run twice."""
+    space = SearchSpace({"x": Float(1e-5, 1.0, log=True)})
+    edges = ((cell + 0.5) / 1e12 for cell in range(10**11, 9 * 10**11, 10**8))
+    edge = next(u for u in edges if space.key(as_held(space, u)) != space.key(np.array([u])))
+    study = Study(space, objectives={"loss": "min"})
+    study.observe(space.decode(np.array([edge])), 1.0)
+    choice = Proposer(Always(edge), "resample").choose(study.history, ())
+    assert choice is not None
+    assert choice.params != space.decode(np.array([edge]))
+    assert "repeated itself" in choice.note
+
+
+def as_held(space: SearchSpace, u: float) -> np.ndarray:
+    return space.encode(space.decode(np.array([u])))
+
+
+@dataclass(frozen=True)
+class Always:
+    """Proposes one point for ever."""
+
+    u: float
+
+    def check(self, space: SearchSpace, n_objectives: int) -> None:
+        pass
+
+    def sample(self, history: History, rng: np.random.Generator) -> Proposal:
+        return Proposal(u=np.array([self.u]))
 
 
 def test_repeating_repeats_until_the_limit() -> None:
