@@ -55,7 +55,7 @@ async def tune_flow(
     task: str | None = None,
     space: str | None = None,
     strategy: str = "auto",
-    trials: int | None = 100,
+    trials: int | None = None,
     timeout: float | None = None,
     workers: int | None = None,
     runner: str = "local",
@@ -72,7 +72,8 @@ async def tune_flow(
 
     objective: lgbm, sklearn, torch, PATH.py:function or package.module:function.
     data: CSV or Parquet file, or sklearn:NAME (for the ready objectives).
-    trials: total of the study, not per run. timeout: seconds. register_as: model name for the champion.
+    trials: total of the study, not per run; 100 where no timeout (seconds) ends it.
+    register_as: model name for the champion.
     warm_start: results to begin with, each study:NAME, mlflow:EXPERIMENT or optuna:STORAGE#STUDY.
     mlflow_run_id: an open MLflow run that is to become the study's.
     """

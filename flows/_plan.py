@@ -43,6 +43,8 @@ from hpo_core.warm_start import Fitting
 READY = ("lgbm", "sklearn", "torch")
 RUNNERS = ("local", "dask", "gpu")
 ISOLATIONS = ("process", "thread")
+# Trials of a study that nothing else would end.
+DEFAULT_TRIALS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,9 @@ class Request:
 
     ``objective``: ``lgbm``, ``sklearn``, ``torch``, ``PATH.py:function`` or ``package.module:function``.
     ``options``: further settings of a ready objective. ``space``: a file, or JSON text. ``timeout``:
-    seconds for the study. ``trial_timeout`` and ``trial_memory`` (MiB): hard limits per attempt.
+    seconds for the study. ``trials``: its total; left out, a ``timeout`` or ``stop_when`` alone ends the
+    study, and where there is neither, 100 trials do. ``trial_timeout`` and
+    ``trial_memory`` (MiB): hard limits per attempt.
     ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
     ``warm_start``: sources of results to begin with, see ``flows._sources.parse_source``.
@@ -64,7 +68,7 @@ class Request:
     task: str | None = None
     space: str | None = None
     strategy: str = "auto"
-    trials: int | None = 100
+    trials: int | None = None
     timeout: float | None = None
     workers: int | None = None
     runner: str = "local"
@@ -372,11 +376,14 @@ def _execution(request: Request) -> Execution:
 
 
 def _limits(request: Request) -> Limits:
+    improvement = _improvement(request.stop_when)
+    # Who gives a time and no number of trials wants the time to be used.
+    ends = request.timeout is not None or improvement not in (None, "never")
     return Limits(
-        trials=request.trials,
+        trials=DEFAULT_TRIALS if request.trials is None and not ends else request.trials,
         seconds=request.timeout,
         failures=request.max_failures,
-        improvement=_improvement(request.stop_when),
+        improvement=improvement,
     )
 
 

@@ -24,7 +24,7 @@ def tune(
     space: SearchSpace | Mapping[str, Parameter] | str | None = None,
     objectives: Mapping[str, str] | None = None,
     strategy: Any = "auto",
-    trials: int | None = 100,
+    trials: int | None = None,
     timeout: float | None = None,
     workers: int | None = None,
     runner: str = "local",
@@ -43,7 +43,8 @@ def tune(
     search space, ``None`` for define-by-run; for a ready objective, what narrows or replaces its own,
     or a file that does. ``objectives``: name to ``"min"`` or ``"max"``.
     ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
-    study runs nothing. ``timeout``: seconds. ``workers``: trials at once, default one per core.
+    study runs nothing; 100 unless ``timeout`` (seconds) or ``stop_when`` ends it.
+    ``workers``: trials at once, default one per core.
     ``isolation``: ``"process"`` or ``"thread"``. ``warm_start``: results to begin with, one or several of
     :func:`from_study`, :func:`from_mlflow`, :func:`from_optuna` and :func:`from_hyperopt`, or text such as
     ``"study:old"``; they tell the sampler something and cost no trial. ``tell``: takes the lines that are

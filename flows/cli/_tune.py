@@ -31,7 +31,10 @@ def tune(
         str | None, typer.Option(help="YAML or JSON file that narrows or replaces the space")
     ] = None,
     strategy: Annotated[str, typer.Option(help="Such as auto, tpe, gp, asha, gp+asha, bohb")] = "auto",
-    trials: Annotated[int, typer.Option(help="Total of the study, not of this command")] = 100,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="The study's total, not this command's; default 100, with --timeout no limit"),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds for the study")] = None,
     workers: Annotated[int | None, typer.Option(help="Trials at once; default one per core")] = None,
     runner: Annotated[str, typer.Option(help="local, dask or gpu")] = "local",

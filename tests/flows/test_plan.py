@@ -114,6 +114,22 @@ def test_settings_reach_the_study_and_wrong_ones_are_named() -> None:
         plan(settings={"rule": "worst"})
 
 
+@pytest.mark.parametrize(
+    ("given", "trials"),
+    [
+        ({}, 100),
+        ({"stop_when": "never"}, 100),
+        ({"timeout": 60.0}, None),
+        ({"stop_when": "noise"}, None),
+        ({"timeout": 60.0, "trials": 7}, 7),
+    ],
+)
+def test_trials_are_limited_by_default_only_where_nothing_else_ends_the_study(
+    given: dict[str, Any], trials: int | None
+) -> None:
+    assert plan(**given).terms.limits.trials == trials
+
+
 def test_a_strategy_that_cannot_handle_the_study_is_refused_in_the_plan() -> None:
     with pytest.raises(StrategyError):
         plan(strategy="cmaes", objectives={"a": "min", "b": "min"})
