@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import signal
-import sys
-import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli._dry_run import explain
+from flows.cli._output import only_json
+
 if TYPE_CHECKING:
     from flows._plan import Plan
     from flows._session import Session
-    from hpo_core._plan import Plan as Explained
 
 
 def tune(
@@ -119,10 +117,10 @@ def tune(
         warm_start=tuple(warm_start or ()),
         options={k: v for k, v in options.items() if v is not None},
     )
-    with _only_json(as_json):
+    with only_json(as_json):
         plan = plan_request(request)
     if dry_run:
-        return _explain(plan, as_json=as_json)
+        return explain(plan, as_json=as_json)
     return carry_out(plan, as_json=as_json)
 
 
@@ -141,7 +139,7 @@ def carry_out(plan: Plan, *, as_json: bool) -> int:
         view.watch(current)
 
     try:
-        with _only_json(as_json), view:
+        with only_json(as_json), view:
             result = run_plan(plan, tell=view.tell, watch=watch)
     except KeyboardInterrupt:
         # Before the first trial, or after the last; in between, Ctrl-C is the driver's.
@@ -155,11 +153,6 @@ def carry_out(plan: Plan, *, as_json: bool) -> int:
     if result.ended in ("interrupted", "terminated"):
         return 130
     return 0 if result.summary["counts"].get("complete") else 1
-
-
-def _only_json(wanted: bool) -> contextlib.AbstractContextManager[object]:
-    """Keep standard output for the one JSON object, whatever an objective's module prints."""
-    return contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext()
 
 
 def _finite(value: Any) -> Any:
@@ -185,74 +178,3 @@ def _key_values(pairs: list[str]) -> dict[str, Any]:
         except ValueError:
             options[key.strip()] = value
     return options
-
-
-def _explain(plan: Plan, *, as_json: bool) -> int:
-    from flows._plan import with_past
-
-    plan = with_past(plan)
-    terms, workers = plan.terms, plan.execution.workers
-    explained = terms.strategy.explain(terms.limits.trials, terms.settings.max_steps)
-    with _only_json(as_json):
-        step = _step_seconds(plan)
-    seconds = None if step is None else explained.seconds(workers, step)
-    if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "study": terms.name,
-                    "strategy": terms.strategy.name,
-                    "rungs": explained.rungs,
-                    "trials": explained.total_trials,
-                    "steps": explained.total_steps,
-                    "step_unit": terms.meta.get("step_unit"),
-                    "step_seconds": step,
-                    "seconds": seconds,
-                    "warm_start": [str(fitting) for fitting in plan.past or ()],
-                    "space": terms.space.to_json() if terms.space is not None else None,
-                }
-            )
-        )
-        return 0
-    typer.echo(f"study {terms.name}: strategy {terms.strategy.name}, {workers} workers")
-    for name, parameter in terms.space.parameters.items() if terms.space is not None else ():
-        typer.echo(f"  {name}: {parameter!r}")
-    for line in (*explained.lines, *_cost(plan, explained, step, seconds)):
-        typer.echo(line)
-    for note in (*plan.notes, *(plan.past or ())):
-        typer.echo(f"note: {note}")
-    typer.echo("dry run: nothing was created")
-    return 0
-
-
-def _cost(plan: Plan, explained: Explained, step: float | None, seconds: float | None) -> Iterator[str]:
-    """Total steps, and the wall time that they should take."""
-    from flows._live import duration
-
-    workers, unit = plan.execution.workers, plan.terms.meta.get("step_unit")
-    if explained.total_steps is not None:
-        one = unit if not unit or unit[0].isdigit() else f"one {unit}"
-        yield f"total: {explained.total_steps:,} steps" + (f"; a step is {one}" if one else "")
-    if step is not None and seconds is not None:
-        yield (
-            f"estimate: {duration(seconds)} on {workers} workers, at {step:.2g} s a step (measured with the "
-            "default configuration)"
-        )
-    elif (steps := explained.seconds(workers, 1.0)) is not None:
-        yield f"on {workers} workers: as long as {steps:,.0f} steps in a row"
-
-
-def _step_seconds(plan: Plan) -> float | None:
-    """Seconds of a step, measured with the default configuration; ``None`` for a function of the user's
-    own, which a dry run must not call.
-    """
-    if plan.table is None or plan.terms.space is None:
-        return None
-    from flows.objectives import Rerun
-
-    space = plan.terms.space
-    trial = Rerun(space.decode(space.default_unit()), plan.terms.seed or 0, most=1)
-    plan.table(Rerun(trial.params, trial.seed, most=1))  # imports and reads what a worker does only once
-    start = time.perf_counter()
-    plan.table(trial)
-    return time.perf_counter() - start

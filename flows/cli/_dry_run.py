@@ -1,0 +1,88 @@
+"""``hpo tune --dry-run``: what would run, and how long it would take. Creates nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from flows.cli._output import only_json
+
+if TYPE_CHECKING:
+    from flows._plan import Plan
+    from hpo_core._plan import Plan as Explained
+
+
+def explain(plan: Plan, *, as_json: bool) -> int:
+    """Print the space, what the strategy will do and an estimate of the time; the exit code."""
+    from flows._plan import with_past
+
+    plan = with_past(plan)
+    terms, workers = plan.terms, plan.execution.workers
+    explained = terms.strategy.explain(terms.limits.trials, terms.settings.max_steps)
+    with only_json(as_json):
+        step = _step_seconds(plan)
+    seconds = None if step is None else explained.seconds(workers, step)
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "study": terms.name,
+                    "strategy": terms.strategy.name,
+                    "rungs": explained.rungs,
+                    "trials": explained.total_trials,
+                    "steps": explained.total_steps,
+                    "step_unit": terms.meta.get("step_unit"),
+                    "step_seconds": step,
+                    "seconds": seconds,
+                    "warm_start": [str(fitting) for fitting in plan.past or ()],
+                    "space": terms.space.to_json() if terms.space is not None else None,
+                }
+            )
+        )
+        return 0
+    typer.echo(f"study {terms.name}: strategy {terms.strategy.name}, {workers} workers")
+    for name, parameter in terms.space.parameters.items() if terms.space is not None else ():
+        typer.echo(f"  {name}: {parameter!r}")
+    for line in (*explained.lines, *_cost(plan, explained, step, seconds)):
+        typer.echo(line)
+    for note in (*plan.notes, *(plan.past or ())):
+        typer.echo(f"note: {note}")
+    typer.echo("dry run: nothing was created")
+    return 0
+
+
+def _cost(plan: Plan, explained: Explained, step: float | None, seconds: float | None) -> Iterator[str]:
+    """Total steps, and the wall time that they should take."""
+    from flows._live import duration
+
+    workers, unit = plan.execution.workers, plan.terms.meta.get("step_unit")
+    if explained.total_steps is not None:
+        one = unit if not unit or unit[0].isdigit() else f"one {unit}"
+        yield f"total: {explained.total_steps:,} steps" + (f"; a step is {one}" if one else "")
+    if step is not None and seconds is not None:
+        yield (
+            f"estimate: {duration(seconds)} on {workers} workers, at {step:.2g} s a step (measured with the "
+            "default configuration)"
+        )
+    elif (steps := explained.seconds(workers, 1.0)) is not None:
+        yield f"on {workers} workers: as long as {steps:,.0f} steps in a row"
+
+
+def _step_seconds(plan: Plan) -> float | None:
+    """Seconds of a step, measured with the default configuration; ``None`` for a function of the user's
+    own, which a dry run must not call.
+    """
+    if plan.table is None or plan.terms.space is None:
+        return None
+    from flows.objectives import Rerun
+
+    space = plan.terms.space
+    trial = Rerun(space.decode(space.default_unit()), plan.terms.seed or 0, most=1)
+    plan.table(Rerun(trial.params, trial.seed, most=1))  # imports and reads what a worker does only once
+    start = time.perf_counter()
+    plan.table(trial)
+    return time.perf_counter() - start
