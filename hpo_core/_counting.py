@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._conditions import Gate
+from hpo_core._activation import Gate
 from hpo_core._domain import Parameter
 
 Gates = Mapping[int, Sequence[tuple[int, Gate]]]

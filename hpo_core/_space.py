@@ -23,7 +23,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._conditions import Gate
+from hpo_core._activation import Gate, check_condition
 from hpo_core._constraints import Constraint
 from hpo_core._counting import count_points, list_points, prior_masses
 from hpo_core._errors import SpaceError, nearest
@@ -415,7 +415,7 @@ class SearchSpace:
                         f"parameter {name!r} depends on {condition.parent!r}, which is not in the "
                         f"space{nearest(condition.parent, self.names)}"
                     )
-                condition.check(name, self.parameters[condition.parent])
+                check_condition(condition, name, self.parameters[condition.parent])
                 visit(condition.parent, (*path, name))
             state[name] = 2
             order.append(name)
