@@ -77,6 +77,8 @@ class BoardStudy:
     revision: int = 0
     # What views have made of it; another revision is another object.
     memo: dict[str, Any] = field(default_factory=dict, compare=False)
+    # What they go on from: all revisions share it. A trial that changes becomes another object.
+    kept: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def state(self) -> str:
@@ -96,7 +98,10 @@ class BoardStudy:
 
 @dataclass(slots=True)
 class _Kept:
+    """``rows``: id, status, start and end of every run, as they were read last."""
+
     study: BoardStudy
+    rows: frozenset[tuple[Any, ...]] = frozenset()
     lock: threading.Lock = field(default_factory=threading.Lock)
     looked: float = 0.0
     full: float = 0.0
@@ -236,18 +241,19 @@ class Board:
         kept.full = now
         trials = dict(old.trials)
         with self._engine.connect() as connection:
-            changed = self._changed(connection, head, trials)
+            rows = self._rows(connection, head)
+            changed = _changed(rows, kept.rows, trials)
             self._read(connection, head, changed, everything=not old.trials)
-        head.trials = dict(sorted((trials | {t.number: t for t in changed.values()}).items()))
+        fresh = {t.number: t for t in changed.values() if trials.get(t.number) != t}
+        head.trials = dict(sorted((trials | fresh).items()))
         head.trials.pop(-1, None)
+        kept.rows = rows
         if not (same and old.revision and head.trials == old.trials):
             head.revision = old.revision + 1
+            head.kept = old.kept
             kept.study = head
 
-    def _changed(
-        self, connection: Any, head: BoardStudy, trials: dict[int, BoardTrial]
-    ) -> dict[str, BoardTrial]:
-        """Fresh records, still empty, for the runs that are not as they were; drops those that are gone."""
+    def _rows(self, connection: Any, head: BoardStudy) -> frozenset[tuple[Any, ...]]:
         from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
 
         query = (
@@ -259,16 +265,7 @@ class Board:
                 SqlRun.lifecycle_stage == "active",
             )
         )
-        known = {trial.run_id: trial for trial in trials.values()}
-        changed: dict[str, BoardTrial] = {}
-        for run_id, status, start, end in connection.execute(query).all():
-            before = known.pop(run_id, None)
-            settled = before is not None and before.state in TRIAL_STATUS
-            if before is None or not settled or (before.status, before.end) != (status, end):
-                changed[run_id] = BoardTrial(-1, run_id, status, start, end)
-        for gone in known.values():
-            trials.pop(gone.number, None)
-        return changed
+        return frozenset(map(tuple, connection.execute(query)))
 
     def _read(
         self, connection: Any, head: BoardStudy, trials: dict[str, BoardTrial], *, everything: bool
@@ -316,6 +313,20 @@ class Board:
             query = _select(SqlParam.run_uuid, SqlParam.key, SqlParam.value)
             for run_id, key, value in connection.execute(query.where(SqlParam.run_uuid.in_(chunk))):
                 by_run[run_id].params[key] = value
+
+
+def _changed(
+    rows: frozenset[tuple[Any, ...]], before: frozenset[tuple[Any, ...]], trials: dict[int, BoardTrial]
+) -> dict[str, BoardTrial]:
+    """Fresh records, still empty, for the runs that may not be as they were; drops those that are gone."""
+    new = rows - before
+    gone = {row[0] for row in before - rows} - {row[0] for row in new}
+    for number in [t.number for t in trials.values() if t.run_id in gone] if gone else []:
+        del trials[number]
+    open_ones = {t.run_id for t in trials.values() if t.state not in TRIAL_STATUS}
+    if open_ones:
+        new |= {row for row in rows if row[0] in open_ones}
+    return {row[0]: BoardTrial(-1, *row) for row in new}
 
 
 @contextlib.contextmanager

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
+
+import numpy as np
 
 from hpo_core import InputError
 from hpo_core._errors import nearest
+from hpo_core._pareto import nondominated
 from tracking._board import BoardStudy, BoardTrial, no_collection, parsed
 from tracking._states import TRIAL_STATUS
 
@@ -21,6 +25,9 @@ _SLICE_POINTS = 250
 _CURVE_POINTS = 250
 _MOST_SLICES = 12
 PAGE = 50
+# A page gets all trials of a study up to this many, in blocks by number, and sorts and filters them itself.
+BLOCK = 200
+_MOST_SENT = 20_000
 
 
 def listed(study: BoardStudy) -> dict[str, Any]:
@@ -83,7 +90,81 @@ def summary(study: BoardStudy) -> dict[str, Any]:
         "scatter": scatter(study, front) if len(study.objectives) > 1 else None,
         "slices": slices(study, ranking),
         "params": names(study),
+        "blocks": {i: tag for i, (tag, _) in blocks(study).items()} or None,
     }
+
+
+@_once
+def summary_text(study: BoardStudy) -> str:
+    """:func:`summary` as JSON."""
+    return dumped(summary(study))
+
+
+def _in_order(
+    study: BoardStudy, name: str, key: Callable[[BoardTrial], tuple[Any, ...] | None]
+) -> list[BoardTrial]:
+    """The trials by their keys, which end in the number; those without a key left out.
+
+    What was in order before stays so: only trials that changed are put in.
+    """
+    before: list[tuple[Any, ...]] = study.kept.get(name, [])
+    here = study.trials
+    pairs = [pair for pair in before if here.get(pair[-1].number) is pair[-1]]
+    had = {pair[-1].number for pair in pairs}
+    new = here.values() if not had else [t for t in here.values() if t.number not in had]
+    pairs += [(*made, t) for t in new if (made := key(t)) is not None]
+    pairs.sort()
+    study.kept[name] = pairs
+    return [pair[-1] for pair in pairs]
+
+
+@_once
+def blocks(study: BoardStudy) -> dict[int, tuple[str, str]]:
+    """All trials, those of each :data:`BLOCK` numbers as JSON with a tag of its content; none of too many.
+
+    A trial is [number, run, state, start, end, step, values, params].
+    """
+    if len(study.trials) > _MOST_SENT:
+        return {}
+    groups: dict[int, list[BoardTrial]] = {}
+    for trial in study.trials.values():
+        groups.setdefault(trial.number // BLOCK, []).append(trial)
+    before = study.kept.get("blocks", {})
+    made = {}
+    for i, group in groups.items():
+        known, found = before.get(i, ([], ("", "")))
+        made[i] = (group, found if known == group else _block(group))
+    study.kept["blocks"] = made
+    return {i: found for i, (_, found) in made.items()}
+
+
+def _block(group: list[BoardTrial]) -> tuple[str, str]:
+    rows = [[t.number, t.run_id, t.state, t.start, t.end, t.step, t.values, t.params] for t in group]
+    text = dumped(rows)
+    return hashlib.sha256(text.encode()).hexdigest()[:12], text
+
+
+def blocks_text(study: BoardStudy, wanted: Iterable[int], now: int) -> str:
+    """The blocks as JSON: ``{"now": .., "blocks": {number: [tag, [trial, ..]]}}``."""
+    made = blocks(study)
+    found = [f'"{i}":["{made[i][0]}",{made[i][1]}]' for i in dict.fromkeys(wanted) if i in made]
+    return f'{{"now":{now},"blocks":{{{",".join(found)}}}}}'
+
+
+def dumped(payload: Any) -> str:
+    """JSON, with ``null`` for numbers that it does not have."""
+    try:
+        return json.dumps(payload, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # looking at each number takes far longer, and is needed for next to none
+        return json.dumps(_finite(payload), separators=(",", ":"), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @_once
@@ -91,8 +172,9 @@ def names(study: BoardStudy) -> list[str]:
     """Every parameter that any trial has, the space's order first."""
     declared = parsed(study.tags.get("hpo.space")).get("parameters", {})
     order = dict.fromkeys(name for name, p in declared.items() if p.get("type") != "constant")
-    for trial in study.trials.values():
-        order.update(dict.fromkeys(trial.params))
+    # Trials of one branch of a space have the same keys, so there are few to look at.
+    for keys in dict.fromkeys(tuple(trial.params) for trial in study.trials.values()):
+        order.update(dict.fromkeys(keys))
     return [name for name in order if declared.get(name, {}).get("type") != "constant"]
 
 
@@ -103,27 +185,31 @@ def ranked(study: BoardStudy) -> list[BoardTrial]:
     if not objectives:
         return []
     first, direction = next(iter(objectives.items()))
-    sign = -1 if direction == "max" else 1
-    full = [t for t in study.trials.values() if t.ranked and t.values.keys() >= objectives.keys()]
-    front = set(pareto(study)) if len(objectives) > 1 else set()
-    return sorted(full, key=lambda t: (t.number not in front, sign * t.values[first], t.number))
+    sign, needed = -1 if direction == "max" else 1, objectives.keys()
+
+    def key(t: BoardTrial) -> tuple[float, int] | None:
+        return (sign * t.values[first], t.number) if t.ranked and t.values.keys() >= needed else None
+
+    ordered = _in_order(study, "ranked", key)
+    if len(objectives) == 1:
+        return ordered
+    front = set(pareto(study))
+    return [t for t in ordered if t.number in front] + [t for t in ordered if t.number not in front]
 
 
 @_once
 def pareto(study: BoardStudy) -> list[int]:
-    """The trials that no other trial beats in everything."""
+    """The trials that no other trial beats in everything; of equals the first."""
     signs = {n: -1 if direction == "max" else 1 for n, direction in study.objectives.items()}
-    rows = sorted(
-        ([s * t.values[n] for n, s in signs.items()], t.number)
-        for t in study.trials.values()
-        if t.ranked and t.values.keys() >= signs.keys()
-    )
-    front: list[tuple[list[float], int]] = []
-    for row, number in rows:
-        # Sorted by the first objective, so only what is on the front already can beat a new point.
-        if not any(all(a <= b for a, b in zip(kept, row, strict=True)) for kept, _ in front):
-            front.append((row, number))
-    return [number for _, number in front]
+    full = [t for t in study.trials.values() if t.ranked and t.values.keys() >= signs.keys()]
+    if not full:
+        return []
+    cost = np.array([[sign * t.values[name] for name, sign in signs.items()] for t in full])
+    first: dict[tuple[float, ...], int] = {}
+    for row, trial, leads in zip(cost.tolist(), full, nondominated(cost), strict=True):
+        if leads:
+            first.setdefault(tuple(row), trial.number)
+    return [first[row] for row in sorted(first)]
 
 
 def history(study: BoardStudy) -> dict[str, Any]:
@@ -134,23 +220,8 @@ def history(study: BoardStudy) -> dict[str, Any]:
     """
     name, direction = next(iter(study.objectives.items()))
     sign = -1 if direction == "max" else 1
-    ended = sorted(
-        (t for t in study.trials.values() if t.state in TRIAL_STATUS),
-        key=lambda t: (t.end or 0, t.number),
-    )
-    best = math.inf
-    points: list[list[Any]] = []
-    bad: list[list[int]] = []
-    steps: list[list[Any]] = []
-    for place, trial in enumerate(ended, start=1):
-        value = trial.values.get(name)
-        if value is None or (not trial.ranked and trial.state != "pruned"):
-            bad.append([place, trial.number])
-            continue
-        points.append([place, value, trial.number, int(trial.ranked)])
-        if trial.ranked and sign * value < best:
-            best = sign * value
-            steps.append([place, value, trial.number])
+    ended = _in_order(study, "ended", lambda t: (t.end or 0, t.number) if t.state in TRIAL_STATUS else None)
+    points, bad, steps = _told(study, ended, name, sign)
     kept = {row[0] for row in steps}
     return {
         "metric": name,
@@ -163,8 +234,31 @@ def history(study: BoardStudy) -> dict[str, Any]:
     }
 
 
+def _told(
+    study: BoardStudy, ended: list[BoardTrial], name: str, sign: int
+) -> tuple[list[list[Any]], list[list[int]], list[list[Any]]]:
+    """``points``, ``bad`` and ``steps`` of :func:`history`, going on from where they were before."""
+    before, points, bad, steps = study.kept.get("told", ([], [], [], []))
+    if not before or ended[: len(before)] != before:
+        before, points, bad, steps = [], [], [], []
+    points, bad, steps = list(points), list(bad), list(steps)
+    best = sign * steps[-1][1] if steps else math.inf
+    for place, trial in enumerate(ended[len(before) :], start=len(before) + 1):
+        value = trial.values.get(name)
+        if value is None or (not trial.ranked and trial.state != "pruned"):
+            bad.append([place, trial.number])
+            continue
+        points.append([place, value, trial.number, int(trial.ranked)])
+        if trial.ranked and sign * value < best:
+            best = sign * value
+            steps.append([place, value, trial.number])
+    study.kept["told"] = (ended, points, bad, steps)
+    return points, bad, steps
+
+
 @_once
-def _places(study: BoardStudy) -> dict[int, int]:
+def places(study: BoardStudy) -> dict[int, int]:
+    """The place of each trial that counts, by its number."""
     return {trial.number: place for place, trial in enumerate(ranked(study), start=1)}
 
 
@@ -226,7 +320,7 @@ def table(study: BoardStudy, query: dict[str, str], now: int) -> dict[str, Any]:
     """
     offset, limit = whole(query, "offset", 0), min(max(whole(query, "limit", PAGE), 1), 200)
     state, sort = query.get("state", ""), query.get("sort", "rank")
-    rank = _places(study)
+    rank = places(study)
     trials = [t for t in study.trials.values() if not state or t.state == state]
     key = _sort_key(study, sort, rank, now)
     keyed = [(key(t), t) for t in trials]
@@ -280,7 +374,7 @@ def _comparable(value: Any) -> tuple[int, float, str]:
     """Numbers by size, before everything else by its text."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return 0, float(value), ""
-    return 1, 0.0, str(value)
+    return 1, 0.0, label(value)
 
 
 def whole(query: dict[str, str], name: str, default: int) -> int:
@@ -309,10 +403,12 @@ def _thin_curve(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
     return sorted({*kept, points[-1]})
 
 
-def thinned(rows: list[Any], most: int, keep: Callable[[Any], bool] = lambda row: False) -> list[Any]:
+def thinned(rows: list[Any], most: int, keep: Callable[[Any], bool] | None = None) -> list[Any]:
     """At most about ``most`` rows, evenly chosen in their order, and those to ``keep``."""
     if len(rows) <= most:
         return rows
+    if keep is None:
+        return [rows[i * len(rows) // most] for i in range(most)]
     chosen = {i * len(rows) // most for i in range(most)}
     return [row for i, row in enumerate(rows) if i in chosen or keep(row)]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import functools
 import gzip
 import hashlib
 import html
 import json
-import math
 import os
 import time
 import urllib.parse
@@ -89,6 +89,7 @@ class Pages:
             Route(one, self.study),
             Route(f"{one}/trials", self.trials),
             Route(f"{one}/trials/{{number:int}}", self.trial),
+            Route(f"{one}/blocks", self.blocks),
             Route(f"{one}/compare", self.compare),
             Route(f"{one}/actions/{{action}}", self.act, methods=["POST"]),
             Route(f"{base}/static/{{name}}", self.static),
@@ -133,9 +134,9 @@ class Pages:
     async def study(self, request: Request) -> Response:
         """A study but for its table."""
         study = await self._study(request)
-        shown = await asyncio.to_thread(views.summary, study)
-        actions = await asyncio.to_thread(_actions.available, study, shown["counts"])
-        return _json(request, {**shown, "actions": actions})
+        shown = await asyncio.to_thread(views.summary_text, study)
+        actions = await asyncio.to_thread(_actions.available, study, views.summary(study)["counts"])
+        return _text(request, f'{shown[:-1]},"actions":{views.dumped(actions)}}}')
 
     @_answers
     async def trials(self, request: Request) -> Response:
@@ -143,6 +144,15 @@ class Pages:
         study = await self._study(request)
         query = dict(request.query_params)
         return _json(request, await asyncio.to_thread(views.table, study, query, _now()))
+
+    @_answers
+    async def blocks(self, request: Request) -> Response:
+        """Trials as the page keeps them."""
+        study = await self._study(request)
+        numbers = [
+            views.whole({"of": n}, "of", 0) for n in request.query_params.get("of", "").split(",") if n
+        ]
+        return _text(request, await asyncio.to_thread(views.blocks_text, study, numbers, _now()))
 
     @_answers
     async def trial(self, request: Request) -> Response:
@@ -162,12 +172,13 @@ class Pages:
     def _trial(self, study: BoardStudy, number: int) -> dict[str, Any]:
         trial = study.trials[number]
         ranking = views.ranked(study)
-        place = next((i for i, t in enumerate(ranking, start=1) if t.number == number), None)
+        numbers = list(study.trials)
+        at = bisect.bisect_left(numbers, number)
         raw = self._board.curves(trial.run_id)
         tags = self._board.tags(trial.run_id)
         best = ranking[0] if ranking else None
         return {
-            **views.row(trial, _now(), place),
+            **views.row(trial, _now(), views.places(study).get(number)),
             "of": len(ranking),
             "study": views.listed(study),
             "start": trial.start,
@@ -176,8 +187,8 @@ class Pages:
             "metrics": {key: points[-1][1] for key, points in raw.items()},
             "tags": {k: v for k, v in tags.items() if k.startswith("hpo.") and k != "hpo.params"},
             "best": None if best is None else {"trial": best.number, "params": best.params},
-            "before": max((n for n in study.trials if n < number), default=None),
-            "after": min((n for n in study.trials if n > number), default=None),
+            "before": numbers[at - 1] if at else None,
+            "after": numbers[at + 1] if at + 1 < len(numbers) else None,
         }
 
     async def _study(self, request: Request) -> BoardStudy:
@@ -234,7 +245,10 @@ async def _body(request: Request) -> dict[str, Any]:
 
 
 def _json(request: Request, payload: Any) -> Response:
-    text = json.dumps(_finite(payload), separators=(",", ":"), allow_nan=False)
+    return _text(request, views.dumped(payload))
+
+
+def _text(request: Request, text: str) -> Response:
     return _cached(request, text.encode(), "application/json")
 
 
@@ -252,15 +266,6 @@ def _cached(request: Request, content: bytes, media_type: str) -> Response:
 
 def _problem(status: int, message: str) -> Response:
     return JSONResponse({"message": message}, status, _GUARD)
-
-
-def _finite(value: Any) -> Any:
-    """The value with ``None`` for numbers that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _now() -> int:

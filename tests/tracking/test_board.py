@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,3 +168,60 @@ def test_slices_keep_the_best_and_are_thinned() -> None:
         assert set(best) <= set(numbers)
         assert shown["numeric"]
     assert [row[2] for row in x["points"] if row[3]] == [700]
+
+
+def test_views_that_go_on_say_what_views_made_anew_say(
+    tmp_path: Path, sqlite_uri: str, experiment: str
+) -> None:
+    """Rank, history, front and blocks of a study that grows, loses and changes trials."""
+    from mlflow import MlflowClient
+
+    script = Script(tmp_path, objectives={"loss": "min", "size": "max"})
+
+    def step(values: list[dict[str, float]]) -> str:
+        for value in values:
+            script.finish(script.begin(), value)
+        return project(script, sqlite_uri, experiment)
+
+    run = step([{"loss": 0.5, "size": 1.0}, {"loss": 0.25, "size": 0.5}])
+    script.finish(script.begin(), state="failed", reason="once")
+    following = board(sqlite_uri)
+    tags: list[dict[int, str]] = []
+    for more in (
+        [{"loss": 0.125, "size": 2.0}],
+        [{"loss": 0.75, "size": 9.0}, {"loss": 0.125, "size": 2.0}],
+        [],
+    ):
+        step(more)
+        shown, anew = following.study(run), board(sqlite_uri).study(run)
+        assert views.summary(shown) == views.summary(anew)
+        assert views.ranked(shown) == views.ranked(anew)
+        assert views.history(shown) == views.history(anew)
+        assert views.blocks(shown) == views.blocks(anew)
+        tags.append({i: tag for i, (tag, _) in views.blocks(shown).items()})
+        if len(tags) == 1:
+            script.study.requeue(2, now=script.now())
+            script.study.started(script.study.next(script.now()), now=script.now())  # type: ignore[arg-type]
+            script.finish(2, {"loss": 0.0625, "size": 0.25})
+            MlflowClient(sqlite_uri).delete_run(shown.trials[0].run_id)
+    assert tags[0] != tags[1] == tags[2]
+    assert 0 not in following.study(run).trials
+
+
+def test_only_the_block_of_a_trial_that_changed_gets_another_tag() -> None:
+    """So a page that follows a growing study fetches little; numbers that JSON has not are null."""
+    trials = {
+        i: BoardTrial(i, str(i), "FINISHED", i, i + 1, "complete", {"x": i}, {"a": float(i)})
+        for i in range(2 * views.BLOCK + 1)
+    }
+    study = BoardStudy("r", "1", "e", "s", "FINISHED", 0, 1, {"hpo.objectives": '{"a": "min"}'}, trials)
+    before = {i: tag for i, (tag, _) in views.blocks(study).items()}
+    changed = BoardTrial(1, "1", "FINISHED", 1, 2, "complete", {"x": float("nan")}, {"a": 1.0})
+    later = replace(study, trials={**trials, 1: changed}, memo={})
+    after = {i: tag for i, (tag, _) in views.blocks(later).items()}
+    assert before[0] != after[0]
+    assert (before[1], before[2]) == (after[1], after[2])
+    sent = json.loads(views.blocks_text(later, [0, 2, 7, 2], 5))
+    assert (sent["now"], list(sent["blocks"])) == (5, ["0", "2"])
+    assert sent["blocks"]["0"][1][1] == [1, "1", "complete", 1, 2, 0, {"a": 1.0}, {"x": None}]
+    assert [row[0] for row in sent["blocks"]["2"][1]] == [2 * views.BLOCK]

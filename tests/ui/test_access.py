@@ -113,7 +113,7 @@ def test_everybody_sees_what_mlflow_lets_them_see(guarded: Guarded, runs: dict[s
     """In the list, and by address; a study that may not be seen is as one that does not exist."""
     assert [s["name"] for s in guarded.ask("/api/studies", "bob").json()] == ["open"]
     assert {s["name"] for s in guarded.ask("/api/studies", "ann").json()} == {"open", "secret"}
-    for page in ("", "/trials", "/trials/0", "/compare?trials=0"):
+    for page in ("", "/trials", "/trials/0", "/blocks?of=0", "/compare?trials=0"):
         refused = guarded.ask(f"/api/studies/{runs['secret']}{page}", "bob")
         missing = guarded.ask(f"/api/studies/{'0' * 32}{page}", "bob")
         assert (refused.status_code, refused.text) == (404, missing.text)

@@ -125,7 +125,7 @@ def test_everybody_sees_their_own_studies(guarded: Guarded) -> None:
     for user, granted in GRANTS.items():
         assert guarded.ask("/hpo", user)[0] == 200
         for study, run in guarded.runs.items():
-            for page in ("", "/trials", "/trials/0", "/compare?trials=0"):
+            for page in ("", "/trials", "/trials/0", "/blocks?of=0", "/compare?trials=0"):
                 status, text = guarded.ask(f"/hpo/api/studies/{run}{page}", user)
                 assert (status == 200) == (study in granted), (user, study, page)
                 if study not in granted:

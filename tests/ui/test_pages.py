@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 
 import pytest
 
@@ -76,6 +77,88 @@ def test_a_new_best_appears_without_reload_and_the_keyboard_stays(site: Site, ta
     assert "New best: trial 2, loss 0.125" in tab.run("document.getElementById('said').textContent")
     assert tab.run("document.activeElement.dataset.key") == "sort-trial"
     assert tab.run("window.marked") is True
+    assert errors(tab) == []
+
+
+def test_the_page_orders_trials_as_the_server_does(site: Site, tab: Tab) -> None:
+    """By every column, both ways, and by state: values that are equal, missing, text and numbers."""
+    space = {
+        "x": Float(0, 1),
+        "kind": Categorical(["a", "b", 3, True]),
+        "only": Float(0, 1).when("kind", "a"),
+    }
+    script = site.study("ordered", space=space, objectives={"loss": "min", "size": "max"})
+    for i in range(40):
+        if i % 9 == 4:
+            script.finish(script.begin(), state="failed", reason="it broke")
+        else:
+            script.finish(script.begin(), {"loss": float(i * 7 % 5), "size": float(i * 3 % 4)})
+    run = site.show(script)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until(f"trialsOf('{run}').ready")
+    named = ("value:loss", "value:size", "param:x", "param:kind", "param:only")
+    for sort in ("rank", "trial", "state", "step", *named):
+        for order in ("asc", "desc"):
+            for state in ("", "failed"):
+                query = {"sort": sort, "order": order, "state": state, "offset": 5, "limit": 30}
+                _, table, _ = site.ask(f"api/studies/{run}/trials?{urllib.parse.urlencode(query)}")
+                shown = tab.run(f"trialsOf('{run}').page({json.dumps(query)})")
+                for name in ("total", "params", "objectives", "states"):
+                    assert shown[name] == table[name]
+                for name in ("trial", "rank", "state", "values", "params", "run_id"):
+                    assert [r[name] for r in shown["rows"]] == [r[name] for r in table["rows"]], query
+    assert errors(tab) == []
+
+
+def test_a_click_needs_no_server(site: Site, tab: Tab) -> None:
+    """Once a study is there: sorting, paging, opening, comparing and going back, all without an answer."""
+    script = site.study("alone")
+    for i in range(30):
+        script.run(1.0 + i, steps=2)
+    run = site.show(script)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until(f"trialsOf('{run}').ready && document.querySelectorAll('tbody tr').length === 25")
+    tab.run("window.fetch = () => new Promise(() => {})")
+    for key in ("sort-trial", "sort-trial", "after"):
+        tab.run(f"document.querySelector('[data-key={key}]').click()")
+    assert tab.run("[...document.querySelectorAll('tbody a')].map(a => a.innerText)") == [*"43210"]
+    tab.run("document.querySelector('[data-key=trial-3]').click()")
+    where = "[document.title, document.querySelector('.big').innerText, document.activeElement.id]"
+    assert tab.run(where) == ["Trial 3 · alone", "loss 4", "main"]
+    assert "place 4 of 30 complete trials" in tab.text()
+    tab.run("document.querySelector('[data-key=after]').click()")
+    assert tab.run("document.querySelector('h1').innerText") == "Trial 4"
+    tab.run("document.querySelector('[data-key=compare]').click()")
+    assert tab.run("document.querySelectorAll('tr.differs').length") > 0
+    tab.run("history.go(-3)")
+    tab.until("document.querySelectorAll('tbody tr').length === 5")
+    assert tab.run("document.querySelectorAll('figure svg').length") > 1
+    assert tab.run("document.querySelector('th[aria-sort=descending]').innerText") == "trial"
+    assert errors(tab) == []
+
+
+def test_a_point_of_a_chart_says_what_it_is_and_leads_there(site: Site, tab: Tab) -> None:
+    """The one nearest to the pointer; nothing where there is none."""
+    script = site.study("points")
+    for value in (0.5, 0.25, 0.75):
+        script.run(value)
+    run = site.show(script)
+    tab.size(1200, 900)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelector('figure path.leader')")
+    x, y, left = tab.run(
+        "(() => { const r = document.querySelector('figure path.leader').getBoundingClientRect();"
+        "const s = document.querySelector('figure svg').getBoundingClientRect();"
+        "return [r.x + r.width / 2, r.y + r.height / 2, s.x] })()"
+    )
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=left + 3, y=y)
+    assert tab.run("document.querySelectorAll('.tip:not([hidden])').length") == 0
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 4, y=y - 3)
+    tab.until("document.querySelectorAll('.tip:not([hidden])').length === 1")
+    assert tab.run("document.querySelector('.tip:not([hidden])').innerText") == "best: trial 1, 0.25"
+    for kind in ("mousePressed", "mouseReleased"):
+        tab.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    tab.until("document.querySelector('h1')?.innerText === 'Trial 1'")
     assert errors(tab) == []
 
 

@@ -1,10 +1,7 @@
 // The pages: list, study, trial, comparison. Each asks the server again every two seconds and redraws what changed.
 "use strict";
 
-const PREFIX = document.querySelector('meta[name="prefix"]').content;
-const BASE = `${PREFIX}/hpo`;
 const MAIN = document.getElementById("main");
-const DIALOG = document.getElementById("dialog");
 const EVERY = 2000;
 const MOST = 8;
 
@@ -15,22 +12,6 @@ const state = (name) => el("span", { class: `state ${name}` }, words(name));
 const scores = (values) => Object.entries(values || {}).map(([n, v]) => `${n} ${number(v)}`).join(", ");
 
 // -- asking ---------------------------------------------------------------------------------
-
-// One address that is asked for again and again; ``draw`` is called with what is new.
-class Feed {
-  constructor(path, draw) { this.path = path; this.draw = draw; this.tag = null; }
-  async ask() {
-    const path = this.path();
-    if (path !== this.asked) { this.tag = null; this.asked = path; }
-    const headers = this.tag ? { "If-None-Match": this.tag } : {};
-    const answer = await fetch(`${BASE}/api/${path}`, { headers, cache: "no-store" });
-    if (answer.status === 304 || path !== this.path()) return;
-    const data = await answer.json();
-    if (!answer.ok) throw new Error(data.message || `the server said ${answer.status}`);
-    this.tag = answer.headers.get("ETag");
-    this.draw(data);
-  }
-}
 
 let feeds = [];
 let timer = 0;
@@ -48,6 +29,7 @@ async function update() {
     live.textContent = error instanceof TypeError ? "the server does not answer" : error.message;
     live.className = "lost";
   }
+  clearTimeout(timer);
   if (!document.hidden) timer = setTimeout(update, Math.min(EVERY * 2 ** failures, 30000));
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden) update(); });
@@ -74,6 +56,12 @@ function say(message) { document.getElementById("said").textContent = message; }
 // Charts are as wide as their place, so they are drawn again when that changes.
 const charts = new Map();
 function draw(place, make) { charts.set(place, make); make(); }
+
+// Show a page: what is known of it at once, the rest as it is answered.
+function begin(...all) {
+  feeds = all;
+  for (const feed of all) feed.recall();
+}
 addEventListener("resize", () => { for (const [place, make] of charts) if (place.isConnected) make(); else charts.delete(place); });
 
 // -- the list -------------------------------------------------------------------------------
@@ -99,23 +87,44 @@ function listPage() {
         el("td", null, new Date(s.start).toLocaleString()),
       ))))));
   });
-  feeds = [feed];
+  begin(feed);
 }
 
 // -- a study --------------------------------------------------------------------------------
 
 const ACTIONS = { cancel: "Cancel", resume: "Resume", extend: "Extend ...", retry: "Retry failed", promote: "Promote ..." };
 
+// Pages of studies as they were left, those with the present width: going back draws nothing anew.
+const studyPages = new Map();
+const MOST_PAGES = 4;
+
 function studyPage(run) {
+  let page = studyPages.get(run);
+  studyPages.delete(run);
+  const fresh = page?.width !== innerWidth;
+  if (fresh) page = makeStudyPage(run);
+  studyPages.set(run, page);
+  if (studyPages.size > MOST_PAGES) studyPages.delete(studyPages.keys().next().value);
+  MAIN.replaceChildren(page.body);
+  if (known(`studies/${run}`)) crumbs([known(`studies/${run}`).name]);
+  if (fresh) begin(page.study, page.table.feed);
+  else feeds = [page.study, page.table.feed];
+  // What has changed since it was left is drawn once it is on the screen.
+  const news = () => { page.study.recall(); if (trialsOf(run).ready && feeds.includes(page.study)) page.table.show(); };
+  if (fresh) news(); else requestAnimationFrame(() => setTimeout(news));
+}
+
+function makeStudyPage(run) {
   const places = Object.fromEntries(["head", "best", "chart", "slices", "trials"].map((n) => [n, el("div")]));
   const slices = el("details", { class: "card", open: true }, el("summary", null, "Parameters"), places.slices);
-  MAIN.replaceChildren(
+  const body = el("div", null,
     el("div", { class: "card" }, places.head),
     el("div", { class: "columns" }, el("section", { class: "card", "aria-label": "History" }, places.chart), el("section", { class: "card", "aria-label": "Best" }, places.best)),
     slices,
     el("section", { class: "card", "aria-label": "Trials" }, places.trials),
   );
   let best = null;
+  const table = trialTable(run, places.trials);
   const study = new Feed(() => `studies/${run}`, (s) => {
     crumbs([s.name]);
     redraw(places.head, ...headOf(s, run));
@@ -125,8 +134,14 @@ function studyPage(run) {
     slicesOf(s, run, places.slices);
     if (best !== null && s.best_trial !== best && s.best_trial !== null) say(`New best: trial ${s.best_trial}, ${scores(s.best)}`);
     best = s.best_trial;
+    return follow(run, s, table.show);
   });
-  feeds = [study, trialTable(run, places.trials)];
+  return { body, study, table, width: innerWidth };
+}
+
+// Bring the trials up to date with the study.
+async function follow(run, s, show) {
+  if (await trialsOf(run).follow(s)) show();
 }
 
 function headOf(s, run) {
@@ -201,12 +216,19 @@ function slicesOf(s, run, place) {
 
 // -- the table of trials --------------------------------------------------------------------
 
+// Sorting, page and choice, as they were left.
+const tables = new Map();
+
 function trialTable(run, place) {
-  const view = { state: "", sort: "rank", order: "asc", offset: 0, limit: 25 };
-  const chosen = new Set();
+  if (!tables.has(run)) tables.set(run, { view: { state: "", sort: "rank", order: "asc", offset: 0, limit: 25 }, chosen: new Set() });
+  const { view, chosen } = tables.get(run);
+  const trials = trialsOf(run);
   let last = null;
-  const feed = new Feed(() => `studies/${run}/trials?${new URLSearchParams(view)}`, (data) => { last = data; show(); });
-  const change = (more) => { Object.assign(view, more); update(); };
+  const feed = new Feed(() => (trials.ready ? null : `studies/${run}/trials?${new URLSearchParams(view)}`), (data) => { last = data; show(); });
+  const change = (more) => {
+    Object.assign(view, more);
+    if (trials.ready) show(); else update();
+  };
   const sorted = (name) => (view.sort === name ? { asc: "ascending", desc: "descending" }[view.order] : null);
   const column = (name, label, numeric) => el("th", { scope: "col", class: numeric ? "number" : null, "aria-sort": sorted(name) },
     el("button", { type: "button", "data-key": `sort-${name}`, onclick: () => change({ sort: name, offset: 0, order: view.sort === name && view.order === "asc" ? "desc" : "asc" }) }, label));
@@ -215,6 +237,7 @@ function trialTable(run, place) {
     show();
   };
   function show() {
+    if (trials.ready) last = trials.page(view);
     const numeric = Object.fromEntries(last.params.map((p) => [p, last.rows.every((r) => typeof r.params[p] !== "string")]));
     const header = el("tr", null, el("th", { scope: "col" }, el("span", { class: "unseen" }, "compare")),
       column("rank", "rank", true), column("trial", "trial", true), column("state", "state"),
@@ -244,7 +267,7 @@ function trialTable(run, place) {
         el("button", { type: "button", "data-key": "after", "aria-disabled": view.offset + view.limit < last.total ? null : "true", onclick: () => view.offset + view.limit < last.total && change({ offset: view.offset + view.limit }) }, "Next")));
     for (const box of place.querySelectorAll("input[type=checkbox]")) box.checked = chosen.has(Number(box.dataset.key.slice(7)));
   }
-  return feed;
+  return { feed, show };
 }
 
 // -- a trial --------------------------------------------------------------------------------
@@ -252,7 +275,8 @@ function trialTable(run, place) {
 function trialPage(run, trial) {
   const body = el("div");
   MAIN.replaceChildren(body);
-  feeds = [new Feed(() => `studies/${run}/trials/${trial}`, (t) => {
+  const path = `studies/${run}/trials/${trial}`;
+  const show = (t) => {
     crumbs([t.study.name, link(run)], [`Trial ${t.trial}`]);
     const scroll = document.documentElement.scrollTop;
     redraw(body, ...trialParts(t, run));
@@ -261,15 +285,19 @@ function trialPage(run, trial) {
       const place = body.querySelector(`figure[data-curve="${CSS.escape(name)}"]`);
       draw(place, () => curveChart(place, [{ name, points, colour: 0 }], name));
     }
-  })];
+  };
+  const soon = known(path) ? null : trialsOf(run).view(trial);
+  if (soon) show(soon);
+  begin(new Feed(() => path, show), new Feed(() => `studies/${run}`, (s) => follow(run, s, () => {})));
 }
 
 function trialParts(t, run) {
   const step = (label, n, key) => (n === null ? null : el("a", { class: "button", href: trialLink(run, n), "data-key": key }, label));
   const other = t.best && t.best.trial !== t.trial ? t.best : null;
-  const facts = { state: words(t.state), reason: t.tags["hpo.reason"], started: new Date(t.start).toLocaleString(), time: duration(t.seconds), steps: t.step,
-    attempt: t.tags["hpo.attempt"], worker: t.tags["hpo.worker"], seed: t.tags["hpo.seed"], "goes on from trial": t.tags["hpo.parent_trial"],
-    "checkpoint at step": t.tags["hpo.checkpoint_step"], "why this configuration": t.tags["hpo.note"] };
+  const tags = t.tags || {};
+  const facts = { state: words(t.state), reason: tags["hpo.reason"], started: new Date(t.start).toLocaleString(), time: duration(t.seconds), steps: t.step,
+    attempt: tags["hpo.attempt"], worker: tags["hpo.worker"], seed: tags["hpo.seed"], "goes on from trial": tags["hpo.parent_trial"],
+    "checkpoint at step": tags["hpo.checkpoint_step"], "why this configuration": tags["hpo.note"] };
   const names = [...new Set([...Object.keys(t.params), ...Object.keys(other ? other.params : {})])];
   return [
     el("div", { class: "card" },
@@ -294,7 +322,8 @@ function comparePage(run, query) {
   const body = el("div");
   MAIN.replaceChildren(body);
   const chosen = new URLSearchParams(query).get("trials") || "";
-  feeds = [new Feed(() => `studies/${run}/compare?trials=${encodeURIComponent(chosen)}`, (data) => {
+  const path = `studies/${run}/compare?trials=${encodeURIComponent(chosen)}`;
+  const show = (data) => {
     crumbs([data.study.name, link(run)], [`Trials ${data.trials.map((t) => t.trial).join(", ")}`]);
     const curves = [...new Set(data.trials.flatMap((t) => Object.keys(t.curves)))];
     redraw(body, el("div", { class: "head" }, el("h1", null, "Compare trials")), el("section", { class: "card" }, comparison(data, run)),
@@ -306,7 +335,10 @@ function comparePage(run, query) {
       const series = data.trials.map((t, colour) => ({ name: `trial ${t.trial}`, points: t.curves[name], colour })).filter((s) => s.points);
       draw(place, () => curveChart(place, series, name));
     }
-  })];
+  };
+  const soon = known(path) ? [] : chosen.split(",").map((n) => trialsOf(run).view(Number(n)));
+  if (soon.length && soon.every(Boolean)) show({ study: soon[0].study, params: soon[0].study.params, trials: soon });
+  begin(new Feed(() => path, show), new Feed(() => `studies/${run}`, (s) => follow(run, s, () => {})));
 }
 
 function comparison(data, run) {
@@ -328,59 +360,36 @@ function comparison(data, run) {
       group("Parameters"), used.map((p) => row(p, data.trials.map((t) => t.params[p]), true)))));
 }
 
-// -- actions --------------------------------------------------------------------------------
-
-const QUESTIONS = {
-  cancel: (s) => [`Cancel ${s.name}?`, "What runs is stopped within seconds. Resume goes on with it.", "Cancel the study", []],
-  resume: (s) => [`Resume ${s.name}?`, "It goes on on the server's machine, with the terms it was started with.", "Resume", []],
-  extend: (s) => [`Extend ${s.name}`, "It goes on at once, on the server's machine.", "Extend", [["trials", "New total of trials", "number", 2 * (s.planned || s.done)]]],
-  retry: (s) => [`Run the failed trials of ${s.name} once more?`, "It goes on at once, on the server's machine.", "Retry", []],
-  promote: (s) => [`Promote a trial of ${s.name}`, "Its model gets the alias if it beats the model that has it now. A model that was not kept is fitted first, which takes as long as a trial.", "Promote",
-    [["trial", "Trial", "number", s.best_trial], ["model", "Registered model (empty: the study's own)", "text", ""], ["alias", "Alias", "text", "champion"]]],
-};
-
-function openDialog(s, run, action) {
-  const [title, about, verb, fields] = QUESTIONS[action](s);
-  const message = el("p", { class: "message", role: "status" });
-  const submit = el("button", { class: "main", type: "submit" }, verb);
-  const close = el("button", { type: "button", onclick: () => DIALOG.close() }, "Close");
-  const rehearse = action === "promote" ? el("button", { type: "button", onclick: () => send(true) }, "Only check") : null;
-  const form = el("form", { method: "dialog", onsubmit: (e) => { e.preventDefault(); send(false); } },
-    el("h2", { id: "dialog-title" }, title), el("p", { class: "quiet" }, about),
-    fields.map(([name, label, type, value]) => [el("label", { for: `field-${name}` }, label),
-      el("input", { id: `field-${name}`, name, type, value: value ?? "", min: type === "number" ? 0 : null, required: type === "number" })]),
-    message, el("div", { class: "bar" }, close, rehearse, submit));
-  async function send(dry) {
-    if (submit.disabled) return;
-    const body = dry ? { dry_run: true } : {};
-    for (const [name, , type] of fields) {
-      const value = form.elements[name].value.trim();
-      if (value) body[name] = type === "number" ? Number(value) : value;
-    }
-    submit.disabled = true;
-    message.className = "message";
-    message.textContent = "Working ...";
-    try {
-      const answer = await fetch(`${BASE}/api/studies/${run}/actions/${action}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-      const said = await answer.json();
-      message.className = `message ${answer.ok ? "good" : "bad"}`;
-      message.textContent = said.message;
-    } catch {
-      message.className = "message bad";
-      message.textContent = "The server does not answer.";
-    }
-    submit.disabled = false;
-    update();
-  }
-  DIALOG.replaceChildren(form);
-  DIALOG.showModal();
-}
-
 // -- which page -----------------------------------------------------------------------------
 
-const [, run, kind, trial] = location.pathname.slice(BASE.length).match(/^\/studies\/([^/]+)(?:\/(trials|compare)(?:\/(\d+))?)?$/) || [];
-if (!run) listPage();
-else if (kind === "trials") trialPage(decodeURIComponent(run), Number(trial));
-else if (kind === "compare") comparePage(decodeURIComponent(run), location.search);
-else studyPage(decodeURIComponent(run));
-update();
+function route() {
+  const [, run, kind, trial] = location.pathname.slice(BASE.length).match(/^\/studies\/([^/]+)(?:\/(trials|compare)(?:\/(\d+))?)?$/) || [];
+  const kept = [...studyPages.values()].map((page) => page.body);
+  for (const place of charts.keys()) if (!kept.some((body) => body.contains(place))) charts.delete(place);
+  if (DIALOG.open) DIALOG.close();
+  if (!run) listPage();
+  else if (kind === "trials") trialPage(decodeURIComponent(run), Number(trial));
+  else if (kind === "compare") comparePage(decodeURIComponent(run), location.search);
+  else studyPage(decodeURIComponent(run));
+  update();
+}
+
+// Our own pages replace each other without loading anything; what they have in common stays.
+function go(href) {
+  history.pushState(null, "", href);
+  route();
+  scrollTo(0, 0);
+  MAIN.focus({ preventScroll: true });
+}
+
+addEventListener("popstate", route);
+document.addEventListener("click", (e) => {
+  const a = e.target.closest("a[href]");
+  if (!a || e.defaultPrevented || e.button || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
+  const url = new URL(a.href);
+  const ours = url.origin === location.origin && !url.hash && (url.pathname === BASE || url.pathname.startsWith(`${BASE}/studies/`));
+  if (!ours) return;
+  e.preventDefault();
+  go(url.pathname + url.search);
+});
+route();

@@ -86,7 +86,7 @@ function frame(place, { height, x, y, xName, yName, label, left = 56 }) {
   root.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
   if (xName) root.append(svg("text", { x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, xName));
   if (yName) root.append(svg("text", { x: 2, y: 10 }, yName));
-  return { root, sx, sy, box };
+  return { root, sx, sy, box, width, points: [] };
 }
 function choices(names, from, to) {
   const at = (name) => from + ((names.indexOf(name) + 0.5) / names.length) * (to - from);
@@ -95,10 +95,55 @@ function choices(names, from, to) {
   return at;
 }
 
-// A point that leads to its trial; the table says the same to those who do not use a mouse.
-function dot(chart, x, y, kind, title, href, radius = 3.5) {
-  const mark = svg("circle", { cx: chart.sx.clamp(x), cy: chart.sy.clamp(y), r: radius, class: kind }, svg("title", null, title));
-  return svg("a", { href, tabindex: -1, "aria-hidden": "true" }, mark);
+// Points, each {x, y, kind, title, href, radius}: one path for each kind, as a node for each point would take the browser
+// longer than everything else. The pointer finds the nearest; the table says the same to those who do not use one.
+function marks(chart, points) {
+  const kinds = new Map();
+  for (const p of points) {
+    p.cx = chart.sx.clamp(p.x);
+    p.cy = chart.sy.clamp(p.y);
+    const d = `M${(p.cx - p.radius).toFixed(1)} ${p.cy.toFixed(1)}a${p.radius} ${p.radius} 0 1 0 ${2 * p.radius} 0a${p.radius} ${p.radius} 0 1 0 ${-2 * p.radius} 0`;
+    kinds.set(p.kind, (kinds.get(p.kind) || "") + d);
+  }
+  for (const [kind, d] of kinds) chart.root.append(svg("path", { class: kind, d }));
+  chart.points.push(...points);
+}
+
+// Put the chart in its place; beside the pointer stands what the nearest point is, and a click goes there.
+function hang(place, chart) {
+  const { root, points, width } = chart;
+  const ring = svg("circle", { class: "ring", r: 7, visibility: "hidden" });
+  const tip = el("div", { class: "tip", hidden: true });
+  const near = (e) => {
+    const box = root.getBoundingClientRect();
+    const [x, y] = [(e.clientX - box.left) * width / box.width, (e.clientY - box.top) * width / box.width];
+    let [best, least] = [null, 18 ** 2];
+    for (const p of points) {
+      const far = (p.cx - x) ** 2 + (p.cy - y) ** 2;
+      if (far <= least) [best, least] = [p, far];
+    }
+    return best;
+  };
+  const show = (p) => {
+    root.classList.toggle("hit", Boolean(p));
+    ring.setAttribute("visibility", p ? "visible" : "hidden");
+    tip.hidden = !p;
+    if (!p) return;
+    ring.setAttribute("cx", p.cx);
+    ring.setAttribute("cy", p.cy);
+    tip.textContent = p.title;
+    tip.style.top = `${p.cy + 12}px`;
+    tip.style.left = `${Math.max(Math.min(p.cx + 12, width - tip.offsetWidth), 0)}px`;
+  };
+  root.append(ring);
+  root.addEventListener("pointermove", (e) => show(near(e)));
+  root.addEventListener("pointerleave", () => show(null));
+  root.addEventListener("click", (e) => {
+    const p = near(e);
+    if (!p) return;
+    if (e.ctrlKey || e.metaKey) open(p.href, "_blank", "noopener"); else go(p.href);
+  });
+  place.replaceChildren(root, tip);
 }
 
 function path(points, x, y) {
@@ -118,20 +163,20 @@ function historyChart(place, data, link) {
     xName: "trials finished", yName: data.metric, label,
   });
   const { root, sx, sy, box } = chart;
-  for (const [at, trial] of data.bad) {
-    root.append(svg("line", { class: "failed", x1: sx(at), x2: sx(at), y1: box.bottom - 5, y2: box.bottom }, svg("title", null, `trial ${trial}: no value`)));
-  }
+  const failed = data.bad.map(([at, trial]) => ({ x: at, y: range[0], cx: sx(at), cy: box.bottom - 2, title: `trial ${trial}: no value`, href: link(trial) }));
+  if (failed.length) root.append(svg("path", { class: "failed", d: failed.map((p) => `M${p.cx.toFixed(1)} ${box.bottom - 5}V${box.bottom}`).join("") }));
+  chart.points.push(...failed);
   const small = data.points.length > 200 ? 2.4 : 3.5;
-  for (const [at, value, trial, counts] of data.points) {
-    root.append(dot(chart, at, value, counts ? "point" : "stopped", `trial ${trial}: ${number(value)}${counts ? "" : ", stopped early"}`, link(trial), small));
-  }
+  marks(chart, data.points.map(([at, value, trial, counts]) => ({
+    x: at, y: value, kind: counts ? "point" : "stopped", title: `trial ${trial}: ${number(value)}${counts ? "" : ", stopped early"}`, href: link(trial), radius: small,
+  })));
   if (data.steps.length) {
     let d = "";
     data.steps.forEach(([at, value], i) => { d += i ? `H${sx(at).toFixed(1)}V${sy.clamp(value).toFixed(1)}` : `M${sx(at).toFixed(1)} ${sy.clamp(value).toFixed(1)}`; });
     root.append(svg("path", { class: "record", d: `${d}H${box.right}` }));
-    root.append(dot(chart, last[0], last[1], "leader", `best: trial ${last[2]}, ${number(last[1])}`, link(last[2]), 5));
+    marks(chart, [{ x: last[0], y: last[1], kind: "leader", title: `best: trial ${last[2]}, ${number(last[1])}`, href: link(last[2]), radius: 5 }]);
   }
-  place.replaceChildren(root);
+  hang(place, chart);
 }
 
 function scatterChart(place, data, link) {
@@ -140,10 +185,10 @@ function scatterChart(place, data, link) {
     height: 320, x: { low: xs[0], high: xs[1] }, y: { low: ys[0], high: ys[1] }, xName: data.x, yName: data.y,
     label: `${data.y} against ${data.x}; ${data.points.filter((p) => p[3]).length} trials on the Pareto front`,
   });
-  for (const [x, y, trial, front] of [...data.points].sort((a, b) => a[3] - b[3])) {
-    chart.root.append(dot(chart, x, y, front ? "leader" : "point", `trial ${trial}: ${number(x)}, ${number(y)}`, link(trial), front ? 4.5 : 3));
-  }
-  place.replaceChildren(chart.root);
+  marks(chart, [...data.points].sort((a, b) => a[3] - b[3]).map(([x, y, trial, front]) => ({
+    x, y, kind: front ? "leader" : "point", title: `trial ${trial}: ${number(x)}, ${number(y)}`, href: link(trial), radius: front ? 4.5 : 3,
+  })));
+  hang(place, chart);
 }
 
 function sliceChart(place, data, link) {
@@ -156,10 +201,10 @@ function sliceChart(place, data, link) {
     height: 150, left: 48, x, y: { low: range[0], high: range[1] },
     label: `${data.objective} against ${data.name}`,
   });
-  for (const [value, score, trial, best] of [...data.points].sort((a, b) => a[3] - b[3])) {
-    chart.root.append(dot(chart, value, score, best ? "leader" : "point", `trial ${trial}: ${data.name} ${number(value)}, ${number(score)}`, link(trial), best ? 5 : 2.3));
-  }
-  place.replaceChildren(chart.root);
+  marks(chart, [...data.points].sort((a, b) => a[3] - b[3]).map(([value, score, trial, best]) => ({
+    x: value, y: score, kind: best ? "leader" : "point", title: `trial ${trial}: ${data.name} ${number(value)}, ${number(score)}`, href: link(trial), radius: best ? 5 : 2.3,
+  })));
+  hang(place, chart);
 }
 
 // ``series``: [{name, points: [[step, value], ..]}], each in its own colour.

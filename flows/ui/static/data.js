@@ -1,0 +1,168 @@
+// What the pages know: answers kept by address, and a study's trials, so that a click needs no server.
+"use strict";
+
+const PREFIX = document.querySelector('meta[name="prefix"]').content;
+const BASE = `${PREFIX}/hpo`;
+const KEPT = 60;
+const AT_ONCE = 10;
+
+// Newest answers by path, the one used longest ago first: a page that was seen is drawn again at once.
+const answers = new Map();
+function remember(path, answer) {
+  answers.delete(path);
+  answers.set(path, answer);
+  if (answers.size > KEPT) answers.delete(answers.keys().next().value);
+}
+const known = (path) => answers.get(path)?.data;
+
+async function get(path, tag) {
+  const headers = tag ? { "If-None-Match": tag } : {};
+  const answer = await fetch(`${BASE}/api/${path}`, { headers, cache: "no-store" });
+  if (answer.status === 304) return null;
+  const data = await answer.json();
+  if (!answer.ok) throw new Error(data.message || `the server said ${answer.status}`);
+  return { tag: answer.headers.get("ETag"), data };
+}
+
+// One address that is asked for again and again; ``draw`` is called with what is new. ``path`` may say null: not now.
+class Feed {
+  constructor(path, draw) { this.path = path; this.draw = draw; this.shown = null; }
+  // What was answered before, without asking.
+  recall() {
+    const answer = answers.get(this.path());
+    if (!answer || answer === this.shown || !feeds.includes(this)) return null;
+    this.shown = answer;
+    return this.draw(answer.data);
+  }
+  async ask() {
+    const path = this.path();
+    if (path === null) return;
+    const before = answers.get(path);
+    const answer = await get(path, before?.tag);
+    if (answer) remember(path, answer);
+    if (path === this.path()) await this.recall();
+  }
+}
+
+// -- a study's trials -----------------------------------------------------------------------
+
+// Every trial of a study, in blocks by number. The study's page names the content of each block; those that changed are
+// fetched, whichever of the server's processes answers. Larger studies are sorted and filtered by the server.
+class Trials {
+  constructor(run) { this.run = run; this.blocks = new Map(); this.ready = false; this.busy = false; this.late = 0; this.forget(); }
+  forget() { this.orders = new Map(); this.flat = null; this.rank = null; }
+
+  // Whether anything changed.
+  async follow(study) {
+    const before = this.study;
+    this.study = study;
+    if (!study.blocks || this.busy) { this.ready &&= Boolean(study.blocks); return false; }
+    this.busy = true;
+    let changed = !this.ready || before?.front?.join() !== study.front.join();
+    try {
+      for (let seen = null; seen !== this.study;) { seen = this.study; changed = (await this.fetch(seen.blocks)) || changed; }
+    } finally { this.busy = false; }
+    this.ready = true;
+    if (changed) this.forget();
+    return changed;
+  }
+
+  async fetch(tags) {
+    const gone = [...this.blocks.keys()].filter((i) => !(i in tags));
+    for (const i of gone) this.blocks.delete(i);
+    const stale = Object.keys(tags).filter((i) => this.blocks.get(i)?.tag !== tags[i]);
+    for (let at = 0; at < stale.length; at += AT_ONCE) {
+      const { data } = await get(`studies/${this.run}/blocks?of=${stale.slice(at, at + AT_ONCE)}`);
+      this.late = data.now - Date.now();
+      for (const [i, [tag, rows]] of Object.entries(data.blocks)) this.blocks.set(i, { tag, rows: rows.map(asTrial) });
+    }
+    return gone.length + stale.length > 0;
+  }
+
+  get all() {
+    this.flat ??= [...this.blocks.entries()].sort((a, b) => a[0] - b[0]).flatMap(([, block]) => block.rows);
+    return this.flat;
+  }
+
+  // Place of each trial that counts, as the server ranks them: the Pareto front, then by the first objective.
+  get places() {
+    if (this.rank) return this.rank;
+    const objectives = Object.entries(this.study.objectives);
+    const [first, direction] = objectives[0] || [];
+    const sign = direction === "max" ? -1 : 1;
+    const front = new Set(this.study.front);
+    const full = this.all.filter((t) => t.state === "complete" && objectives.every(([n]) => n in t.values));
+    const late = (t) => (front.size && !front.has(t.trial) ? 1 : 0);
+    full.sort((a, b) => late(a) - late(b) || sign * (a.values[first] - b.values[first]) || a.trial - b.trial);
+    this.rank = new Map(full.map((t, i) => [t.trial, i + 1]));
+    return this.rank;
+  }
+
+  seconds(t) { return Math.max((t.end ?? Date.now() + this.late) - t.start, 0) / 1000; }
+  row(t) { return { ...t, rank: this.places.get(t.trial) ?? null, seconds: this.seconds(t) }; }
+  find(number) { return this.all.find((t) => t.trial === number); }
+
+  key(sort) {
+    const [kind, ...rest] = sort.split(":");
+    const name = rest.join(":");
+    if (kind === "value") return (t) => t.values[name];
+    if (kind === "param") return (t) => t.params[name];
+    if (kind === "rank") return (t) => this.places.get(t.trial);
+    return kind === "seconds" ? (t) => this.seconds(t) : (t) => t[kind];
+  }
+
+  // All trials in that order, those without the value last; kept until something changes.
+  ordered(sort, order) {
+    const name = `${sort} ${order}`;
+    if (!this.orders.has(name)) {
+      const key = this.key(sort);
+      const keyed = this.all.map((t) => [comparable(key(t)), t]);
+      const have = keyed.filter(([k]) => k !== undefined);
+      const sign = order === "desc" ? -1 : 1;
+      have.sort(([a, t], [b, u]) => sign * (compare(a, b) || t.trial - u.trial));
+      const lack = keyed.filter(([k]) => k === undefined).sort(([, t], [, u]) => u.trial - t.trial);
+      this.orders.set(name, [...have, ...lack].map(([, t]) => t));
+    }
+    return this.orders.get(name);
+  }
+
+  // One page of the table, as the server would make it.
+  page({ sort, order, state: only, offset, limit }) {
+    const found = only ? this.ordered(sort, order).filter((t) => t.state === only) : this.ordered(sort, order);
+    return {
+      total: found.length, offset, params: this.study.params, objectives: Object.keys(this.study.objectives),
+      states: [...new Set(this.all.map((t) => t.state))].sort(), rows: found.slice(offset, offset + limit).map((t) => this.row(t)),
+    };
+  }
+
+  // A trial's page but for what only its run has: curves, tags, other metrics.
+  view(number) {
+    const t = this.ready ? this.find(number) : undefined;
+    if (!t) return null;
+    const { best_trial: best, best_params: params } = this.study;
+    const numbers = this.all;
+    const at = numbers.indexOf(t);
+    return {
+      ...this.row(t), of: this.places.size, study: this.study, curves: {}, metrics: t.values, tags: null,
+      best: best === null ? null : { trial: best, params }, before: numbers[at - 1]?.trial ?? null, after: numbers[at + 1]?.trial ?? null,
+    };
+  }
+}
+
+const asTrial = ([trial, run_id, state, start, end, step, values, params]) => ({ trial, run_id, state, start, end, step, values, params });
+
+// Numbers by size, before everything else by its text.
+function comparable(value) {
+  if (value === null || value === undefined || typeof value === "number") return value ?? undefined;
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+function compare(a, b) {
+  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+const stores = new Map();
+function trialsOf(run) {
+  if (!stores.has(run)) stores.set(run, new Trials(run));
+  return stores.get(run);
+}
