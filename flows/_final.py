@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import math
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from tracking import (
     Connection,
     Gate,
     LoggedModel,
+    NotComparable,
     Promotion,
     config_sha256,
     load_own_model,
     log_model,
     promote,
 )
+from tracking._errors import brief
 
 _RUN_ID_SECONDS = 60.0
 
@@ -251,19 +254,41 @@ def _evaluated_on_folds(plan: Plan, params: Mapping[str, Any], seed: int) -> dic
 
 
 def _version_on_folds(plan: Plan, connection: Connection, version: Any) -> dict[int, float]:
-    """A registered model's configuration on this study's folds, if it is one of the same objective."""
-    if version.tags.get("hpo.objective") != plan.terms.identity["objective"] or not version.run_id:
-        return {}
+    """A registered model's configuration on this study's folds. Raises :class:`NotComparable`."""
+    from mlflow.exceptions import MlflowException
+
+    theirs, ours = version.tags.get("hpo.objective"), plan.terms.identity["objective"]
+    if theirs != ours:
+        raise NotComparable(f"its configuration is one of the objective {theirs!r}, not of {ours!r}")
     try:
-        params = json.loads(connection.client.get_run(version.run_id).data.tags.get("hpo.params", ""))
-        seed = plan.terms.seed or 0
-        return _evaluated_on_folds(plan, params, seed)
-    except Exception:  # noqa: BLE001 - a configuration of another space: it cannot be compared
-        return {}
+        text = connection.client.get_run(version.run_id).data.tags["hpo.params"]
+    except MlflowException as error:
+        raise NotComparable(f"the run of its trial cannot be read: {brief(error)}") from error
+    except KeyError:
+        raise NotComparable("the run of its trial has no tag with its configuration") from None
+    try:
+        params = json.loads(text)
+    except ValueError:
+        raise NotComparable("the tag of its configuration is no JSON") from None
+    if version.tags.get("hpo.config_sha256") != config_sha256(params):
+        raise NotComparable("the configuration in its run is not the one that it was registered with")
+    with _comparing("its configuration fails on these folds"):
+        return _evaluated_on_folds(plan, params, plan.terms.seed or 0)
+
+
+@contextlib.contextmanager
+def _comparing(what: str) -> Iterator[None]:
+    """What another's model or configuration runs into here is the reason why it cannot be compared."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # libraries have errors of their own, which need not be ValueErrors
+        raise NotComparable(f"{what}: {type(error).__name__}: {brief(error)}") from error
 
 
 def _champion_on(plan: Plan, connection: Connection, metric: str) -> Callable[[str], Mapping[str, float]]:
-    """Scores a registered model on the rows that the study held out; nothing where that cannot be done."""
+    """Scores a registered model on the rows that the study held out; may raise :class:`NotComparable`."""
 
     def score(uri: str) -> Mapping[str, float]:
         from flows._metrics import get_metric
@@ -273,14 +298,11 @@ def _champion_on(plan: Plan, connection: Connection, metric: str) -> Callable[[s
         setting = load_setting(plan.table.table)
         problem, test = setting.problem, setting.split.test
         wanted = get_metric(metric, problem.task)
-        try:
+        with _comparing("its model cannot be loaded here"):
             model = load_own_model(connection, uri).get_raw_model()
+        with _comparing("its model fails on these rows"):
             rows = problem.frame.iloc[test]
             predictions = outputs_of(model, rows, problem, wanted.needs, problem.classes)
             return {metric: wanted(problem.y[test], predictions)}
-        except InputError:
-            raise
-        except Exception:  # noqa: BLE001 - a model of another shape: it cannot be compared, which is an answer
-            return {}
 
     return score

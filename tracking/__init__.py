@@ -18,6 +18,7 @@ from tracking._connection import connect as connect
 from tracking._connection import connect_to_study as connect_to_study
 from tracking._connection import probe as probe
 from tracking._errors import NoRunYet as NoRunYet
+from tracking._errors import NotComparable as NotComparable
 from tracking._errors import TrackingError as TrackingError
 from tracking._fetch import fetch_checkpoints as fetch_checkpoints
 from tracking._fetch import fetch_journal as fetch_journal
@@ -43,7 +44,7 @@ from tracking._tracker import TrackerStatus as TrackerStatus
 
 __all__ = [
     "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel",
-    "NoRunYet", "Promotion",
+    "NoRunYet", "NotComparable", "Promotion",
     "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "comparison_html",
     "config_sha256",
     "connect", "connect_to_study", "delete_checkpoint", "disk_warning",

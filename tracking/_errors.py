@@ -2,6 +2,7 @@
 
 TrackingError(HpoError)   MLflow is not to be had now; the message says what was tried
 └── NoRunYet              nor is the run that was asked for; a TimeoutError as well
+NotComparable(HpoError)   the model that holds an alias cannot be measured as its challenger was, and why
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class TrackingError(HpoError):
 
 class NoRunYet(TrackingError, TimeoutError):
     """The trial's run could not be made in time."""
+
+
+class NotComparable(HpoError):
+    """Why a registered model cannot be measured on a candidate's data; it keeps its alias then."""
 
 
 def is_permanent(error: Exception) -> bool:

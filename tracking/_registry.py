@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_core import InputError
 from hpo_core.folds import paired_test
 from tracking._connection import Connection
+from tracking._errors import NotComparable
 from tracking._models import LoggedModel, using_server
 from tracking._states import STUDY_ID
 from tracking._text import MAX_TAG, preview
@@ -104,7 +105,8 @@ def promote(
 
     ``score``: evaluates the model of a URI on the candidate's held-out data; asked for the champion's
     scores, unless they are known for the same data. ``on_folds``: evaluates the configuration of a version on
-    the candidate's folds, likewise. A champion that cannot be compared keeps the alias.
+    the candidate's folds, likewise. A champion that cannot be compared keeps the alias: either may raise
+    :class:`NotComparable`, which says why.
     A version that does not pass stays registered, without the alias. Calling it again changes nothing.
     ``dry_run``: say what would happen.
 
@@ -126,10 +128,13 @@ def promote(
     own = _version_of(connection, name, candidate.model.model_id)
     if champion is not None and own is not None and champion.version == own.version:
         return _result(name, alias, True, "it already holds the alias", own, own)
-    if gate.folds:
-        passed, reason = _judge_on_folds(connection, candidate, champion, gate, on_folds)
-    else:
-        passed, reason = _judge(connection, candidate, champion, gate, score)
+    try:
+        if gate.folds:
+            passed, reason = _judge_on_folds(connection, candidate, champion, gate, on_folds)
+        else:
+            passed, reason = _judge(connection, candidate, champion, gate, score)
+    except NotComparable as error:
+        passed, reason = False, f"cannot be compared with version {_number_of(champion)}: {error}"
     if dry_run:
         return _result(name, alias, passed, f"dry run: {reason}", own, champion)
     own = own or _register(connection, name, candidate)
@@ -314,6 +319,10 @@ def _version_of(connection: Connection, name: str, model_id: str) -> ModelVersio
 
 def _previous(alias: str) -> str:
     return PREVIOUS if alias == "champion" else f"{PREVIOUS}-{alias}"
+
+
+def _number_of(version: ModelVersion | None) -> str:
+    return "" if version is None else str(version.version)
 
 
 def _number(text: str | None) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import math
 import os
 import sys
 import time
@@ -23,6 +24,12 @@ from hpo_core._journal import read_journal
 from tracking import BoardStudy
 
 ACTIONS = ("cancel", "resume", "extend", "retry", "promote")
+# What a request may say besides the action; `hpo` checks the rest.
+_TERMS = {
+    "extend": ("trials",),
+    "retry": ("trials",),
+    "promote": ("trial", "model", "alias", "gate", "margin", "metric", "level", "dry_run"),
+}
 _BAD = ("failed", "timed_out", "out_of_memory", "lost")
 _LOG = "ui.log"
 _START_SECONDS = 30.0
@@ -75,9 +82,8 @@ def command(study: BoardStudy, action: str, body: dict[str, Any]) -> list[str]:
     """The arguments of ``hpo``. Raises :class:`InputError` for a body that makes no sense."""
     if action not in ACTIONS:
         raise InputError(f"there is no action {action!r}{nearest(action, ACTIONS)}")
-    known = {"extend": {"trials"}, "retry": {"trials"}, "promote": {"trial", "model", "alias", "dry_run"}}
     for key in body:
-        if key not in known.get(action, set()):
+        if key not in _TERMS.get(action, ()):
             raise InputError(f"{action} does not take {key!r}")
     arguments = [action, study.name]
     if action == "extend":
@@ -90,9 +96,12 @@ def command(study: BoardStudy, action: str, body: dict[str, Any]) -> list[str]:
     elif action == "promote":
         if body.get("trial") is not None:
             arguments.append(f"--trial={_whole(body['trial'], 'trial')}")
-        for option in ("model", "alias"):
+        for option in ("model", "alias", "gate", "metric"):
             if body.get(option):
                 arguments.append(f"--{option}={body[option]}")
+        for option in ("margin", "level"):
+            if body.get(option) is not None:
+                arguments.append(f"--{option}={_number(body[option], option)}")
         if body.get("dry_run"):
             arguments.append("--dry-run")
     return arguments
@@ -102,6 +111,12 @@ def _whole(value: Any, name: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
         return value
     raise InputError(f"{name} takes a whole number, got {value!r}")
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    raise InputError(f"{name} takes a number, got {value!r}")
 
 
 async def perform(study: BoardStudy, arguments: list[str], authorization: str | None) -> Done:

@@ -20,6 +20,7 @@ import pytest
 from flows._notes import TRACKING, newest
 from tests.flows.conftest import Hpo, Place
 from tests.flows.small_tables import mixed, written
+from tracking import config_sha256
 
 OBJECTIVE = '''
 """An objective that logs its model."""
@@ -205,3 +206,19 @@ def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked
     reason = json.loads(by_folds.out)["reason"]
     assert "over 2 folds" in reason
     assert reason.endswith(f"against version {holder}")
+
+    # Whatever stands in the way of a comparison is named, and the holder keeps its alias.
+    run = registered(tracked, "churn")["versions"][holder].run_id
+    wrong = {"learning_rate": "fast"}
+    for objective, digest, says in (
+        ("torch", "", "its configuration is one of the objective 'torch', not of 'lgbm'"),
+        ("lgbm", "", "the configuration in its run is not the one that it was registered with"),
+        ("lgbm", config_sha256(wrong), "its configuration fails on these folds: "),
+    ):
+        client.set_tag(run, "hpo.params", json.dumps(wrong))
+        tags = {"hpo.objective": objective, "hpo.config_sha256": digest, "hpo.folds_digest": "of other folds"}
+        for key, value in tags.items():
+            client.set_model_version_tag("churn", holder, key, value)
+        refused = json.loads(hpo("promote", "newer", "--trial", other, "--gate", "folds", "--json").out)
+        assert (refused["promoted"], refused["champion"]) == (False, holder)
+        assert refused["reason"].startswith(f"cannot be compared with version {holder}: {says}")

@@ -15,7 +15,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from hpo_core import InputError
-from tracking import Candidate, Gate, LoggedModel, load_own_model, log_model, promote, roll_back
+from tracking import (
+    Candidate,
+    Gate,
+    LoggedModel,
+    NotComparable,
+    load_own_model,
+    log_model,
+    promote,
+    roll_back,
+)
 from tracking._connection import Connection, connect
 from tracking._models import using_server
 
@@ -259,6 +268,28 @@ def test_results_on_other_folds_are_not_compared(connection: Connection, models:
 
     assert promote(connection, other, name=name, gate=gate, on_folds=on_folds).promoted
     assert asked == ["1"]
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_why_a_champion_cannot_be_compared_is_said(
+    connection: Connection, models: Models, name: str, folds: bool
+) -> None:
+    """And it keeps the alias; an error that is nobody's answer goes on."""
+    gate = Gate(metric="auc", folds=folds)
+    promote(connection, replace(models.candidate(0.9), folds=FOLDS, folds_digest="f1"), name=name, gate=gate)
+    other = replace(models.candidate(0.99, "d2"), folds=better(0.01, 0.001), folds_digest="f2")
+
+    def fails(version: Any) -> dict[Any, float]:
+        raise NotComparable("it has other columns")
+
+    def breaks(version: Any) -> dict[Any, float]:
+        raise OSError("no disk")
+
+    refused = promote(connection, other, name=name, gate=gate, score=fails, on_folds=fails)
+    assert (refused.promoted, refused.champion) == (False, "1")
+    assert refused.reason == "cannot be compared with version 1: it has other columns"
+    with pytest.raises(OSError, match="no disk"):
+        promote(connection, other, name=name, gate=gate, score=breaks, on_folds=breaks)
 
 
 def test_gates_for_losses_and_bad_gates(connection: Connection, models: Models, name: str) -> None:

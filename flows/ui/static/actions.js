@@ -3,32 +3,47 @@
 
 const DIALOG = document.getElementById("dialog");
 
+// Fields are [name, label, type, value, when]; ``when``: the gate that they belong to.
 const QUESTIONS = {
   cancel: (s) => [`Cancel ${s.name}?`, "What runs is stopped within seconds. Resume goes on with it.", "Cancel the study", []],
   resume: (s) => [`Resume ${s.name}?`, "It goes on on the server's machine, with the terms it was started with.", "Resume", []],
   extend: (s) => [`Extend ${s.name}`, "It goes on at once, on the server's machine.", "Extend", [["trials", "New total of trials", "number", 2 * (s.planned || s.done)]]],
   retry: (s) => [`Run the failed trials of ${s.name} once more?`, "It goes on at once, on the server's machine.", "Retry", []],
   promote: (s) => [`Promote a trial of ${s.name}`, "Its model gets the alias if it beats the model that has it now. A model that was not kept is fitted first, which takes as long as a trial.", "Promote",
-    [["trial", "Trial", "number", s.best_trial], ["model", "Registered model (empty: the study's own)", "text", ""], ["alias", "Alias", "text", "champion"]]],
+    [["trial", "Trial", "number", s.best_trial], ["model", "Registered model (empty: the study's own)", "text", ""], ["alias", "Alias", "text", "champion"],
+      ["gate", "The gate: it must beat the model that has the alias", "choice", [["margin", "by its score on the same held-out data"], ["folds", "by a paired test over the same cross-validation folds"]]],
+      ["margin", "by more than", "decimal", 0], ["metric", "in the metric (empty: the tuned one)", "text", "", "margin"], ["level", "with p at most", "decimal", 0.05, "folds"]]],
 };
+
+function field([name, label, type, value, when]) {
+  const id = `field-${name}`;
+  if (type === "choice") {
+    return el("fieldset", null, el("legend", null, label), value.map(([choice, about], i) => el("label", { class: "choice" },
+      el("input", { type: "radio", id: i ? `${id}-${choice}` : id, name, value: choice, checked: !i }), about)));
+  }
+  const numeric = type === "number" || type === "decimal";
+  return el("div", { "data-when": when }, el("label", { for: id }, label), el("input", {
+    id, name, type: numeric ? "number" : type, value: value ?? "", min: numeric ? 0 : null, step: type === "decimal" ? "any" : null, required: type === "number",
+  }));
+}
 
 function openDialog(s, run, action) {
   const [title, about, verb, fields] = QUESTIONS[action](s);
   const message = el("p", { class: "message", role: "status" });
   const submit = el("button", { class: "main", type: "submit" }, verb);
   const close = el("button", { type: "button", onclick: () => DIALOG.close() }, "Close");
-  const rehearse = action === "promote" ? el("button", { type: "button", onclick: () => send(true) }, "Only check") : null;
+  const rehearse = action === "promote" ? el("button", { type: "button", onclick: () => form.reportValidity() && send(true) }, "Only check") : null;
   const form = el("form", { method: "dialog", onsubmit: (e) => { e.preventDefault(); send(false); } },
     el("h2", { id: "dialog-title" }, title), el("p", { class: "quiet" }, about),
-    fields.map(([name, label, type, value]) => [el("label", { for: `field-${name}` }, label),
-      el("input", { id: `field-${name}`, name, type, value: value ?? "", min: type === "number" ? 0 : null, required: type === "number" })]),
+    fields.map(field),
     message, el("div", { class: "bar" }, close, rehearse, submit));
   async function send(dry) {
     if (submit.disabled) return;
     const body = dry ? { dry_run: true } : {};
-    for (const [name, , type] of fields) {
+    const gate = form.elements.gate?.value;
+    for (const [name, , type, , when] of fields) {
       const value = form.elements[name].value.trim();
-      if (value) body[name] = type === "number" ? Number(value) : value;
+      if (value && (!when || when === gate)) body[name] = type === "number" || type === "decimal" ? Number(value) : value;
     }
     submit.disabled = true;
     message.className = "message";
@@ -45,6 +60,9 @@ function openDialog(s, run, action) {
     submit.disabled = false;
     update();
   }
+  const fit = () => { for (const part of form.querySelectorAll("[data-when]")) part.hidden = part.dataset.when !== form.elements.gate.value; };
+  form.addEventListener("change", fit);
+  fit();
   DIALOG.replaceChildren(form);
   DIALOG.showModal();
 }
