@@ -19,6 +19,7 @@ from typing import Any
 from flows._execute import Objective
 from flows._importing import make_importable
 from flows._messages import pack
+from flows._provenance import provenance
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
 from flows._sources import Source, sources_of, without_password
@@ -170,7 +171,7 @@ def plan_callable(
         limits=_limits(request),
         settings=_settings(execution.workers, request.max_steps, settings or {}),
         identity={"objective": label},
-        meta={"request": _plain_request(request, reference)},
+        meta={"request": _plain_request(request, reference), "made_with": provenance(function)},
     )
     _rehearse(terms)
     return Plan(
@@ -272,6 +273,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         identity={"objective": request.objective, "data": prepared.data_digest, "question": prepared.digest},
         meta={
             "request": _plain_request(request, request.objective),
+            "made_with": provenance(table),
             "description": prepared.description,
             "summary": prepared.summary,
             "step_unit": prepared.step_unit,

@@ -18,7 +18,21 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command("up")(up)
     app.command("list")(list_studies)
-    for command in (show, why, compare, resume, extend, retry, promote, cancel, sync, resync, delete, gc):
+    for command in (
+        show,
+        why,
+        compare,
+        resume,
+        extend,
+        retry,
+        rerun,
+        promote,
+        cancel,
+        sync,
+        resync,
+        delete,
+        gc,
+    ):
         app.command(command.__name__)(command)
 
 
@@ -137,6 +151,23 @@ def retry(
     return _go_on.retry(
         study, failed, trial or [], as_json=as_json, tracking_uri=tracking_uri, offline=offline
     )
+
+
+def rerun(
+    study: _Name,
+    trial: Annotated[
+        int | None, typer.Argument(help="Trial number; default the best", metavar="[TRIAL]")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Relative difference that counts as the same")] = 0.0,
+    as_json: _Json = False,
+) -> int:
+    """Run a trial once more and say whether it comes out the same; the study is not touched.
+
+    Configuration and seed are the trial's. Said is also what has changed since: data, code, packages.
+    """
+    from flows.cli import _rerun
+
+    return _rerun.rerun(study, trial, tolerance, as_json=as_json)
 
 
 def promote(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -323,6 +324,20 @@ def test_why_speaks_of_the_study_and_of_a_trial(look: Hpo) -> None:
     assert look("why", "done").out == "study done is finished: all 6 trials have been started\n"
     assert "trial 1 is failed: ValueError: the first line and the second; its" in look("why", "done", 1).out
     assert "trial 0 is complete" in look("why", "done", 0).out
+
+
+def test_a_trial_is_run_once_more_without_a_trace(look: Hpo, finished: Place) -> None:
+    before = {path: path.read_bytes() for path in (finished.folder / ".hpo").rglob("*") if path.is_file()}
+    said = look("rerun", "done")
+    assert (said.code, said.err) == (0, "")
+    assert re.match(r"trial \d of done, the best, run once more\n  then: complete, loss 0\.", said.out)
+    assert said.out.endswith("\nthe same\n")
+    failed = json.loads(look("rerun", "done", 1, "--json").out)
+    assert (failed["same"], failed["now"]["state"]) == (True, "failed")
+    assert before == {
+        path: path.read_bytes() for path in (finished.folder / ".hpo").rglob("*") if path.is_file()
+    }
+    assert look("rerun", "done", 77).err == "hpo: study 'done' has the trials 0 to 5, got 77\n"
 
 
 # -- going on ------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Every example runs as it stands."""
+"""Every example runs as it stands, and so does the code that the guide for newcomers shows."""
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from tests.flows.conftest import Place
 
-EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
+HOME = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((HOME / "examples").glob("*.py"))
+GUIDE = re.findall(r"```python\n(.*?)```", (HOME / "docs" / "migrating.md").read_text(), flags=re.DOTALL)
 
 
 @pytest.mark.slow
@@ -21,3 +24,18 @@ def test_examples_run(path: Path, tracked: Place, capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
     assert said.out.strip()
     assert "Traceback" not in said.out + said.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", GUIDE, ids=["optuna", "hyperopt", "ray"])
+def test_the_new_code_of_the_guide_runs(
+    code: str, tracked: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With fewer trials than it asks for, in threads."""
+    few = code.replace("trials=100, workers=4", 'trials=6, workers=2, isolation="thread"')
+    assert few != code
+    (tracked.folder / "newcomer.py").write_text(few)
+    result = runpy.run_path("newcomer.py", run_name="__main__")["result"]
+    assert len(result.study.trials) == 6
+    assert not any(trial.state.label == "failed" for trial in result.study.trials)
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,211 @@
+"""Running a trial once more: the same result from the same seed, and what is said when it is not."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows._provenance import changes_since, provenance
+from flows._rerun import rerun
+from hpo_core import Float, InputError, SearchSpace, Segment, Study, TrialState
+
+SPACE = SearchSpace({"x": Float(-1.0, 1.0)})
+
+
+def seeded(trial: Any) -> float:
+    """Reports noise that depends on the trial's seed alone."""
+    noise = np.random.default_rng(trial.seed)
+    value = 0.0
+    for step in trial.steps(4):
+        value = float(trial.params["x"] + noise.normal())
+        trial.report(step, loss=value, seconds=random.random())
+    return value
+
+
+def unseeded(trial: Any) -> float:
+    value = random.random()
+    trial.report(1, loss=value)
+    return value
+
+
+def broken(trial: Any) -> float:
+    raise ValueError(f"no result at {trial.params['x']}")
+
+
+class Recorder:
+    """A trial that hands its reports to a study and ends where it is told."""
+
+    def __init__(self, study: Study, segment: Segment, most: int) -> None:
+        self.study, self.number, self.most = study, segment.trial, most
+        self.params, self.seed = segment.params, segment.seed
+
+    def steps(self, n: int) -> Iterator[int]:
+        return iter(range(1, min(n, self.most) + 1))
+
+    def report(self, step: int, **metrics: float) -> None:
+        self.study.report(self.number, step, metrics)
+
+
+def studied(
+    objective: Callable[[Any], float], *, stop_at: int = 99, rule: str = "last", **meta: Any
+) -> Study:
+    """A study of three trials of the objective; one that is stopped early is pruned."""
+    study = Study(
+        SPACE, objectives={"loss": "min"}, strategy="random", seed=5, settings={"rule": rule}, meta=meta
+    )
+    for _ in range(3):
+        segment = study.next()
+        assert isinstance(segment, Segment)
+        study.started(segment)
+        try:
+            value = objective(Recorder(study, segment, stop_at))
+        except ValueError as error:
+            study.finish(segment.trial, state=TrialState.FAILED, reason=str(error))
+            continue
+        pruned = stop_at < 4
+        study.finish(
+            segment.trial, None if pruned else value, state="pruned" if pruned else TrialState.COMPLETE
+        )
+    return study
+
+
+@pytest.mark.parametrize("rule", ["last", "best", "average-2"])
+def test_the_same_seed_gives_the_same_result_by_the_studys_rule(rule: str) -> None:
+    study = studied(seeded, rule=rule)
+    for number in range(3):
+        found = rerun(study, number, seeded, identity={})
+        assert found.then == found.now
+        assert found.then[1] == study.trials[number].values != {}
+        assert found.reports == (4, 4)
+        assert found.first is None, "metrics that are no objective, such as seconds, need not be the same"
+        assert found.same()
+
+
+def test_a_pruned_trial_is_stopped_where_it_was() -> None:
+    study = studied(seeded, stop_at=2)
+    found = rerun(study, 1, seeded, identity={})
+    assert found.now == found.then
+    assert found.now[0] is TrialState.PRUNED
+    assert found.reports == (2, 2)
+    assert found.same()
+
+
+def test_a_pruned_trial_that_asks_for_no_steps_is_stopped_by_its_report() -> None:
+    def plain(trial: Any) -> float:
+        noise = np.random.default_rng(trial.seed)
+        for step in range(1, 5):
+            value = float(trial.params["x"] + noise.normal())
+            trial.report(step, loss=value)
+        return value
+
+    study = studied(seeded, stop_at=2)
+    assert rerun(study, 0, plain, identity={}).same()
+
+
+def test_a_result_without_a_seed_is_found_out() -> None:
+    study = studied(unseeded)
+    found = rerun(study, 0, unseeded, identity={})
+    assert not found.same()
+    assert found.first is not None
+    assert found.first[:2] == (1, "loss")
+    assert found.same(tolerance=1e12)
+
+
+def test_a_pruned_trial_with_another_curve_is_not_the_same() -> None:
+    study = studied(seeded, stop_at=2)
+
+    def shifted(trial: Any) -> float:
+        for step in trial.steps(4):
+            trial.report(step, loss=float(step))
+        return 0.0
+
+    found = rerun(study, 0, shifted, identity={})
+    assert found.then[0] is found.now[0] is TrialState.PRUNED
+    assert not found.same()
+
+
+def test_a_failure_that_comes_again_is_the_same() -> None:
+    study = studied(broken)
+    found = rerun(study, 2, broken, identity={})
+    assert found.now[0] is TrialState.FAILED
+    assert "no result at" in found.reason
+    assert found.same()
+    assert not rerun(study, 2, seeded, identity={}).same()
+
+
+def test_a_define_by_run_objective_gets_what_it_got() -> None:
+    study = Study(None, objectives={"loss": "min"}, strategy="random", seed=3, meta={"define_by_run": True})
+    trial = study.ask()
+    value = trial.suggest_float("y", 0.0, 1.0)
+    study.tell(trial, value)
+    found = rerun(study, 0, lambda t: t.suggest_float("y", 0.0, 1.0), identity={})
+    assert found.now == (TrialState.COMPLETE, {"loss": value})
+
+
+def test_what_cannot_be_run_again_is_refused() -> None:
+    study = Study(SPACE, objectives={"loss": "min"}, strategy="random")
+    study.ask()
+    with pytest.raises(InputError, match="trial 0 has not ended yet"):
+        rerun(study, 0, seeded, identity={})
+    pbt = Study(
+        SPACE, objectives={"loss": "min"}, strategy="pbt", settings={"workers": 4, "max_steps": 20}, seed=1
+    )
+    while not any(t.parent is not None and t.state.finished for t in pbt.trials):
+        segment = pbt.next()
+        assert isinstance(segment, Segment)
+        pbt.started(segment)
+        step = segment.target or 20
+        pbt.report(segment.trial, step, {"loss": segment.params["x"]})
+        pbt.checkpointed(segment.trial, step, f"c{segment.trial}-{step}")
+        if segment.target is None or step >= 20:
+            pbt.finish(segment.trial, segment.params["x"])
+        else:
+            pbt.paused(segment.trial)
+    fork = next(t for t in pbt.trials if t.parent is not None and t.state.finished)
+    with pytest.raises(
+        InputError, match=f"trial {fork.number} began from a checkpoint of trial {fork.parent}"
+    ):
+        rerun(pbt, fork.number, seeded, identity={})
+
+
+def test_what_the_objective_logs_and_saves_goes_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a run that was left open outside nor the user's own server gets anything."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_RUN_ID", "outside")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mine.db'}")
+    seen = {}
+
+    def saves(trial: Any) -> float:
+        seen.update({n: v for n, v in os.environ.items() if n.startswith("MLFLOW_")})
+        trial.save(1, b"state")
+        return float(trial.params["x"])
+
+    assert rerun(studied(lambda t: float(t.params["x"])), 0, saves, identity={}).same()
+    assert "MLFLOW_RUN_ID" not in seen
+    assert str(tmp_path / "mine.db") not in seen["MLFLOW_TRACKING_URI"]
+    assert os.environ["MLFLOW_RUN_ID"] == "outside"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_changed_since_is_said() -> None:
+    made = provenance(seeded)
+    assert made["packages"]["numpy"] == np.__version__
+    assert made["code"]
+    assert changes_since(made, made) == []
+    older = {**made, "python": "3.2.1", "packages": {**made["packages"], "numpy": "0.1"}, "code": "other"}
+    study = studied(seeded, made_with=older, identity={"data": "a", "question": "q"})
+    found = rerun(study, 0, seeded, identity={"data": "b", "question": "r"})
+    assert found.changed[0] == "the data have changed"
+    assert any(line.startswith("Python was 3.2.1 and is 3.") for line in found.changed)
+    assert f"numpy was 0.1 and is {np.__version__}" in found.changed
+    assert any("the objective's file has changed" in line for line in found.changed)
+    same = rerun(studied(seeded, identity={"question": "q"}), 0, seeded, identity={"question": "q"})
+    assert same.changed == ()
