@@ -62,6 +62,7 @@ async def carry_out(
                 )
         finally:
             # Whatever went wrong above is the error to show.
+            current.may_connect.set()
             await asyncio.wait([noting])
             untracked = noting.exception()
         if untracked is not None:

@@ -62,10 +62,10 @@ def main(argv: list[str]) -> None:
     sys.path[:] = setup["path"]
     os.chdir(setup["cwd"])
     objective, problem = _objective(setup["objective"])
+    active_run = _active_run(setup)
     channel.send({"type": "ready", "problem": problem})
     jobs: queue.SimpleQueue[tuple[m.Job, Signals]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(stream, channel, jobs), daemon=True).start()
-    active_run = _active_run(setup)
     while True:
         job, signals = jobs.get()
         if objective is None:

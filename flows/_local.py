@@ -140,13 +140,14 @@ class LocalRunner:
         return f"local-{slot}"
 
     async def start(self) -> None:
-        """Start one child to prove that the objective loads; the others start with their first job."""
-        child = await self._fresh(0)
-        if child.problem:
-            await child.kill()
-            raise ObjectiveError(child.problem)
-        for slot in range(1, self.slots):
-            self._children[slot] = self._spawn(slot)
+        """Start all children at once and wait until each has loaded the objective.
+
+        A trial that began before would wait for its process, next to all others that do.
+        """
+        children = await asyncio.gather(*(self._fresh(slot) for slot in range(self.slots)))
+        for child in children:
+            if child.problem:
+                raise ObjectiveError(child.problem)
 
     def _spawn(self, slot: int) -> ChildProcess:
         return ChildProcess(self._work, self._environments[slot], self._output / f"{slot}.out")

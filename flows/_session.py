@@ -16,6 +16,7 @@ from typing import Any
 from flows import _messages as m
 from flows._driver import Driver
 from flows._execute import Objective
+from flows._prompt import prompt
 from flows._runner import Runner, TrialLimits, Work
 from flows._stretch import Orchestrate, bare
 from flows._warm_start import begin_with
@@ -61,7 +62,8 @@ class TrackingTerms:
 class Session:
     """What callers may watch while it lasts, and read afterwards.
 
-    ``connecting``: the tracker's start. MLflow takes seconds to load, so a new study's trials run meanwhile.
+    ``connecting``: the tracker's start. MLflow takes seconds to load, so a new study's trials run meanwhile,
+    once ``may_connect`` says that their workers have started and need the processor no more.
     """
 
     study: Study
@@ -69,6 +71,7 @@ class Session:
     resumed: bool
     tracker: StudyTracker
     connecting: asyncio.Task[str | None] | None = None
+    may_connect: asyncio.Event = field(default_factory=asyncio.Event)
     parent_run: str | None = None
     ended: str = ""
     lines: list[str] = field(default_factory=list)
@@ -131,13 +134,15 @@ async def session(
             folder=opened.folder,
             resumed=opened.resumed,
             tracker=tracker,
-            connecting=asyncio.create_task(asyncio.to_thread(tracker.start)),
             lines=lines,
         )
+        current.connecting = asyncio.create_task(_connect(tracker, current.may_connect))
         if opened.resumed:
             # A driver elsewhere may hold the study: then nothing of it runs here.
+            current.may_connect.set()
             await current.connected()
         yield current
+        current.may_connect.set()
         await current.connected()
     except InputError:
         # What is refused before the first result leaves nothing behind.
@@ -150,6 +155,11 @@ async def session(
             shutil.rmtree(opened.folder, ignore_errors=True)
             if current is not None and current.parent_run not in (None, adopt):
                 await asyncio.to_thread(current.tracker.connection.client.delete_run, current.parent_run)
+
+
+async def _connect(tracker: StudyTracker, may: asyncio.Event) -> str | None:
+    await may.wait()
+    return await asyncio.to_thread(tracker.start)
 
 
 def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str:
@@ -186,6 +196,7 @@ def check_tracking(tracking: TrackingTerms) -> str | None:
 async def _close(opened: Opened, current: Session | None, tell: Callable[[str], None]) -> None:
     opened.journal.sync()
     if current is not None:
+        current.may_connect.set()
         if current.connecting is not None:
             await asyncio.wait([current.connecting])  # if it failed, whoever needed it has been told
         current.tracker.notify()
@@ -234,8 +245,9 @@ async def drive(
     if current.connecting is not None:
         current.connecting.add_done_callback(on_connected)
     try:
-        with _signals(driver, tell, starting.cancel, recalled):
+        with _signals(driver, tell, starting.cancel, recalled), prompt(current.connecting):
             await asyncio.wait([starting])
+            current.may_connect.set()
             if not starting.cancelled():
                 starting.result()
             current.ended = await driver.drive()

@@ -1,46 +1,53 @@
-"""A study as MLflow runs: one run for the study, one nested run for each trial, from the journal alone."""
+"""A study as MLflow runs: one run for the study, one nested run for each trial, from the journal alone.
+
+Each name is imported when it is first asked for: every trial process asks for one or two of them.
+"""
 
 from __future__ import annotations
 
-from tracking._active_run import trial_run as trial_run
-from tracking._active_run import trial_run_activator as trial_run_activator
-from tracking._board import Board as Board
-from tracking._board import BoardStudy as BoardStudy
-from tracking._checkpoints import CheckpointError as CheckpointError
-from tracking._checkpoints import delete_checkpoint as delete_checkpoint
-from tracking._checkpoints import load_checkpoint as load_checkpoint
-from tracking._checkpoints import locate_checkpoint as locate_checkpoint
-from tracking._checkpoints import save_checkpoint as save_checkpoint
-from tracking._compare_page import comparison_html as comparison_html
-from tracking._compare_page import draw_comparison as draw_comparison
-from tracking._connection import Connection as Connection
-from tracking._connection import connect as connect
-from tracking._connection import connect_to_study as connect_to_study
-from tracking._connection import probe as probe
-from tracking._errors import NoRunYet as NoRunYet
-from tracking._errors import NotComparable as NotComparable
-from tracking._errors import TrackingError as TrackingError
-from tracking._fetch import fetch_checkpoints as fetch_checkpoints
-from tracking._fetch import fetch_journal as fetch_journal
-from tracking._models import LoggedModel as LoggedModel
-from tracking._models import log_model as log_model
-from tracking._models import log_trial_model as log_trial_model
-from tracking._past_runs import past_runs as past_runs
-from tracking._projector import TrackerOptions as TrackerOptions
-from tracking._registry import Candidate as Candidate
-from tracking._registry import Gate as Gate
-from tracking._registry import Promotion as Promotion
-from tracking._registry import load_own_model as load_own_model
-from tracking._registry import promote as promote
-from tracking._registry import roll_back as roll_back
-from tracking._report import write_report as write_report
-from tracking._retention import Removable as Removable
-from tracking._retention import disk_warning as disk_warning
-from tracking._retention import removable_checkpoints as removable_checkpoints
-from tracking._sqlite import prepare as prepare_sqlite
-from tracking._text import config_sha256 as config_sha256
-from tracking._tracker import StudyTracker as StudyTracker
-from tracking._tracker import TrackerStatus as TrackerStatus
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from tracking._active_run import trial_run as trial_run
+    from tracking._active_run import trial_run_activator as trial_run_activator
+    from tracking._board import Board as Board
+    from tracking._board import BoardStudy as BoardStudy
+    from tracking._checkpoints import CheckpointError as CheckpointError
+    from tracking._checkpoints import delete_checkpoint as delete_checkpoint
+    from tracking._checkpoints import load_checkpoint as load_checkpoint
+    from tracking._checkpoints import locate_checkpoint as locate_checkpoint
+    from tracking._checkpoints import save_checkpoint as save_checkpoint
+    from tracking._compare_page import comparison_html as comparison_html
+    from tracking._compare_page import draw_comparison as draw_comparison
+    from tracking._connection import Connection as Connection
+    from tracking._connection import connect as connect
+    from tracking._connection import connect_to_study as connect_to_study
+    from tracking._connection import probe as probe
+    from tracking._errors import NoRunYet as NoRunYet
+    from tracking._errors import NotComparable as NotComparable
+    from tracking._errors import TrackingError as TrackingError
+    from tracking._fetch import fetch_checkpoints as fetch_checkpoints
+    from tracking._fetch import fetch_journal as fetch_journal
+    from tracking._models import LoggedModel as LoggedModel
+    from tracking._models import log_model as log_model
+    from tracking._models import log_trial_model as log_trial_model
+    from tracking._past_runs import past_runs as past_runs
+    from tracking._projector import TrackerOptions as TrackerOptions
+    from tracking._registry import Candidate as Candidate
+    from tracking._registry import Gate as Gate
+    from tracking._registry import Promotion as Promotion
+    from tracking._registry import load_own_model as load_own_model
+    from tracking._registry import promote as promote
+    from tracking._registry import roll_back as roll_back
+    from tracking._report import write_report as write_report
+    from tracking._retention import Removable as Removable
+    from tracking._retention import disk_warning as disk_warning
+    from tracking._retention import removable_checkpoints as removable_checkpoints
+    from tracking._sqlite import prepare as prepare_sqlite
+    from tracking._text import config_sha256 as config_sha256
+    from tracking._tracker import StudyTracker as StudyTracker
+    from tracking._tracker import TrackerStatus as TrackerStatus
 
 __all__ = [
     "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel",
@@ -55,3 +62,37 @@ __all__ = [
     "roll_back", "save_checkpoint", "trial_run", "trial_run_activator",
     "write_report",
 ]  # fmt: skip
+
+# Where each name lives; `prepare_sqlite` goes by a shorter name there.
+_HOMES = {
+    "_active_run": "trial_run trial_run_activator",
+    "_board": "Board BoardStudy",
+    "_checkpoints": "CheckpointError delete_checkpoint load_checkpoint locate_checkpoint save_checkpoint",
+    "_compare_page": "comparison_html draw_comparison",
+    "_connection": "Connection connect connect_to_study probe",
+    "_errors": "NoRunYet NotComparable TrackingError",
+    "_fetch": "fetch_checkpoints fetch_journal",
+    "_models": "LoggedModel log_model log_trial_model",
+    "_past_runs": "past_runs",
+    "_projector": "TrackerOptions",
+    "_registry": "Candidate Gate Promotion load_own_model promote roll_back",
+    "_report": "write_report",
+    "_retention": "Removable disk_warning removable_checkpoints",
+    "_sqlite": "prepare_sqlite",
+    "_text": "config_sha256",
+    "_tracker": "StudyTracker TrackerStatus",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'tracking' has no attribute {name!r}")
+    home = importlib.import_module(f"tracking.{_HOME_OF[name]}")
+    found = getattr(home, "prepare" if name == "prepare_sqlite" else name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__
