@@ -1,13 +1,15 @@
 """A worker process: ``python -m flows._child FD``. Warm, spawned, one segment at a time.
 
 It reads jobs from the socket ``FD`` and writes reports and outcomes to it. It dies with its driver:
-when the socket closes, its whole process group is killed, whatever the objective is doing. What a
-segment of some length came to is left in the study's folder first, for a driver that comes later.
+when the socket closes, its whole process group is killed, whatever the objective is doing. On Linux the
+kernel ends even a process that sits in C code and lets no other thread run. What a segment of some
+length came to is left in the study's folder first, for a driver that comes later.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import queue
 import signal
@@ -21,6 +23,8 @@ from flows import _messages as m
 from flows._execute import Objective, execute
 from flows._late import WORTH_SECONDS, leave
 from flows._trial import Signals
+
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 class SocketChannel:
@@ -53,6 +57,7 @@ class SocketChannel:
 
 def main(argv: list[str]) -> None:
     """Serve jobs until the driver closes the line."""
+    _die_with_parent()
     connection = socket.socket(fileno=int(argv[1]))
     os.set_inheritable(connection.fileno(), False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
@@ -80,6 +85,13 @@ def main(argv: list[str]) -> None:
             with contextlib.suppress(OSError, ValueError):
                 out.flush()
         channel.send({"type": "done", "attempt": job.attempt, "trial": job.trial, **outcome.to_json()})
+
+
+def _die_with_parent() -> None:
+    """A thread that reads the socket cannot run while the objective holds the interpreter."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _objective(packed: str) -> tuple[Objective | None, str]:

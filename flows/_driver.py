@@ -26,8 +26,9 @@ from flows._stretch import Orchestrate, Stretch, bare
 from hpo_core import HpoError, Segment, Study, TrialState
 from hpo_core._strategy import Finish
 
-# How long a trial that was asked to end may take before its process is killed.
-GRACE_SECONDS = 3.0
+# How long a trial that was asked to end may take before its process is killed; a cancellation, which takes
+# up to a second to be noticed, has to be through in five.
+GRACE_SECONDS = 2.0
 # How often the study's clock limits and the cancel file are looked at.
 _LOOK_SECONDS = 0.25
 _TIDY_LOOKS = 8

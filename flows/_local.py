@@ -88,15 +88,25 @@ class ChildProcess:
         return self.process.poll() is None
 
     async def kill(self) -> str:
-        """End the whole process group; returns how the process had ended, for people."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """End the process and all it started; returns how it had ended, for people."""
+        await asyncio.to_thread(self.end)
         code = await asyncio.to_thread(self.process.wait)
         if self._writer is not None:
             self._writer.close()
         else:
             self._socket.close()
         return _died(code)
+
+    def end(self) -> None:
+        """SIGKILL to its group and to what it started outside of it, whatever they are doing."""
+        started: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            started = psutil.Process(self.process.pid).children(recursive=True)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        for process in started:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
     def memory(self) -> int:
         """Resident bytes of the process and all it started."""
@@ -215,8 +225,7 @@ class LocalRunner:
         child = self._children[slot]
         if child is not None:
             self._killed[slot] = Outcome(kind=kind, reason=reason)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.process.pid, signal.SIGKILL)
+            child.end()
 
     def stop(self, slot: int) -> None:
         """See :class:`flows._runner.Runner`."""

@@ -11,18 +11,31 @@ from typing import Any
 
 # Five milliseconds is Python's own; each answer to a worker takes several turns of that length.
 _SWITCH_SECONDS = 0.0005
+_first = True
 
 
 @contextlib.contextmanager
 def prompt(loading: asyncio.Future[Any] | None) -> Iterator[None]:
-    """For as long as the block lasts; ``loading`` is the future of what loads beside it, if anything does.
+    """For as long as the block lasts; ``loading`` is the future of what loads beside it, if anything does."""
+    global _first
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, _SWITCH_SECONDS))
+    with exempt(loading) if _first else contextlib.nullcontext():
+        _first = False
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(before)
 
-    Prefect and MLflow leave a million objects behind that stay for good. Each full garbage collection goes
-    through all of them and stops every thread for half a second, and loading sets off several. So what
-    there is by then is exempt until the end of the block, and nothing is collected while they load.
+
+@contextlib.contextmanager
+def exempt(loading: asyncio.Future[Any] | None) -> Iterator[None]:
+    """What has been loaded stays out of garbage collections; to be done once in a process.
+
+    Prefect and MLflow leave a million objects behind that stay for good. Each full collection goes
+    through all of them and stops every thread for half a second, and loading sets off several.
     """
-    switching, collecting = sys.getswitchinterval(), gc.isenabled()
-    sys.setswitchinterval(min(switching, _SWITCH_SECONDS))
+    collecting = gc.isenabled()
     gc.freeze()
 
     def loaded(_: object = None) -> None:
@@ -38,7 +51,7 @@ def prompt(loading: asyncio.Future[Any] | None) -> Iterator[None]:
     finally:
         if loading is not None:
             loading.remove_done_callback(loaded)
-        sys.setswitchinterval(switching)
         gc.unfreeze()
         if collecting:
             gc.enable()
+            gc.collect()  # what has become garbage meanwhile, such as Prefect's sockets

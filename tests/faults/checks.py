@@ -6,6 +6,7 @@ import itertools
 import json
 from typing import Any
 
+import psutil
 import pytest
 
 from hpo_core import Segment, Study, TrialState
@@ -31,6 +32,25 @@ def check_whole(driver: Driver) -> Study:
     check_show(driver, study)
     check_decisions(driver)
     return study
+
+
+def check_cancelled(driver: Driver, reason: str) -> None:
+    """Trial processes gone, runs KILLED and `cancelled`, for the reason given."""
+    study = driver.study()
+    assert study is not None
+    assert study.stopped is not None
+    assert (study.stopped.state, study.stopped.reason) == ("cancelled", reason)
+    assert {t.state for t in study.trials} == {TrialState.COMPLETE, TrialState.CANCELLED}
+    runs = [(run.info.status, run.data.tags["hpo.state"]) for run in runs_of(driver.tracking_uri)]
+    assert set(runs[1:]) == {("FINISHED", "complete"), ("KILLED", "cancelled")}
+    assert runs[0] == ("KILLED", "cancelled")
+    assert not any(map(psutil.pid_exists, driver.trial_pids()))
+
+
+def check_went_on(driver: Driver) -> None:
+    """Trial 3, ended after its second step, went on from its checkpoint, and the plan was finished."""
+    check_whole(driver)
+    assert (driver.trace / "steps-3").read_text() == "1 1\n1 2\n2 3\n2 4\n2 5\n2 6\n"
 
 
 def check_mlflow(driver: Driver, study: Study) -> None:

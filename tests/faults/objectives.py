@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -26,15 +29,37 @@ def release(trace: Path) -> None:
 
 
 def _wait_while_held(trace: Path, number: int, done: int) -> None:
+    if "HPO_TEST_DEAF" in os.environ:
+        _hear_nothing(trace, number, done)
     with contextlib.suppress(FileNotFoundError):
         while (number, done) >= tuple(map(int, (trace / "hold").read_text().split())):
             time.sleep(0.01)  # between two looks
 
 
+def _hear_nothing(trace: Path, number: int, done: int) -> None:
+    """Where the trial would wait, it ignores every signal: odd ones compute, even ones sleep in C code, which
+    lets no other thread run. Each has started a process in a session of its own.
+    """
+    try:
+        held = (number, done) >= tuple(map(int, (trace / "hold").read_text().split()))
+    except FileNotFoundError:
+        return
+    if held:
+        for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_IGN)
+        other = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        (trace / f"pid-{number}-other").write_text(str(other.pid))
+        if number % 2 == 0:
+            ctypes.PyDLL(None).sleep(600)
+        while True:
+            pass
+
+
 def work(trial: Any) -> float:
     """Six steps of a little work each; leaves its process id, and a line for every step it trained.
 
-    ``HPO_TEST_TRACE`` names the folder that takes the traces, ``HPO_TEST_STEP`` the seconds of a step.
+    ``HPO_TEST_TRACE`` names the folder that takes the traces, ``HPO_TEST_STEP`` the seconds of a step. With
+    ``HPO_TEST_DEAF`` a trial that is held can only be killed.
     """
     trace = Path(os.environ["HPO_TEST_TRACE"])
     (trace / f"pid-{trial.number}-{trial.attempt}").write_text(str(os.getpid()))

@@ -11,31 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpo_core import TrialState
-from tests.faults.checks import check_whole, runs_of
+from tests.faults.checks import check_cancelled, check_went_on, check_whole, runs_of
 from tests.faults.harness import ROOT, Driver, checkpoint, wait_until
 from tests.faults.prefect_api import Api, flow_runs
 
 WORK = "tests.faults.objectives:work"
-
-
-def check_cancelled(driver: Driver) -> None:
-    """Trial processes gone, runs KILLED and `cancelled`, checkpoints kept; resuming finishes the plan."""
-    study = driver.study()
-    assert study is not None
-    assert study.stopped is not None
-    assert (study.stopped.state, study.stopped.reason) == ("cancelled", "cancelled in Prefect")
-    assert {t.state for t in study.trials} == {TrialState.COMPLETE, TrialState.CANCELLED}
-    runs = [(run.info.status, run.data.tags["hpo.state"]) for run in runs_of(driver.tracking_uri)]
-    assert set(runs[1:]) == {("FINISHED", "complete"), ("KILLED", "cancelled")}
-    assert runs[0] == ("KILLED", "cancelled")
-    assert not any(map(psutil.pid_exists, driver.trial_pids()))
-
-
-def check_went_on(driver: Driver) -> None:
-    """The trial that was cancelled went on from its checkpoint."""
-    check_whole(driver)
-    assert (driver.trace / "steps-3").read_text() == "1 1\n1 2\n2 3\n2 4\n2 5\n2 6\n"
 
 
 def test_a_flow_run_cancelled_in_prefect_stops_the_work_and_can_be_resumed(driver: Driver, api: Api) -> None:
@@ -48,7 +28,7 @@ def test_a_flow_run_cancelled_in_prefect_stops_the_work_and_can_be_resumed(drive
     assert driver.process is not None
     assert driver.process.wait() == 0
     driver.process = None
-    check_cancelled(driver)
+    check_cancelled(driver, "cancelled in Prefect")
     assert api.state(flow_run) == "Cancelled"
     driver.release()
     driver.finish()
@@ -116,7 +96,7 @@ def test_a_served_run_that_is_cancelled_stops_and_a_retry_of_it_is_a_resume(
     api.set_state(flow_run, "CANCELLING")
     wait_until(lambda: api.state(flow_run) == "Cancelled", "the flow run's end")
     wait_until(lambda: runs_of(driver.tracking_uri)[0].info.status != "RUNNING", "MLflow to have all")
-    check_cancelled(driver)
+    check_cancelled(driver, "cancelled in Prefect")
     driver.release()
     api.set_state(flow_run, "SCHEDULED", name="AwaitingRetry")
     wait_until(lambda: api.state(flow_run) == "Completed", "the retry's end")

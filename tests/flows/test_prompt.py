@@ -7,7 +7,10 @@ import gc
 import sys
 import weakref
 
-from flows._prompt import prompt
+import pytest
+
+from flows import _prompt
+from flows._prompt import exempt, prompt
 
 
 class Knot:
@@ -17,36 +20,46 @@ class Knot:
         self.me = self
 
 
+def test_the_loop_gets_its_turn_soon_and_only_the_first_study_of_a_process_exempts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_prompt, "_first", True)
+    before = sys.getswitchinterval()
+    with prompt(None):
+        assert sys.getswitchinterval() < before
+        assert gc.get_freeze_count() > 0
+    assert sys.getswitchinterval() == before
+    with prompt(None):
+        assert sys.getswitchinterval() < before
+        assert gc.get_freeze_count() == 0
+
+
 def test_nothing_is_collected_while_something_loads_and_again_once_it_has() -> None:
     async def go() -> None:
         loading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        with prompt(loading):
+        with exempt(loading):
             assert not gc.isenabled()
-            assert sys.getswitchinterval() < 0.001
             loading.set_result(None)
             await asyncio.sleep(0)  # a turn of the loop
             assert gc.isenabled()
 
-    before = sys.getswitchinterval()
     asyncio.run(go())
-    assert sys.getswitchinterval() == before
 
 
-def test_what_was_there_before_is_exempt_for_the_time_and_not_for_ever() -> None:
+def test_what_was_there_before_is_exempt_until_the_end() -> None:
     knot = Knot()
     gone = weakref.ref(knot)
-    with prompt(None):
+    with exempt(None):
         del knot
         gc.collect()
         assert gone() is not None
-    gc.collect()
     assert gone() is None
 
 
 def test_a_block_left_before_all_is_loaded_leaves_nothing_behind() -> None:
     async def go() -> None:
         loading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        with prompt(loading):
+        with exempt(loading):
             pass
         assert gc.isenabled()
         loading.set_result(None)
@@ -59,7 +72,7 @@ def test_a_block_left_before_all_is_loaded_leaves_nothing_behind() -> None:
 def test_a_collector_that_the_user_has_switched_off_stays_off() -> None:
     gc.disable()
     try:
-        with prompt(None):
+        with exempt(None):
             pass
         assert not gc.isenabled()
     finally:
