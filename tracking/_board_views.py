@@ -385,11 +385,10 @@ def whole(query: dict[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def curves(raw: dict[str, list[tuple[int, float]]]) -> dict[str, list[list[float]]]:
-    """Metrics with more than one point, thinned; extremes kept."""
-    return {
-        key: [list(point) for point in _thin_curve(points)] for key, points in raw.items() if len(points) > 1
-    }
+def curves(raw: dict[str, list[tuple[int, float]]], also: Iterable[str] = ()) -> dict[str, list[list[float]]]:
+    """Metrics with more than one point, thinned; extremes kept. ``also``: those with one point too."""
+    wanted = {key for key, points in raw.items() if len(points) > 1} | raw.keys() & set(also)
+    return {key: [list(point) for point in _thin_curve(raw[key])] for key in sorted(wanted)}
 
 
 def _thin_curve(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

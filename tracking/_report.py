@@ -108,14 +108,15 @@ def _figures(study: Study, found: _Found, events: list[Event]) -> list[Shown]:
     words = f"{first} over each parameter, the most important one first; bright points are later trials."
     add("Slices", words, plots.slices, names=ordered)
     words = (
-        "What a forest expects over the two most important parameters, others averaged out; bright is good."
+        "What a forest expects over the two most important parameters that vary together, others averaged "
+        "out; bright is good."
     )
-    add("Contour", words, plots.contour, names=ordered[:2])
+    add("Contour", words, plots.contour, names=ordered)
     words = (
-        "Complete trials over pairs of the most important parameters; the colour is the trial's rank by "
-        f"{first}, bright is good."
+        "Complete trials over pairs of the most important parameters that vary together; the colour is the "
+        f"trial's rank by {first}, bright is good."
     )
-    add("Rank", words, plots.rank, names=ordered[:3])
+    add("Rank", words, plots.rank, names=ordered)
     for name in found:
         words = (
             f"Spearman's rank correlation of each parameter with {name} (first column), and among one "
@@ -256,7 +257,11 @@ def _leaderboard(study: Study) -> str:
     )
     hidden = len(names) - len(params)
     more = f"<p>{hidden} further parameters are in the trials' runs.</p>" if hidden > 0 else ""
-    title = "Best trials" if len(values) == 1 else "Trials on the Pareto front"
+    title = "Best trials"
+    if len(values) > 1:
+        front = len(study.pareto_front)
+        of = f": {len(trials)} of {front}" if len(trials) < front else ""
+        title = f"Trials on the Pareto front{of}"
     return (
         f'<section><h2>{title}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>{more}</section>"

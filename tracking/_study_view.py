@@ -33,6 +33,7 @@ class StudyView:
         self.last_at = milliseconds(created.at)
         self.ended: ev.StudyStopped | None = None
         self.limits: dict[str, Any] = dict(created.limits)
+        self.space: dict[str, Any] = created.space
         self.tags: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
         self.dirty = True
@@ -62,6 +63,8 @@ class StudyView:
             case ev.StudyExtended():
                 self.limits.update(event.limits)
                 self.ended, self.dirty = None, True
+            case ev.SpaceChanged():
+                self.space, self.dirty = event.space, True
             case ev.Noted():
                 return self._noted(seq, event)
             case _ if isinstance(event, _TRIAL_EVENTS):
@@ -148,7 +151,7 @@ class StudyView:
             "hpo.reason": preview(standing.reason, MAX_TAG),
             "hpo.objectives": config_json(created.objectives),
             "hpo.strategy": preview(config_json(created.strategy), MAX_TAG),
-            "hpo.space": preview(config_json(created.space), MAX_TAG),
+            "hpo.space": preview(config_json(self.space), MAX_TAG),
             "hpo.limits": config_json(self.limits),
             "hpo.seed": str(created.seed),
             "hpo.trials": str(len(self.trials)),

@@ -167,6 +167,10 @@ class Pages:
         numbers = request.query_params.get("trials", "").split(",")[:_MOST_COMPARED]
         chosen = dict.fromkeys(views.whole({"trials": n}, "trials", 0) for n in numbers if n)
         made = [await asyncio.to_thread(self._trial, study, number) for number in chosen]
+        for one in made:  # a trial that was stopped at its first step has a point where others have a curve
+            others = {name for other in made for name in other["curves"]} - one["curves"].keys()
+            alone = await asyncio.to_thread(self._board.curves, one["run_id"]) if others else {}
+            one["curves"] |= views.curves(alone, others)
         return _json(request, {"study": views.listed(study), "params": views.names(study), "trials": made})
 
     def _trial(self, study: BoardStudy, number: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,10 +11,10 @@ from hpo_core.correlation import correlations
 from hpo_core.importance import column_of, mid_ranks
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Figure
-from hpo_core.plots._space import _axis, _by_importance, _complete, _places
+from hpo_core.plots._space import _axis, _by_importance, _complete, _pairs, _places
 
 _MOST_NAMES = 18
-_MOST_POINTS, _ABREAST = 800, 3
+_MOST_POINTS, _ABREAST, _MOST_CHOSEN = 800, 3, 4
 # From one through nothing to the other, readable on light and on dark.
 _DIVERGING = [
     [0.0, c.BLUE],
@@ -70,16 +69,18 @@ def correlation(study: Study, *, objective: str | None = None) -> Figure:
 def rank(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
     """Complete trials over pairs of parameters, coloured by their rank: bright is good.
 
-    ``names``: two to four parameters; by default the three most important ones.
+    ``names``: up to four parameters, of which all pairs are shown that vary together; of more, and by default
+    of all in the order of their importance, the first three pairs.
     """
     from plotly.subplots import make_subplots
 
     column = column_of(study, objective)
     numbers, z = _complete(study, column)
-    chosen_names = list(names or _by_importance(study, list(study.objectives)[column])[:3])[:4]
-    pairs = list(itertools.combinations(chosen_names, 2))
+    listed = list(names or _by_importance(study, list(study.objectives)[column]))
+    few = names is not None and len(listed) <= _MOST_CHOSEN
+    pairs = _pairs(study, listed, numbers)[: None if few else _ABREAST]
     if not pairs:
-        raise c.nothing(study, "fewer than two searched parameters")
+        raise c.nothing(study, "no two searched parameters that vary together")
     # 1 for the best of all complete trials, thinned or not.
     places = 1.0 - mid_ranks(z) / max(len(z) - 1, 1)
     shown = c.thinned(numbers, c.best_numbers(study, column), _MOST_POINTS)
@@ -92,7 +93,9 @@ def rank(study: Study, *, objective: str | None = None, names: Sequence[str] | N
     grid.update_layout(looks.layout, showlegend=False)
     c.restyle_axes(grid)
     rng = np.random.default_rng(0)
-    for i, pair in enumerate(pairs):
+    for i, listed_pair in enumerate(pairs):
+        # Names of choices are long: they have room below a panel, not beside it.
+        pair = sorted(listed_pair, key=lambda name: study.space.parameters[name].numeric)
         row, col = i // abreast + 1, i % abreast + 1
         x, y = (_places(study, name, shown, rng) for name in pair)
         both = ~(np.isnan(x) | np.isnan(y))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,8 @@ _MOST_POINTS, _MOST_SLICES, _SLICES_ABREAST = 800, 12, 3
 _INACTIVE = -0.14
 _FOREST = Trees(number=32, features=1.0, leaf=3, bootstrap=True)
 _CELLS, _DRAWS = 28, 48
+# Trials in which two parameters are both active, below which there is no picture of them.
+_FEW = 4
 
 
 def parallel_coordinates(
@@ -127,21 +130,24 @@ def slices(study: Study, *, objective: str | None = None, names: Sequence[str] |
 def contour(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
     """What a forest expects over two parameters, averaged over all others, and the trials that were there.
 
-    ``names``: the two parameters; by default the two most important ones. Of conditional parameters the
-    picture is of the trials in which both are active.
+    ``names``: the two parameters; of more, and by default of all in the order of their importance, the first
+    two that vary together (:func:`_pairs`). Of conditional parameters the picture is of the trials in which
+    both are active.
     """
     column = column_of(study, objective)
     objective = list(study.objectives)[column]
     numbers, _ = _complete(study, column)
     space = study.space
-    pair = list(names or _by_importance(study, objective))[:2]
+    pair = list(names or _by_importance(study, objective))
     if len(pair) < 2:
         raise c.nothing(study, "fewer than two searched parameters")
+    if len(pair) > 2:
+        pair = list(next(iter(_pairs(study, pair, numbers)), pair[:2]))
     at = [space.column_names.index(n) for n in pair]
     history = study.history
     X, y = outcomes(history, column)
     active = ~np.isnan(X[:, at]).any(axis=1)
-    if active.sum() < 4:
+    if active.sum() < _FEW:
         raise c.nothing(study, f"hardly a trial in which {pair[0]} and {pair[1]} are both active")
     ranked = bool(history.count(TrialState.PRUNED))
     X, y = X[active], y[active] * (1.0 if ranked else history.signs[column])
@@ -196,6 +202,25 @@ def _complete(study: Study, column: int) -> tuple[Ints, Array]:
 def _by_importance(study: Study, objective: str) -> list[str]:
     found = [i.name for i in importances(study, objective=objective)]
     return [*found, *(n for n in study.space.column_names if n not in found)]
+
+
+def _pairs(study: Study, names: Sequence[str], numbers: Ints) -> list[tuple[str, str]]:
+    """Pairs of parameters of which trials ``numbers`` say something, the most important first.
+
+    Both are active in some of them, and take two values or more there. So not a conditional parameter and
+    the one it depends on, which has a single value wherever the other is active.
+    """
+    X = study.history.X[numbers]
+    column = {name: X[:, study.space.column_names.index(name)] for name in names}
+
+    def together(pair: tuple[str, str]) -> bool:
+        a, b = column[pair[0]], column[pair[1]]
+        both = ~(np.isnan(a) | np.isnan(b))
+        return bool(both.sum() >= _FEW) and all(np.ptp(side[both]) > 0 for side in (a, b))
+
+    place = {name: i for i, name in enumerate(names)}
+    found = [pair for pair in itertools.combinations(names[:_MOST_AXES], 2) if together(pair)]
+    return sorted(found, key=lambda pair: (place[pair[0]] + place[pair[1]], place[pair[0]]))
 
 
 def _of(shown: int, known: int, what: str) -> str:

@@ -97,6 +97,22 @@ def test_the_contour_is_about_the_two_that_were_named(study: Study) -> None:
     assert 1e-4 < best < 1e-2
 
 
+def test_pairs_are_of_parameters_that_vary_together(study: Study) -> None:
+    """Not of a conditional one and what it depends on, which has one value wherever the other is active."""
+    names = ["kind", "inner", "rate"]
+    contour = plots.contour(study, names=names)
+    assert (contour.layout.xaxis.title.text, contour.layout.yaxis.title.text) == ("kind", "rate")
+    figure = plots.rank(study, names=names)
+    shown = [
+        (figure.layout[f"xaxis{i}"].title.text, figure.layout[f"yaxis{i}"].title.text) for i in ("", "2")
+    ]
+    # Names of choices stand below.
+    assert shown == [("kind", "rate"), ("inner", "rate")]
+    assert "xaxis3" not in figure.layout
+    with pytest.raises(InputError, match="vary together"):
+        plots.rank(study, names=["kind", "inner"])
+
+
 def test_importance_shows_intervals(study: Study) -> None:
     """Whiskers are no negative lengths, and the rate matters most, which is drawn on top."""
     bars = traces(plots.importance(study))["over the whole space"]

@@ -128,9 +128,9 @@ def test_the_best_is_brightest() -> None:
     """In each panel, on the parameters' own axes; ranks count all trials."""
     study = ran(40)
     figure = plots.rank(study, names=["x", "kind", "inner"])
-    assert len(figure.data) == 3
+    assert len(figure.data) == 2
     first = figure.data[0]
     brightest = int(np.argmax(first.marker.color))
     assert first.customdata[brightest].tolist() == [study.best.number, 1.0]
-    assert first.x[brightest] == pytest.approx(study.best.params["x"])
+    assert first.y[brightest] == pytest.approx(study.best.params["x"])
     assert len(figure.data[1].x) == sum("inner" in t.params for t in study.trials)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import tempfile
 import time
@@ -270,6 +271,10 @@ def test_a_define_by_run_trial_shows_only_what_it_used(tmp_path: Path) -> None:
     script.close()
     assert run.params == {"x": "0.25"}
     assert run.tags["hpo.params"] == '{"x":0.25}'
+    # The study's run has the space as it is now, which the pages take scales and choices from.
+    shown = json.loads(runs(mlflow)["study"][4]["hpo.space"])
+    assert shown == script.study.space.to_json()
+    assert list(shown["parameters"]) == ["x", "y"]
 
 
 def _float() -> Any:

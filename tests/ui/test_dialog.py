@@ -56,10 +56,10 @@ def test_a_gate_is_chosen_by_keyboard_and_rehearsed(site: Site, tab: Tab, run: s
     tab.press("Enter", 13)
     tab.until("document.querySelector('dialog[open]')")
     assert names(tab, "dialog") == ["Promote a trial of candidate"]
-    assert names(tab, "group") == ["The gate: it must beat the model that has the alias"]
+    assert names(tab, "group") == ["Gate: it must beat the alias's holder"]
     assert names(tab, "radio") == [
-        "by its score on the same held-out data",
-        "by a paired test over the same cross-validation folds",
+        "in its score on the same held-out data",
+        "in a paired test over the same folds",
     ]
     assert names(tab, "spinbutton") == ["Trial", "by more than"]
     assert "in the metric (empty: the tuned one)" in names(tab, "textbox")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import urllib.parse
 
@@ -159,6 +160,40 @@ def test_a_point_of_a_chart_says_what_it_is_and_leads_there(site: Site, tab: Tab
     for kind in ("mousePressed", "mouseReleased"):
         tab.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
     tab.until("document.querySelector('h1')?.innerText === 'Trial 1'")
+    assert errors(tab) == []
+
+
+def test_axes_and_names_can_be_read(site: Site, tab: Tab) -> None:
+    """Two ticks at least, whole steps, long choices apart; a curve of one point is seen beside others."""
+    long = [f"a_choice_with_a_long_name_{end}" for end in ("one", "two", "three")]
+    script = site.study("axes", space={"x": Float(0, 1), "kind": Categorical(long)})
+    for i in range(9):
+        trial = script.begin()
+        for step in range(1, 3 if i else 2):
+            script.report(trial, step, loss=0.993 - 0.0005 * i)
+        script.finish(trial, 0.993 - 0.0005 * i)
+    run = site.show(script)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelectorAll('.slices svg').length === 2")
+    panels = "[...document.querySelectorAll('.slices svg')]"
+    ends = "[...s.querySelectorAll('text[text-anchor=end]')].map(t => t.textContent)"
+    for labels in tab.run(f"{panels}.map(s => {ends})"):
+        assert len(set(labels)) >= 2
+    kinds = tab.run(
+        f"{panels}.map(s => [...s.querySelectorAll('text')].filter(t => t.querySelector('title')).map(t => ["
+        "t.firstChild.data, t.querySelector('title').textContent, t.getBoundingClientRect().left,"
+        "t.getBoundingClientRect().right])).flat()"
+    )
+    assert [name for _, name, _, _ in kinds] == sorted(long)
+    assert len({shown for shown, *_ in kinds}) == 3
+    assert all(a[3] <= b[2] for a, b in itertools.pairwise(kinds))
+    tab.open(f"{site.server.uri}/hpo/studies/{run}/compare?trials=0,1,2")
+    tab.until("document.querySelectorAll('figure path.series').length === 2")
+    assert tab.run("document.querySelectorAll('figure circle.alone').length") == 1
+    marks = tab.run(
+        "[...document.querySelectorAll('figure text[text-anchor=middle]')].map(t => t.textContent)"
+    )
+    assert not [mark for mark in marks if "." in mark]
     assert errors(tab) == []
 
 

@@ -11,7 +11,7 @@ const QUESTIONS = {
   retry: (s) => [`Run the failed trials of ${s.name} once more?`, "It goes on at once, on the server's machine.", "Retry", []],
   promote: (s) => [`Promote a trial of ${s.name}`, "Its model gets the alias if it beats the model that has it now. A model that was not kept is fitted first, which takes as long as a trial.", "Promote",
     [["trial", "Trial", "number", s.best_trial], ["model", "Registered model (empty: the study's own)", "text", ""], ["alias", "Alias", "text", "champion"],
-      ["gate", "The gate: it must beat the model that has the alias", "choice", [["margin", "by its score on the same held-out data"], ["folds", "by a paired test over the same cross-validation folds"]]],
+      ["gate", "Gate: it must beat the alias's holder", "choice", [["margin", "in its score on the same held-out data"], ["folds", "in a paired test over the same folds"]]],
       ["margin", "by more than", "decimal", 0], ["metric", "in the metric (empty: the tuned one)", "text", "", "margin"], ["level", "with p at most", "decimal", 0.05, "folds"]]],
 };
 
@@ -29,13 +29,17 @@ function field([name, label, type, value, when]) {
 
 function openDialog(s, run, action) {
   const [title, about, verb, fields] = QUESTIONS[action](s);
+  const parts = fields.map(field);
+  // The terms of a gate stand with it.
+  const gates = fields.findIndex(([, , type]) => type === "choice");
+  if (gates >= 0) parts[gates].append(...parts.splice(gates + 1));
   const message = el("p", { class: "message", role: "status" });
   const submit = el("button", { class: "main", type: "submit" }, verb);
   const close = el("button", { type: "button", onclick: () => DIALOG.close() }, "Close");
   const rehearse = action === "promote" ? el("button", { type: "button", onclick: () => form.reportValidity() && send(true) }, "Only check") : null;
   const form = el("form", { method: "dialog", onsubmit: (e) => { e.preventDefault(); send(false); } },
     el("h2", { id: "dialog-title" }, title), el("p", { class: "quiet" }, about),
-    fields.map(field),
+    parts,
     message, el("div", { class: "bar" }, close, rehearse, submit));
   async function send(dry) {
     if (submit.disabled) return;

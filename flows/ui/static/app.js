@@ -180,7 +180,7 @@ function bestOf(s, run) {
   return [
     el("h2", null, several ? `Pareto front, ${s.front.length} trials` : "Best"),
     several ? null : el("p", { class: "big" }, number(Object.values(s.best)[0])),
-    el("p", null, several ? "" : `${Object.keys(s.best)[0]} by `, trials.slice(0, 30).map((t, i) => [i ? ", " : "", el("a", { href: trialLink(run, t), "data-key": `best-${t}` }, several ? t : `trial ${t}`)])),
+    el("p", null, several ? "" : `${Object.keys(s.best)[0]} by `, trials.slice(0, 30).map((t, i) => [i ? ", " : "", el("a", { href: trialLink(run, t), "data-key": `best-${t}` }, several ? t : `trial ${t}`)]), trials.length > 30 ? ` and ${trials.length - 30} more, the first in the table` : null),
     several ? null : configuration(s.best_params),
   ].filter(Boolean);
 }
@@ -230,7 +230,7 @@ function trialTable(run, place) {
     if (trials.ready) show(); else update();
   };
   const sorted = (name) => (view.sort === name ? { asc: "ascending", desc: "descending" }[view.order] : null);
-  const column = (name, label, numeric) => el("th", { scope: "col", class: numeric ? "number" : null, "aria-sort": sorted(name) },
+  const column = (name, label, numeric, title) => el("th", { scope: "col", title, class: numeric ? "number" : null, "aria-sort": sorted(name) },
     el("button", { type: "button", "data-key": `sort-${name}`, onclick: () => change({ sort: name, offset: 0, order: view.sort === name && view.order === "asc" ? "desc" : "asc" }) }, label));
   const choose = (trial, on) => {
     if (on && chosen.size < MOST) chosen.add(trial); else chosen.delete(trial);
@@ -241,7 +241,7 @@ function trialTable(run, place) {
     const numeric = Object.fromEntries(last.params.map((p) => [p, last.rows.every((r) => typeof r.params[p] !== "string")]));
     const header = el("tr", null, el("th", { scope: "col" }, el("span", { class: "unseen" }, "compare")),
       column("rank", "rank", true), column("trial", "trial", true), column("state", "state"),
-      last.objectives.map((o) => column(`value:${o}`, o, true)), column("step", "step", true), column("seconds", "time", true),
+      last.objectives.map((o) => column(`value:${o}`, o, true)), column("step", "step", true), column("seconds", "time", true, "from its first start to its end, pauses included"),
       last.params.map((p) => column(`param:${p}`, p, numeric[p])));
     const rows = last.rows.map((r) => el("tr", { class: r.rank === 1 ? "leader" : null },
       el("td", null, el("input", { type: "checkbox", "data-key": `choose-${r.trial}`, "aria-label": `Compare trial ${r.trial}`, onchange: (e) => choose(r.trial, e.target.checked) })),

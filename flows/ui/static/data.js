@@ -162,7 +162,11 @@ function compare(a, b) {
 }
 
 const stores = new Map();
+const MOST_STORES = 4;
 function trialsOf(run) {
-  if (!stores.has(run)) stores.set(run, new Trials(run));
-  return stores.get(run);
+  const found = stores.get(run) || new Trials(run);
+  stores.delete(run);
+  stores.set(run, found);
+  if (stores.size > MOST_STORES) stores.delete(stores.keys().next().value);
+  return found;
 }

@@ -50,9 +50,13 @@ function scale(low, high, from, to, log) {
 function evenTicks(low, high, about) {
   const raw = (high - low) / about;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const steps = [0.2, 0.5, 1, 2, 5, 10].map((m) => m * power);
+  const count = (step) => Math.floor(high / step + 1e-9) - Math.ceil(low / step - 1e-9) + 1;
+  let at = steps.findIndex((step) => step >= raw * (1 - 1e-9));
+  // One tick alone would be no scale.
+  while (at > 0 && count(steps[at]) < 2) at -= 1;
   const ticks = [];
-  for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-9; v += step) ticks.push(Number(v.toPrecision(12)));
+  for (let v = Math.ceil(low / steps[at] - 1e-9) * steps[at]; v <= high + steps[at] * 1e-9; v += steps[at]) ticks.push(Number(v.toPrecision(12)));
   return ticks;
 }
 function logTicks(low, high) {
@@ -64,7 +68,8 @@ function logTicks(low, high) {
 function tick(value) {
   const size = Math.abs(value);
   if (size && (size < 1e-3 || size >= 1e6)) return value.toExponential(1).replace(".0e", "e").replace("e+", "e");
-  return number(value);
+  // Round ones in full: neighbours may differ in the sixth digit only.
+  return String(value).length <= 8 ? String(value) : number(value);
 }
 
 // A drawing area with axes. The width is that of the page, so that text keeps its size.
@@ -79,14 +84,22 @@ function frame(place, { height, x, y, xName, yName, label, left = 56 }) {
     root.append(svg("text", { x: box.left - 6, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
   }
   for (const v of sx.ticks) {
-    const name = x.choices ? v.slice(0, Math.max(3, Math.floor(70 / x.choices.length * 1.6))) : tick(v);
+    if (x.whole && !Number.isInteger(v)) continue;
+    const name = x.choices ? shortened(v, (box.right - box.left) / x.choices.length) : tick(v);
     const anchor = sx(v) > box.right - 14 ? "end" : "middle";
-    root.append(svg("text", { x: sx(v), y: box.bottom + 15, "text-anchor": anchor }, name));
+    root.append(svg("text", { x: sx(v), y: box.bottom + 15, "text-anchor": anchor }, name, x.choices && name !== v ? svg("title", null, v) : null));
   }
   root.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
   if (xName) root.append(svg("text", { x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, xName));
   if (yName) root.append(svg("text", { x: 2, y: 10 }, yName));
   return { root, sx, sy, box, width, points: [] };
+}
+// A name as wide as that many pixels: names mostly differ in their ends, so the middle is left out.
+function shortened(name, width) {
+  const most = Math.max(Math.floor(width / 6.2) - 1, 3);
+  if (name.length <= most) return name;
+  const end = Math.ceil((most - 1) / 2);
+  return `${name.slice(0, most - 1 - end)}\u2026${name.slice(-end)}`;
 }
 function choices(names, from, to) {
   const at = (name) => from + ((names.indexOf(name) + 0.5) / names.length) * (to - from);
@@ -159,7 +172,7 @@ function historyChart(place, data, link) {
     ? `${data.places} finished trials; best ${data.metric} ${number(last[1])} by trial ${last[2]}`
     : `${data.places} finished trials, none complete`;
   const chart = frame(place, {
-    height: 300, x: { low: 0, high: Math.max(data.places, 1) }, y: { low: range[0], high: range[1] },
+    height: 300, x: { low: 0, high: Math.max(data.places, 1), whole: true }, y: { low: range[0], high: range[1] },
     xName: "trials finished", yName: data.metric, label,
   });
   const { root, sx, sy, box } = chart;
@@ -212,11 +225,14 @@ function curveChart(place, series, name) {
   const all = series.flatMap((s) => s.points);
   const [xs, ys] = [all.map((p) => p[0]), all.map((p) => p[1])];
   const chart = frame(place, {
-    height: 230, x: { low: Math.min(...xs), high: Math.max(...xs) }, y: { low: Math.min(...ys), high: Math.max(...ys) },
+    height: 230, x: { low: Math.min(...xs), high: Math.max(...xs), whole: true }, y: { low: Math.min(...ys), high: Math.max(...ys) },
     xName: "step", label: `${name} by step, ${series.length} curve${series.length > 1 ? "s" : ""}`,
   });
   for (const one of series) {
-    const line = svg("path", { class: "series", d: path(one.points, chart.sx, chart.sy) }, svg("title", null, one.name));
+    // A curve of one point would be invisible as a line.
+    const line = one.points.length > 1
+      ? svg("path", { class: "series", d: path(one.points, chart.sx, chart.sy) }, svg("title", null, one.name))
+      : svg("circle", { class: "alone", cx: chart.sx(one.points[0][0]), cy: chart.sy(one.points[0][1]), r: 4 }, svg("title", null, one.name));
     chart.root.append(svg("g", { class: `s${one.colour}` }, line));
   }
   place.replaceChildren(chart.root);
