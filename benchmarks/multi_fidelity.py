@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._multi_fidelity_peers import PEERS, optuna_incumbents
+from benchmarks._multi_fidelity_peers import PEERS, PEER_PACKAGES, peer_incumbents
 from benchmarks._report import (
     RESULTS,
     STAMP_COLUMNS,
@@ -96,7 +96,7 @@ def measure(name: str, workers: int, method: str, seed: int) -> dict[str, Any]:
     curves = load(name)
     until, start, trials = time_limit(curves, workers), time.process_time(), ""
     if method in PEERS:
-        found = optuna_incumbents(method, curves, workers, until, seed)
+        found = peer_incumbents(method, curves, workers, until, seed)
     else:
         found, count = our_incumbents(OURS[method], curves, workers, until, seed)
         trials = str(count)
@@ -152,9 +152,9 @@ def speed_ups(
     return found
 
 
-def report() -> str:
+def report(out: Path) -> str:
     """Tables for people, and the plot."""
-    rows = read_rows(OUT, KEY)
+    rows = read_rows(out, KEY)
     parts: list[str] = []
     workers = sorted({int(row["workers"]) for row in rows})
     figure, axes = new_figure(max(len(workers), 1))
@@ -186,7 +186,7 @@ def report() -> str:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
     if rows:
-        save_figure(figure, OUT.with_suffix(".png"), rows[-1])
+        save_figure(figure, out.with_suffix(".png"), rows[-1])
     return "\n\n".join(parts)
 
 
@@ -200,20 +200,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seeds", type=int, default=3)
     add("--again", action="store_true", help="measure once more what the file has")
     add("--report", action="store_true", help="measure nothing")
+    add("--out", type=Path, default=OUT)
     options = parser.parse_args(arguments)
-    marks = stamp(("numpy", "scipy", "optuna"))
-    have = set() if options.again else {tuple(row[k] for k in KEY) for row in read_rows(OUT)}
+    marks = stamp(("numpy", "scipy", *PEER_PACKAGES))
+    out = options.out
+    have = set() if options.again else {tuple(row[k] for k in KEY) for row in read_rows(out)}
     names = options.benchmarks.split(",") if options.benchmarks else curve_names()
     for seed in range(0 if options.report else options.seeds):
         for name in names:
             for workers in map(int, options.workers.split(",")):
                 for method in filter(None, options.methods.split(",")):
                     if (name, str(workers), method, str(seed)) not in have:
-                        append_row(OUT, COLUMNS, {**measure(name, workers, method, seed), **marks})
-    compact(OUT, KEY, lambda row: (int(row["workers"]), row["benchmark"], row["method"], int(row["seed"])))
-    text = report()
+                        append_row(out, COLUMNS, {**measure(name, workers, method, seed), **marks})
+    compact(out, KEY, lambda row: (int(row["workers"]), row["benchmark"], row["method"], int(row["seed"])))
+    text = report(out)
     print(text)
-    Path(OUT.with_suffix(".md")).write_text(f"# Schedulers in simulated time\n\n{text}\n", encoding="utf-8")
+    Path(out.with_suffix(".md")).write_text(f"# Schedulers in simulated time\n\n{text}\n", encoding="utf-8")
     return 0
 
 
