@@ -47,6 +47,7 @@ class Fold:
             seed=created.seed,
             workers=self.settings.workers,
             max_steps=self.settings.max_steps,
+            rule=self.settings.rule,
         )
         self.history.max_trials = self.limits.trials
         self.history.length = 1

@@ -187,6 +187,7 @@ class History:
         seed: int,
         workers: int = 1,
         max_steps: int | None = None,
+        rule: str = "last",
     ) -> None:
         self.space = space
         self.objectives: tuple[str, ...] = tuple(objectives)
@@ -195,6 +196,8 @@ class History:
         self.seed = seed
         self.workers = workers
         self.max_steps = max_steps
+        self.rule = rule
+        """Which of a trial's results counts, see :class:`Settings`."""
         self.max_trials: int | None = None
         self.length = 0
         self._counts = np.zeros(len(TrialState), dtype=np.int64)

@@ -9,7 +9,8 @@ A       the trials that reached s
 Results at different steps are no common scale: a loss after one epoch is not a loss after thirty.
 So a trial that was stopped at r < s is placed by its rank. Its value at r is compared with those
 that the trials of A had at r, and it gets the value at s of the trial of A in the same place: better
-than p of them at r, better than p of them at s. Worse than all of A (what a scheduler that stops the
+than p of them at r, better than p of them at s. Where the study's rule is a trial's best or average result, that is its
+value at a step too. Worse than all of A (what a scheduler that stops the
 worst makes of most) is the worst of A. This uses every trial (Falkner 2018, BOHB, only those of the
 largest budget) and never compares across steps.
 """
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._columns import Column
 from hpo_core._history import History
 from hpo_core._states import TrialState
 from hpo_core.samplers._shared import FoldMemo
@@ -50,20 +52,51 @@ class Training:
 
 @dataclass
 class Curves:
-    """Reports by step: a fold over the report log."""
+    """Reports by step: a fold over the report log.
+
+    ``so_far``: for each report, what the trial's result by the study's rule was then, ``(m,)``; kept
+    only where that is not the report itself.
+    """
 
     rows: int = 0
     trials: dict[int, list[int]] = field(default_factory=dict)
     report: dict[int, list[int]] = field(default_factory=dict)
+    so_far: Column | None = None
+    recent: dict[int, Array] = field(default_factory=dict)
 
     def grow(self, history: History) -> None:
         """Fold the reports that have arrived since."""
         trials, steps = history.reports.trials, history.reports.steps
         for row in range(self.rows, len(history.reports)):
-            step = int(steps[row])
-            self.trials.setdefault(step, []).append(int(trials[row]))
+            step, trial = int(steps[row]), int(trials[row])
+            self.trials.setdefault(step, []).append(trial)
             self.report.setdefault(step, []).append(row)
+            if history.rule != "last":
+                self._by_rule(history, trial, row)
         self.rows = len(history.reports)
+
+    def _by_rule(self, history: History, trial: int, row: int) -> None:
+        if self.so_far is None:
+            self.so_far = Column(np.float64, width=history.n_objectives)
+        new = history.reports.values[row]
+        if history.rule == "best":
+            known = self.recent.get(trial)
+            self.recent[trial] = new if known is None else np.fmin(known, new)
+            self.so_far.append(self.recent[trial])
+            return
+        last = int(history.rule.removeprefix("average-"))
+        # (k, m) the last finite ones of each objective, NaN where there are fewer.
+        window = self.recent.get(trial, np.full((last, len(new)), np.nan))
+        finite = np.isfinite(new)
+        window = np.where(finite, np.concatenate([window[1:], new[None, :]]), window)
+        self.recent[trial] = window
+        known = ~np.isnan(window)
+        total = np.where(known, window, 0.0).sum(axis=0)
+        self.so_far.append(np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan))
+
+    def values(self, history: History) -> Array:
+        """(r, m) of each report, what the trial's result by the study's rule was then."""
+        return history.reports.values if self.so_far is None else np.asarray(self.so_far.view)
 
 
 def training_set(history: History, fewest: int, memo: FoldMemo[Curves]) -> Training:
@@ -92,6 +125,7 @@ def _comparison_step(curves: Curves, fewest: int) -> int | None:
 
 def _at_step(history: History, curves: Curves, step: int) -> Training:
     newest = slice(-_NEWEST, None)
+    so_far = curves.values(history)
     reached = dict(zip(curves.trials[step][newest], curves.report[step][newest], strict=True))
     ended, results, elsewhere = _ended(history)
     in_flight = [int(t) for t in history.pending if history.reports_of(int(t))]
@@ -100,7 +134,7 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
     waiting: dict[int, list[int]] = {}
     for place, trial in enumerate(trials):
         if trial in reached:
-            values[place] = history.reports.values[reached[trial]]
+            values[place] = so_far[reached[trial]]
         elif trial in ended and np.isnan(results[ended[trial]]).any():
             pass  # failed: no value at any step
         elif rows := history.reports_of(trial):
@@ -108,9 +142,9 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
         elif trial in ended:
             values[place] = results[ended[trial]]  # finished without a report: a final result
     anchors = np.fromiter(reached, dtype=np.int64)
-    finals = history.reports.values[[reached[int(t)] for t in anchors]]
+    finals = so_far[[reached[int(t)] for t in anchors]]
     for r, places in waiting.items():
-        own = history.reports.values[[history.reports_of(trials[p])[-1] for p in places]]
+        own = so_far[[history.reports_of(trials[p])[-1] for p in places]]
         values[places] = _transported(own, *_pairs(history, curves, r, anchors, finals))
     known = set(trials)
     unknown = np.array([int(t) for t in history.pending if int(t) not in known], dtype=np.int64)
@@ -135,10 +169,11 @@ def _ended(history: History) -> tuple[dict[int, int], Array, Ints]:
 
 def _pairs(history: History, curves: Curves, r: int, anchors: Ints, finals: Array) -> tuple[Array, Array]:
     """Values at ``r`` and at the comparison step of the trials that have both, ``(a, m)`` each."""
+    so_far = curves.values(history)
     at_r = dict(zip(curves.trials.get(r, []), curves.report.get(r, []), strict=True))
     both = [i for i, t in enumerate(anchors) if int(t) in at_r]
     rows = [at_r[int(anchors[i])] for i in both]
-    return history.reports.values[rows], finals[both]
+    return so_far[rows], finals[both]
 
 
 def _transported(own: Array, early: Array, late: Array) -> Array:

@@ -158,7 +158,7 @@ class Brackets:
         ranking = self._new_ranking()
         for trial in begun.members:
             if int(history.pauses[trial]) >= step:
-                score = self._scores.at(history, trial, step)
+                score = self._scores.by_rule(history, trial, step)
             elif history.states[trial] == TrialState.COMPLETE:
                 score = self._scores.final(history, trial)
             else:

@@ -7,7 +7,9 @@ is no number.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo_core._errors import StrategyError, nearest
@@ -100,6 +102,20 @@ class Scores:
                 return score
         return None
 
+    def by_rule(self, history: History, trial: int, step: int) -> Score | None:
+        """The trial's score up to a step by the study's rule: its newest, its best or its last few's mean.
+
+        What a rung compares is then of the same kind as what the trial's result will be. A trial whose
+        newest score is no number is compared by that: it has diverged, whatever it was before.
+        """
+        newest = self.at(history, trial, step)
+        if newest is None or history.rule == "last" or not usable(newest):
+            return newest
+        steps = history.reports.steps
+        scores = [self.of_row(history, row) for row in history.reports_of(trial) if steps[row] <= step]
+        columns = zip(*(score for score in scores if score is not None), strict=True)
+        return tuple(_by_rule([v for v in column if math.isfinite(v)], history.rule) for column in columns)
+
     def newest(self, history: History, trial: int) -> Score | None:
         """The trial's newest score of all."""
         for row in reversed(history.reports_of(trial)):
@@ -114,3 +130,13 @@ class Scores:
             values = history.values[trial]
             return tuple(float(values[history.objectives.index(name)]) for name in self.names)
         return self.newest(history, trial)
+
+
+def _by_rule(values: Sequence[float], rule: str) -> float:
+    """One finite number, less being better, from those of a trial so far."""
+    if not values:
+        return math.nan
+    if rule == "best":
+        return min(values)
+    last = values[-int(rule.removeprefix("average-")) :]
+    return sum(last) / len(last)

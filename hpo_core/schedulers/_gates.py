@@ -42,7 +42,8 @@ class Gates:
         rung = self._passed.get(trial, 0)
         if trial in self.stopped or rung >= len(steps) or step < steps[rung]:
             return
-        score = self._scores.of_row(history, row)
+        reported = self._scores.of_row(history, row) is not None
+        score = self._scores.by_rule(history, trial, step) if reported else None
         if score is None:
             return
         while rung < len(steps) and step >= steps[rung]:

@@ -91,7 +91,7 @@ class Ladder:
 
     def _score(self, history: History, trial: int, step: int, reached: bool, complete: bool) -> Score | None:
         if reached:
-            score = self._scores.at(history, trial, step)
+            score = self._scores.by_rule(history, trial, step)
             # Nothing was reported by then, as where the objective only returns its result.
             return self._scores.final(history, trial) if score is None and complete else score
         return self._scores.final(history, trial) if complete else None

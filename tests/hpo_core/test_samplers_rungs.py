@@ -72,6 +72,30 @@ def test_the_step_is_the_largest_that_enough_trials_reached() -> None:
     assert trained(loop, 5).step == 0
 
 
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("last", [4.0, 2.0, 8.0, 8.0]),
+        # The dip to 1 counts, and the trial that stopped at 3 has held a place above that.
+        ("best", [1.0, 2.0, 6.0, 2.0]),
+        ("average-2", [2.5, 2.5, 7.0, 7.0]),
+    ],
+)
+def test_values_at_a_step_follow_the_rule_of_the_study(rule: str, expected: list[float]) -> None:
+    curves = [[5.0, 1.0, 4.0], [6.0, 3.0, 2.0], [7.0, 6.0, 8.0], [3.0, 9.0]]
+    loop = study([], [])
+    loop.history.rule = rule
+    for trial, curve in enumerate(curves):
+        loop.start({"x": trial / 10})
+        for step, value in enumerate(curve, start=1):
+            loop.report(trial, step, value)
+    # A finished trial, so that the rungs matter at all; its result is that of the last step.
+    loop.tell(3, 3.0 if rule == "best" else 9.0, state=PRUNED)
+    data = trained(loop, 3)
+    assert data.step == 3
+    assert data.values[:, 0].tolist() == expected
+
+
 def test_paused_and_running_trials_count_once_they_have_reported() -> None:
     loop = study([[5.0, 1.0], [6.0], [4.0], []], [COMPLETE, PAUSED, None, None])
     data = trained(loop, 3)

@@ -314,6 +314,25 @@ def test_failures_inside_a_rung_do_not_hold_it_up() -> None:
     assert (action.trial, action.target) == (8, 3)
 
 
+@pytest.mark.parametrize("scheduler", [ASHA(min_steps=3), Levels(levels=(0.34, 1.0), shares=(1.0, 0.5)),
+                                       SuccessiveHalving(min_steps=3, trials=2)])  # fmt: skip
+@pytest.mark.parametrize(("rule", "first"), [("last", 1), ("best", 0), ("average-2", 0), ("average-3", 0)])
+def test_rungs_compare_what_the_rule_of_the_study_makes_a_result(
+    scheduler: Scheduler, rule: str, first: int
+) -> None:
+    """The first trial dips and comes back, the second one is better at the rung itself."""
+    study, _ = make_study(scheduler, limits={"trials": 2}, settings={"max_steps": 9, "rule": rule})
+    curves = ([9.0, 1.0, 4.0], [9.0, 9.0, 3.0])
+    trials = [study.ask(), study.ask()]
+    for trial, curve in zip(trials, curves, strict=True):
+        for step, value in enumerate(curve, start=1):
+            study.report(trial.number, step, {"loss": value})
+        study.paused(trial.number)
+    action = ask(study)
+    assert isinstance(action, Resume | Close)
+    assert action.trial == (first if isinstance(action, Resume) else 1 - first)
+
+
 @pytest.mark.parametrize("scheduler", [ASHA(), SuccessiveHalving(), Levels()])
 def test_results_that_are_no_numbers_never_go_on(scheduler: Scheduler) -> None:
     """A paused trial whose result was NaN is closed with that reason, and counts as ranked last."""
