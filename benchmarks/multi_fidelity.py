@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._multi_fidelity_peers import PEERS, PEER_PACKAGES, peer_incumbents
+from benchmarks._multi_fidelity_peers import PEER_PACKAGES, PEERS, peer_incumbents
 from benchmarks._report import (
     RESULTS,
     STAMP_COLUMNS,

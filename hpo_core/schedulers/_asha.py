@@ -59,10 +59,7 @@ def _shares(trials: int, weights: Sequence[int]) -> list[int]:
     return counts
 
 
-def _plan(
-    brackets: Sequence[Sequence[int]], counts: Sequence[int] | None, eta: int, verb: str, *, up: bool = False
-) -> Plan:
-    """``up``: the share that goes on is rounded up."""
+def _plan(brackets: Sequence[Sequence[int]], counts: Sequence[int] | None, eta: int, verb: str) -> Plan:
     rows: list[tuple[int, int, int, int]] = []
     lines: list[str] = []
     total = 0
@@ -74,8 +71,7 @@ def _plan(
             continue
         # ASHA takes one trial to the end in any case; a stopping rung lets its first arrival pass.
         least = int(b == 0 and bool(counts[b]))
-        shares = ((-(-counts[b] // eta**i) if up else counts[b] // eta**i) for i in range(len(steps)))
-        sizes = [max(share, least) for share in shares]
+        sizes = [max(counts[b] // eta**i, least) for i in range(len(steps))]
         rows += [(b, i, n, step) for i, (n, step) in enumerate(zip(sizes, steps, strict=True)) if n]
         total += sum(n * (r - e) for n, r, e in zip(sizes, steps, (0, *steps), strict=False))
         lines.append(
@@ -101,9 +97,8 @@ class ASHA:
     ``eta``: reduction factor. ``min_steps``: the lowest rung. ``max_steps``: the step at which a trial
     is complete, where the study's settings do not say. ``brackets``: how many of Hyperband's brackets
     to run side by side. ``metric``, ``direction``: compare by this reported metric and not by the
-    objectives. ``eager``: a rung's share of 1 / eta is rounded up, so that the first trial, and every new
-    best one, goes on at once; ``False`` rounds down, as the paper does, where the first complete trial
-    comes after eta^rungs others.
+    objectives. ``baseline``: the first trial goes on from rung to rung at once, so that there is a
+    complete trial after one trial's length; by the paper's rule alone it comes after eta^rungs others.
 
     When a free worker asks, the highest rung with a promotable trial wins, else a new configuration
     starts; so no worker ever waits while configurations are left. At the end of the budget, if
@@ -119,13 +114,13 @@ class ASHA:
     brackets: int = 1
     metric: str | None = None
     direction: str | None = None
-    eager: bool = True
+    baseline: bool = False
     _memo: Memo[Ladder] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check("asha", self.eta, self.min_steps, self.max_steps, self.brackets)
-        if not isinstance(self.eager, bool):
-            raise StrategyError(f"asha: eager must be True or False, got {self.eager!r}")
+        if not isinstance(self.baseline, bool):
+            raise StrategyError(f"asha: baseline must be True or False, got {self.baseline!r}")
         Criterion(self.metric, self.direction).check("asha")
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:
@@ -145,7 +140,7 @@ class ASHA:
 
     def _quota(self, rung: Rung) -> int:
         compared = len(rung.ranking)
-        return -(-compared // self.eta) if self.eager else compared // self.eta
+        return 1 if self.baseline and compared == 1 else compared // self.eta
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """A promotion if one is due, else a new configuration (Li 2020, algorithm 2, get_job)."""
@@ -184,9 +179,7 @@ class ASHA:
         end = needs_end("asha", self.max_steps, max_steps)
         brackets = _brackets("asha", end, self.eta, self.min_steps, self.brackets)
         weights = _weights(end, self.eta, self.min_steps, self.brackets)
-        return _plan(
-            brackets, None if trials is None else _shares(trials, weights), self.eta, "to", up=self.eager
-        )
+        return _plan(brackets, None if trials is None else _shares(trials, weights), self.eta, "to")
 
 
 @dataclass(frozen=True, kw_only=True)

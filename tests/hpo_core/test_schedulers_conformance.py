@@ -219,7 +219,7 @@ def test_a_metric_nobody_can_rank_by_is_refused_before_anything_is_written() -> 
 
 def test_one_named_metric_decides() -> None:
     """Of two metrics in conflict, ASHA promotes by the one it was told to use."""
-    study, _ = make_study(ASHA(metric="accuracy", direction="max", eager=False), limits={"trials": 3})
+    study, _ = make_study(ASHA(metric="accuracy", direction="max"), limits={"trials": 3})
     for accuracy in (0.2, 0.9, 0.5):
         trial = study.ask()
         study.tell(trial, {"loss": accuracy, "accuracy": accuracy})
@@ -230,7 +230,7 @@ def test_one_named_metric_decides() -> None:
 
 def test_reasons_of_paused_trials_tell_their_rank() -> None:
     """``why`` names the rung, the rank and what it would take."""
-    study, _ = make_study(ASHA(eager=False), limits={"trials": 9})
+    study, _ = make_study(ASHA(), limits={"trials": 9})
     for value in (0.3, 0.1, 0.2):
         study.tell(study.ask(), value)
     assert "ranked 3 of 3" in study.why(0)

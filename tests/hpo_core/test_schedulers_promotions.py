@@ -127,32 +127,36 @@ RUNS = {
     eta=st.integers(2, 3),
     brackets=st.integers(1, 3),
     m=st.sampled_from([1, 1, 2]),
-    eager=st.booleans(),
+    baseline=st.booleans(),
     **RUNS,
 )
 def test_asha_promotes_what_the_paper_promotes(
-    eta: int, brackets: int, m: int, eager: bool, **case: object
+    eta: int, brackets: int, m: int, baseline: bool, **case: object
 ) -> None:
     """The best not yet promoted trial of a rung goes on when it is among the best n / eta there, rounded
-    down as in the paper or, eagerly, up.
+    down; a baseline goes on alone.
     """
     steps = list(rung_steps(9, eta))
     chains = [steps[b:] for b in range(brackets)]
-    scheduler = ASHA(eta=eta, brackets=brackets, eager=eager)
-    check_asynchronous(
-        scheduler, chains, lambda step, place, n, gone: place < (n + (eta - 1) * eager) // eta, m=m, **case
-    )
+    scheduler = ASHA(eta=eta, brackets=brackets, baseline=baseline)
+
+    def due(step: int, place: int, n: int, gone: int) -> bool:
+        return place < (1 if baseline and n == 1 else n // eta)
+
+    check_asynchronous(scheduler, chains, due, m=m, **case)
 
 
-def test_the_first_trial_and_every_new_best_go_on_at_once() -> None:
-    study, _ = make_study(ASHA(), limits={"trials": 6})
-    values = [0.5, 0.4, 0.6, 0.7, 0.8, 0.9]  # the second is a new best, the rest are not
+def test_a_baseline_goes_on_at_once_and_the_others_when_they_are_the_best_of_three() -> None:
+    study, _ = make_study(ASHA(baseline=True), limits={"trials": 6})
+    values = [0.5, 0.4, 0.6, 0.7, 0.8, 0.9]
     order: list[tuple[int, int | None]] = []
     while (trial := _asked(study)) is not None:
         order.append((trial.number, trial.target))
         study.tell(trial, values[trial.number])
-    assert order[:6] == [(0, 1), (0, 3), (0, None), (1, 1), (1, 3), (1, None)]
-    assert [number for number, _ in order[6:]] == [2, 3, 4, 5], "two of six are the best third"
+    assert order[:3] == [(0, 1), (0, 3), (0, None)]
+    assert order[3:6] == [(1, 1), (2, 1), (1, 3)], "the best of three goes on"
+    # Of six two may; they have.
+    assert order[6:] == [(3, 1), (4, 1), (5, 1)]
 
 
 def _asked(study: Study) -> Trial | None:

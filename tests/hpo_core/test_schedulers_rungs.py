@@ -130,7 +130,7 @@ def test_exact_plans_come_true() -> None:
         lambda: ASHA(eta=2.5),  # type: ignore[arg-type]
         lambda: ASHA(min_steps=0),
         lambda: ASHA(brackets=0),
-        lambda: ASHA(eager="yes"),  # type: ignore[arg-type]
+        lambda: ASHA(baseline="yes"),  # type: ignore[arg-type]
         lambda: Hyperband(rounds=0),
         lambda: SuccessiveHalving(trials=0),
         lambda: Levels(levels=(0.5, 0.1, 1.0), shares=(1.0, 0.5, 0.1)),
