@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +20,17 @@ from flows._workspace import read_study, study_folder
 from hpo_core import TrialState
 
 Finalise = Callable[[Session, Plan], Awaitable[None]]
+
+# What the end of a study imports, by ready objective. Seconds of it: skops looks at every module of
+# scikit-learn, and so imports torch too where that is installed.
+_FOR_THE_END = {
+    "lgbm": ("lightgbm", "mlflow.lightgbm", "mlflow.sklearn", "skops.io"),
+    "sklearn": ("mlflow.sklearn", "skops.io"),
+    "torch": ("torch", "mlflow.pytorch"),
+}
+_FOR_THE_REPORT = ("matplotlib.figure", "matplotlib.backends.backend_agg")
+# How often is looked whether the first trial is there.
+_LOOK_SECONDS = 0.5
 
 
 def nothing_to_do(plan: Plan, *, finished: bool) -> bool:
@@ -45,6 +58,7 @@ async def carry_out(
     plan = await asyncio.to_thread(with_past, plan)
     async with session(plan.terms, plan.tracking, edit=plan.edit, past=plan.past or (), tell=tell) as current:
         noting = asyncio.create_task(_note_tracking(current))
+        loading = asyncio.create_task(_load_for_the_end(current, plan))
         try:
             if opened is not None:
                 await opened(current)
@@ -63,7 +77,8 @@ async def carry_out(
         finally:
             # Whatever went wrong above is the error to show.
             current.may_connect.set()
-            await asyncio.wait([noting])
+            loading.cancel()
+            await asyncio.wait([noting, loading])
             untracked = noting.exception()
         if untracked is not None:
             raise untracked
@@ -75,6 +90,28 @@ async def carry_out(
             await finalise(current, plan)
         await attach_report(current, tell)
         return _summary(current)
+
+
+async def _load_for_the_end(current: Session, plan: Plan) -> None:
+    """Import what the final model and the report need, beside trials and not after the last one.
+
+    The driver has little to do between trials; afterwards nothing else runs and the user waits. Not
+    before the first trial is complete: until then trial processes load what they need themselves.
+    """
+    if plan.table is None:
+        return
+    while not current.study.history.count(TrialState.COMPLETE):
+        await asyncio.sleep(_LOOK_SECONDS)
+    await current.connected()
+    modules = _FOR_THE_END[plan.table.name] if current.parent_run is not None else ()
+    await asyncio.to_thread(_load, (*modules, *_FOR_THE_REPORT))
+
+
+def _load(modules: tuple[str, ...]) -> None:
+    for module in modules:
+        # Who needs it and cannot have it says so then.
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
 
 
 async def _note_tracking(current: Session) -> None:
