@@ -146,9 +146,29 @@ def speed_ups(
     """
     found = {}
     for name in sorted(set(of) & set(random)):
-        goal = float(np.median([run[-1] for run in random[name]]))
-        reached = np.flatnonzero(np.median(of[name], axis=0) <= goal)
+        reached = np.flatnonzero(np.median(of[name], axis=0) <= _goal(random[name]))
         found[name] = 1.0 / float(SHARES[reached[0]]) if len(reached) else 0.0
+    return found
+
+
+def _goal(random: Sequence[NDArray[np.float64]]) -> float:
+    """Random search's final regret, the median over seeds."""
+    return float(np.median([run[-1] for run in random]))
+
+
+def ceilings(random: Mapping[str, Sequence[NDArray[np.float64]]], workers: int) -> dict[str, float]:
+    """By benchmark: how many times sooner it could be, had a good configuration been known beforehand.
+
+    Of the configurations that ever reach random search's final score, the one of median speed, started
+    at once: nobody who has to search is faster, but by luck.
+    """
+    found = {}
+    for name, runs in random.items():
+        curves = load(name)
+        goal = curves.optimum + _goal(runs) * (curves.median - curves.optimum)
+        spent = np.cumsum(curves.seconds, axis=1)
+        reached = np.where(curves.running_best <= goal + 1e-12, spent, math.inf).min(axis=1)
+        found[name] = time_limit(curves, workers) / float(np.median(reached[np.isfinite(reached)]))
     return found
 
 
@@ -181,6 +201,10 @@ def report(out: Path) -> str:
             "least",
             "benchmarks x seeds",
         ]
+        most = ceilings(found.get("random", {}), w)
+        if most:
+            median, least = statistics.median(most.values()), min(most.values())
+            lines.append(["(known beforehand)", "", "", f"{median:.1f}", f"{least:.1f}", f"{len(most)}"])
         parts.append(f"{w} workers\n\n{markdown(header, lines)}")
         axis.set(title=f"{w} workers", xlabel="share of the time", ylabel="regret (0 best, 1 median)")
         axis.grid(alpha=0.3)

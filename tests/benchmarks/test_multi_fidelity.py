@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import _multi_fidelity_peers as peers
 from benchmarks import multi_fidelity as mf
 from benchmarks.curves import LEVELS, STEPS, Curves, configurations, curve_names, load
 from benchmarks.curves._train import curve, table
@@ -73,3 +75,77 @@ def test_areas_and_speed_ups_by_hand() -> None:
     assert mf.area({"a": [slow * 0 + 1.0], "b": [fast]}) == pytest.approx(0.1)
     assert mf.speed_ups({"a": [fast]}, {"a": [slow]}) == {"a": pytest.approx(100.0)}
     assert mf.speed_ups({"a": [slow]}, {"a": [fast]}) == {"a": 0.0}
+
+
+def test_what_could_be_reached_is_read_off_the_table() -> None:
+    # Losses rise evenly, so half a regret is reached by half of the better half, each at its first step.
+    ends = np.full(len(mf.SHARES), 0.5)
+    found = mf.ceilings({"lgbm-wine": [ends]}, 1)["lgbm-wine"]
+    curves = load("lgbm-wine")
+    goal = (curves.optimum + curves.median) / 2
+    by_hand = [
+        sum(curves.seconds[row, : step + 1])
+        for row in range(len(curves.loss))
+        for step in np.flatnonzero(curves.loss[row] <= goal)[:1]
+    ]
+    assert found == pytest.approx(mf.time_limit(curves, 1) / np.median(by_hand))
+
+
+class _Planned:
+    """Runs configuration 0 to step 2, to step 5, to step 3 again, then others; waits now and then."""
+
+    def __init__(self, waits: bool) -> None:
+        self.jobs = [(0, 2), (0, 5), (0, 3), (1, 2), None, (2, 1)] if waits else [(0, 2), (0, 5), (0, 3)]
+        self.told: list[tuple[Any, float, float]] = []
+
+    def ask(self) -> Any:
+        job = self.jobs.pop(0) if self.jobs else None
+        if job is None:
+            return None
+        row, target = job
+        names = LEVELS["lgbm"]
+        at = np.unravel_index(row, [len(values) for values in names.values()])
+        return job, row, dict(zip(names, map(int, at), strict=True)), target
+
+    def tell(self, job: Any, loss: float, seconds: float) -> None:
+        self.told.append((job, loss, seconds))
+
+
+def test_a_peer_that_plans_pays_for_new_steps_only() -> None:
+    planned = _Planned(waits=False)
+    peers._planning(planned, small(), 1, 100.0)
+    assert [(job, seconds) for job, _, seconds in planned.told] == [
+        ((0, 2), 2.0),
+        ((0, 5), 3.0),
+        ((0, 3), 0.0),
+    ]
+
+
+def test_a_worker_waits_where_a_peer_has_nothing_for_it() -> None:
+    planned = _Planned(waits=True)
+    found = peers._planning(planned, small(), 2, 100.0)
+    assert len(planned.told) == 5
+    assert found[0][1] == 0.0
+    assert not planned.jobs
+
+
+class _Stopping:
+    """Stops every trial after two steps."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.seen: list[tuple[int, int]] = []
+
+    def begin(self) -> Any:
+        self.begun += 1
+        return self.begun, dict.fromkeys(LEVELS["lgbm"], 0)
+
+    def goes_on(self, trial: int, step: int, loss: float) -> bool:
+        self.seen.append((trial, step))
+        return step < 2
+
+
+def test_a_peer_that_stops_gets_the_next_trial_at_once() -> None:
+    stopping = _Stopping()
+    peers._stopping(stopping, small(), 2, 4.5)
+    assert stopping.seen == [(1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (4, 1), (3, 2), (4, 2)]
