@@ -9,10 +9,10 @@ A       the trials that reached s
 Results at different steps are no common scale: a loss after one epoch is not a loss after thirty.
 So a trial that was stopped at r < s is placed by its rank. Its value at r is compared with those
 that the trials of A had at r, and it gets the value at s of the trial of A in the same place: better
-than p of them at r, better than p of them at s. Where the study's rule is a trial's best or average result, that is its
-value at a step too. Worse than all of A (what a scheduler that stops the
+than p of them at r, better than p of them at s. Worse than all of A (what a scheduler that stops the
 worst makes of most) is the worst of A. This uses every trial (Falkner 2018, BOHB, only those of the
-largest budget) and never compares across steps.
+largest budget) and never compares across steps. Where a trial's result is its best or its average by
+the study's rule, that is its value at a step too.
 """
 
 from __future__ import annotations
