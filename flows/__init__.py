@@ -12,19 +12,20 @@ import typing
 
 if typing.TYPE_CHECKING:
     from flows._result import Result as Result
-    from flows._sources import from_hyperopt as from_hyperopt
-    from flows._sources import from_mlflow as from_mlflow
-    from flows._sources import from_optuna as from_optuna
-    from flows._sources import from_study as from_study
     from flows._tune import tune as tune
+    from flows.sources import from_csv as from_csv
+    from flows.sources import from_hyperopt as from_hyperopt
+    from flows.sources import from_mlflow as from_mlflow
+    from flows.sources import from_optuna as from_optuna
+    from flows.sources import from_study as from_study
 
-__all__ = ["Result", "from_hyperopt", "from_mlflow", "from_optuna", "from_study", "tune"]
+__all__ = ["Result", "from_csv", "from_hyperopt", "from_mlflow", "from_optuna", "from_study", "tune"]
 
 
 def __getattr__(name: str) -> typing.Any:
     if name not in __all__:
         raise AttributeError(f"module 'flows' has no attribute {name!r}")
-    module = "flows._sources" if name.startswith("from_") else "flows._tune"
+    module = "flows.sources" if name.startswith("from_") else "flows._tune"
     return getattr(importlib.import_module(module), name)
 
 

@@ -74,7 +74,7 @@ async def tune_flow(
     data: CSV or Parquet file, or sklearn:NAME (for the ready objectives).
     trials: total of the study, not per run; 100 where no timeout (seconds) ends it.
     register_as: model name for the champion.
-    warm_start: results to begin with, each study:NAME, mlflow:EXPERIMENT or optuna:STORAGE#STUDY.
+    warm_start: results to begin with, each study:NAME, mlflow:EXPERIMENT, csv:FILE or optuna:STORAGE#STUDY.
     mlflow_run_id: an open MLflow run that is to become the study's.
     """
     context = handed.get()

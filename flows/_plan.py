@@ -22,9 +22,9 @@ from flows._messages import pack
 from flows._provenance import provenance
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
-from flows._sources import Source, sources_of, without_password
 from flows._warm_start import read_past
 from flows._workspace import Terms, study_folder
+from flows.sources import Source, sources_of, without_password
 from hpo_core import (
     InputError,
     Limits,
@@ -59,7 +59,7 @@ class Request:
     ``trial_memory`` (MiB): hard limits per attempt.
     ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
-    ``warm_start``: sources of results to begin with, see ``flows._sources.parse_source``.
+    ``warm_start``: sources of results to begin with, see :func:`flows.sources.parse_source`.
     """
 
     objective: str = "lgbm"

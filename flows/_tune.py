@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flows._result import Result
-from flows._sources import sources_of
+from flows.sources import sources_of
 from hpo_core import HpoError, InputError, Parameter, SearchSpace
 
 
@@ -46,13 +46,13 @@ def tune(
     study runs nothing; 100 unless ``timeout`` (seconds) or ``stop_when`` ends it.
     ``workers``: trials at once, default one per core.
     ``isolation``: ``"process"`` or ``"thread"``. ``warm_start``: results to begin with, one or several of
-    :func:`from_study`, :func:`from_mlflow`, :func:`from_optuna` and :func:`from_hyperopt`, or text such as
-    ``"study:old"``; they tell the sampler something and cost no trial. ``tell``: takes the lines that are
-    meant for the user. ``progress``: show how far the study is; by default on a terminal and in a
-    notebook, unless ``tell`` is given. ``more``: the other fields of a request (``experiment``,
-    ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...);
-    ``stop_when``: ``"noise"`` or a number, ends the study once all further trials together are expected
-    to improve by less than the noise of one result, or than that number.
+    :func:`from_study`, :func:`from_mlflow`, :func:`from_csv`, :func:`from_optuna` and
+    :func:`from_hyperopt`, or text such as ``"study:old"``; they tell the sampler something and cost no trial.
+    ``tell``: takes the lines that are meant for the user. ``progress``: show how far the study is; by default
+    on a terminal and in a notebook, unless ``tell`` is given. ``more``: the other fields of a request
+    (``experiment``, ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...); ``stop_when``:
+    ``"noise"`` or a number, ends the study once all further trials together are expected to improve by less
+    than the noise of one result, or than that number.
 
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows._notes import WARM_START
-from flows._sources import Source
 from flows._workspace import Terms, read_study, study_folder
+from flows.sources import Source
 from hpo_core import InputError, SpaceError, Study
 from hpo_core.warm_start import Fitting, adopt, fit
 

@@ -127,6 +127,7 @@ def fit(space: SearchSpace | None, objectives: Mapping[str, str], past: Past) ->
             "the source out"
         )
     used = {past.params.get(n, n) for n in space.names} if space is not None else set()
+    used |= {metric for metric, _ in metrics.values()}  # a table has both side by side
     met = {name for o in past.outcomes for name in o.params} if space is not None else set()
     return Fitting(
         source=past.source,

@@ -68,8 +68,8 @@ def tune(
     warm_start: Annotated[
         list[str] | None,
         typer.Option(
-            help="Results to begin with: study:NAME, mlflow:EXPERIMENT or optuna:STORAGE#STUDY, with "
-            "?OURS=THEIRS where names differ; may be repeated"
+            help="Results to begin with: study:NAME, mlflow:EXPERIMENT, csv:FILE or optuna:STORAGE#STUDY, "
+            "with ?OURS=THEIRS where names differ; may be repeated"
         ),
     ] = None,
     edit_space: Annotated[bool, typer.Option("--edit-space", help="Go on with an edited space")] = False,

@@ -16,9 +16,9 @@ import numpy as np
 import optuna
 import pytest
 
-from flows import Result, from_hyperopt, from_optuna, from_study, tune
-from flows._sources import parse_source
+from flows import Result, from_csv, from_hyperopt, from_optuna, from_study, tune
 from flows.cli import main
+from flows.sources import parse_source
 from hpo_core import Categorical, Float, InputError, Int, SearchSpace
 from hpo_core.warm_start import Fitting, fit
 from tests.flows.conftest import Hpo, Place, copy_database
@@ -188,6 +188,54 @@ def optunas(storage: Any) -> Any:
     study.optimize(objective, n_trials=6, catch=ValueError)
     study.enqueue_trial({"x": 0.0, "n": 1, "kind": "a"})
     return study
+
+
+def test_a_table_of_results(tmp_path: Path) -> None:
+    """Columns by name, text read by the parameter's type, rows without a result or out of range left out."""
+    text = (
+        "kind,n,x,val_loss,who\n"
+        "a,3,0.5,1.25,me\n"
+        "b,4.0,1e-1,2.5,me\n"
+        "b,4,99,2.5,me\n"
+        "a,1,0.25,,nobody\n"
+        "a,3,0.5,1.25,me\n"
+    )
+    (tmp_path / "by hand.csv").write_text(text, encoding="utf-8-sig")
+    source = parse_source(f"csv:{tmp_path}/by%20hand.csv?loss=val_loss")
+    found = ours(source)
+    assert [(p, v) for _, p, v in found.rows] == [
+        ({"x": 0.5, "n": 3, "kind": "a"}, {"loss": 1.25}),
+        ({"x": 0.1, "n": 4, "kind": "b"}, {"loss": 2.5}),
+        ({"x": 0.5, "n": 3, "kind": "a"}, {"loss": 1.25}),
+    ]
+    assert found.skipped == {"with 'x' outside its range": 1, "without the metric 'val_loss'": 1}
+    assert found.ignored == ["who"]
+    keys = [key for key, _, _ in found.rows]
+    assert len(set(keys)) == 3
+    assert [key for key, _, _ in ours(source).rows] == keys
+    turned = ours(from_csv(tmp_path / "by hand.csv", metrics={"gain": "-val_loss"}), {"gain": "max"})
+    assert [v["gain"] for _, _, v in turned.rows] == [-1.25, -2.5, -1.25]
+    (tmp_path / "tabs.tsv").write_text(text.replace(",", "\t"))
+    assert len(ours(from_csv(tmp_path / "tabs.tsv", metrics={"loss": "val_loss"})).rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, r"csv:.*t\.csv cannot be read \(.*No such file"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"", r"needs a header that names each column once, got \[\]"),
+        (b"x,n,x\n1,2,3\n", "names each column once"),
+        (b"x,n,kind,loss\n1,2,a\n", "row 2 has more or fewer than 4 fields"),
+        (b"x,n,kind,loss\n", "nothing in csv:.* fits this study: it has no results"),
+        (b"x,n,kind,score\n1,2,a,3\n", "has no metric 'loss'"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        ours(from_csv(tmp_path / "t.csv"))
 
 
 @pytest.mark.parametrize("kind", ["database", "journal", "object"])

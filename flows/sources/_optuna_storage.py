@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from flows._sources import without_password
+from flows.sources._source import without_password
 from hpo_core import InputError
 from hpo_core._errors import nearest
 

@@ -1,0 +1,99 @@
+"""An earlier study as a source."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows.sources._source import Names
+from hpo_core import InputError, Study
+from hpo_core import _events as ev
+from hpo_core._errors import nearest
+from hpo_core._journal import read_journal
+from hpo_core.warm_start import Outcome, Past
+
+__all__ = ["EarlierStudy", "from_study"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierStudy:
+    """See :func:`from_study`."""
+
+    name: str
+    params: Names = field(default_factory=dict)
+    metrics: Names = field(default_factory=dict)
+    experiment: str | None = None
+    home: Path | str | None = None
+
+    @property
+    def label(self) -> str:
+        """``study:NAME``."""
+        return f"study:{self.name}"
+
+    def read(self, tracking_uri: str | None) -> Past:
+        """Its trials, and what it was warm-started with itself."""
+        from flows._workspace import study_folder
+
+        journal = study_folder(self.name, self.home) / "journal.jsonl"
+        if journal.is_file():
+            return self._past(journal)
+        from tracking import connect_to_study, fetch_journal
+
+        connection = connect_to_study(tracking_uri, self.name, self.experiment)
+        if connection is None:
+            raise InputError(
+                f"there is no study {self.name!r} to start from, neither in {journal.parent.parent} nor in "
+                f"MLflow{nearest(self.name, _names(journal.parent.parent))}"
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            return self._past(fetch_journal(connection, self.name, Path(scratch)))
+
+    def _past(self, journal: Path) -> Past:
+        events = [event for _, event, _ in read_journal(journal)]
+        study = Study.replay(events)
+        uid = study.created.study_id
+        trials = [
+            Outcome(
+                key=f"{uid}:{trial.number}",
+                params=trial.params,
+                values={**trial.metrics, **trial.values},
+                state=trial.state,
+            )
+            for trial in study.trials
+        ]
+        elsewhere = [
+            Outcome(key=e.source or f"{uid}:observed-{i}", params=e.params, values=e.values)
+            for i, e in enumerate(events)
+            if isinstance(e, ev.Observed)
+        ]
+        return Past(
+            source=self.label,
+            outcomes=[*elsewhere, *trials],
+            directions=study.objectives,
+            params=self.params,
+            metrics=self.metrics,
+        )
+
+
+def from_study(
+    name: str,
+    *,
+    params: Names | None = None,
+    metrics: Names | None = None,
+    experiment: str | None = None,
+    home: Path | str | None = None,
+) -> EarlierStudy:
+    """The trials of an earlier study: of its folder here, else of its journal in MLflow.
+
+    ``params`` and ``metrics``: this study's name to the earlier one's, where they differ; ``-NAME`` turns a
+    metric's sign. ``experiment``: the MLflow experiment to look in; by default all. ``home``: where studies
+    live, by default ``HPO_HOME``.
+    """
+    return EarlierStudy(
+        name=name, params=params or {}, metrics=metrics or {}, experiment=experiment, home=home
+    )
+
+
+def _names(studies: Path) -> list[str]:
+    return [path.parent.name for path in studies.glob("*/journal.jsonl")]
