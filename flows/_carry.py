@@ -76,7 +76,7 @@ async def carry_out(
                 )
         finally:
             # Whatever went wrong above is the error to show.
-            current.may_connect.set()
+            current.wind_up()
             loading.cancel()
             await asyncio.wait([noting, loading])
             untracked = noting.exception()

@@ -23,12 +23,13 @@ from flows._warm_start import begin_with
 from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study
 from hpo_core.warm_start import Fitting
-from tracking import StudyTracker, probe
+from tracking import Away, StudyTracker, probe
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
 # How often whoever ordered the session is asked, and how long an answer may take when it is to end anyway.
 _RECALL_SECONDS, _ANSWER_SECONDS = 1.0, 2.0
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,8 @@ class Session:
     """What callers may watch while it lasts, and read afterwards.
 
     ``connecting``: the tracker's start. MLflow takes seconds to load, so a new study's trials run meanwhile,
-    once ``may_connect`` says that their workers have started and need the processor no more.
+    once ``may_connect`` says that their workers have started and need the processor no more. Should MLflow go
+    away before it has heard of a new study, it is tried again until the session is ``over``.
     """
 
     study: Study
@@ -72,9 +74,15 @@ class Session:
     tracker: StudyTracker
     connecting: asyncio.Task[str | None] | None = None
     may_connect: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
     parent_run: str | None = None
     ended: str = ""
     lines: list[str] = field(default_factory=list)
+
+    def wind_up(self) -> None:
+        """Nothing more is going to run: a tracker that has not started tries once more, and no longer."""
+        self.over.set()
+        self.may_connect.set()
 
     async def connected(self) -> None:
         """Wait until the tracker follows the study, or is offline.
@@ -136,13 +144,13 @@ async def session(
             tracker=tracker,
             lines=lines,
         )
-        current.connecting = asyncio.create_task(_connect(tracker, current.may_connect))
+        current.connecting = asyncio.create_task(_connect(current, tell))
         if opened.resumed:
             # A driver elsewhere may hold the study: then nothing of it runs here.
             current.may_connect.set()
             await current.connected()
         yield current
-        current.may_connect.set()
+        current.wind_up()
         await current.connected()
     except InputError:
         # What is refused before the first result leaves nothing behind.
@@ -157,9 +165,24 @@ async def session(
                 await asyncio.to_thread(current.tracker.connection.client.delete_run, current.parent_run)
 
 
-async def _connect(tracker: StudyTracker, may: asyncio.Event) -> str | None:
-    await may.wait()
-    return await asyncio.to_thread(tracker.start)
+async def _connect(current: Session, tell: Callable[[str], None]) -> str | None:
+    await current.may_connect.wait()
+    told = False
+    while True:
+        try:
+            return await asyncio.to_thread(current.tracker.start)
+        except Away as error:
+            # It answered before the study began, and a study that has begun does not need it.
+            if current.resumed:
+                raise
+            if current.over.is_set():
+                tell(f"MLflow is away; `hpo sync {current.study.name}` delivers everything once it is back")
+                return None
+            if not told:
+                told = True
+                tell(f"the study goes on, and waits to be shown in MLflow: {error}")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(current.over.wait(), _RETRY_SECONDS)
 
 
 def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str:
@@ -196,7 +219,7 @@ def check_tracking(tracking: TrackingTerms) -> str | None:
 async def _close(opened: Opened, current: Session | None, tell: Callable[[str], None]) -> None:
     opened.journal.sync()
     if current is not None:
-        current.may_connect.set()
+        current.wind_up()
         if current.connecting is not None:
             await asyncio.wait([current.connecting])  # if it failed, whoever needed it has been told
         current.tracker.notify()

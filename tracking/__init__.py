@@ -24,6 +24,7 @@ if typing.TYPE_CHECKING:
     from tracking._connection import connect as connect
     from tracking._connection import connect_to_study as connect_to_study
     from tracking._connection import probe as probe
+    from tracking._errors import Away as Away
     from tracking._errors import NoRunYet as NoRunYet
     from tracking._errors import NotComparable as NotComparable
     from tracking._errors import TrackingError as TrackingError
@@ -50,7 +51,7 @@ if typing.TYPE_CHECKING:
     from tracking._tracker import TrackerStatus as TrackerStatus
 
 __all__ = [
-    "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel",
+    "Away", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel",
     "NoRunYet", "NotComparable", "Promotion",
     "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "comparison_html",
     "config_sha256",
@@ -70,7 +71,7 @@ _HOMES = {
     "_checkpoints": "CheckpointError delete_checkpoint load_checkpoint locate_checkpoint save_checkpoint",
     "_compare_page": "comparison_html draw_comparison",
     "_connection": "Connection connect connect_to_study probe",
-    "_errors": "NoRunYet NotComparable TrackingError",
+    "_errors": "Away NoRunYet NotComparable TrackingError",
     "_fetch": "fetch_checkpoints fetch_journal",
     "_models": "LoggedModel log_model log_trial_model",
     "_past_runs": "past_runs",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hpo_core import InputError
 from tracking import _settings, _sqlite
-from tracking._errors import brief
+from tracking._errors import Away, brief, is_permanent
 from tracking._states import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID
 from tracking._text import safe_key
 
@@ -118,7 +118,7 @@ def connect(tracking_uri: str | None, experiment: str) -> Connection:
     except InputError:
         raise
     except Exception as error:
-        raise unusable(uri, brief(error)) from error
+        raise refused(uri, error) from error
     return Connection(client, uri, experiment_id, path)
 
 
@@ -212,12 +212,19 @@ def _check_reachable(uri: str) -> None:
     try:
         socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
-        raise unusable(uri, f"nothing answers at {parts.hostname}:{port} ({brief(error)})") from None
+        why = f"nothing answers at {parts.hostname}:{port} ({brief(error)})"
+        raise unusable(uri, why, Away) from None
 
 
-def unusable(uri: str, why: str) -> InputError:
+def refused(uri: str, error: Exception) -> InputError:
+    """The error for what the tracking server said: no for good, or that it is away."""
+    away = uri.startswith(("http://", "https://")) and not is_permanent(error)
+    return unusable(uri, brief(error), Away if away else InputError)
+
+
+def unusable(uri: str, why: str, kind: type[InputError] = InputError) -> InputError:
     """The error for a tracking server that cannot be used, with what to do about it."""
-    return InputError(
+    return kind(
         f"cannot track to {_without_password(uri)!r}: {why}; start the server, give another tracking URI, "
         "or run offline (the journal keeps everything and can be projected later)"
     )

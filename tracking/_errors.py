@@ -1,5 +1,6 @@
 """What can go wrong between the projector and MLflow, split by what the projector does about it.
 
+Away(InputError)          the tracking server does not answer at the start; it may, a moment later
 TrackingError(HpoError)   MLflow is not to be had now; the message says what was tried
 └── NoRunYet              nor is the run that was asked for; a TimeoutError as well
 NotComparable(HpoError)   the model that holds an alias cannot be measured as its challenger was, and why
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import errno
 
-from hpo_core import HpoError
+from hpo_core import HpoError, InputError
 
 # MLflow answers with these for good: the same request will be refused again. Not so a request without
 # permission: tokens expire, and are renewed.
@@ -30,6 +31,10 @@ _PASSING = (
 )
 # What the disk of this machine refuses for good.
 _LOCAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR})
+
+
+class Away(InputError):
+    """The tracking server does not answer; nothing speaks against what was asked of it."""
 
 
 class TrackingError(HpoError):

@@ -13,7 +13,7 @@ from typing import Any
 from hpo_core import HpoError, JournalError
 from tracking import _settings
 from tracking._active_run import PROCESS
-from tracking._connection import Connection, connect, resolve_uri, unusable
+from tracking._connection import Connection, connect, refused, resolve_uri
 from tracking._cursor import FILE
 from tracking._errors import NoRunYet, TrackingError, brief
 from tracking._lease import Fenced
@@ -86,7 +86,8 @@ class StudyTracker:
         """Connect, find or make the study's run, and begin to follow the journal.
 
         Returns the id of the study's run, ``None`` when offline. Raises :class:`InputError` when the
-        tracking server does not answer or the experiment cannot be used.
+        tracking server does not answer (:class:`Away`: it may be tried again) or the experiment cannot be
+        used.
         """
         if self._offline:
             return None
@@ -108,7 +109,7 @@ class StudyTracker:
         except HpoError:
             raise
         except Exception as error:
-            raise unusable(self._connection.uri, brief(error)) from error
+            raise refused(self._connection.uri, error) from error
         self._projector = projector
         # Whoever starts a run in this process or a child of it must not get the study's.
         if os.environ.get("MLFLOW_RUN_ID") in (parent, self._adopt_run):

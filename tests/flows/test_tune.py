@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import threading
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,36 @@ def test_a_ready_objective_by_its_name(tracked: Place) -> None:
     assert result.model is not None
     assert result.model.startswith("mine@champion is version 1")
     assert "C" in result.study.space.names
+
+
+def test_a_server_that_goes_away_before_it_has_heard_of_the_study_costs_nothing(tracked: Place) -> None:
+    class Once(http.server.BaseHTTPRequestHandler):
+        """Answers twice: a study asks before it does anything and before it begins."""
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            answered.append(self.path)
+
+        def log_message(self, *_: object) -> None: ...
+
+    answered: list[str] = []
+    server = http.server.HTTPServer(("127.0.0.1", 0), Once)
+
+    def serve() -> None:
+        while len(answered) < 2:
+            server.handle_request()
+        server.server_close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    lines: list[str] = []
+    result = quick(tracking_uri=f"http://127.0.0.1:{server.server_port}", tell=lines.append)
+    thread.join()
+    assert result.summary["counts"] == {"complete": 6}
+    assert result.run_id is None
+    assert [line for line in lines if "the study goes on, and waits" in line]
+    assert [line for line in lines if "`hpo sync mine` delivers everything" in line]
 
 
 @pytest.mark.parametrize(
