@@ -20,23 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._report import (
-    RESULTS,
-    STAMP_COLUMNS,
-    append_row,
-    compact,
-    markdown,
-    new_figure,
-    read_rows,
-    save_figure,
-    stamp,
-)
+from benchmarks import _report as records
 from hpo_core import Float, SearchSpace, Study, make_strategy
 
 __all__ = ["COLUMNS", "main", "time_ours", "time_peer"]
 
 KEY = ("optimiser", "dimensions", "finished")
-COLUMNS = (*KEY, "first_ms", "mean_ms", "median_ms", "max_ms", "tell_ms", "asks", *STAMP_COLUMNS)
+COLUMNS = (*KEY, "first_ms", "mean_ms", "median_ms", "max_ms", "tell_ms", "asks", *records.STAMP_COLUMNS)
 
 _SIZES = (100, 1_000, 10_000, 100_000)
 _PEERS = ("optuna-tpe", "optuna-random", "optuna-gp", "optuna-cmaes")
@@ -131,7 +121,7 @@ def _timed(ask: Callable[[], Any], tell: Callable[[Any], None], asks: int) -> di
 
 
 def _measure(options: argparse.Namespace, out: Path) -> None:
-    marks = stamp(["numpy", "scipy", "scikit-learn", "optuna"])
+    marks = records.stamp(["numpy", "scipy", "scikit-learn", "optuna"])
     ours = list(filter(None, options.samplers.split(",")))
     for name in ours:  # what is imported on first use is no part of any suggestion's cost
         time_ours(name, filled(options.dimensions, 40), asks=1)
@@ -145,12 +135,12 @@ def _measure(options: argparse.Namespace, out: Path) -> None:
             else:
                 found = time_peer(name, options.dimensions, size, asks)
             row = {"optimiser": name, "dimensions": options.dimensions, "finished": size, **found, **marks}
-            append_row(out, COLUMNS, row)
+            records.append_row(out, COLUMNS, row)
             print(f"{name} at {size}: {found['mean_ms']} ms, the first {found['first_ms']} ms", flush=True)
 
 
 def _report(out: Path, dimensions: int) -> str:
-    rows = [r for r in read_rows(out, KEY) if r["dimensions"] == str(dimensions)]
+    rows = [r for r in records.read_rows(out, KEY) if r["dimensions"] == str(dimensions)]
     if not rows:
         return "nothing measured yet"
     sizes = sorted({int(r["finished"]) for r in rows})
@@ -166,15 +156,15 @@ def _report(out: Path, dimensions: int) -> str:
         ]
         for name in names
     ]
-    figure, (axis,) = new_figure(1)
+    figure, (axis,) = records.new_figure(1)
     for name in names:
         points = [(n, float(means[name, n]["mean_ms"])) for n in sizes if (name, n) in means]
         axis.plot(*zip(*points, strict=True), marker="o", label=name)
     axis.set(xscale="log", yscale="log", xlabel="finished trials", ylabel="processor time per suggestion, ms")
     axis.legend(fontsize=7)
-    save_figure(figure, out.with_suffix(".png"), rows[-1])
+    records.save_figure(figure, out.with_suffix(".png"), rows[-1])
     title = f"Milliseconds per suggestion (the first one), {dimensions} floats, by finished trials"
-    return f"{title}\n\n{markdown(['optimiser', *(f'{n:,}' for n in sizes)], lines)}"
+    return f"{title}\n\n{records.markdown(['optimiser', *(f'{n:,}' for n in sizes)], lines)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--sizes", type=lambda text: [int(n) for n in text.split(",")], default=list(_SIZES))
     add("--dimensions", type=int, default=10)
     add("--asks", type=int, default=20, help="suggestions that are averaged, after the first")
-    add("--out", type=Path, default=RESULTS / "ask-cost.csv")
+    add("--out", type=Path, default=records.RESULTS / "ask-cost.csv")
     add("--report", action="store_true", help="measure nothing, report what the file holds")
     options = parser.parse_args(arguments)
     unknown = set(filter(None, options.peers.split(","))) - set(_PEERS)
@@ -195,7 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if not options.report:
         _measure(options, options.out)
-        compact(options.out, KEY, order=lambda r: (r["optimiser"], int(r["dimensions"]), int(r["finished"])))
+        records.compact(
+            options.out, KEY, order=lambda r: (r["optimiser"], int(r["dimensions"]), int(r["finished"]))
+        )
     print(_report(options.out, options.dimensions))
     return 0
 

@@ -26,19 +26,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _report as records
 from benchmarks._main_job_score import Choice, cross_validated, held_out, rounds_of
 from benchmarks._main_job_tables import TABLES, MainTable
-from benchmarks._report import (
-    RESULTS,
-    STAMP_COLUMNS,
-    append_row,
-    compact,
-    markdown,
-    new_figure,
-    read_rows,
-    save_figure,
-    stamp,
-)
 
 __all__ = ["main", "report"]
 
@@ -47,7 +37,7 @@ OURS = "hpo"
 PEERS = {"flaml": "flaml", "optuna-tuner": "optuna-integration"}
 KEY = ("table", "seconds", "seed", "tool")
 COLUMNS = (*KEY, "metric", "held_out", "cv", "found_at", "start", "tail", "load", "rounds", "params",
-           "peer_versions", *STAMP_COLUMNS)  # fmt: skip
+           "peer_versions", *records.STAMP_COLUMNS)  # fmt: skip
 SCORES = {"held_out": "held out", "cv": "cross-validated"}
 FOLDS = 5
 _VERSIONS = "import importlib.metadata as m; print('; '.join(f'{p} {m.version(p)}' for p in %r))"
@@ -128,7 +118,7 @@ def run_ours(job: Job, seconds: float, home: Path) -> tuple[list[Choice], dict[s
     command = _hpo(
         "tune", "lgbm", "--data", str(job.csv), "--target", "target", "--task", job.table.task,
         "--metric", job.table.metric, "--folds", str(FOLDS), "--option", f"seed={job.seed}",
-        "--seed", str(job.seed), "--timeout", str(seconds), "--trials", "1000000", "--workers", "2",
+        "--seed", str(job.seed), "--timeout", str(seconds), "--workers", "2",
         "--name", "main-job", "--experiment", job.folder.name, "--json",
     )  # fmt: skip
     _run(command, _environment(home), job.folder)
@@ -204,7 +194,7 @@ def report(rows: Sequence[Mapping[str, str]]) -> str:
         for name, own in _by_table(here):
             cells = [" / ".join(_text(_mean(own, tool, score)) for score in SCORES) for tool in tools]
             lines.append([name, own[0]["metric"], *cells])
-        parts += [f"### {seconds} s", markdown(["table", "metric", *tools], lines)]
+        parts += [f"### {seconds} s", records.markdown(["table", "metric", *tools], lines)]
         parts += [_count(here, peer) for peer in tools if peer != OURS and OURS in tools]
     return "\n\n".join(parts)
 
@@ -240,7 +230,7 @@ def plot(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     """Per table, the gain in both scores over each peer, in per cent of the peer's."""
     last = max((r["seconds"] for r in rows), key=float)
     tables = list(_by_table([r for r in rows if r["seconds"] == last]))
-    figure, axes = new_figure(2)
+    figure, axes = records.new_figure(2)
     for axis, (score, words) in zip(axes, SCORES.items(), strict=True):
         for i, peer in enumerate(PEERS):
             gains = [_gain(own, peer, score) for _, own in tables]
@@ -251,7 +241,7 @@ def plot(rows: Sequence[Mapping[str, str]], path: Path) -> None:
         axis.set_title(f"{words}, {last} s", fontsize=10)
         axis.set_ylabel("better by, % of the peer's score")
         axis.legend(fontsize=8)
-    save_figure(figure, path, rows[-1])
+    records.save_figure(figure, path, rows[-1])
 
 
 def _gain(rows: Sequence[Mapping[str, str]], peer: str, score: str) -> float:
@@ -270,14 +260,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=1)
     add("--first-seed", type=int, default=0)
     add("--peers-python", default=sys.executable, help="interpreter that has the peers")
-    add("--out", type=Path, default=RESULTS / "main-job.csv")
+    add("--out", type=Path, default=records.RESULTS / "main-job.csv")
     add("--report", action="store_true", help="measure nothing, report what the file holds")
     return parser
 
 
 def _measure(options: argparse.Namespace) -> None:
     horizons = sorted(float(s) for s in options.seconds.split(","))
-    marks = stamp(("lightgbm", "mlflow", "prefect", "scikit-learn"))
+    marks = records.stamp(("lightgbm", "mlflow", "prefect", "scikit-learn"))
     peers = [PEERS[t] for t in options.tools.split(",") if t in PEERS]
     wanted = [options.peers_python, "-c", _VERSIONS % [*peers, "optuna", "lightgbm"]]
     marks["peer_versions"] = _run(wanted, os.environ, ROOT).strip() if peers else ""
@@ -290,7 +280,9 @@ def _measure(options: argparse.Namespace) -> None:
                 job = Job(name, seed, home / f"{name}-{seed}")
                 for tool in options.tools.split(","):
                     for row in _rows(job, name, tool, horizons, options, home):
-                        append_row(options.out, COLUMNS, {**dict.fromkeys(COLUMNS, ""), **row, **marks})
+                        records.append_row(
+                            options.out, COLUMNS, {**dict.fromkeys(COLUMNS, ""), **row, **marks}
+                        )
                         print(" ".join(f"{k}={row.get(k, '')}" for k in COLUMNS[:11]), flush=True)
 
 
@@ -299,8 +291,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if not options.report:
         _measure(options)
-        compact(options.out, KEY, lambda r: (r["table"], float(r["seconds"]), int(r["seed"]), r["tool"]))
-    rows = read_rows(options.out, KEY)
+        records.compact(
+            options.out, KEY, lambda r: (r["table"], float(r["seconds"]), int(r["seed"]), r["tool"])
+        )
+    rows = records.read_rows(options.out, KEY)
     text = report(rows)
     print(text)
     options.out.with_suffix(".md").write_text(f"# The main job\n\n{text}\n", encoding="utf-8")

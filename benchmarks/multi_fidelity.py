@@ -21,23 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import _report as records
 from benchmarks._multi_fidelity_peers import PEER_PACKAGES, PEERS, peer_incumbents
-from benchmarks._report import (
-    RESULTS,
-    STAMP_COLUMNS,
-    append_row,
-    compact,
-    markdown,
-    new_figure,
-    read_rows,
-    save_figure,
-    stamp,
-)
 from benchmarks.curves import STEPS, Curves, curve_names, load
 from hpo_core import Study
 from hpo_core.simulate import Table, simulate
 
-OUT = RESULTS / "multi-fidelity.csv"
+OUT = records.RESULTS / "multi-fidelity.csv"
 
 # Complete trials that random search gets done, in all: its time is everybody's time.
 BUDGET = {1: 12, 8: 48, 64: 128}
@@ -59,7 +49,7 @@ OURS: dict[str, Any] = {
 }
 
 KEY = ("benchmark", "workers", "method", "seed")
-COLUMNS = (*KEY, *(f"r{i}" for i in range(len(SHARES))), "trials", "seconds", *STAMP_COLUMNS)
+COLUMNS = (*KEY, *(f"r{i}" for i in range(len(SHARES))), "trials", "seconds", *records.STAMP_COLUMNS)
 
 
 def time_limit(curves: Curves, workers: int) -> float:
@@ -174,10 +164,10 @@ def ceilings(random: Mapping[str, Sequence[NDArray[np.float64]]], workers: int) 
 
 def report(out: Path) -> str:
     """Tables for people, and the plot."""
-    rows = read_rows(out, KEY)
+    rows = records.read_rows(out, KEY)
     parts: list[str] = []
     workers = sorted({int(row["workers"]) for row in rows})
-    figure, axes = new_figure(max(len(workers), 1))
+    figure, axes = records.new_figure(max(len(workers), 1))
     for axis, w in zip(axes, workers, strict=False):
         found = curves_of(rows, w)
         lines = []
@@ -205,12 +195,12 @@ def report(out: Path) -> str:
         if most:
             median, least = statistics.median(most.values()), min(most.values())
             lines.append(["(known beforehand)", "", "", f"{median:.1f}", f"{least:.1f}", f"{len(most)}"])
-        parts.append(f"{w} workers\n\n{markdown(header, lines)}")
+        parts.append(f"{w} workers\n\n{records.markdown(header, lines)}")
         axis.set(title=f"{w} workers", xlabel="share of the time", ylabel="regret (0 best, 1 median)")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
     if rows:
-        save_figure(figure, out.with_suffix(".png"), rows[-1])
+        records.save_figure(figure, out.with_suffix(".png"), rows[-1])
     return "\n\n".join(parts)
 
 
@@ -226,17 +216,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--report", action="store_true", help="measure nothing")
     add("--out", type=Path, default=OUT)
     options = parser.parse_args(arguments)
-    marks = stamp(("numpy", "scipy", *PEER_PACKAGES))
+    marks = records.stamp(("numpy", "scipy", *PEER_PACKAGES))
     out = options.out
-    have = set() if options.again else {tuple(row[k] for k in KEY) for row in read_rows(out)}
+    have = set() if options.again else {tuple(row[k] for k in KEY) for row in records.read_rows(out)}
     names = options.benchmarks.split(",") if options.benchmarks else curve_names()
     for seed in range(0 if options.report else options.seeds):
         for name in names:
             for workers in map(int, options.workers.split(",")):
                 for method in filter(None, options.methods.split(",")):
                     if (name, str(workers), method, str(seed)) not in have:
-                        append_row(out, COLUMNS, {**measure(name, workers, method, seed), **marks})
-    compact(out, KEY, lambda row: (int(row["workers"]), row["benchmark"], row["method"], int(row["seed"])))
+                        records.append_row(out, COLUMNS, {**measure(name, workers, method, seed), **marks})
+    records.compact(
+        out, KEY, lambda row: (int(row["workers"]), row["benchmark"], row["method"], int(row["seed"]))
+    )
     text = report(out)
     print(text)
     Path(out.with_suffix(".md")).write_text(f"# Schedulers in simulated time\n\n{text}\n", encoding="utf-8")
