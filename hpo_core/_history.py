@@ -30,6 +30,8 @@ from hpo_core._states import INFORMATIVE, VALUED, TrialState
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Reported as NAME_fold, NAME being an objective: the result on this step's fold alone.
+FOLD = "_fold"
 _NOWHERE: Floats = np.empty(0)
 
 

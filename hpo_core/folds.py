@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
+from hpo_core._history import FOLD as FOLD
 from hpo_core._study import Study
 from hpo_core.importance import column_of
 
 __all__ = ["Paired", "fold_results", "paired_test", "standard_error"]
 
-FOLD = "_fold"
 _LEVEL = 0.95
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
-from hpo_core._history import History
+from hpo_core._history import FOLD, History
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
@@ -59,8 +59,10 @@ def signed_rank_p(differences: NDArray[np.float64]) -> float:
 class _Champion:
     """The complete trial with the best mean over its steps, and its result at each."""
 
-    def __init__(self, scores: Scores) -> None:
+    def __init__(self, scores: Scores, fold: str | None) -> None:
         self.scores = scores
+        self.fold = fold
+        """The metric that has the result of one fold, where trials report it."""
         self._seen = 0
         self.trial: int | None = None
         self.mean = math.inf
@@ -82,7 +84,8 @@ class _Champion:
         """The trial's usable results by step."""
         found = {}
         for row in history.reports_of(trial):
-            score = self.scores.of_row(history, row)
+            alone = None if self.fold is None else history.reports.value(row, self.fold)
+            score = self.scores.of_row(history, row) if alone is None else (alone * self.scores.signs[0],)
             if score is not None and usable(score):
                 found[int(history.reports.steps[row])] = score[0]
         return found
@@ -92,7 +95,9 @@ class _Champion:
 class Wilcoxon:
     """Stop a trial that is worse than the best complete one on the folds or seeds evaluated so far.
 
-    The trial reports one result for each fold or seed, with its number as the step. It is stopped when
+    The trial reports one result for each fold or seed, with its number as the step; where what it
+    reports as its objective is the mean so far, it reports the result of the fold beside it, as
+    ``NAME_fold`` (the ready objectives do), and these are compared. It is stopped when
     a one-sided signed-rank test against the best complete trial, on the steps both have, gives p <
     ``p_threshold``, and its mean there is the worse one. ``startup_steps``: results that a trial must
     have first; with n of them p is at least 2^-n, so with the default threshold no trial is stopped
@@ -123,7 +128,8 @@ class Wilcoxon:
 
     def _champion(self, history: History) -> _Champion:
         criterion = Criterion(self.metric, self.direction)
-        return self._memo.of(history, lambda: _Champion(criterion.bind(history)))
+        fold = history.objectives[0] + FOLD if self.metric is None else None
+        return self._memo.of(history, lambda: _Champion(criterion.bind(history), fold))
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """Another trial, to its end."""

@@ -252,6 +252,25 @@ def test_wilcoxon_stops_a_trial_that_loses_on_every_fold() -> None:
     assert curve(study, [0.5, 0.6, 0.4, 0.5, 0.6]) == 4, "the champion is the best complete trial by now"
 
 
+@pytest.mark.parametrize(("direction", "sign"), [("min", 1.0), ("max", -1.0)])
+def test_wilcoxon_compares_folds_and_not_the_means_so_far(direction: str, sign: float) -> None:
+    """One bad fold makes every mean after it worse; the folds themselves are won."""
+    study, _ = make_study(Wilcoxon(), objectives={"loss": direction}, limits={"trials": 20})
+    folds = ([0.5, 0.5, 0.5, 0.5, 0.5], [0.9, 0.45, 0.45, 0.45, 0.45], [0.6, 0.6, 0.6, 0.6, 0.6])
+    stopped: list[int | None] = []
+    for values in folds:
+        trial, at = study.ask(), None
+        for step in range(1, 6):
+            mean = sum(values[:step]) / step
+            metrics = {"loss": sign * mean, "loss_fold": sign * values[step - 1]}
+            if study.report(trial, step, metrics) is not None:
+                at = step
+                break
+        stopped.append(at)
+        study.tell(trial, sign * sum(values) / 5, state="pruned" if at else "complete")
+    assert stopped == [None, None, 4]
+
+
 def test_wilcoxon_never_stops_the_better_mean() -> None:
     """Losing many folds by a hair and winning one by far is no reason to stop."""
     study, _ = make_study(Wilcoxon(p_threshold=0.2), limits={"trials": 20})
