@@ -27,12 +27,12 @@ from hpo_core.uncertainty import band
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_POINTS, _MOST_BARS, _MOST_SLICES = 3000, 15, 6
+_MOST_POINTS, _MOST_BARS, _MOST_SLICES, _ABREAST = 3000, 15, 6, 30
 
 
 def draw_plots(study: Study, found: Mapping[str, Sequence[Importance]], folder: Path) -> list[Path]:
-    """Write ``history.png``, ``importance.png``, ``slices.png`` and ``correlation.png``, those that have
-    something to show.
+    """Write ``history.png``, ``pareto.png``, ``importance.png``, ``slices.png``, ``correlation.png``: those
+    that have something to show.
     """
     if not study.history.count(TrialState.COMPLETE):
         return []
@@ -41,6 +41,8 @@ def draw_plots(study: Study, found: Mapping[str, Sequence[Importance]], folder: 
     shown = [i.name for i in first] or list(study.space.column_names)
     shown = shown[:_MOST_SLICES]
     files = [drawn(folder / "history.png", (8.0, 4.5), 1, lambda axes: _history(study, axes[0]))]
+    if len(study.objectives) > 1:
+        files.append(drawn(folder / "pareto.png", (8.0, 5.0), 1, lambda axes: _pareto(study, axes[0])))
     if first:
         size = (8.0, 1.4 + 0.42 * min(len(first), _MOST_BARS))
         files.append(drawn(folder / "importance.png", size, 1, lambda axes: _importance(first, axes[0])))
@@ -125,6 +127,25 @@ def _history(study: Study, ax: Axes) -> None:
     ax.legend(frameon=False)
 
 
+def _pareto(study: Study, ax: Axes) -> None:
+    """By the first two objectives; of more, the front looks wider than a line."""
+    history = study.history
+    (one, its), (two, other) = list(study.objectives.items())[:2]
+    V = history.values * history.signs
+    front = np.array([t.number for t in study.pareto_front], dtype=np.int64)
+    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    rest = np.setdiff1d(thinned(complete, front, _MOST_POINTS), front)
+    ax.plot(V[rest, 0], V[rest, 1], ".", color=GREY, alpha=0.6, label="dominated")
+    ax.plot(V[front, 0], V[front, 1], "o", color=ORANGE, markersize=5, label="Pareto front")
+    limit(ax, robust_range(V[complete, 1], other))
+    across = robust_range(V[complete, 0], its)
+    if across is not None:
+        ax.set_xlim(*across)
+    ax.set(xlabel=f"{plain(one)} ({its})", ylabel=f"{plain(two)} ({other})")
+    ax.set_title(f"Pareto front: {len(front):,} of {len(complete):,} complete trials")
+    ax.legend(frameon=False)
+
+
 def _importance(found: Sequence[Importance], ax: Axes) -> None:
     rows = list(found)[:_MOST_BARS][::-1]
     at = np.arange(len(rows))
@@ -137,8 +158,10 @@ def _importance(found: Sequence[Importance], ax: Axes) -> None:
         whiskers: Any = np.maximum([v - low, high - v], 0.0)
         ax.barh(at + shift, v, 0.38, xerr=whiskers, color=colour, ecolor=GREY, label=label)
     ax.set_yticks(at, [plain(t) for t in labels([i.name for i in rows])])
-    ax.set(xlabel="share of the variance explained alone", title="Importance")
-    ax.legend(frameon=False)
+    ax.set_xlabel("share of the variance explained alone")
+    ax.set_title("Importance", loc="left")
+    # Bars and whiskers may fill the axes.
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
 
 
 def _correlation(found: Correlations, ax: Axes) -> None:
@@ -175,8 +198,11 @@ def _slices(study: Study, shown: Sequence[str], axes: Sequence[Axes]) -> None:
             ax.minorticks_off()
         else:
             x = np.floor(units[seen] * parameter.cardinality)
-            names = labels([parameter.value_at(k) for k in range(parameter.cardinality)])
-            ax.set_xticks(range(len(names)), [plain(t) for t in names], rotation=30 if len(names) > 3 else 0)
+            choices = [parameter.value_at(k) for k in range(parameter.cardinality)]
+            # So many characters fit side by side below a panel; more choices than that stand slanted.
+            names = [plain(t) for t in labels(choices, max(_ABREAST // len(choices), 6))]
+            ax.set_xticks(range(len(names)), names, rotation=30 if len(names) > 5 else 0, fontsize=8)
+            ax.set_xlim(-0.5, len(names) - 0.5)
         ax.scatter(x, values[seen], s=10, c=numbers[seen], cmap="viridis", alpha=0.8)
         limit(ax, span)
         ax.set(xlabel=plain(parameter_name), ylabel=plain(name) if i % 3 == 0 else "")

@@ -37,27 +37,30 @@ def note(standing: Standing, run_id: str | None) -> str:
     )
     finished = sum(n for state, n in standing.counts.items() if state in TRIAL_STATUS)
     planned = f" of {standing.planned:g}" if standing.planned else ""
+    headline, *table = _best_trial(standing) if len(standing.objectives) == 1 else _front(standing)
+    # MLflow's page shows about three lines and folds the rest away: the result stands in the second.
     lines = [
         f"**{_escape(standing.name)}** is {standing.state}"
         + (f": {_escape(standing.reason)}" if standing.reason else "")
         + ".",
+        "",
+        headline + _page(run_id),
         "",
         f"{goal}, strategy `{standing.strategy}`. {finished}{planned} trials finished in "
         f"{_duration(standing.seconds)}: "
         + (", ".join(f"{n} {state}" for state, n in sorted(standing.counts.items())) or "none yet")
         + ".",
         "",
-        *_page(run_id),
-        *(_best_trial(standing) if len(standing.objectives) == 1 else _front(standing)),
+        *table,
     ]
     return preview("\n".join(lines), MAX_TAG)
 
 
-def _page(run_id: str | None) -> list[str]:
+def _page(run_id: str | None) -> str:
     """MLflow's own pages have no way to ours, so the description has."""
     if run_id is None:
-        return []
-    return [f"[The study's live page](/hpo/studies/{run_id}), on a server with `--app-name hpo`.", ""]
+        return ""
+    return f" [The study's live page](/hpo/studies/{run_id}), on a server with `--app-name hpo`."
 
 
 def _best_trial(standing: Standing) -> list[str]:
@@ -69,7 +72,6 @@ def _best_trial(standing: Standing) -> list[str]:
     hidden = len(rows) - _ROWS
     return [
         f"Best: trial {trial.number}, {scores}.",
-        "",
         "| parameter | value |",
         "|---|---|",
         *rows[:_ROWS],
@@ -87,8 +89,7 @@ def _front(standing: Standing) -> list[str]:
     ]
     hidden = len(standing.best) - _ROWS
     return [
-        f"Pareto front, {len(standing.best)} trials:",
-        "",
+        f"Pareto front: {len(standing.best)} trials.",
         f"| trial | {' | '.join(map(_cell, names))} |",
         "|---" * (len(names) + 1) + "|",
         *rows,

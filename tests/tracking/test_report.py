@@ -92,6 +92,7 @@ def test_the_page_is_whole_and_alone(study: Study, figures: set[str], tmp_path: 
     assert re.match(r"/\*\*\s+\* plotly", library)
     pictures = {path.name for path in files[1:]}
     drawn_too = {"history.png", "importance.png", "slices.png", "correlation.png"}
+    drawn_too |= {"pareto.png"} if len(study.objectives) > 1 else set()
     assert pictures == (drawn_too if study.trials else set())
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files[1:])
 
