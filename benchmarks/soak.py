@@ -161,9 +161,7 @@ def go_on(driver: Driver, finished: int) -> None:
     wanted = min(finished, driver.trials)
     while True:
         if driver.process is None:
-            before = token(driver)
-            driver.start()
-            wait_until(lambda before=before: driver.died() or token(driver) > before, "a driver")
+            driver.lead()
         wait_until(lambda: driver.finished() >= wanted or driver.died(), f"{wanted} finished trials")
         if not driver.process.code:
             return
@@ -210,12 +208,6 @@ def one_study(place: Place, seed: int, number: int, struck: list[str]) -> str:
     where = f"{terms['strategy']} {'dask' if dask else 'local'} x{terms['workers']}"
     took = time.monotonic() - began
     return f"{where}: {len(study.trials)} trials, {attempts} segments, {took:.0f} s"
-
-
-def token(driver: Driver) -> int:
-    """How many drivers the study has had."""
-    study = driver.study()
-    return 0 if study is None else study.state.token
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -129,7 +128,7 @@ async def _note_tracking(current: Session) -> None:
         "url": current.tracker.parent_url,
     }
     if newest(current.study, TRACKING) != shown:
-        current.study.note(TRACKING, shown, now=time.time())
+        current.study.note(TRACKING, shown, now=current.now())
 
 
 def _summary(current: Session) -> dict[str, Any]:

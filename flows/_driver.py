@@ -64,7 +64,8 @@ class Driver:
 
     ``tracker`` is told when the journal has grown. ``orchestrate`` wraps each stretch of work as a
     task run. ``watch`` is called with a line for the user whenever there is one. ``granularity``:
-    a task run covers at least this many seconds of segments, so that tiny trials share one.
+    a task run covers at least this many seconds of segments, so that tiny trials share one. ``now``: the
+    clock of all that is journaled, by default one of the driver's own.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Driver:
         orchestrate: Orchestrate = bare,
         tell: Callable[[str], None] = lambda line: None,
         granularity: float = 1.0,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self._study = study
         self._runner = runner
@@ -93,7 +95,7 @@ class Driver:
         self._draining = ""
         self._cancelled = False
         self._gone: HpoError | None = None
-        self._now = steady_clock()
+        self._now = now or steady_clock()
         self._room = Room(study, folder, tell)
         self._typical = float("inf")  # seconds of a segment, a running mean
         self._helpers: set[asyncio.Task[None]] = set()

@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -83,7 +82,7 @@ def _make_and_register(current: Session, plan: Plan, trial: TrialRecord) -> None
         registration = Registration(name=plan.register_as)
         promotion = register(current.study, current.tracker.connection, plan, note, registration)
         note |= outcome_of(promotion)
-    current.study.note(FINAL_MODEL, note, now=time.time())
+    current.study.note(FINAL_MODEL, note, now=current.now())
 
 
 def fitted(study: Study, plan: Plan, trial: TrialRecord) -> FinalModel:

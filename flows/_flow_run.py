@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Any
 from uuid import UUID
 
@@ -54,7 +53,7 @@ async def claim(current: Session) -> None:
     if run is None or run.flow_run is None or current.study.stopped is not None:
         return
     earlier = {n.data["id"] for n in current.study.state.notes if n.topic == "flow_run"}
-    current.study.note("flow_run", {"id": str(run.flow_run.id), "name": run.flow_run.name}, now=time.time())
+    current.study.note("flow_run", {"id": str(run.flow_run.id), "name": run.flow_run.name}, now=current.now())
     for flow_run_id in earlier - {str(run.flow_run.id)}:
         await _close_stale(UUID(flow_run_id))
     if str(run.flow_run.id) in earlier:  # it is retried

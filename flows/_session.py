@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import _messages as m
+from flows._clock import steady_clock
 from flows._driver import Driver
 from flows._execute import Objective
 from flows._prompt import prompt
@@ -64,8 +65,9 @@ class Session:
     """What callers may watch while it lasts, and read afterwards.
 
     ``connecting``: the tracker's start. MLflow takes seconds to load, so a new study's trials run meanwhile,
-    once ``may_connect`` says that their workers have started and need the processor no more. Should MLflow go
-    away before it has heard of a new study, it is tried again until the session is ``over``.
+    once ``may_connect`` says that their workers have started and need the processor no more. Should MLflow
+    go away before it has heard of a new study, it is tried again until the session is ``over``. ``now``: the
+    clock of all that is journaled; were another one set meanwhile, that would count as time spent.
     """
 
     study: Study
@@ -78,6 +80,7 @@ class Session:
     parent_run: str | None = None
     ended: str = ""
     lines: list[str] = field(default_factory=list)
+    now: Callable[[], float] = field(default_factory=steady_clock)
 
     def wind_up(self) -> None:
         """Nothing more is going to run: a tracker that has not started tries once more, and no longer."""
@@ -254,6 +257,7 @@ async def drive(
         orchestrate=orchestrate,
         tell=tell,
         granularity=execution.granularity,
+        now=current.now,
     )
     watcher = asyncio.create_task(_watching(current, watch))
     starting = asyncio.create_task(runner.start())

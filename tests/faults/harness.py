@@ -262,6 +262,17 @@ class Driver:
         path = self.study_folder / "journal.jsonl"
         return read_study(self.study_folder) if path.exists() and path.stat().st_size else None
 
+    def token(self) -> int:
+        """How many drivers the study has had."""
+        study = self.study()
+        return 0 if study is None else study.state.token
+
+    def lead(self) -> None:
+        """Start a driver and wait until it has the study, or has died."""
+        before = self.token()
+        self.start()
+        wait_until(lambda: self.token() > before or self.died(), "a driver")
+
     def finished(self) -> int:
         """How many trials have ended."""
         study = self.study()

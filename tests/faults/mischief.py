@@ -52,7 +52,7 @@ def mischief(driver: Driver, rng: random.Random, *, faults: int) -> list[str]:
     done: list[str] = []
     for _ in range(faults):
         if driver.process is None:
-            driver.start()
+            driver.lead()  # else a second one might come first, and be held
         driver.wait_for(driver.finished() + rng.randint(0, 3))
         fault = rng.choice(PROCESS_FAULTS)
         fault(driver, rng)

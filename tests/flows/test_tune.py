@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,23 @@ def test_a_ready_objective_by_its_name(tracked: Place) -> None:
     assert result.model is not None
     assert result.model.startswith("mine@champion is version 1")
     assert "C" in result.study.space.names
+
+
+def test_a_clock_that_is_set_while_the_first_trial_runs_uses_up_no_time_limit(
+    tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is noted about the study's MLflow run comes after that, and is journaled by the same clock."""
+    right, jump = time.time, [0.0]
+    journal = tracked.folder / ".hpo" / "studies" / "mine" / "journal.jsonl"
+    monkeypatch.setattr(time, "time", lambda: right() + jump[0])
+
+    def sets(trial: Any) -> float:
+        jump[0] = 86_400.0
+        while '"tracking"' not in journal.read_text():
+            threading.Event().wait(0.01)  # between two looks
+        return loss(trial)
+
+    assert quick(sets, timeout=3600.0).summary["counts"] == {"complete": 6}
 
 
 def test_a_server_that_goes_away_before_it_has_heard_of_the_study_costs_nothing(tracked: Place) -> None:
