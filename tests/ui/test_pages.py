@@ -119,6 +119,7 @@ def test_a_click_needs_no_server(site: Site, tab: Tab) -> None:
     run = site.show(script)
     tab.open(f"{site.server.uri}/hpo/studies/{run}")
     tab.until(f"trialsOf('{run}').ready && document.querySelectorAll('tbody tr').length === 25")
+    tab.until("known('studies')")
     tab.run("window.fetch = () => new Promise(() => {})")
     for key in ("sort-trial", "sort-trial", "after"):
         tab.run(f"document.querySelector('[data-key={key}]').click()")
@@ -135,6 +136,8 @@ def test_a_click_needs_no_server(site: Site, tab: Tab) -> None:
     tab.until("document.querySelectorAll('tbody tr').length === 5")
     assert tab.run("document.querySelectorAll('figure svg').length") > 1
     assert tab.run("document.querySelector('th[aria-sort=descending]').innerText") == "trial"
+    tab.run("document.querySelector('#crumbs a').click()")
+    assert "alone" in tab.run("document.querySelector('main tbody').innerText")
     assert errors(tab) == []
 
 

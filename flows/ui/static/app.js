@@ -134,9 +134,14 @@ function makeStudyPage(run) {
     slicesOf(s, run, places.slices);
     if (best !== null && s.best_trial !== best && s.best_trial !== null) say(`New best: trial ${s.best_trial}, ${scores(s.best)}`);
     best = s.best_trial;
-    return follow(run, s, table.show);
+    return follow(run, s, table.show).then(beforehand);
   });
   return { body, study, table, width: innerWidth };
+}
+
+// The way back to the list has its answer before it is taken.
+async function beforehand() {
+  if (!known("studies")) remember("studies", await get("studies"));
 }
 
 // Bring the trials up to date with the study.
