@@ -3,6 +3,9 @@
 python -m benchmarks.multi_fidelity --methods random,asha,random+asha --workers 1,8 --seeds 3
 python -m benchmarks.multi_fidelity --report
 
+Peers by the interpreter that has them: Optuna and SMAC as of ``benchmarks/peers/requirements.txt``, Ray
+Tune and DEHB as of ``requirements-multi-fidelity.txt`` beside it.
+
 Every method gets the same virtual workers, the same recorded curves and the same time; its own
 decisions cost it none. The score at a time is the best validation loss that any of its trials has
 reported by then. A run that the results file has is not repeated; ``--again`` drops the methods' old ones.
