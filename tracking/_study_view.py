@@ -159,6 +159,8 @@ class StudyView:
             NOTE: note(standing, run_id),
             **self.tags,
         }
+        if created.meta.get("made_with"):
+            tags["hpo.made_with"] = preview(config_json(created.meta["made_with"]), MAX_TAG)
         if standing.best:
             first = standing.best[0]
             tags["hpo.best_trial"] = str(first.number)

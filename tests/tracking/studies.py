@@ -36,6 +36,7 @@ class Script:
             0,
             name=name,
             limits={"trials": trials},
+            meta={"made_with": {"python": "3.11.7"}},
             journal=self.journal,
             now=at,
         )

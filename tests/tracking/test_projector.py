@@ -87,6 +87,7 @@ def test_the_parent_tells_the_best_and_the_counts(everything: Any) -> None:
     assert tags["hpo.best_values"] == '{"loss":0.25}'
     assert sorted(p[1] for p in points if p[0] == "best_loss") == [0.25, 0.5]
     assert '"pruned":1' in tags["hpo.counts"]
+    assert tags["hpo.made_with"] == '{"python":"3.11.7"}'
     # MLflow shows about three lines of it.
     second = tags["mlflow.note.content"].splitlines()[2]
     assert second.startswith("Best: trial 2, `loss` = **0.25**. [The study's live page](/hpo/studies/")
