@@ -263,7 +263,7 @@ def _cached(request: Request, content: bytes, media_type: str) -> Response:
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     if len(content) > _COMPRESS and "gzip" in request.headers.get("accept-encoding", ""):
-        content = gzip.compress(content, 4, mtime=0)
+        content = gzip.compress(content, 1, mtime=0)
         headers["Content-Encoding"] = "gzip"
     return Response(content, 200, headers, media_type)
 

@@ -4,7 +4,7 @@
 const PREFIX = document.querySelector('meta[name="prefix"]').content;
 const BASE = `${PREFIX}/hpo`;
 const KEPT = 60;
-const AT_ONCE = 10;
+const AT_ONCE = 25;
 
 // Newest answers by path, the one used longest ago first: a page that was seen is drawn again at once.
 const answers = new Map();
