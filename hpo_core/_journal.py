@@ -82,6 +82,8 @@ def read_journal(path: Path, *, start: int = 0) -> Iterator[tuple[int, Event, in
                     return
                 seq, event = decode_line(line)
             except ValueError as error:
+                if _line_at(path, offset) != line:
+                    return  # a driver has just cut a torn line off and written on: half of each was read
                 raise JournalError(
                     f"{where.format(number)}, is damaged: {error}; restore the file from a copy (the study's "
                     "parent run has one), or cut it before this line"
@@ -94,6 +96,12 @@ def read_journal(path: Path, *, start: int = 0) -> Iterator[tuple[int, Event, in
             expected = seq + 1
             offset += len(line)
             yield seq, event, offset
+
+
+def _line_at(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.readline()
 
 
 def _check_torn(line: bytes) -> None:

@@ -130,6 +130,22 @@ def test_a_torn_last_line_is_cut_off_at_whatever_byte_and_writing_goes_on(tmp_pa
         assert path.read_bytes() == whole[: ends[kept + 1]]
 
 
+def test_who_reads_while_a_torn_line_is_replaced_gets_the_whole_lines_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    sample = sample_events(5)
+    lines = [encode_line(seq, event) for seq, event in enumerate(sample)]
+    path.write_bytes(b"".join(lines[:3]) + lines[3][:-7])
+    reader = read_journal(path)
+    read = [next(reader)[1]]  # it has looked ahead, to the torn line's end
+    others = [ev.TrialReported(trial=9, step=i, metrics={"loss": 0.0}, at=9.5) for i in (1, 2)]
+    with Journal(path) as journal:
+        for event in others:
+            journal.append(event)
+    read += [event for _, event, _ in reader]
+    assert read == sample[:3]
+    assert [event for _, event, _ in read_journal(path)] == sample[:3] + others
+
+
 def test_blocks_of_zeros_that_a_power_cut_leaves_are_a_torn_line(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     all_events = written(path)
