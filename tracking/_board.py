@@ -142,8 +142,11 @@ class Board:
             listed = self._heads(connection, found, _LISTED)
         return sorted(listed, key=lambda study: (-study.start, study.name))
 
-    def study(self, run_id: str) -> BoardStudy:
-        """The study of that run with its trials, as of now. Raises :class:`LookupError` for another run."""
+    def study(self, run_id: str, within: float = _FRESH_SECONDS) -> BoardStudy:
+        """The study of that run with its trials, as it was at most ``within`` seconds ago.
+
+        Raises :class:`LookupError` for another run.
+        """
         with self._lock:
             kept = self._kept.get(run_id)
         if kept is None:
@@ -153,6 +156,8 @@ class Board:
             self._kept.move_to_end(run_id)
             while len(self._kept) > _MOST_STUDIES:
                 self._kept.popitem(last=False)
+        if within > _FRESH_SECONDS and kept.study.revision and self._clock() - kept.looked < within:
+            return kept.study  # without waiting for whoever is looking
         with kept.lock:
             if self._clock() - kept.looked >= _FRESH_SECONDS or not kept.study.revision:
                 with no_collection():

@@ -31,6 +31,8 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".
 _MOST_COMPARED = 8
 _MOST_BODY = 10_000
 _COMPRESS = 2_000
+# A page asks for its study every two seconds.
+_RECENT_SECONDS = 3.0
 _GUARD = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -156,9 +158,12 @@ class Pages:
 
     @_answers
     async def trial(self, request: Request) -> Response:
-        """One trial, with its curves and tags."""
-        study = await self._study(request)
-        return _json(request, await asyncio.to_thread(self._trial, study, request.path_params["number"]))
+        """One trial, with its curves and tags; the page beside it asks for the study as of now."""
+        number = request.path_params["number"]
+        study = await self._study(request, _RECENT_SECONDS)
+        if number not in study.trials:
+            study = await self._study(request)
+        return _json(request, await asyncio.to_thread(self._trial, study, number))
 
     @_answers
     async def compare(self, request: Request) -> Response:
@@ -195,9 +200,9 @@ class Pages:
             "after": numbers[at + 1] if at + 1 < len(numbers) else None,
         }
 
-    async def _study(self, request: Request) -> BoardStudy:
+    async def _study(self, request: Request, within: float = 0.0) -> BoardStudy:
         """The study of the address. Raises ``LookupError`` for one that the caller may not see."""
-        study = await asyncio.to_thread(lambda: self._board.study(request.path_params["run_id"]))
+        study = await asyncio.to_thread(lambda: self._board.study(request.path_params["run_id"], within))
         if not await self.access.may_read(request, study.experiment_id):
             raise LookupError(study.run_id)
         return study
