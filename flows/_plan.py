@@ -156,7 +156,7 @@ def plan_callable(
 ) -> Plan:
     """The plan for a function of the user's own."""
     label = label_of(function)
-    chosen = make_strategy(strategy if strategy is not None else request.strategy)
+    chosen = _strategy(request.strategy if strategy is None else strategy, request.timeout)
     objectives = dict(objectives or {"loss": "min"})
     execution = _execution(request)
     if execution.isolation == "process":
@@ -258,7 +258,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         space=request.space,
         options={"threads": threads, **request.options},
     )
-    chosen = make_strategy(strategy if strategy is not None else request.strategy)
+    chosen = _strategy(request.strategy if strategy is None else strategy, request.timeout)
     table, advice = _on_axis(table, chosen, request.options.get("budget"))
     prepared = table.prepare()
     max_steps = request.max_steps or prepared.n_steps
@@ -293,6 +293,17 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         notes=(*advice, *prepared.notes),
         warm_start=sources_of(request.warm_start),
     )
+
+
+def _strategy(given: Any, timeout: float | None) -> Strategy:
+    """The strategy asked for. Of a study that ends by time, ASHA's first trial is taken to its end at once.
+
+    By the paper's rule the time may be over before any trial is complete, and there would be no result.
+    """
+    chosen = make_strategy(given)
+    if timeout is None or isinstance(given, Strategy) or chosen.config.get("scheduler") != "asha":
+        return chosen
+    return make_strategy({**chosen.config, "scheduler": {"name": "asha", "baseline": True}})
 
 
 def _on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str, ...]]:

@@ -130,6 +130,16 @@ def test_trials_are_limited_by_default_only_where_nothing_else_ends_the_study(
     assert plan(**given).terms.limits.trials == trials
 
 
+@pytest.mark.parametrize("strategy", ["asha", "gp+asha", "multi_fidelity", "tpe"])
+def test_a_study_that_ends_by_time_has_a_complete_trial_early(strategy: str) -> None:
+    """By the paper's rule ASHA's first complete trial may come too late to come at all."""
+    terms = [plan(strategy=strategy, max_steps=9, timeout=timeout).terms for timeout in (None, 60.0)]
+    baselines = [getattr(t.strategy.scheduler, "baseline", None) for t in terms]
+    assert baselines == ([False, True] if "asha" in strategy else [None, None])
+    assert terms[0].strategy.name == terms[1].strategy.name == strategy
+    assert type(terms[0].strategy.sampler) is type(terms[1].strategy.sampler)
+
+
 def test_a_strategy_that_cannot_handle_the_study_is_refused_in_the_plan() -> None:
     with pytest.raises(StrategyError):
         plan(strategy="cmaes", objectives={"a": "min", "b": "min"})
