@@ -226,6 +226,8 @@ class History:
         self._moves = Column(np.int64)
         self._seen: dict[bytes, int] = {}
         self._warm: set[bytes] = set()
+        # Of a define-by-run study: which columns its trials have left out, each pattern once, (d,) bool.
+        self._left_out: dict[bytes, NDArray[np.bool_]] = {}
         self.evidence = Evidence(space.dims, self.n_objectives)
         self.reports = Reports(self.objectives, self._signs)
 
@@ -335,12 +337,31 @@ class History:
 
     def seen(self, u: Floats) -> int | None:
         """The first trial that has this very configuration, if any."""
-        return self._seen.get(self.space.key(u))
+        return next((self._seen[key] for key in self._keys(u) if key in self._seen), None)
 
     def untried(self, points: Floats) -> NDArray[np.bool_]:
         """(k,) bool: which canonical ``points`` ``(k, d)`` are neither a trial nor an observation."""
-        keys = self.space.keys(points)
-        return np.array([k not in self._seen and k not in self._warm for k in keys], dtype=bool)
+        if self._left_out:
+            return np.array([not any(map(self._known_key, self._keys(u))) for u in points], dtype=bool)
+        return np.array([not self._known_key(key) for key in self.space.keys(points)], dtype=bool)
+
+    def _known_key(self, key: bytes) -> bool:
+        return key in self._seen or key in self._warm
+
+    def _keys(self, u: Floats) -> list[bytes]:
+        """The identities that a trial of the point may turn out to have.
+
+        What a define-by-run objective asks for next follows from the values that it got before. So where a
+        trial got the values that ``u`` has for everything that it asked for, ``u`` is that trial again,
+        whatever it says of the rest.
+        """
+        return self.space.keys(np.stack([u, *(np.where(m, np.nan, u) for m in self._left_out.values())]))
+
+    def _leave_out(self, u: Floats) -> None:
+        """Remember which columns a trial of a define-by-run study did not ask for."""
+        missing = np.isnan(u)
+        if self._by_run and missing.any():
+            self._left_out.setdefault(missing.tobytes(), missing)
 
     def may_hold(self, params: Mapping[str, Any]) -> bool:
         """Whether a configuration can be a trial: values in range, and names that are known.
@@ -388,6 +409,7 @@ class History:
         self._X[trial] = u
         if self._fits[trial]:
             self._seen.setdefault(self.space.key(u), trial)
+            self._leave_out(u)
 
     def _move(self, trial: int, state: TrialState) -> None:
         old = TrialState(int(self._states.view[trial]))
@@ -433,6 +455,7 @@ class History:
         u, fits = self._encoded(params)
         if fits:
             self._warm.add(self.space.key(u))
+            self._leave_out(u)
             self.evidence._append(u, row, state, 0, -1)
 
     def _minimised(self, values: Mapping[str, float]) -> Floats:
@@ -458,12 +481,14 @@ class History:
         """Re-encode everything under a new version of the space; what does not fit it is left out."""
         self.space = space
         self._X = Column(np.float64, width=space.dims, fill=np.nan)
-        self._seen, self._warm = {}, set()
+        self._seen, self._warm, self._left_out = {}, set(), {}
         for trial, params in enumerate(self._params):
             u, self._fits[trial] = self._encoded(params)
             self._X.append(u)
             if self._fits[trial]:
                 self._seen.setdefault(space.key(u), trial)
+                if TrialState(int(self._states.view[trial])).finished:  # the others may yet ask for more
+                    self._leave_out(u)
         self.evidence = Evidence(space.dims, self.n_objectives)
         elsewhere = iter(self._observed)
         known = self._known
@@ -477,4 +502,5 @@ class History:
             u, fits = self._encoded(next(elsewhere))
             if fits:
                 self._warm.add(space.key(u))
+                self._leave_out(u)
                 self.evidence._append(u, values, state, step, -1)

@@ -56,9 +56,9 @@ class Proposer:
         # A define-by-run study that has not met its parameters yet has nothing to repeat.
         held = _as_held(space, u)
         earlier = history.seen(held) if space.names else None
-        known = earlier is not None and history.states[earlier] == TrialState.COMPLETE
-        if known and self._policy == "reuse" and reuse:
-            return Choice(space.configuration(u), "sampler", proposal.note, reuse=earlier)
+        asked = self._policy == "reuse" and reuse
+        if asked and earlier is not None and history.states[earlier] == TrialState.COMPLETE:
+            return Choice(dict(history.params_of(earlier)), "sampler", proposal.note, reuse=earlier)
         again = bool(space.names) and not history.untried(held[None, :])[0] and self._policy != "repeat"
         if again or not space.allowed(u[None, :])[0]:
             fresh = self._fresh(history)

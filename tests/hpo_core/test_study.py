@@ -24,6 +24,7 @@ from hpo_core import (
     SpaceError,
     Study,
     StudyFinished,
+    Trial,
     TrialState,
 )
 from hpo_core._history import History
@@ -224,6 +225,41 @@ class Always:
 
     def sample(self, history: History, rng: np.random.Generator) -> Proposal:
         return Proposal(u=np.array([self.u]))
+
+
+def branching(trial: Trial) -> float:
+    """Asks for what its model needs, and for nothing else."""
+    if trial.suggest_categorical("model", ["forest", "linear"]) == "forest":
+        return trial.suggest_float("features", 0.1, 1.0) - trial.suggest_int("trees", 10, 200) / 200
+    return trial.suggest_float("c", 1e-3, 10.0, log=True)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "tpe", "forest", "random"])
+def test_what_a_define_by_run_objective_does_not_ask_for_makes_no_new_configuration(strategy: str) -> None:
+    """Else the best corner of one branch is run again and again, with ever new values of the other branch."""
+    study = Study(None, objectives={"loss": "min"}, strategy=strategy, limits={"trials": 30})
+    for _ in range(30):
+        trial = study.ask()
+        study.tell(trial, branching(trial))
+    tried = Counter(str(sorted(t.params.items())) for t in study.trials)
+    assert max(tried.values()) == 1
+    assert {"c", "trees"} <= set(study.space.names)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "tpe", "forest", "random"])
+def test_a_define_by_run_study_ends_when_every_path_was_gone(strategy: str) -> None:
+    def paths(trial: Trial) -> int:
+        kind = trial.suggest_categorical("kind", ["a", "b", "c"])
+        return trial.suggest_int("n", 1, 3) if kind == "a" else trial.suggest_int(f"m{kind}", 1, 2)
+
+    study = Study(None, objectives={"loss": "min"}, strategy=strategy, limits={"trials": 200})
+    seen = []
+    while not isinstance(end := study.next(), Finish):
+        trial = study.ask()
+        study.tell(trial, paths(trial))
+        seen.append(str(study.trials[-1].params))
+    assert "every configuration" in end.reason
+    assert len(seen) == len(set(seen)) == 7
 
 
 def test_repeating_repeats_until_the_limit() -> None:
