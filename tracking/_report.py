@@ -130,6 +130,11 @@ def _figures(study: Study, found: _Found, events: list[Event]) -> list[Shown]:
     add("Curves", words, plots.curves)
     add("Rungs", "How many trials reached each step at which trials pause or end.", plots.rungs)
     add("Lineage", "Which trial was forked from which, and the way to the best one.", plots.lineage)
+    words = (
+        "The hyperparameters that changed while the best trial's model was trained, over its steps; "
+        "hpo_core.schedules.followed gives them as a schedule to train by."
+    )
+    add("The winner's schedule", words, plots.schedule)
     words = "Which worker ran which trial when; gaps are time without work."
     add("Workers over time", words, plots.timeline, events)
     words = "How many trials ended without a result, by state and reason."

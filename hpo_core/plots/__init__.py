@@ -15,6 +15,7 @@ from hpo_core.plots._course import rungs as rungs
 from hpo_core.plots._course import timeline as timeline
 from hpo_core.plots._relations import correlation as correlation
 from hpo_core.plots._relations import rank as rank
+from hpo_core.plots._schedule import schedule as schedule
 from hpo_core.plots._space import contour as contour
 from hpo_core.plots._space import parallel_coordinates as parallel_coordinates
 from hpo_core.plots._space import slices as slices
@@ -24,5 +25,5 @@ from hpo_core.plots._values import pareto as pareto
 
 __all__ = [
     "compare", "contour", "correlation", "curves", "failures", "history", "importance", "lineage",
-    "parallel_coordinates", "pareto", "rank", "rungs", "slices", "timeline",
+    "parallel_coordinates", "pareto", "rank", "rungs", "schedule", "slices", "timeline",
 ]  # fmt: skip

@@ -170,3 +170,25 @@ def _even_ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(span))
     step = next(f * power for f in (1.0, 2.0, 2.5, 5.0, 10.0) if f * power >= span)
     return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def axis_of(study: Study, name: str) -> dict[str, Any]:
+    """An axis in the parameter's own values: logarithmic where its scale is, named where it has names."""
+    parameter = study.space.parameters[name]
+    if not parameter.numeric:
+        text = labels([parameter.value_at(i) for i in range(parameter.cardinality)], 16)
+        return {"tickvals": list(range(len(text))), "ticktext": text, "range": [-0.6, len(text) - 0.4]}
+    low, high = (float(parameter.decode(u)) for u in (0.0, 1.0))
+    # A normal distribution without bounds has no ends to show.
+    bounded = getattr(parameter, "low", None) is not None and getattr(parameter, "high", None) is not None
+    if not is_log(parameter):
+        return {"range": _padded(low, high)} if bounded else {}
+    at, text = ticks(parameter)
+    axis = {"type": "log", "tickvals": [float(parameter.decode(u)) for u in at], "ticktext": text}
+    return {**axis, "range": _padded(math.log10(low), math.log10(high))} if bounded else {"type": "log"}
+
+
+def _padded(low: float, high: float) -> list[float]:
+    """The whole range of a parameter, tried or not, with a margin."""
+    margin = 0.04 * (high - low) or 0.5
+    return [low - margin, high + margin]

@@ -20,6 +20,7 @@ _MOST_RUNGS = 12
 _MOST_SPANS, _MOST_WORKERS = 1500, 64
 _MOST_REASONS, _LONGEST_REASON = 12, 70
 _MOST_LANES = 80
+_FEW = 6
 
 
 def curves(study: Study, *, objective: str | None = None) -> Figure:
@@ -217,6 +218,8 @@ def failures(study: Study) -> Figure:
                 hovertemplate="%{x} trials<extra></extra>",
             )
     figure.update_yaxes(categoryorder="array", categoryarray=places, type="category")
+    if max(n for _, n in rows) < _FEW:  # else plotly's ticks are halves of a trial
+        figure.update_xaxes(dtick=1)
     return figure
 
 

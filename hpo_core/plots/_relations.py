@@ -11,7 +11,7 @@ from hpo_core.correlation import correlations
 from hpo_core.importance import column_of, mid_ranks
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Figure
-from hpo_core.plots._space import _axis, _by_importance, _complete, _pairs, _places
+from hpo_core.plots._space import _by_importance, _complete, _pairs, _places
 
 _MOST_NAMES = 18
 _MOST_POINTS, _ABREAST, _MOST_CHOSEN = 800, 3, 4
@@ -113,6 +113,6 @@ def rank(study: Study, *, objective: str | None = None, names: Sequence[str] | N
             },
             hovertemplate="trial %{customdata[0]}, rank %{customdata[1]:.0f}<extra></extra>",
         )  # fmt: skip
-        grid.update_xaxes(row=row, col=col, title_text=pair[0], **_axis(study, pair[0]))
-        grid.update_yaxes(row=row, col=col, title_text=pair[1], **_axis(study, pair[1]))
+        grid.update_xaxes(row=row, col=col, title_text=pair[0], **c.axis_of(study, pair[0]))
+        grid.update_yaxes(row=row, col=col, title_text=pair[1], **c.axis_of(study, pair[1]))
     return grid

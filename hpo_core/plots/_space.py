@@ -118,7 +118,7 @@ def slices(study: Study, *, objective: str | None = None, names: Sequence[str] |
             name=parameter_name,
             hovertemplate="trial %{customdata}: %{y:.6g}<extra></extra>",
         )
-        figure.update_xaxes(row=row, col=col, title_text=parameter_name, **_axis(study, parameter_name))
+        figure.update_xaxes(row=row, col=col, title_text=parameter_name, **c.axis_of(study, parameter_name))
         if col == 1:
             figure.update_yaxes(row=row, col=col, title_text=objective)
     span = c.robust_range(values, study.objectives[objective])
@@ -183,8 +183,8 @@ def contour(study: Study, *, objective: str | None = None, names: Sequence[str] 
         name="trials",
         hovertemplate="trial %{customdata}<extra></extra>",
     )
-    figure.update_xaxes(title_text=pair[0], **_axis(study, pair[0]))
-    figure.update_yaxes(title_text=pair[1], title_standoff=18, **_axis(study, pair[1]))
+    figure.update_xaxes(title_text=pair[0], **c.axis_of(study, pair[0]))
+    figure.update_yaxes(title_text=pair[1], title_standoff=18, **c.axis_of(study, pair[1]))
     return figure
 
 
@@ -225,28 +225,6 @@ def _pairs(study: Study, names: Sequence[str], numbers: Ints) -> list[tuple[str,
 
 def _of(shown: int, known: int, what: str) -> str:
     return f", {shown:,} of {known:,} {what}" if shown < known else ""
-
-
-def _axis(study: Study, name: str) -> dict[str, Any]:
-    """An axis in the parameter's own values: logarithmic where its scale is, named where it has names."""
-    parameter = study.space.parameters[name]
-    if not parameter.numeric:
-        text = c.labels([parameter.value_at(i) for i in range(parameter.cardinality)], 16)
-        return {"tickvals": list(range(len(text))), "ticktext": text, "range": [-0.6, len(text) - 0.4]}
-    low, high = (float(parameter.decode(u)) for u in (0.0, 1.0))
-    # A normal distribution without bounds has no ends to show.
-    bounded = getattr(parameter, "low", None) is not None and getattr(parameter, "high", None) is not None
-    if not c.is_log(parameter):
-        return {"range": _padded(low, high)} if bounded else {}
-    at, text = c.ticks(parameter)
-    axis = {"type": "log", "tickvals": [float(parameter.decode(u)) for u in at], "ticktext": text}
-    return {**axis, "range": _padded(math.log10(low), math.log10(high))} if bounded else {"type": "log"}
-
-
-def _padded(low: float, high: float) -> list[float]:
-    """The whole range of a parameter, tried or not, with a margin."""
-    margin = 0.04 * (high - low) or 0.5
-    return [low - margin, high + margin]
 
 
 def _values_at(study: Study, name: str, units: Array) -> Array:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpo_core import Categorical, Float, InputError, Study, TrialState, plots
+from hpo_core import Categorical, Float, InputError, Segment, Study, TrialState, plots
+from hpo_core.schedules import followed
 
+TWENTY = {"workers": 4, "max_steps": 20}
 LONG = "a_category_with_a_long_name_that_is_cut_in_the_middle_of_it_"
 
 
@@ -134,6 +136,44 @@ def test_workers_are_as_busy_as_they_were(study: Study) -> None:
     assert "50%" in figure.layout.title.text
     assert len(traces(figure)["failed"].x) == 6
     assert sum(plots.failures(study).data[0].x) == 6
+
+
+def test_the_winners_schedule_is_what_it_was_trained_with(study: Study) -> None:
+    """Each changed hyperparameter at each step, on its own scale; nothing is drawn where nothing changed."""
+    space = {"rate": Float(1e-4, 1.0, log=True), "kind": Categorical(["a", "b", "c"]), "fixed": Float(0, 1)}
+    forked = Study(space, strategy={"scheduler": {"name": "pbt", "interval": 5}}, seed=2, settings=TWENTY)
+    cost: dict[tuple[int, int], float] = {}
+    while isinstance(segment := forked.next(), Segment):
+        forked.started(segment)
+        step, whose = segment.target or 20, segment.trial
+        if segment.parent is not None and segment.from_step == forked.trials[whose].start_step:
+            whose = segment.parent
+        # Large rates are good at first and small ones later, so the best changes on the way.
+        wanted = -1 if step <= 10 else -3
+        loss = cost.get((whose, segment.from_step), 0.0) + abs(np.log10(segment.params["rate"]) - wanted)
+        cost[segment.trial, step] = loss
+        forked.report(segment.trial, step, {"loss": loss})
+        forked.checkpointed(segment.trial, step, "there")
+        if step < 20:
+            forked.paused(segment.trial)
+        else:
+            forked.finish(segment.trial, loss)
+    recorded = followed(forked)
+    assert len(recorded.changes) > 1
+    drawn = traces(plots.schedule(forked))
+    assert "rate" in drawn
+    for name, line in drawn.items():
+        assert line.line.shape == "hv"
+        assert (line.x[0], line.x[-1]) == (0, 20)
+        for step in range(1, 21):
+            at = max(i for i, start in enumerate(line.x[:-1]) if start < step)
+            value = recorded(step)[name]
+            assert line.y[at] == (["a", "b", "c"].index(value) if name == "kind" else value)
+    unchanged = set(space) - set(drawn)
+    assert all(len({str(recorded(step)[n]) for step in range(1, 21)}) == 1 for n in unchanged)
+    assert plots.schedule(forked).layout.yaxis.type == "log"
+    with pytest.raises(InputError, match="no hyperparameter that changed"):
+        plots.schedule(study)
 
 
 def test_curves_and_rungs_follow_reports() -> None:
