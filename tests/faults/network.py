@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
+
+# The kernel removes an interface some time after its namespace was deleted: each network has its own names.
+_COUNT = itertools.count()
 
 
 class Network:
     """``inside`` begins the command of what is to run on the other machine, whose address is ``there``."""
 
     def __init__(self) -> None:
-        self._name = f"hpo{os.getpid()}"
-        self.inside = ("ip", "netns", "exec", self._name)
+        number = next(_COUNT)
         # The pid keeps two suites on one machine apart; 198.18.0.0/15 is set aside for such tests.
-        third = os.getpid() % 250
+        self._name = f"hpo{os.getpid()}-{number}"
+        self.inside = ("ip", "netns", "exec", self._name)
+        third = (os.getpid() + number) % 250
         self.here, self.there = f"198.18.{third}.1", f"198.18.{third}.2"
         _ip("netns", "add", self._name)
+        try:
+            self._lay_cable()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _lay_cable(self) -> None:
         _ip("link", "add", f"{self._name}a", "type", "veth", "peer", f"{self._name}b", "netns", self._name)
         _ip("address", "add", f"{self.here}/30", "dev", f"{self._name}a")
         _ip("-netns", self._name, "address", "add", f"{self.there}/30", "dev", f"{self._name}b")
