@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sqlite3
 import sys
@@ -21,15 +22,23 @@ from hpo_core import Study
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What MLflow and Prefect do to the libraries below them is not ours to mend."""
     here = Path(__file__).parent
+    with_prefect = {item.path for item in items if "prefect_server" in getattr(item, "fixturenames", ())}
     for item in items:
         if item.path.is_relative_to(here):
             for module in ("mlflow", "prefect", "pydantic", "websockets"):
                 for category in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"):
                     item.add_marker(pytest.mark.filterwarnings(f"ignore::{category}:{module}"))
-            if "prefect_server" in getattr(item, "fixturenames", ()):
-                # Prefect leaves sockets to the garbage collector.
+            if item.path in with_prefect:
+                # Prefect leaves sockets to the garbage collector, which may come in a later test of the file.
                 item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
                 item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    """A file's garbage ends with the file: the next one's tests are not the ones that left it."""
+    yield
+    gc.collect()
 
 
 @dataclass(frozen=True)
