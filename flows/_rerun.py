@@ -7,6 +7,7 @@ objective logs or saves goes to a temporary place.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import tempfile
@@ -145,6 +146,10 @@ class _Line:
             self._signals.stop.set()
 
     def ask_run_id(self) -> str:
+        return self._run_id
+
+    @functools.cached_property
+    def _run_id(self) -> str:
         from mlflow import MlflowClient
 
         client = MlflowClient()

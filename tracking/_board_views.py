@@ -17,6 +17,7 @@ from hpo_core._errors import nearest
 from hpo_core._pareto import nondominated
 from tracking._board import BoardStudy, BoardTrial, no_collection, parsed
 from tracking._states import TRIAL_STATUS
+from tracking._text import finite
 
 _Made = TypeVar("_Made")
 
@@ -156,15 +157,7 @@ def dumped(payload: Any) -> str:
     try:
         return json.dumps(payload, separators=(",", ":"), allow_nan=False)
     except ValueError:  # looking at each number takes far longer, and is needed for next to none
-        return json.dumps(_finite(payload), separators=(",", ":"), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+        return json.dumps(finite(payload), separators=(",", ":"), allow_nan=False)
 
 
 @_once

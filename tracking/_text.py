@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import posixpath
 import re
 from collections.abc import Mapping
@@ -94,3 +95,12 @@ def sha256(text: str) -> str:
 def number_text(value: float) -> str:
     """A number for people: six digits are enough to tell trials apart."""
     return f"{value:.6g}"
+
+
+def finite(value: Any) -> Any:
+    """The value with ``None`` for numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value

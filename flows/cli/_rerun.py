@@ -12,6 +12,7 @@ from flows.cli._find import find, trial_of
 from flows.cli._go_on import plan_of
 from flows.cli._output import only_json
 from hpo_core import TrialState
+from tracking._text import finite
 
 
 def rerun(name: str, trial: int | None, tolerance: float, *, as_json: bool) -> int:
@@ -25,7 +26,7 @@ def rerun(name: str, trial: int | None, tolerance: float, *, as_json: bool) -> i
         )
     same = found.same(tolerance)
     if as_json:
-        typer.echo(json.dumps(_data(found, same)))
+        typer.echo(as_text(found, same=same))
         return 0 if same else 1
     typer.echo(f"trial {found.trial} of {name}, {'the best, ' if trial is None else ''}run once more")
     for when, ended in (("then", found.then), ("now", found.now)):
@@ -51,8 +52,9 @@ def _ended(state: TrialState, values: dict[str, float]) -> str:
     return f"{state.label}, {pairs}" if pairs else state.label
 
 
-def _data(found: Repetition, same: bool) -> dict[str, object]:
-    return {
+def as_text(found: Repetition, *, same: bool) -> str:
+    """One JSON object, ``null`` for numbers that there are not."""
+    data = {
         "trial": found.trial,
         "same": same,
         "then": {"state": found.then[0].label, "values": found.then[1]},
@@ -61,3 +63,4 @@ def _data(found: Repetition, same: bool) -> dict[str, object]:
         "first_difference": found.first,
         "changed": list(found.changed),
     }
+    return json.dumps(finite(data), allow_nan=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from flows.cli._dry_run import explain
 from flows.cli._output import only_json
+from tracking._text import finite
 
 if TYPE_CHECKING:
     from flows._plan import Plan
@@ -147,21 +147,12 @@ def carry_out(plan: Plan, *, as_json: bool) -> int:
         typer.echo("hpo: interrupted; the same command goes on", err=True)
         return 130
     if as_json:
-        typer.echo(json.dumps(_finite(result.to_json()), sort_keys=True))
+        typer.echo(json.dumps(finite(result.to_json()), sort_keys=True))
     else:
         view.conclude(result)
     if result.ended in ("interrupted", "terminated"):
         return 130
     return 0 if result.summary["counts"].get("complete") else 1
-
-
-def _finite(value: Any) -> Any:
-    """The value with ``None`` for numbers that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _key_values(pairs: list[str]) -> dict[str, Any]:

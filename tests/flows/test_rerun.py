@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import pytest
 
 from flows._provenance import changes_since, provenance
 from flows._rerun import rerun
+from flows.cli._rerun import as_text
 from hpo_core import Float, InputError, SearchSpace, Segment, Study, TrialState
 
 SPACE = SearchSpace({"x": Float(-1.0, 1.0)})
@@ -193,6 +196,28 @@ def test_what_the_objective_logs_and_saves_goes_nowhere(
     assert str(tmp_path / "mine.db") not in seen["MLFLOW_TRACKING_URI"]
     assert os.environ["MLFLOW_RUN_ID"] == "outside"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_does_not_come_again_is_no_number_and_still_json() -> None:
+    def silent(trial: Any) -> float:
+        return float(trial.params["x"])
+
+    found = rerun(studied(seeded), 0, silent, identity={})
+    assert found.first is not None
+    assert math.isnan(found.first[3])
+    assert json.loads(as_text(found, same=False))["first_difference"][3] is None
+
+
+def test_models_logged_again_go_to_one_run_of_a_temporary_store() -> None:
+    """Two of them in one trial asked for two experiments of one name."""
+    runs = []
+
+    def logs(trial: Any) -> float:
+        runs.extend(trial._channel.ask_run_id() for _ in range(2))
+        return float(trial.params["x"])
+
+    assert rerun(studied(lambda t: float(t.params["x"])), 0, logs, identity={}).same()
+    assert runs[0] == runs[1] != ""
 
 
 def test_what_has_changed_since_is_said() -> None:
