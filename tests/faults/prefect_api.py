@@ -6,7 +6,8 @@ from typing import Any
 
 import httpx
 
-from tests.faults.harness import Driver
+from tests.faults.checks import check_cancelled
+from tests.faults.harness import Driver, checkpoint, wait_until
 
 
 class Api:
@@ -40,3 +41,17 @@ def flow_runs(driver: Driver) -> list[str]:
     """The ids of the flow runs that have driven the study."""
     study = driver.study()
     return [] if study is None else [n.data["id"] for n in study.state.notes if n.topic == "flow_run"]
+
+
+def cancelled_in_prefect(driver: Driver, api: Api) -> str:
+    """Cancel the driver's flow run while trial 3 trains, and see it end so; its id."""
+    driver.hold(3, 2)
+    driver.start()
+    wait_until(lambda: checkpoint(driver, 3) == 2, "a checkpoint of trial 3")
+    [flow_run] = flow_runs(driver)
+    api.set_state(flow_run, "CANCELLING")
+    assert driver.process is not None
+    assert driver.process.wait() == 0, driver.process.err
+    driver.process = None
+    check_cancelled(driver, "cancelled in Prefect")
+    return flow_run

@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.checks import check_cancelled, check_went_on, check_whole
+from tests.faults.checks import check_went_on, check_whole
 from tests.faults.conftest import MakeDriver
 from tests.faults.harness import (
     Driver,
     ServerProcess,
-    checkpoint,
     mlflow_server,
     prefect_server,
     wait_until,
 )
 from tests.faults.postgres import Postgres, binaries
-from tests.faults.prefect_api import Api, flow_runs
+from tests.faults.prefect_api import Api, cancelled_in_prefect, flow_runs
 
 pytestmark = pytest.mark.faults
 
@@ -105,15 +104,7 @@ def test_a_flow_run_that_postgresql_keeps_is_cancelled_and_the_study_resumed(
     driver: Driver, prefect: str
 ) -> None:
     api = Api(prefect)
-    driver.hold(3, 2)
-    driver.start()
-    wait_until(lambda: checkpoint(driver, 3) == 2, "a checkpoint of trial 3")
-    [flow_run] = flow_runs(driver)
-    api.set_state(flow_run, "CANCELLING")
-    assert driver.process is not None
-    assert driver.process.wait() == 0, driver.process.err
-    driver.process = None
-    check_cancelled(driver, "cancelled in Prefect")
+    flow_run = cancelled_in_prefect(driver, api)
     assert api.state(flow_run) == "Cancelled"
     driver.release()
     driver.finish()

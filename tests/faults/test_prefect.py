@@ -13,22 +13,14 @@ import pytest
 
 from tests.faults.checks import check_cancelled, check_went_on, check_whole, runs_of
 from tests.faults.harness import ROOT, Driver, checkpoint, wait_until
-from tests.faults.prefect_api import Api, flow_runs
+from tests.faults.prefect_api import Api, cancelled_in_prefect, flow_runs
 
 WORK = "tests.faults.objectives:work"
 
 
 def test_a_flow_run_cancelled_in_prefect_stops_the_work_and_can_be_resumed(driver: Driver, api: Api) -> None:
     """A run in the user's own process: Prefect itself would only note the wish."""
-    driver.hold(3, 2)
-    driver.start()
-    wait_until(lambda: checkpoint(driver, 3) == 2, "a checkpoint of trial 3")
-    [flow_run] = flow_runs(driver)
-    api.set_state(flow_run, "CANCELLING")
-    assert driver.process is not None
-    assert driver.process.wait() == 0
-    driver.process = None
-    check_cancelled(driver, "cancelled in Prefect")
+    flow_run = cancelled_in_prefect(driver, api)
     assert api.state(flow_run) == "Cancelled"
     driver.release()
     driver.finish()
