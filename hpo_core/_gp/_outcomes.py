@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WarpName = Literal["fence", "half", "log"]
 # A value this many scales above the threshold, after the logarithm, is as bad as any other.
 CEILING = 4.0
-# Standard deviations below this (of values scaled to a range of 1) are rounding, not information.
+# Differences below this (of values scaled to a range of 1) are rounding, not information.
 FLAT = 1e-13
 
 
@@ -62,6 +62,7 @@ def warp(y: NDArray[np.float64], name: WarpName) -> Outcomes:
         t, c = float(mid), 0.5 * spread
     else:
         t, c = 0.0, 0.1 * (float(mid) or spread)
+    c = max(c, FLAT)  # a scale finer than rounding would overflow below, and squeeze all else flat
     excess = np.maximum(values - t, 0.0) / c
     squeezed = np.where(values > t, t + c * np.minimum(np.log1p(excess), CEILING), values)
     deviation = float(squeezed.std())
