@@ -2,6 +2,7 @@
 #
 #   make tune    tune a LightGBM model on a real table and register the best one
 #   make test    lint, types, tests
+#   make fuzz    property tests on new examples, ROUNDS (20) times over
 #   make faults  kill drivers, trials and servers at random moments, thirty rounds of it
 #
 # PYTHON=/path/to/python3.12 picks an interpreter; CPU wheels of torch may need TORCH_INDEX (see .ci/torch).
@@ -14,16 +15,17 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+ROUNDS ?= 20
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 # The one place that says what `make tune` runs.
 TUNE := hpo tune lgbm --data sklearn:breast_cancer --target target --trials 30 \
 	--workers $(WORKERS) --name breast-cancer --register breast-cancer
 
-.PHONY: help tune test lint types tests faults format venv dev clean
+.PHONY: help tune test lint types tests fuzz faults format venv dev clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 tune: venv
 	$(BIN)/$(TUNE)
@@ -39,6 +41,11 @@ types: dev
 
 tests: dev
 	$(BIN)/python -m pytest -q -m "not faults" -n $(WORKERS) --dist loadfile --durations 15
+
+fuzz: dev
+	for round in $$(seq $(ROUNDS)); do \
+		env -u CI $(BIN)/python -m pytest -q -m "hypothesis and not faults" -n $(WORKERS) --dist loadfile; \
+	done
 
 faults: dev
 	HPO_FAULTS=30 $(BIN)/python -m pytest -q -s tests/faults
