@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from hpo_core import _events as ev
+from hpo_core._errors import StrategyError
 from hpo_core._fold import BAD, Fold
+from hpo_core._inferred import ConditionFinder
 from hpo_core._propose import Choice, Proposer
 from hpo_core._result import ended
+from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._stopping import StopRule
 from hpo_core._strategy import Action, Close, Finish, Fork, Resume, Start, Strategy, Wait
@@ -46,10 +49,12 @@ class Decider:
 
     def __init__(self, fold: Fold, strategy: Strategy, record: Callable[[ev.Event], None]) -> None:
         self._fold = fold
+        self._strategy = strategy
         self._scheduler = strategy.scheduler
         self._record = record
         self._proposer = Proposer(strategy.sampler, fold.settings.on_duplicate)
         self._rule = StopRule()
+        self._conditions = ConditionFinder(fold)
 
     def exhausted(self, now: float) -> str | None:
         """Which limit is spent, as a sentence, or ``None``."""
@@ -122,6 +127,7 @@ class Decider:
                 case Start() if fold.history.trials_left == 0:
                     return self._finish_when_idle(f"all {fold.history.max_trials} trials have been started")
                 case Start():
+                    self._learn_conditions()
                     choice = self._proposer.choose(fold.history, fold.queue, reuse=reused < _MOST_REUSES)
                     if choice is None:
                         exhausted = True
@@ -167,6 +173,18 @@ class Decider:
     def _finish_when_idle(self, reason: str) -> Wait | Finish:
         running = self._fold.history.count(TrialState.RUNNING)
         return Wait(f"{reason}; {running} trials still run") if running else Finish(reason)
+
+    def _learn_conditions(self) -> None:
+        """Let the sampler see on what the parameters depend that the objective asked for."""
+        changed = self._conditions.change()
+        if changed is None:
+            return
+        space = SearchSpace.from_json(changed.space, constraints=self._fold.functions)
+        try:
+            self._strategy.check(space, self._fold.history.n_objectives, self._fold.settings.max_steps)
+        except StrategyError:
+            return  # a sampler that takes no conditions goes on without knowing them
+        self._record(changed)
 
     def _start(self, action: Start, choice: Choice, now: float) -> Segment | None:
         """The segment of a new trial, or ``None`` when the trial needs no run (a reused result)."""

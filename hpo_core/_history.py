@@ -211,7 +211,7 @@ class History:
         self._known = Evidence(0, self.n_objectives)
         self._observed: list[dict[str, Any]] = []
         # A study that declares nothing learns the names from its objective.
-        self._by_run = not space.names
+        self.define_by_run = not space.names
         self._open: dict[int, None] = {}
         self._active: dict[TrialState, dict[int, None]] = {s: {} for s in TrialState if not s.finished}
         self._X = Column(np.float64, width=space.dims, fill=np.nan)
@@ -360,7 +360,7 @@ class History:
     def _leave_out(self, u: Floats) -> None:
         """Remember which columns a trial of a define-by-run study did not ask for."""
         missing = np.isnan(u)
-        if self._by_run and missing.any():
+        if self.define_by_run and missing.any():
             self._left_out.setdefault(missing.tobytes(), missing)
 
     def may_hold(self, params: Mapping[str, Any]) -> bool:
@@ -369,7 +369,7 @@ class History:
         Of a define-by-run study any name may yet become known.
         """
         known = self.space.parameters
-        return all(known[n].contains(v) if n in known else self._by_run for n, v in params.items())
+        return all(known[n].contains(v) if n in known else self.define_by_run for n, v in params.items())
 
     # -- growth, by the fold alone ---------------------------------------------------------------
 
@@ -471,7 +471,7 @@ class History:
             return self.space.encode(params), True
         except SpaceError:
             pass
-        known = {n: v for n, v in params.items() if n in self.space.parameters and self._by_run}
+        known = {n: v for n, v in params.items() if n in self.space.parameters and self.define_by_run}
         try:
             return self.space.encode(known), False
         except SpaceError:

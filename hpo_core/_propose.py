@@ -101,10 +101,10 @@ class Proposer:
             u = space.complete(known, _stream(history, 0), constrained=False)
             note += "; no completion that meets the constraints was found"
         # A value that the unit cube would round (a float's last digit) is kept as the user wrote it,
-        # and one that a define-by-run objective has yet to ask for is kept for it.
+        # and one that a define-by-run objective may ask for, whatever earlier trials did, is kept for it.
         decoded = {name: params.get(name, value) for name, value in space.configuration(u).items()}
-        unknown = {name: value for name, value in params.items() if name not in space.parameters}
-        return Choice({**decoded, **unknown}, "enqueued", note)
+        perhaps = params if history.define_by_run else {}
+        return Choice({**perhaps, **decoded}, "enqueued", note)
 
 
 def _stream(history: History, retry: int) -> np.random.Generator:
