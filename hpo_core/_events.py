@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -287,5 +288,8 @@ def event_from_json(data: Mapping[str, Any]) -> Event:
     fields: dict[str, Any] = {name: data[name] for name in _FIELDS[cls] if name in data}
     for name in _NUMERIC:
         if name in fields:
-            fields[name] = {k: float(v) for k, v in fields[name].items()}
+            fields[name] = {sys.intern(k): float(v) for k, v in fields[name].items()}
+    if "params" in fields:
+        # JSON makes new strings for each line; a study of many trials keeps its few names once.
+        fields["params"] = {sys.intern(k): v for k, v in fields["params"].items()}
     return cls(**fields)

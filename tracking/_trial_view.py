@@ -45,6 +45,11 @@ class StudyTerms:
         # A define-by-run trial is free not to use what was proposed, and a parameter cannot be taken
         # back from MLflow: there, parameters are written when the trial has ended.
         self.declared = bool(created.space.get("parameters"))
+        self._name_sets: dict[frozenset[str], frozenset[str]] = {}
+
+    def once(self, names: frozenset[str]) -> frozenset[str]:
+        """An equal set that all trials share: ten thousand of them stay in memory, half a KiB each."""
+        return self._name_sets.setdefault(names, names)
 
 
 class TrialView:
@@ -266,7 +271,7 @@ class TrialView:
     def written(self, write: RunWrite, seq: int) -> None:
         """``write``, made of everything up to ``seq``, is in MLflow."""
         self._sent_tags.update(write.tags)
-        self._sent_params = self._sent_params.union(write.params)
+        self._sent_params = self._terms.once(self._sent_params.union(write.params))
         if write.status is not None:
             # A suspended trial may end with the same status, but later.
             self.sent_status = write.status if self.finished or write.status == RUNNING else UNSURE
