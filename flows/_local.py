@@ -18,6 +18,7 @@ import psutil
 from flows import _messages as m
 from flows._messages import Job, Outcome
 from flows._runner import OnMessage, Work, message_of
+from flows._strays import Guard
 from hpo_core import ObjectiveError
 
 # How often a slot with a memory limit is weighed.
@@ -139,6 +140,7 @@ class LocalRunner:
         self._environments = environments or [{} for _ in range(slots)]
         self._children: list[ChildProcess | None] = [None] * slots
         self._killed: dict[int, Outcome] = {}
+        self._strays: Guard | None = None
 
     @property
     def slots(self) -> int:
@@ -160,7 +162,10 @@ class LocalRunner:
                 raise ObjectiveError(child.problem)
 
     def _spawn(self, slot: int) -> ChildProcess:
-        return ChildProcess(self._work, self._environments[slot], self._output / f"{slot}.out")
+        if self._strays is None:
+            self._strays = Guard()
+        environment = {**self._environments[slot], **self._strays.marks}
+        return ChildProcess(self._work, environment, self._output / f"{slot}.out")
 
     async def _fresh(self, slot: int) -> ChildProcess:
         child = self._children[slot] or self._spawn(slot)
@@ -248,6 +253,9 @@ class LocalRunner:
     async def close(self) -> None:
         """Kill every process group."""
         await asyncio.gather(*(self._discard(slot) for slot in range(self.slots)))
+        strays, self._strays = self._strays, None
+        if strays is not None:
+            await asyncio.to_thread(strays.dismiss)
 
     def _keep_output(self, slot: int, job: Job) -> None:
         """Move what the segment printed to the trial's artifacts."""

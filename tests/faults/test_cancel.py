@@ -92,9 +92,8 @@ def test_ctrl_c_twice(deaf: Driver) -> None:
 
 
 def test_a_killed_driver_takes_even_those_with_it_that_hold_the_interpreter(deaf: Driver) -> None:
-    pids = {int((deaf.trace / f"pid-{number}-1").read_text()) for number in (3, 4)}
+    kinds = ("1", "other")  # the trial's process, and one in a session of its own that it has started
+    pids = {int((deaf.trace / f"pid-{n}-{kind}").read_text()) for n in (3, 4) for kind in kinds}
     deaf.kill()
     wait_until(lambda: not any(map(psutil.pid_exists, pids)), "the trial processes to be gone")
-    for number in (3, 4):  # a process in a session of its own outlives a driver that could not say goodbye
-        psutil.Process(int((deaf.trace / f"pid-{number}-other").read_text())).kill()
     go_on(deaf)
