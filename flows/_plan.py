@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from flows._chosen import chosen_strategy, on_axis, racing
 from flows._execute import Objective
 from flows._importing import make_importable
 from flows._messages import pack
@@ -31,10 +32,7 @@ from hpo_core import (
     ObjectiveError,
     SearchSpace,
     Settings,
-    Strategy,
-    StrategyError,
     Study,
-    make_strategy,
 )
 from hpo_core._errors import nearest
 from hpo_core._records import IMPROVEMENTS
@@ -156,7 +154,7 @@ def plan_callable(
 ) -> Plan:
     """The plan for a function of the user's own."""
     label = label_of(function)
-    chosen = _strategy(request.strategy if strategy is None else strategy, request.timeout)
+    chosen = chosen_strategy(request.strategy if strategy is None else strategy, request.timeout)
     objectives = dict(objectives or {"loss": "min"})
     execution = _execution(request)
     if execution.isolation == "process":
@@ -258,9 +256,11 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         space=request.space,
         options={"threads": threads, **request.options},
     )
-    chosen = _strategy(request.strategy if strategy is None else strategy, request.timeout)
-    table, advice = _on_axis(table, chosen, request.options.get("budget"))
+    chosen = chosen_strategy(request.strategy if strategy is None else strategy, request.timeout)
+    table, advice = on_axis(table, chosen, request.options.get("budget"))
     prepared = table.prepare()
+    if request.trials is None:
+        chosen = racing(chosen, request.timeout, prepared)
     max_steps = request.max_steps or prepared.n_steps
     terms = Terms(
         name=request.name or _table_name(request, prepared.digest),
@@ -293,37 +293,6 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         notes=(*advice, *prepared.notes),
         warm_start=sources_of(request.warm_start),
     )
-
-
-def _strategy(given: Any, timeout: float | None) -> Strategy:
-    """The strategy asked for. Of a study that ends by time, ASHA's first trial is taken to its end at once.
-
-    By the paper's rule the time may be over before any trial is complete, and there would be no result.
-    """
-    chosen = make_strategy(given)
-    if timeout is None or isinstance(given, Strategy) or chosen.config.get("scheduler") != "asha":
-        return chosen
-    return make_strategy({**chosen.config, "scheduler": {"name": "asha", "baseline": True}})
-
-
-def _on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str, ...]]:
-    """The objective on the budget axis that the strategy can use, and what the user should know of it.
-
-    ``asked``: the axis that the user named; it wins where it can work at all.
-    """
-    if not strategy.training_steps or asked not in (None, "folds"):
-        return table, ()
-    training = table.over_training()
-    if strategy.training_steps == "needed" and (training is None or asked == "folds"):
-        other = "leave out the option budget" if training is not None else "use another estimator, or asha"
-        raise StrategyError(
-            f"{strategy.name} changes hyperparameters during training, which needs steps of training and "
-            f"not cross-validation folds; {other}"
-        )
-    if asked == "folds" or training is None:
-        why = "" if asked else " (the estimator does not learn step by step)"
-        return table, (f"{strategy.name} compares trials by folds{why}, so it has few rungs",)
-    return training, ()
 
 
 def _table_name(request: Request, digest: str) -> str:

@@ -117,6 +117,10 @@ class Reports:
         """(r, m) whether the report named the objective at all, finite or not."""
         return self._given.view
 
+    def has(self, name: str) -> bool:
+        """Whether any report named this metric."""
+        return name in self._extra or name in self._objectives
+
     def metric(self, name: str) -> Floats:
         """(r,) any reported metric as the user gave it, NaN where absent."""
         if name in self._objectives:

@@ -39,6 +39,7 @@ SCHEDULERS: dict[str, str] = {
     "patience": "hpo_core.schedulers._patience:Patience",
     "pbt": "hpo_core.schedulers._pbt:PBT",
     "percentile": "hpo_core.schedulers._percentile:Percentile",
+    "race": "hpo_core.schedulers._race:Race",
     "successive_halving": "hpo_core.schedulers._halving:SuccessiveHalving",
     "threshold": "hpo_core.schedulers._patience:Threshold",
     "wilcoxon": "hpo_core.schedulers._wilcoxon:Wilcoxon",

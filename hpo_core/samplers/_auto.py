@@ -32,6 +32,7 @@ import numpy as np
 from hpo_core._parameters import NOMINAL
 from hpo_core._states import TrialState
 from hpo_core._strategy import Proposal, Sampler
+from hpo_core.samplers._rungs import by_folds
 
 if TYPE_CHECKING:
     from hpo_core._history import History
@@ -97,7 +98,7 @@ def choose(history: History) -> tuple[str, str]:
     """Name of the sampler for the next trial, and the reason in a few words."""
     space, k, p = history.space, len(history.evidence), len(history.pending)
     stopped = history.count(TrialState.PRUNED) + history.count(TrialState.PAUSED)
-    if stopped > history.count(TrialState.COMPLETE):
+    if stopped > history.count(TrialState.COMPLETE) and not by_folds(history):
         return "tpe", f"{stopped} trials that stopped early are compared by rank"
     moving = stopped > 0
     in_flight = history.count(TrialState.WAITING) + history.count(TrialState.RUNNING)

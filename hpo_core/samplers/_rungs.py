@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._columns import Column
-from hpo_core._history import History
+from hpo_core._history import FOLD, History
 from hpo_core._states import TrialState
 from hpo_core.samplers._shared import FoldMemo
 
@@ -55,7 +55,8 @@ class Curves:
     """Reports by step: a fold over the report log.
 
     ``so_far``: for each report, what the trial's result by the study's rule was then, ``(m,)``; kept
-    only where that is not the report itself.
+    only where that is not the report itself. ``folds``: the result of the fold alone, minimised, ``(m,)``;
+    kept where steps are folds.
     """
 
     rows: int = 0
@@ -63,6 +64,7 @@ class Curves:
     report: dict[int, list[int]] = field(default_factory=dict)
     so_far: Column | None = None
     recent: dict[int, Array] = field(default_factory=dict)
+    folds: Column | None = None
 
     def grow(self, history: History) -> None:
         """Fold the reports that have arrived since."""
@@ -73,7 +75,17 @@ class Curves:
             self.report.setdefault(step, []).append(row)
             if history.rule != "last":
                 self._by_rule(history, trial, row)
+        if by_folds(history):
+            self._of_folds(history)
         self.rows = len(history.reports)
+
+    def _of_folds(self, history: History) -> None:
+        if self.folds is None:
+            self.folds = Column(np.float64, width=history.n_objectives)
+        for row in range(len(self.folds), len(history.reports)):
+            found = [history.reports.value(row, name + FOLD) for name in history.objectives]
+            alone = np.array([np.nan if value is None else value for value in found])
+            self.folds.append(alone * history.signs)
 
     def _by_rule(self, history: History, trial: int, row: int) -> None:
         if self.so_far is None:
@@ -99,6 +111,11 @@ class Curves:
         return history.reports.values if self.so_far is None else np.asarray(self.so_far.view)
 
 
+def by_folds(history: History) -> bool:
+    """Whether steps are folds or seeds: every objective's result on each is reported by itself."""
+    return all(history.reports.has(name + FOLD) for name in history.objectives)
+
+
 def training_set(history: History, fewest: int, memo: FoldMemo[Curves]) -> Training:
     """What a model should learn from: final results, or, where trials stop early, values at a step.
 
@@ -111,6 +128,8 @@ def training_set(history: History, fewest: int, memo: FoldMemo[Curves]) -> Train
         return Training(evidence.X, evidence.values, history.pending_X)
     curves = memo.state(history, Curves)
     curves.grow(history)
+    if curves.folds is not None:
+        return _over_folds(history, curves.folds.view)
     step = _comparison_step(curves, fewest)
     if step is None:
         return Training(evidence.X, evidence.values, history.pending_X)
@@ -156,6 +175,33 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
         X = np.concatenate([history.evidence.X[elsewhere], X])
         values = np.concatenate([own, values])
     return Training(X, values, history.X[unknown], step)
+
+
+def _over_folds(history: History, alone: Array) -> Training:
+    """``alone`` ``(r, m)``: each report's result on its fold, minimised."""
+    ended, results, elsewhere = _ended(history)
+    in_flight = {int(t) for t in history.pending if history.reports_of(int(t))}
+    trials = np.array(sorted({*ended, *in_flight})[-_NEWEST:], dtype=np.int64)
+    known = np.array([results[ended[t]] if t in ended else alone[0] for t in trials.tolist()])
+    complete = history.states[trials] == TrialState.COMPLETE
+    rows = np.flatnonzero(np.isin(history.reports.trials, trials))
+    place, steps = np.searchsorted(trials, history.reports.trials[rows]), history.reports.steps[rows]
+    own = alone[rows].copy()
+    for fold in np.unique(steps):
+        at = steps == fold
+        added = (own[at] - known[place[at]])[complete[place[at]]]
+        if len(added := added[np.isfinite(added).all(axis=1)]):
+            own[at] -= np.median(added, axis=0)
+    usable = np.isfinite(own).all(axis=1)
+    count = np.bincount(place[usable], minlength=len(trials))
+    total = np.stack([np.bincount(place[usable], column, len(trials)) for column in own[usable].T], axis=1)
+    values = np.where(complete[:, None], known, np.nan)
+    stopped = ~complete & (count > 0) & np.isfinite(known).all(axis=1)
+    values[stopped] = total[stopped] / count[stopped, None]
+    rest = ~np.isin(history.pending, trials)
+    X = np.concatenate([history.evidence.X[elsewhere], history.X[trials]])
+    values = np.concatenate([history.evidence.values[elsewhere], values])
+    return Training(X, values, history.X[history.pending[rest]], history.max_steps or int(steps.max()))
 
 
 def _ended(history: History) -> tuple[dict[int, int], Array, Ints]:

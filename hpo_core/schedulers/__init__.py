@@ -13,6 +13,7 @@ from hpo_core.schedulers._patience import Threshold as Threshold
 from hpo_core.schedulers._pbt import PBT as PBT
 from hpo_core.schedulers._percentile import Median as Median
 from hpo_core.schedulers._percentile import Percentile as Percentile
+from hpo_core.schedulers._race import Race as Race
 from hpo_core.schedulers._wilcoxon import Wilcoxon as Wilcoxon
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Median",
     "Patience",
     "Percentile",
+    "Race",
     "SuccessiveHalving",
     "Threshold",
     "Wilcoxon",

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._errors import StrategyError
-from hpo_core._history import FOLD, History
-from hpo_core._states import TrialState
+from hpo_core._history import History
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
+from hpo_core.schedulers._champion import Champion, check_single, check_threshold
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
-from hpo_core.schedulers._criterion import Criterion, Scores, usable
+from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._memo import Memo
 from hpo_core.schedulers._rungs import check_whole
 
@@ -56,41 +55,6 @@ def signed_rank_p(differences: NDArray[np.float64]) -> float:
     return float(min(probability[observed:].sum(), 1.0))
 
 
-class _Champion:
-    """The complete trial with the best mean over its steps, and its result at each."""
-
-    def __init__(self, scores: Scores, fold: str | None) -> None:
-        self.scores = scores
-        self.fold = fold
-        """The metric that has the result of one fold, where trials report it."""
-        self._seen = 0
-        self.trial: int | None = None
-        self.mean = math.inf
-        self.results: dict[int, float] = {}
-
-    def catch_up(self, history: History) -> None:
-        """Take in the trials that have ended since."""
-        for trial in dict.fromkeys(history.moves[self._seen :].tolist()):
-            if history.states[trial] != TrialState.COMPLETE or trial == self.trial:
-                continue
-            results = self.of(history, trial)
-            mean = sum(results.values()) / len(results) if results else math.inf
-            # The lower number among equals, so that the order of arrival does not matter.
-            if mean < self.mean or (mean == self.mean and self.trial is not None and trial < self.trial):
-                self.trial, self.mean, self.results = trial, mean, results
-        self._seen = len(history.moves)
-
-    def of(self, history: History, trial: int) -> dict[int, float]:
-        """The trial's usable results by step."""
-        found = {}
-        for row in history.reports_of(trial):
-            alone = None if self.fold is None else history.reports.value(row, self.fold)
-            score = self.scores.of_row(history, row) if alone is None else (alone * self.scores.signs[0],)
-            if score is not None and usable(score):
-                found[int(history.reports.steps[row])] = score[0]
-        return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class Wilcoxon:
     """Stop a trial that is worse than the best complete one on the folds or seeds evaluated so far.
@@ -108,28 +72,19 @@ class Wilcoxon:
     startup_steps: int = 2
     metric: str | None = None
     direction: str | None = None
-    _memo: Memo[_Champion] = field(default_factory=Memo, init=False, repr=False, compare=False)
+    _memo: Memo[Champion] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        known = isinstance(self.p_threshold, int | float) and not isinstance(self.p_threshold, bool)
-        if not known or not 0 < self.p_threshold < 1:
-            raise StrategyError(f"wilcoxon: p_threshold must lie between 0 and 1, got {self.p_threshold!r}")
+        check_threshold("wilcoxon", self.p_threshold)
         check_whole("wilcoxon", "startup_steps", self.startup_steps, 1)
         Criterion(self.metric, self.direction).check("wilcoxon")
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:
         """One objective, or a metric by name: the test compares single numbers."""
-        if n_objectives > 1 and self.metric is None:
-            raise StrategyError(
-                f"wilcoxon: a signed-rank test compares single numbers and the study has {n_objectives} "
-                "objectives; say with metric= which one to test, or use median or "
-                "asha_stopping, which rank by domination"
-            )
+        check_single("wilcoxon", n_objectives, self.metric)
 
-    def _champion(self, history: History) -> _Champion:
-        criterion = Criterion(self.metric, self.direction)
-        fold = history.objectives[0] + FOLD if self.metric is None else None
-        return self._memo.of(history, lambda: _Champion(criterion.bind(history), fold))
+    def _champion(self, history: History) -> Champion:
+        return self._memo.of(history, lambda: Champion(Criterion(self.metric, self.direction), history))
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """Another trial, to its end."""
@@ -142,16 +97,14 @@ class Wilcoxon:
         champion.catch_up(history)
         if champion.trial is None or champion.trial == trial:
             return CONTINUE
-        results = champion.of(history, trial)
-        common = [step for step in results if step in champion.results]
-        if len(common) < self.startup_steps:
+        behind = champion.behind(champion.of(history, trial))
+        if len(behind) < self.startup_steps:
             return CONTINUE
-        behind = np.array([results[step] - champion.results[step] for step in common])
         p = signed_rank_p(behind)
         if p >= self.p_threshold or behind.mean() <= 0:
             return CONTINUE
         return Stop(
-            f"on {len(common)} steps it is worse than trial {champion.trial} by {behind.mean():.6g} on "
+            f"on {len(behind)} steps it is worse than trial {champion.trial} by {behind.mean():.6g} on "
             f"average (p = {p:.3g})"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,28 @@ def test_strategies_that_compare_training_get_training(strategy: str) -> None:
     assert planned("lgbm", strategy)[:2] == ("rounds", 100)
 
 
-@pytest.mark.parametrize("strategy", ["auto", "random", "tpe", "median", "wilcoxon"])
+@pytest.mark.parametrize("strategy", ["auto", "random", "tpe", "median", "wilcoxon", "race"])
 def test_others_keep_folds(strategy: str) -> None:
     assert planned("lgbm", strategy)[:2] == ("folds", 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "strategy"),
+    [
+        ({"timeout": 60.0}, "auto+race"),
+        ({"timeout": 60.0, "trials": 30}, "auto"),
+        ({"trials": 30}, "auto"),
+        ({}, "auto"),
+        ({"timeout": 60.0, "strategy": "tpe"}, "tpe"),
+        ({"timeout": 60.0, "strategy": "auto+median"}, "auto+median"),
+        ({"timeout": 60.0, "options": {"budget": "rounds"}}, "auto"),
+    ],
+)
+def test_a_study_that_only_the_time_ends_races_over_folds(given: dict[str, Any], strategy: str) -> None:
+    """More configurations in the same time; whoever gives a number of trials gets them to their end."""
+    plan = plan_request(Request(objective="lgbm", data=TABLE, **given))
+    assert plan.terms.strategy.name == strategy
+    assert bool(plan.terms.first) == ("auto" in strategy)
 
 
 def test_each_objective_has_its_own_axis_of_training() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hpo_core._space import Float, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core.samplers import Random
+from hpo_core.samplers._auto import choose
 from hpo_core.samplers._rungs import Curves, Training, _transported, training_set
 from hpo_core.samplers._shared import FoldMemo
 from tests.hpo_core.sampler_loop import Loop
@@ -132,3 +133,53 @@ def test_a_study_of_a_thousand_stopped_trials_shows_the_newest() -> None:
     assert len(data.values) == 1024
     assert data.X[-1, 0] == pytest.approx(1299 / 1300)
     assert not np.isnan(data.values).any()
+
+
+def over_folds(
+    results: list[list[float]], ends: list[TrialState | None], objectives: tuple[str, ...] = ("loss",)
+) -> Loop:
+    """Trials that report the result of each fold beside the mean so far; all objectives the same."""
+    loop = Loop(Random(), SearchSpace({"x": Float(0, 1)}), objectives=objectives)
+    for trial, (folds, end) in enumerate(zip(results, ends, strict=True)):
+        loop.start({"x": trial / 10})
+        for step, value in enumerate(folds, start=1):
+            mean = sum(folds[:step]) / step
+            metrics = dict.fromkeys(objectives, mean) | {f"{name}_fold": value for name in objectives}
+            loop.history._report(trial, step, metrics)
+        if end is not None:
+            mean = sum(folds) / len(folds) if folds and end is not FAILED else math.nan
+            loop.tell(trial, *[mean] * len(objectives), state=end)
+    return loop
+
+
+@pytest.mark.parametrize("objectives", [("loss",), ("loss", "more")])
+def test_over_folds_what_is_hard_for_everybody_is_taken_off(objectives: tuple[str, ...]) -> None:
+    """Results that are a trial's own level plus a fold's: one fold is enough to know the level."""
+    levels, hard = [3.0, 1.0, 2.0, 7.0, 4.0, 0.5], [0.0, 5.0, -1.0, -4.0]
+    done = [4, 4, 4, 1, 2, 3]
+    curves = [[level + hard[f] for f in range(n)] for level, n in zip(levels, done, strict=True)]
+    data = trained(over_folds(curves, [COMPLETE] * 3 + [PRUNED, PRUNED, None], objectives), 2)
+    assert data.step == 4
+    assert data.values == pytest.approx(np.repeat(np.array(levels)[:, None], len(objectives), axis=1))
+    assert data.X[:, 0] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert not len(data.pending)
+
+
+def test_over_folds_a_failed_trial_has_no_value_and_one_that_begins_is_pending() -> None:
+    curves = [[3.0, 4.0], [1.0, 2.0], [5.0], [9.0], []]
+    data = trained(over_folds(curves, [COMPLETE, COMPLETE, PRUNED, FAILED, None]), 2)
+    assert data.values[:, 0] == pytest.approx([3.5, 1.5, 5.5, math.nan], nan_ok=True)
+    assert data.pending[:, 0] == pytest.approx([0.4])
+
+
+def test_over_folds_nothing_complete_leaves_the_mean_of_what_is_known() -> None:
+    data = trained(over_folds([[3.0, 4.0], [1.0]], [PRUNED, PRUNED]), 2)
+    assert data.values[:, 0] == pytest.approx([3.5, 1.0])
+
+
+def test_a_gaussian_process_goes_on_where_trials_are_stopped_over_folds() -> None:
+    """Estimates of final results are values that it can believe; after rungs it hands over to TPE."""
+    curves = [[3.0, 4.0], [1.0, 2.0], *[[5.0 + i] for i in range(6)]]
+    ends: list[TrialState | None] = [COMPLETE] * 2 + [PRUNED] * 6
+    assert choose(over_folds(curves, ends).history)[0] == "gp"
+    assert choose(study(curves, ends).history)[0] == "tpe"

@@ -1,0 +1,56 @@
+"""Which strategy a study gets for the one that was asked for, and on which axis of its objective."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hpo_core import Strategy, StrategyError, make_strategy
+
+if TYPE_CHECKING:
+    from flows.objectives._base import Prepared
+
+__all__ = ["chosen_strategy", "on_axis", "racing"]
+
+
+def chosen_strategy(given: Any, timeout: float | None) -> Strategy:
+    """The strategy asked for. Of a study that ends by time, ASHA's first trial is taken to its end at once.
+
+    By the paper's rule the time may be over before any trial is complete, and there would be no result.
+    """
+    chosen = make_strategy(given)
+    if timeout is None or isinstance(given, Strategy) or chosen.config.get("scheduler") != "asha":
+        return chosen
+    return make_strategy({**chosen.config, "scheduler": {"name": "asha", "baseline": True}})
+
+
+def on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str, ...]]:
+    """The objective on the budget axis that the strategy can use, and what the user should know of it.
+
+    ``asked``: the axis that the user named; it wins where it can work at all.
+    """
+    if not strategy.training_steps or asked not in (None, "folds"):
+        return table, ()
+    training = table.over_training()
+    if strategy.training_steps == "needed" and (training is None or asked == "folds"):
+        other = "leave out the option budget" if training is not None else "use another estimator, or asha"
+        raise StrategyError(
+            f"{strategy.name} changes hyperparameters during training, which needs steps of training and "
+            f"not cross-validation folds; {other}"
+        )
+    if asked == "folds" or training is None:
+        why = "" if asked else " (the estimator does not learn step by step)"
+        return table, (f"{strategy.name} compares trials by folds{why}, so it has few rungs",)
+    return training, ()
+
+
+def racing(chosen: Strategy, timeout: float | None, prepared: Prepared) -> Strategy:
+    """`auto` over folds, in a study that only the time ends, races: most trials stop after a fold or two.
+
+    So more configurations are tried in that time (docs/main-job.md). A study with a number of trials runs
+    each of them to its end unless it is asked for something else.
+    """
+    plain = chosen.config.get("sampler") == "auto" and chosen.config.get("scheduler") == "full"
+    folds = prepared.step_unit == "fold" and (prepared.n_steps or 0) > 1 and len(prepared.objectives) == 1
+    if timeout is None or not plain or not folds:
+        return chosen
+    return make_strategy("auto+race")

@@ -1,0 +1,153 @@
+"""Racing: who is stopped after a few folds, and how often that is a mistake."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hpo_core import StrategyError, Study
+from hpo_core.schedulers import Race
+from hpo_core.schedulers._race import _chance
+from tests.hpo_core.scheduler_loop import make_study
+
+
+def race(folds: int, *, objectives: dict[str, str] | None = None, **options: object) -> Study:
+    """A study of trials over so many folds."""
+    study, _ = make_study(
+        Race(**options),  # type: ignore[arg-type]
+        objectives=objectives or {"loss": "min"},
+        limits={"trials": 5000},
+        settings={"max_steps": folds},
+    )
+    return study
+
+
+def run(study: Study, results: NDArray[np.float64] | list[float], sign: float = 1.0) -> int | None:
+    """One trial, reporting each fold and the mean so far; after how many it was stopped, or ``None``."""
+    trial = study.ask()
+    for step, value in enumerate(results, start=1):
+        mean = float(np.mean(results[:step]))
+        verdict = study.report(trial, step, {"loss": sign * mean, "loss_fold": sign * value})
+        if verdict is not None:
+            study.finish(trial, state="pruned", reason=verdict.reason)
+            return step
+    study.tell(trial, sign * float(np.mean(results)))
+    return None
+
+
+HARD = np.array([0.0, 0.4, -0.3, 0.1, -0.2])
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("min", 1.0), ("max", -1.0)])
+def test_one_fold_is_enough_for_what_is_clearly_worse(direction: str, sign: float) -> None:
+    """Folds differ by ten times more than trials do; only differences on the same fold count."""
+    study = race(5, objectives={"loss": direction})
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        assert run(study, HARD + rng.normal(0.0, 0.01, 5), sign) is None
+    assert run(study, HARD + 0.1, sign) == 1
+    assert run(study, HARD - 0.1, sign) is None, "it is the best by far"
+    assert run(study, HARD, sign) == 1, "the champion is another one by now"
+
+
+def test_nobody_is_stopped_before_there_are_enough_to_compare_with() -> None:
+    study = race(5, startup_trials=3)
+    rng = np.random.default_rng(0)
+    for level in (0.0, 5.0, 9.0):
+        assert run(study, HARD + level + rng.normal(0.0, 0.01, 5)) is None
+    assert run(study, HARD + 9.0) == 1
+
+
+def test_a_bad_fold_is_forgiven_where_folds_vary() -> None:
+    """The spread is that of the good ones: 0.1 behind on one fold is nothing, on four of five it is."""
+    study = race(5)
+    rng = np.random.default_rng(1)
+    for _ in range(12):
+        run(study, HARD + rng.normal(0.0, 0.1, 5))
+    best = study.best.values["loss"]
+    own = np.array([study.history.reports.metric_of(study.best.number, "loss_fold")]).ravel()
+    assert run(study, own + np.array([0.1, -0.2, -0.2, -0.2, -0.2])) is None
+    assert study.best.values["loss"] < best
+
+
+def test_results_that_never_vary_are_certain() -> None:
+    """No spread at all: whoever is behind stays behind, and an equal goes on."""
+    study = race(3, startup_trials=2)
+    assert run(study, [1.0, 2.0, 3.0]) is None
+    assert run(study, [1.5, 2.5, 3.5]) is None
+    assert run(study, [1.1, 2.1, 3.1]) == 1
+    assert run(study, [1.0, 2.0, 3.0]) is None
+
+
+@settings(max_examples=12)
+@given(
+    behind=st.floats(0.01, 2.0),
+    folds=st.sampled_from([(1, 3), (1, 5), (2, 5), (4, 5), (3, 10)]),
+    s=st.floats(0.2, 2.0),
+    freedom=st.integers(3, 30),
+)
+def test_the_chance_is_that_of_drawing_the_rest(
+    behind: float, folds: tuple[int, int], s: float, freedom: int
+) -> None:
+    """By simulation: spread and level drawn from what is believed of them, then the folds to come."""
+    k, n = folds
+    rng = np.random.default_rng(0)
+    draws = 100_000
+    sigma = s * np.sqrt(freedom / rng.chisquare(freedom, draws))
+    level = behind + sigma / np.sqrt(k) * rng.standard_normal(draws)
+    rest = level + sigma / np.sqrt(n - k) * rng.standard_normal(draws)
+    ahead = (k * behind + (n - k) * rest) / n < 0
+    assert _chance(behind, k, n, s, freedom) == pytest.approx(ahead.mean(), abs=0.006)
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.5])
+def test_few_winners_are_stopped(spread: float) -> None:
+    """Of trials that would have become the best, far fewer than one in five; and most steps are saved."""
+    lost = won = steps = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        study, best = race(5), np.inf
+        for _ in range(80):
+            results = rng.normal(0.0, 1.0) + HARD + rng.normal(0.0, spread, 5)
+            stopped = run(study, results)
+            steps += stopped or 5
+            if results.mean() < best:
+                won, lost = won + 1, lost + (stopped is not None)
+            if stopped is None:
+                best = min(best, float(results.mean()))
+    assert won > 25
+    assert lost / won < 0.2
+    assert steps < 0.6 * 8 * 80 * 5
+
+
+def test_what_it_cannot_do_is_said_at_the_start() -> None:
+    with pytest.raises(StrategyError, match="max_steps"):
+        Race().check(1, None)
+    with pytest.raises(StrategyError, match="metric="):
+        Race().check(2, 5)
+    Race(metric="a").check(2, 5)
+    with pytest.raises(StrategyError, match="p_threshold"):
+        Race(p_threshold=1.0)
+    with pytest.raises(StrategyError, match="startup_trials"):
+        Race(startup_trials=1)
+
+
+def test_a_plain_metric_by_name_is_compared_as_it_is() -> None:
+    """One result per seed, without the suffix."""
+    study = race(4, metric="score", direction="max", startup_trials=2)
+
+    def play(scores: list[float]) -> int | None:
+        trial = study.ask()
+        for step, score in enumerate(scores, start=1):
+            if study.report(trial, step, {"score": score}) is not None:
+                study.finish(trial, {"loss": 0.0}, state="pruned")
+                return step
+        study.tell(trial, 0.0)
+        return None
+
+    assert play([0.8, 0.9, 0.7, 0.8]) is None
+    assert play([0.7, 0.85, 0.6, 0.7]) is None
+    assert play([0.3, 0.4, 0.2, 0.3]) == 1
