@@ -357,12 +357,13 @@ def test_line(final: dict[str, float]) -> str:
 
 def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
     """How to open the study in a browser."""
-    if not tracking:
+    if not tracking or not tracking.get("run_id"):  # it has not been shown yet
         return []
     if tracking.get("url"):
         return [("MLflow", tracking["url"])]
     # MLflow's own server, and the study pages on it.
-    server = f"mlflow server --app-name hpo --backend-store-uri {tracking['uri']}"
+    # A URI with a password is not kept; whoever has one has it in the environment.
+    server = f"mlflow server --app-name hpo --backend-store-uri {tracking['uri'] or '$MLFLOW_TRACKING_URI'}"
     return [("MLflow", server), ("MLflow", f"http://127.0.0.1:5000/hpo/studies/{tracking['run_id']}")]
 
 

@@ -25,7 +25,7 @@ from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
 from flows._warm_start import read_past
 from flows._workspace import Terms, study_folder
-from flows.sources import Source, sources_of, without_password
+from flows.sources import Source, sources_of
 from hpo_core import (
     InputError,
     Limits,
@@ -38,6 +38,7 @@ from hpo_core._errors import nearest
 from hpo_core._records import IMPROVEMENTS
 from hpo_core.samplers._auto import Auto
 from hpo_core.warm_start import Fitting
+from tracking import redacted
 
 READY = ("lgbm", "sklearn", "torch")
 RUNNERS = ("local", "dask", "gpu")
@@ -320,7 +321,7 @@ def _plain_request(request: Request, label: str) -> dict[str, Any]:
         if path.is_file():
             data[name] = str(path.resolve())
     if "warm_start" in data:
-        data["warm_start"] = [without_password(source) for source in data["warm_start"]]
+        data["warm_start"] = [redacted(source) for source in data["warm_start"]]
     return {**data, "objective": label}
 
 

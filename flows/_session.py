@@ -74,6 +74,7 @@ class Session:
     folder: Path
     resumed: bool
     tracker: StudyTracker
+    uri: str | None = None
     connecting: asyncio.Task[str | None] | None = None
     may_connect: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -145,6 +146,7 @@ async def session(
             folder=opened.folder,
             resumed=opened.resumed,
             tracker=tracker,
+            uri=uri or tracking.uri or os.environ.get("MLFLOW_TRACKING_URI"),
             lines=lines,
         )
         current.connecting = asyncio.create_task(_connect(current, tell))
@@ -191,10 +193,10 @@ async def _connect(current: Session, tell: Callable[[str], None]) -> str | None:
 def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str:
     """The one asked for, that which has the study, that of the run to adopt, the environment's, the name."""
     shown = next((n.data["experiment"] for n in reversed(study.state.notes) if n.topic == "tracking"), None)
-    if tracking.experiment or shown or tracking.offline:
-        return tracking.experiment or shown or study.name
+    if tracking.experiment or shown:
+        return str(tracking.experiment or shown)
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if adopt or experiment_id:
+    if (adopt or experiment_id) and not tracking.offline:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 

@@ -47,6 +47,7 @@ if typing.TYPE_CHECKING:
     from tracking._retention import removable_checkpoints as removable_checkpoints
     from tracking._sqlite import prepare as prepare_sqlite
     from tracking._text import config_sha256 as config_sha256
+    from tracking._text import redacted as redacted
     from tracking._tracker import StudyTracker as StudyTracker
     from tracking._tracker import TrackerStatus as TrackerStatus
 
@@ -59,7 +60,7 @@ __all__ = [
     "draw_comparison", "fetch_checkpoints", "fetch_journal",
     "load_checkpoint", "load_own_model",
     "locate_checkpoint", "log_model", "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote",
-    "removable_checkpoints",
+    "redacted", "removable_checkpoints",
     "roll_back", "save_checkpoint", "trial_run", "trial_run_activator",
     "write_report",
 ]  # fmt: skip
@@ -80,7 +81,7 @@ _HOMES = {
     "_report": "write_report",
     "_retention": "Removable disk_warning removable_checkpoints",
     "_sqlite": "prepare_sqlite",
-    "_text": "config_sha256",
+    "_text": "config_sha256 redacted",
     "_tracker": "StudyTracker TrackerStatus",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -18,7 +18,7 @@ from hpo_core import InputError
 from tracking import _settings, _sqlite
 from tracking._errors import Away, brief, is_permanent
 from tracking._states import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID
-from tracking._text import safe_key
+from tracking._text import redacted, safe_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -225,16 +225,9 @@ def refused(uri: str, error: Exception) -> InputError:
 def unusable(uri: str, why: str, kind: type[InputError] = InputError) -> InputError:
     """The error for a tracking server that cannot be used, with what to do about it."""
     return kind(
-        f"cannot track to {_without_password(uri)!r}: {why}; start the server, give another tracking URI, "
+        f"cannot track to {redacted(uri)!r}: {redacted(why)}; start the server, give another tracking URI, "
         "or run offline (the journal keeps everything and can be projected later)"
     )
-
-
-def _without_password(uri: str) -> str:
-    parts = urllib.parse.urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return uri.replace(f":{parts.password}@", ":***@", 1)
 
 
 def _experiment(client: MlflowClient, name: str, database: Path | None) -> str:

@@ -21,6 +21,11 @@ MAX_TAG = 8000
 
 # A colon is legal, but not for a server on Windows.
 _ILLEGAL = re.compile(r"[^\w./\- ]")
+# The last @ counts, as urllib reads it: whoever does not quote one in a password has it shown in half.
+_PASSWORD = re.compile(r"(://[^/@:\s]*):[^/\s]*@")
+_QUERY_SECRET = re.compile(
+    r"(?i)([?&;](?:password|passwd|pwd|token|access_token|secret|api_?key|sig|signature)=)[^&;#\s'\"]*"
+)
 
 
 def safe_key(name: str) -> str:
@@ -70,6 +75,11 @@ def preview(text: str, limit: int) -> str:
         return text
     remark = f"... [{len(text)} characters]"
     return text[: limit - len(remark)] + remark
+
+
+def redacted(text: str) -> str:
+    """``text`` with ``***`` for the passwords of the URLs in it: before an ``@``, or in the query."""
+    return _QUERY_SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def param_text(value: Any) -> str:

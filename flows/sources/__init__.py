@@ -7,7 +7,7 @@ that fits the study is decided there. On the command line a source is one word, 
 from flows.sources._hyperopt import from_hyperopt
 from flows.sources._mlflow import from_mlflow
 from flows.sources._optuna import from_optuna
-from flows.sources._source import Source, without_password
+from flows.sources._source import Source
 from flows.sources._study import from_study
 from flows.sources._table import from_csv
 from flows.sources._text import parse_source, sources_of
@@ -21,5 +21,4 @@ __all__ = [
     "from_study",
     "parse_source",
     "sources_of",
-    "without_password",
 ]

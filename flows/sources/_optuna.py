@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.sources._source import Names, digest, without_password
+from flows.sources._source import Names, digest
 from hpo_core import InputError, TrialState
 from hpo_core.warm_start import Outcome, Past
+from tracking import redacted
 
 __all__ = ["OptunaStudy", "from_optuna"]
 
@@ -28,7 +29,7 @@ class OptunaStudy:
         """``optuna:STORAGE#STUDY``, without the password."""
         if not isinstance(self.storage, str | Path):
             return f"optuna:{self.storage.study_name}"
-        place = without_password(str(self.storage))
+        place = redacted(str(self.storage))
         return f"optuna:{place}" + (f"#{self.name}" if self.name else "")
 
     def read(self, tracking_uri: str | None) -> Past:  # noqa: ARG002 - the protocol's

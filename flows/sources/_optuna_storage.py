@@ -7,9 +7,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from flows.sources._source import without_password
 from hpo_core import InputError
 from hpo_core._errors import nearest
+from tracking import redacted
 
 _NEEDED = {"studies", "trials", "trial_params", "trial_values"}
 
@@ -26,7 +26,7 @@ def load(storage: str, name: str | None) -> Any:
         raise InputError(
             "a warm start from Optuna needs the package optuna: pip install 'mlflow-hpo[optuna]'"
         ) from None
-    shown = without_password(storage)
+    shown = redacted(storage)
     opened = _opened(optuna, storage, shown)
     try:
         known = optuna.get_all_study_names(opened)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from hpo_core.warm_start import Past
 
-__all__ = ["Names", "Source", "digest", "without_password"]
+__all__ = ["Names", "Source", "digest"]
 
 # This study's names to the source's.
 Names = Mapping[str, str]
@@ -26,11 +25,6 @@ class Source(Protocol):
     def read(self, tracking_uri: str | None) -> Past:
         """Everything that the source has. Raises :class:`InputError` when it cannot be read."""
         ...
-
-
-def without_password(text: str) -> str:
-    """A URL without the password that it may have."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
 
 
 def digest(value: Any) -> str:

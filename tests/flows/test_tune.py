@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from flows import Result, tune
+from flows._notes import TRACKING, newest
+from flows.cli._end import deliver
 from hpo_core import Categorical, Float, InputError, Int, TrialState
 from hpo_core.samplers import Random
-from tests.flows.conftest import Place
+from tests.flows.conftest import Place, copy_database
 from tests.flows.small_tables import mixed, written
 
 SPACE = {"x": Float(-1.0, 1.0), "kind": Categorical(["a", "b"])}
@@ -214,12 +216,38 @@ def test_a_server_that_goes_away_before_it_has_heard_of_the_study_costs_nothing(
     thread = threading.Thread(target=serve)
     thread.start()
     lines: list[str] = []
-    result = quick(tracking_uri=f"http://127.0.0.1:{server.server_port}", tell=lines.append)
+    uri = f"http://127.0.0.1:{server.server_port}"
+    result = quick(tracking_uri=uri, experiment="elsewhere", tell=lines.append)
     thread.join()
     assert result.summary["counts"] == {"complete": 6}
     assert result.run_id is None
     assert [line for line in lines if "the study goes on, and waits" in line]
     assert [line for line in lines if "`hpo sync mine` delivers everything" in line]
+    # Which has to know where, though MLflow was never heard of again.
+    assert newest(result.study, TRACKING) == {"uri": uri, "experiment": "elsewhere"}
+
+
+def test_what_was_tracked_offline_is_delivered_to_the_place_that_was_meant(
+    tracked: Place, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    copy_database(empty_database, tracked.folder / "meant.db")
+    meant = f"sqlite:///{tracked.folder}/meant.db"
+    here = MlflowClient()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the environment")
+    quick(offline=True, trials=2, tracking_uri=meant)
+    quick(offline=True, trials=2, tracking_uri=meant, name="said", experiment="said so")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    for study in ("mine", "said"):
+        assert deliver(study, None, anew=False) == 0
+    client = MlflowClient(meant)
+    for experiment in ("of the environment", "said so"):
+        found = client.get_experiment_by_name(experiment)
+        assert found is not None
+        assert len(client.search_runs([found.experiment_id])) == 3
+    assert [e.name for e in here.search_experiments()] == ["Default"]
 
 
 @pytest.mark.parametrize(
