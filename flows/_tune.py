@@ -198,16 +198,18 @@ async def _summary_of_flow(flow: Any, context: Any) -> dict[str, Any]:
 
 
 def _in_fresh_loop(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    # Prefect's settings, which server to use among them, are in the context; a new thread's is empty.
+    context = contextvars.copy_context()
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return contextvars.copy_context().run(work)
+        return context.run(work)
     # A notebook: its loop is busy running us, so the study gets a thread with a loop of its own.
     box: list[Any] = []
 
     def target() -> None:
         try:
-            box.append(work())
+            box.append(context.run(work))
         except BaseException as error:  # noqa: BLE001 - handed on to the caller's thread
             box.append(error)
 

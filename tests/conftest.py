@@ -16,6 +16,8 @@ for _inherited in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PREFECT_API_URL", "
 os.environ.update(
     PREFECT_HOME=str(Path(_HOME.name, "prefect")),
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    # A server of Prefect's own, beside ours, would stay behind when a test worker ends.
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",
     MLFLOW_TRACKING_URI=f"sqlite:///{Path(_HOME.name, 'mlflow.db')}",
     MLFLOW_DISABLE_TELEMETRY="true",
     DO_NOT_TRACK="1",
