@@ -130,6 +130,15 @@ def area(of: Mapping[str, Sequence[NDArray[np.float64]]]) -> float:
     return float(np.exp(np.log(mean_curve(of)).mean()))
 
 
+def standard_error(of: Mapping[str, Sequence[NDArray[np.float64]]]) -> float:
+    """Relative standard error of the area, NaN with one seed.
+
+    Over seeds and not over runs: a seed draws the same first configurations on every benchmark.
+    """
+    logs = [np.mean([np.log(run).mean() for run in runs]) for runs in zip(*of.values(), strict=False)]
+    return float(np.std(logs, ddof=1) / math.sqrt(len(logs))) if len(logs) > 1 else math.nan
+
+
 def speed_ups(
     of: Mapping[str, Sequence[NDArray[np.float64]]], random: Mapping[str, Sequence[NDArray[np.float64]]]
 ) -> dict[str, float]:
@@ -180,15 +189,17 @@ def report(out: Path) -> str:
                 [f"{statistics.median(ups.values()):.1f}", f"{min(ups.values()):.1f}"] if ups else ["", ""]
             )
             seeds = [len(runs) for runs in found[method].values()]
-            final = mean_curve(found[method])[-1]
+            final, error = mean_curve(found[method])[-1], standard_error(found[method])
             lines.append(
-                [method, f"{area(found[method]):.3f}", f"{final:.4f}", *faster,
+                [method, f"{area(found[method]):.3f}", "" if math.isnan(error) else f"{error:.0%}",
+                 f"{final:.4f}", *faster,
                  f"{len(seeds)} x {min(seeds)}"]
             )  # fmt: skip
             axis.loglog(SHARES, mean_curve(found[method]), label=method)
         header = [
             "method",
             "area",
+            "+-",
             "regret at the end",
             "times sooner, median",
             "least",
@@ -197,7 +208,7 @@ def report(out: Path) -> str:
         most = ceilings(found.get("random", {}), w)
         if most:
             median, least = statistics.median(most.values()), min(most.values())
-            lines.append(["(known beforehand)", "", "", f"{median:.1f}", f"{least:.1f}", f"{len(most)}"])
+            lines.append(["(known beforehand)", "", "", "", f"{median:.1f}", f"{least:.1f}", f"{len(most)}"])
         parts.append(f"{w} workers\n\n{records.markdown(header, lines)}")
         axis.set(title=f"{w} workers", xlabel="share of the time", ylabel="regret (0 best, 1 median)")
         axis.grid(alpha=0.3)

@@ -77,6 +77,15 @@ def test_areas_and_speed_ups_by_hand() -> None:
     assert mf.speed_ups({"a": [slow]}, {"a": [fast]}) == {"a": 0.0}
 
 
+def test_the_error_of_an_area_is_that_of_its_seeds() -> None:
+    one, two = np.full(len(mf.SHARES), 0.1), np.full(len(mf.SHARES), 0.1 * np.e)
+    # Seed by seed the benchmarks agree: logarithms of the area of log 0.1 and 1 more, whose error is 1/2.
+    assert mf.standard_error({"a": [one, two], "b": [one, two]}) == pytest.approx(0.5)
+    # They disagree, and every seed comes to the same area.
+    assert mf.standard_error({"a": [one, two], "b": [two, one]}) == pytest.approx(0.0)
+    assert np.isnan(mf.standard_error({"a": [one], "b": [one, two]}))
+
+
 def test_what_could_be_reached_is_read_off_the_table() -> None:
     # Losses rise evenly, so half a regret is reached by half of the better half, each at its first step.
     ends = np.full(len(mf.SHARES), 0.5)
