@@ -6,6 +6,7 @@ import errno
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,10 +82,11 @@ class LiveTrial(Suggesting):
 
     def __init__(self, job: Job, channel: Channel, signals: Signals) -> None:
         super().__init__(Suggestions(job.params, job.seed))
-        self._job = job
+        self._job = with_checkpoint(job)
+        self._left_behind = job.checkpoint and not self._job.checkpoint
         self._channel = channel
         self._signals = signals
-        self._last_step = job.from_step
+        self._last_step = self._job.from_step
         self._checkpoint_used = False
         self._saved = False
         self._stepping = False
@@ -205,6 +207,11 @@ class LiveTrial(Suggesting):
                 f"trial {self.number} was to go on from step {self._job.from_step} but the objective never "
                 "looked at trial.checkpoint, so it began anew; load it, or use a strategy that does not pause"
             )
+        if self._left_behind:
+            return (
+                f"trial {self.number} began anew: its checkpoint {self._left_behind} has not come along to "
+                f"{self._job.folder} (it was never uploaded, or is a pickle, which is not taken from MLflow)"
+            )
         if self._job.known_step and not self._job.checkpoint:
             return (
                 f"trial {self.number} had got to step {self._job.known_step} but never saved a checkpoint, "
@@ -214,6 +221,23 @@ class LiveTrial(Suggesting):
 
     def __repr__(self) -> str:
         return f"Trial({self.number}, {self.params})"
+
+
+def with_checkpoint(job: Job) -> Job:
+    """The job with its checkpoint where the study lies now, or without it where it has not come along.
+
+    A study that was moved, or fetched from MLflow on another machine, may have come without. Its trials
+    begin anew then, as those that never saved; a fork, which cannot, keeps a path that leads nowhere.
+    """
+    if not job.checkpoint:
+        return job
+    from tracking import locate_checkpoint
+
+    folder = locate_checkpoint(Path(job.folder), job.checkpoint)
+    own = f"trial-{job.trial:06d}" in Path(job.checkpoint).parts
+    if own and (folder is None or not folder.exists()):
+        return replace(job, checkpoint="", from_step=0)
+    return replace(job, checkpoint=str(folder or Path(job.folder, "checkpoints", "elsewhere")))
 
 
 def checkpoint_folder(study: Path, trial: int, step: int, attempt: int) -> Path:

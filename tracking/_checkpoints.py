@@ -74,7 +74,7 @@ def load_checkpoint(folder: Path | str) -> Any:
         case "bytes":
             return (folder / "data.bin").read_bytes()
         case "file":
-            return folder / meta["name"]
+            return folder / Path(meta["name"]).name
         case "folder":
             return folder / "files"
         case "tree":
@@ -90,7 +90,10 @@ def load_checkpoint(folder: Path | str) -> Any:
         case "xgboost":
             import xgboost
 
-            model = getattr(xgboost, meta["class"])()
+            kind = getattr(xgboost, meta["class"], None)
+            if not (isinstance(kind, type) and issubclass(kind, xgboost.Booster | xgboost.XGBModel)):
+                raise CheckpointError(f"the checkpoint {folder} names no model of XGBoost: {meta['class']!r}")
+            model = kind()
             model.load_model(folder / "model.ubj")
             return model
         case "pickle":
@@ -107,7 +110,7 @@ def load_checkpoint(folder: Path | str) -> Any:
 def delete_checkpoint(study: Path, uri: str) -> None:
     """Remove a checkpoint below the folder of the study; what is elsewhere is left alone."""
     folder = locate_checkpoint(study, uri)
-    if not folder.resolve().is_relative_to((study / "checkpoints").resolve()) or not folder.is_dir():
+    if folder is None or not folder.is_dir():
         return
     # Renamed first: nobody may find half of it.
     doomed = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -115,13 +118,22 @@ def delete_checkpoint(study: Path, uri: str) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def locate_checkpoint(study: Path, uri: str) -> Path:
-    """Where the checkpoint lies now: at ``uri``, or at the same place below a study that was moved."""
-    path = Path(uri)
-    if path.exists() or "checkpoints" not in path.parts:
-        return path
-    below = path.parts[len(path.parts) - path.parts[::-1].index("checkpoints") :]
-    return study.joinpath("checkpoints", *below)
+def locate_checkpoint(study: Path, uri: str) -> Path | None:
+    """Where the checkpoint lies: below the study's folder, wherever that was when it was saved.
+
+    ``None`` for any other place: the journal may come from MLflow, and what it says there must not make
+    anybody read, upload or write files of this machine's user.
+    """
+    parts = Path(uri).parts
+    if "checkpoints" not in parts:
+        return None
+    below = parts[len(parts) - parts[::-1].index("checkpoints") :]
+    return study.joinpath("checkpoints", *below) if below and ".." not in below else None
+
+
+def is_pickle(folder: Path) -> bool:
+    """Whether to load the checkpoint would run code that is in it."""
+    return bool(_checked(folder)["kind"] == "pickle")
 
 
 def _checked(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpo_core import InputError, Study, StudyLockedError
 from hpo_core._journal import read_journal
-from tracking._checkpoints import locate_checkpoint
+from tracking._checkpoints import CheckpointError, is_pickle, locate_checkpoint
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
 from tracking._lease import TAG, Lease
@@ -60,8 +60,8 @@ def fetch_journal(connection: Connection, study: str, folder: Path) -> Path:
 def fetch_checkpoints(connection: Connection, folder: Path) -> list[Path]:
     """Download the checkpoints that the unfinished trials of the study in ``folder`` go on from.
 
-    Those that are here stay; those that were never uploaded (see :class:`TrackerOptions`) are left out.
-    Returns what was downloaded.
+    Those that are here stay; left out are those that were never uploaded (see :class:`TrackerOptions`), and
+    pickles, which run code when they are loaded. Their trials begin anew. Returns what was downloaded.
     """
     study = Study.replay(event for _, event, _ in read_journal(folder / JOURNAL))
     fetched: list[Path] = []
@@ -70,7 +70,7 @@ def fetch_checkpoints(connection: Connection, folder: Path) -> list[Path]:
             continue
         step = max(trial.checkpoints)
         target = locate_checkpoint(folder, trial.checkpoints[step][0])
-        if target.exists():
+        if target is None or target.exists():
             continue
         uid = trial_uid(study.created.study_id, trial.number)
         for run in connection.runs(f"tags.`{UID}` = '{uid}'", most=1):
@@ -84,7 +84,13 @@ def _download(connection: Connection, run_id: str, artifact: str, target: Path) 
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as scratch:
-        Path(connection.client.download_artifacts(run_id, artifact, scratch)).rename(target)
+        found = Path(connection.client.download_artifacts(run_id, artifact, scratch))
+        try:
+            if is_pickle(found):
+                return False
+        except CheckpointError:
+            return False
+        found.rename(target)
     return True
 
 

@@ -14,6 +14,8 @@ _ENVIRONMENT = {
     # Spares a request per run as well as two lines on the console.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
+    # Between the lines of a command, for a journal of some kilobytes.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # The projector repeats for ever by itself. MLflow's own default, 7 times for about four minutes,
     # would leave it deaf for that long, and may create a run twice.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",

@@ -144,7 +144,7 @@ def checkpoint_upload(
     def upload() -> None:
         folder, target = locate_checkpoint(study, uri), checkpoint_artifact(step)
         there = {artifact.path for artifact in client.list_artifacts(run_id, CHECKPOINTS)}
-        if target not in there and folder.is_dir():
+        if target not in there and folder is not None and folder.is_dir():
             client.log_artifacts(run_id, str(folder), target)
 
     return upload

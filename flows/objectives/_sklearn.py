@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -270,12 +269,12 @@ class SklearnModel:
             folds = [self._grown(setting, trial.params, trial.seed, i) for i in range(setting.n_folds)]
             run = Run(folds)
         else:
-            # Written by this trial's own worker, in the study's own folder.
-            run = pickle.loads(trial.checkpoint.load())
+            run = trial.checkpoint.load()
             for fold in run.folds:
                 fold.take(trial.params)
         parts = [FoldRows.of(setting, fold, i) for i, fold in enumerate(run.folds)]
-        saving = Saving(trial, lambda: pickle.dumps(run))
+        # As an object, which is kept as a pickle that says so: none is taken from MLflow.
+        saving = Saving(trial, lambda: run)
         for step in trial.steps(self.n_steps):
             scores = []
             for fold, part in zip(run.folds, parts, strict=True):

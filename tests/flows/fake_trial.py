@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import cloudpickle
+
 
 @dataclass(frozen=True)
 class FakeCheckpoint:
@@ -13,11 +15,12 @@ class FakeCheckpoint:
 
     step: int
     content: bytes
+    pickled: bool = False
     path: None = None
 
-    def load(self) -> bytes:
-        """The bytes that were saved."""
-        return self.content
+    def load(self) -> Any:
+        """What was saved, as it was then."""
+        return cloudpickle.loads(self.content) if self.pickled else self.content
 
 
 @dataclass
@@ -53,10 +56,10 @@ class FakeTrial:
         assert all(type(v) is float for v in metrics.values()), metrics
         self.reports.append((step, metrics))
 
-    def save(self, step: int, content: bytes) -> None:
+    def save(self, step: int, content: Any) -> None:
         """Keep the newest checkpoint."""
-        assert isinstance(content, bytes)
-        self.saved = FakeCheckpoint(step, content)
+        pickled = not isinstance(content, bytes)
+        self.saved = FakeCheckpoint(step, cloudpickle.dumps(content) if pickled else content, pickled)
         self.saves += 1
 
     def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:

@@ -151,6 +151,9 @@ def test_a_study_that_was_moved_finds_its_checkpoints(tmp_path: Path) -> None:
     assert locate_checkpoint(tmp_path / "here", uri) == here
     assert locate_checkpoint(tmp_path / "here", str(here)) == here
     outside = tmp_path / "precious"
+    # A journal that came from MLflow may say anything.
+    for elsewhere in ("/etc", str(outside), "/a/checkpoints", "/a/checkpoints/../../precious", "t0s1"):
+        assert locate_checkpoint(tmp_path / "here", elsewhere) is None
     outside.mkdir()
     delete_checkpoint(tmp_path / "here", str(outside))
     delete_checkpoint(tmp_path / "here", str(tmp_path / "here" / "checkpoints" / ".." / ".." / "precious"))

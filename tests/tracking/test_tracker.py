@@ -308,6 +308,12 @@ def test_a_study_moves_to_another_machine_through_mlflow(
     where = fetch_checkpoints(found, elsewhere)
     assert [load_checkpoint(path) for path in where] == [{"weights": [1.0, 2.0]}]
     assert where == [elsewhere / "checkpoints" / "trial-000001" / "step-00000001-1"]
+    # What would run code when it is loaded is left out, whoever has put it there.
+    shutil.rmtree(where[0])
+    save_checkpoint(tmp_path / "pickle", {1, 2})
+    run = found.client.search_runs([found.experiment_id], "tags.`hpo.trial` = '1'")[0].info.run_id
+    found.client.log_artifacts(run, str(tmp_path / "pickle"), "checkpoints/step-00000001")
+    assert fetch_checkpoints(found, elsewhere) == []
     second = StudyTracker(elsewhere, server.uri, experiment)
     second.start()
     assert second.close(60.0)

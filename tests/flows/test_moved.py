@@ -1,0 +1,84 @@
+"""Trials of a study that lies elsewhere than it did, with and without its checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import _messages as m
+from flows._execute import execute
+from flows._messages import Job
+from flows._trial import Signals, checkpoint_folder
+from tracking import save_checkpoint
+
+
+class NoChannel:
+    """A driver that is told everything and asked nothing."""
+
+    def send(self, message: dict[str, Any]) -> None: ...
+
+    def ask_run_id(self) -> str:
+        raise AssertionError("nothing is logged to MLflow")
+
+
+def counting(trial: Any) -> float:
+    """Three steps, each worth one; what was done before counts."""
+    done = 0.0 if trial.checkpoint is None else trial.checkpoint.load()["done"]
+    for step in trial.steps(3):
+        done += 1.0
+        trial.report(step, done=done)
+    return float(done)
+
+
+def job(study: Path, checkpoint: str, trial: int = 0) -> Job:
+    """The third step is left to be done."""
+    return Job(
+        trial=trial,
+        attempt=2,
+        params={},
+        seed=1,
+        target=None,
+        from_step=2,
+        known_step=2,
+        checkpoint=checkpoint,
+        folder=str(study),
+    )
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> tuple[Path, str]:
+    """The folder of a study now, and where its journal says that the checkpoint lies."""
+    saved = checkpoint_folder(tmp_path / "old", 0, 2, 1)
+    save_checkpoint(saved, {"done": 2.0})
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    return tmp_path / "new", str(saved)
+
+
+def test_a_trial_goes_on_from_a_checkpoint_that_came_along(moved: tuple[Path, str]) -> None:
+    outcome = execute(counting, job(*moved), NoChannel(), Signals())
+    assert (outcome.kind, outcome.values, outcome.note) == (m.RETURNED, 3.0, "")
+
+
+def test_a_trial_whose_checkpoint_did_not_come_along_begins_anew(moved: tuple[Path, str]) -> None:
+    shutil.rmtree(moved[0] / "checkpoints")
+    outcome = execute(counting, job(*moved), NoChannel(), Signals())
+    assert (outcome.kind, outcome.values) == (m.RETURNED, 3.0)
+    assert "trial 0 began anew" in outcome.note
+
+
+def test_a_fork_without_its_source_cannot_begin(moved: tuple[Path, str]) -> None:
+    shutil.rmtree(moved[0] / "checkpoints")
+    outcome = execute(counting, job(*moved, trial=1), NoChannel(), Signals())
+    assert outcome.kind == m.RAISED
+    assert "no whole checkpoint" in outcome.reason
+
+
+def test_what_lies_outside_the_study_is_never_loaded(moved: tuple[Path, str], tmp_path: Path) -> None:
+    """A journal from MLflow may name any folder of this machine."""
+    save_checkpoint(tmp_path / "planted", {"done": 99.0})
+    for trial in (0, 1):
+        outcome = execute(counting, job(moved[0], str(tmp_path / "planted"), trial), NoChannel(), Signals())
+        assert outcome.values != 100.0
