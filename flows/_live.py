@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import time
 from types import TracebackType
@@ -28,6 +29,7 @@ _SCORES = 4
 _WHOLE = ("MLflow", "next")
 _FAILURES = 3
 _BAR = 30
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 BAD = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
 
 
@@ -50,10 +52,20 @@ class View(Protocol):
         """Leaderboard, failures, final model, links."""
 
 
+def make_console(**options: Any) -> Console:
+    """For texts that users, objectives and other people's studies have written: no markup is read in them."""
+    return Console(markup=False, highlight=False, **options)
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for what would steer a terminal: control characters, changes of direction."""
+    return _STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
 def make_view(*, quiet: bool = False) -> View:
     """A live view on a terminal, plain lines elsewhere; ``quiet`` leaves standard output to others."""
     # In a notebook too: a display that is redrawn there would need ipywidgets.
-    console = Console(stderr=quiet, highlight=False, force_jupyter=False)
+    console = make_console(stderr=quiet, force_jupyter=False)
     if quiet:
         return _Lines(console, progress=False)
     return _Terminal(console) if console.is_terminal else _Lines(console, progress=True)
@@ -177,7 +189,7 @@ def number(value: float) -> str:
 
 def scores(values: dict[str, float]) -> str:
     """``auc 0.991, f1 0.95``."""
-    return ", ".join(f"{name} {number(value)}" for name, value in values.items())
+    return printable(", ".join(f"{name} {number(value)}" for name, value in values.items()))
 
 
 def counted(study: Study) -> str:
@@ -257,7 +269,7 @@ def leaderboard(study: Study) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("trial", justify="right", no_wrap=True)
     for objective in study.objectives:
-        table.add_column(objective, justify="right", no_wrap=True)
+        table.add_column(printable(objective), justify="right", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)
     for place, trial in enumerate(leaders(study)):
@@ -273,7 +285,7 @@ def leaderboard(study: Study) -> Table:
 
 def configuration(trial: TrialRecord) -> str:
     """``lr=0.01  depth=3``."""
-    return "  ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
+    return printable("  ".join(f"{name}={_short(value)}" for name, value in trial.params.items()))
 
 
 def _short(value: Any) -> str:
@@ -326,7 +338,8 @@ def tell_facts(console: Console, facts: list[tuple[str, str]]) -> None:
     """Labelled lines; a label that goes on is not repeated. What is to be copied is never broken."""
     width = max((len(label) for label, _ in facts), default=0)
     last = ""
-    for label, text in facts:
+    for label, fact in facts:
+        text = printable(fact)
         begin = f"{'' if label == last else label:<{width}}  "
         last = label
         if not console.is_terminal or label in _WHOLE:

@@ -54,7 +54,7 @@ def decode_line(line: bytes) -> tuple[int, Event]:
     try:
         data = json.loads(body.decode())
         return int(data["seq"]), event_from_json(data)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"it is no event that this version knows ({error!r}); is the program older?"
         ) from None

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows._live import duration, number
+from flows._live import duration, make_console, number
 from flows._workspace import studies_home
 from flows.cli._find import find
 from hpo_core import InputError, Study
@@ -50,7 +50,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(_data(found, scores, notes)))
         return
-    console = Console(soft_wrap=False, highlight=False)
+    console = make_console(soft_wrap=False)
     for title, (columns, rows) in tables:
         _print(console, title, columns, rows)
     for line in (found.claim(), *notes):

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows._live import (
@@ -15,7 +14,9 @@ from flows._live import (
     duration,
     failures,
     leaderboard,
+    make_console,
     number,
+    printable,
     progress_of,
     scores,
     tell_facts,
@@ -45,7 +46,7 @@ def list_studies(*, as_json: bool) -> None:
         planned = f"/{row['planned']}" if row["planned"] else ""
         best = scores(row["best"]) if row["best"] else "-"
         table.add_row(row["study"], row["state"], f"{row['done']}{planned}", best, row["strategy"])
-    _console().print(table)
+    make_console().print(table)
 
 
 def show(name: str, *, as_json: bool) -> None:
@@ -64,7 +65,7 @@ def show(name: str, *, as_json: bool) -> None:
             )
         )
         return
-    console = _console()
+    console = make_console()
     objectives = ", ".join(f"{n} ({d})" for n, d in study.objectives.items())
     spent = duration(study.state.seconds_spent)
     facts = [
@@ -96,11 +97,11 @@ def why(name: str, number_: int | None) -> None:
     """Sentences about the study's state, or about one trial's."""
     study = find(name)
     if number_ is not None:
-        typer.echo(_why(study, trial_of(study, number_)))
+        typer.echo(printable(_why(study, trial_of(study, number_))))
         return
-    typer.echo(f"study {study.name} is {_state(study)}")
+    typer.echo(printable(f"study {study.name} is {_state(study)}"))
     for waiting in study.history.pending.tolist():
-        typer.echo(_why(study, study.trials[waiting]))
+        typer.echo(printable(_why(study, study.trials[waiting])))
 
 
 def _why(study: Study, trial: TrialRecord) -> str:
@@ -159,7 +160,3 @@ def _trial_row(trial: TrialRecord) -> dict[str, Any]:
         "reason": trial.reason,
         "seconds": trial.busy_seconds,
     }
-
-
-def _console() -> Console:
-    return Console(highlight=False)

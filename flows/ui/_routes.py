@@ -246,7 +246,7 @@ async def _body(request: Request) -> dict[str, Any]:
             raise InputError("the request is too long")
     try:
         body = json.loads(bytes(content) or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError("the request is no JSON") from None
     if not isinstance(body, dict):
         raise InputError(f"expected a JSON object, got {body!r}")

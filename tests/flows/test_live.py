@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows._live import duration, failures, leaderboard, leaders, number, progress_of, tell_facts
+from flows._live import (
+    duration,
+    failures,
+    leaderboard,
+    leaders,
+    make_console,
+    number,
+    progress_of,
+    tell_facts,
+)
 from flows._live import test_line as line_of_test
 from hpo_core import Float, Study, TrialState
 
@@ -87,6 +96,22 @@ def test_facts_in_a_pipe_are_never_broken(capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["MLflow  mlflow ui", f"        {link}"]
     assert len(lines) == 3
+
+
+def test_names_that_steer_a_terminal_or_read_as_markup_are_shown_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They may come from another user's study: a closing tag raised, an escape sequence was obeyed."""
+    made = Study({"p\x1b[2J\u202e": Float(0.0, 1.0)}, objectives={"[/b]": "min"}, strategy="random")
+    made.tell(made.ask(), 0.5)
+    console = make_console(width=100)
+    console.print(leaderboard(made))
+    tell_facts(console, [("failed", "said \x1b]0;mine\x07\r")])
+    shown = capsys.readouterr().out
+    assert "[/b]" in shown
+    assert "p\\x1b[2J\\u202e=" in shown
+    assert "said \\x1b]0;mine\\x07\\r" in shown
+    assert "\x1b" not in shown
 
 
 def test_the_tuned_metric_comes_first() -> None:

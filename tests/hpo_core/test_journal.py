@@ -205,6 +205,11 @@ def test_an_event_of_a_later_version_is_an_error_and_its_new_fields_are_not(tmp_
     path.write_bytes(signed(body.replace(b"trial_reported", b"trial_divined")))
     with pytest.raises(JournalError, match=r"no event that this version knows .*is the program older"):
         Journal(path)
+    # Signed by whoever wrote it, and yet no event.
+    for odd in (b"5", b"[" * 100_000):
+        path.write_bytes(signed(body[:-1].replace(b'"metrics"', b'"was"') + b',"metrics":' + odd + b"}"))
+        with pytest.raises(JournalError, match="line 1"):
+            Journal(path)
     path.write_bytes(signed(body[:-1] + b',"mood":"good"}'))
     assert reopened(path) == sample_events(1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
 import urllib.request
 
 import pytest
@@ -80,11 +82,25 @@ def test_a_run_that_is_no_study_is_not_shown(site: Site, run: str) -> None:
         {"Content_Type": "application/x-www-form-urlencoded"},
         {**JSON, "Origin": "http://elsewhere.example"},
         {**JSON, "Sec_Fetch_Site": "cross-site"},
+        # A name of theirs that leads here: the page's origin is the host's, and yet not ours.
+        {**JSON, "Host": "rebound.example", "Origin": "http://rebound.example"},
     ],
 )
 def test_other_sites_cannot_act(site: Site, run: str, headers: dict[str, str]) -> None:
     """Only JSON, and only from the pages' own origin."""
     assert site.ask(f"api/studies/{run}/actions/retry", {}, **headers)[0] == 403
+
+
+def test_a_request_that_is_nested_too_deeply_is_refused(site: Site, run: str) -> None:
+    request = urllib.request.Request(
+        f"{site.server.uri}/hpo/api/studies/{run}/actions/extend",
+        b"[" * 9000,
+        {"Content-Type": "application/json"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    with refused.value as answer:
+        assert (answer.code, json.load(answer)["message"]) == (400, "the request is no JSON")
 
 
 def test_actions_say_why_they_are_not_possible(site: Site, run: str) -> None:
