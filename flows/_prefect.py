@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 import urllib.error
@@ -38,6 +39,8 @@ def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Call
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # Counts, on whatever handlers there are, the events that Prefect has yet to deliver at the end.
+    logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
     if os.environ.get("PREFECT_API_URL") or _profile_has_api():
         yield lambda: None
         return

@@ -6,8 +6,9 @@ HpoError
 │   ├── StrategyError     a strategy that is unknown, or cannot handle this space or objective
 │   ├── ObjectiveError    an objective that cannot be found, shipped or called
 │   └── StudyExistsError  the name is taken by a study with another space, data or objective
-├── JournalError          the journal is damaged; the message names the line
-│   └── StudyLockedError  another driver holds the study
+├── JournalError          the journal is damaged; the message names the line (exits with 2)
+│   ├── JournalWriteError the disk refuses to take more of it (exits with 1)
+│   └── StudyLockedError  another driver holds the study (exits with 3)
 ├── StudyFinished         nothing is left to ask for
 ├── MustWait              nothing can be asked for until a running trial has been told
 └── StudyStateError       a call that the trial's or study's state does not allow
@@ -50,6 +51,10 @@ class StudyExistsError(InputError):
 
 class JournalError(HpoError):
     """The journal cannot be read or written; the message names the file and the line."""
+
+
+class JournalWriteError(JournalError):
+    """The disk refuses what is to be journaled."""
 
 
 class StudyLockedError(JournalError):

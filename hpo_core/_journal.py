@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from hpo_core._errors import InputError, JournalError, StudyLockedError
+from hpo_core._errors import InputError, JournalError, JournalWriteError, StudyLockedError
 from hpo_core._events import Event, event_from_json, event_to_json
 
 
@@ -151,7 +151,7 @@ class Journal:
     def append(self, event: Event) -> int:
         """Write one event in a single system call; it survives the death of this process.
 
-        Raises :class:`JournalError` when the disk refuses; what was half written is taken back.
+        Raises :class:`JournalWriteError` when the disk refuses; what was half written is taken back.
         """
         if self._file < 0:
             raise JournalError(f"the journal {self.path} is closed; open it again")
@@ -166,11 +166,11 @@ class Journal:
         self._seq += 1
         return self._seq - 1
 
-    def _refused(self, error: OSError) -> JournalError:
+    def _refused(self, error: OSError) -> JournalWriteError:
         # Where even this fails, the next opening cuts the torn line off.
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self._end)
-        return JournalError(
+        return JournalWriteError(
             f"cannot write the journal {self.path}: {error.strerror or error}; free some space and run "
             "the same command again, it continues where this one stopped"
         )

@@ -16,7 +16,15 @@ import numpy as np
 from hpo_core import _events as ev
 from hpo_core._decide import Decider
 from hpo_core._decide import Segment as Segment
-from hpo_core._errors import InputError, MustWait, SpaceError, StudyFinished, StudyStateError, nearest
+from hpo_core._errors import (
+    InputError,
+    JournalError,
+    MustWait,
+    SpaceError,
+    StudyFinished,
+    StudyStateError,
+    nearest,
+)
 from hpo_core._fold import Fold
 from hpo_core._given import (
     checked_metrics,
@@ -119,14 +127,15 @@ class Study:
         """The study that these events describe; later events go to ``journal``.
 
         ``space`` supplies constraint functions that JSON cannot carry; ``strategy`` an object that a
-        name cannot describe. Raises :class:`StudyStateError` for events that make no study.
+        name cannot describe. Raises :class:`StudyStateError` for events that make no study,
+        :class:`JournalError` for those of a later version.
         """
         stream = iter(events)
         first = next(stream, None)
         if not isinstance(first, ev.StudyCreated):
             raise StudyStateError(f"a journal begins with study_created, got {first!r}")
         if first.version > ev.JOURNAL_VERSION:
-            raise StudyStateError(
+            raise JournalError(
                 f"the journal has version {first.version} and this program reads up to {ev.JOURNAL_VERSION}; "
                 "upgrade mlflow-hpo to go on with this study"
             )

@@ -52,10 +52,11 @@ def delete(name: str, tracking_uri: str | None, *, dry_run: bool, keep_runs: boo
 
 
 def _runs_of(study: Study, tracking_uri: str | None) -> list[str]:
-    from tracking import connect, probe
+    from tracking import connect_to_study
 
-    probe(tracking_uri)
-    connection = connect(tracking_uri, experiment_of(study))
+    connection = connect_to_study(tracking_uri, study.name, experiment_of(study))
+    if connection is None:
+        return []
     parents = [run.info.run_id for run in connection.study_runs(study.created.study_id)]
     children = [run.info.run_id for parent in parents for run in connection.children(parent)]
     return [*children, *parents]

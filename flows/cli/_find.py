@@ -13,7 +13,7 @@ import typer
 
 from flows._notes import TRACKING, newest
 from flows._workspace import read_study, studies_home, study_folder
-from hpo_core import InputError, Journal, JournalError, Study, TrialRecord
+from hpo_core import HpoError, InputError, Journal, Study, TrialRecord
 from hpo_core._errors import nearest
 
 
@@ -22,7 +22,8 @@ def find(name: str) -> Study:
     folder = study_folder(name)
     if not (folder / "journal.jsonl").exists():
         known = [path.parent.name for path in _journals()]
-        raise InputError(f"there is no study {name!r} in {studies_home()}{nearest(name, known)}")
+        others = nearest(name, known) or ("; `hpo list` names those that are there" if known else "")
+        raise InputError(f"there is no study {name!r} in {studies_home()}{others}")
     return read_study(folder)
 
 
@@ -31,7 +32,7 @@ def find_all() -> Iterator[Study]:
     for path in _journals():
         try:
             yield read_study(path.parent)
-        except (JournalError, InputError) as error:
+        except HpoError as error:
             typer.echo(f"hpo: {path.parent.name}: {error}", err=True)
 
 

@@ -2,7 +2,7 @@
 
 0    done
 1    the study ended without one complete trial, a gate said no, or something broke
-2    the input is wrong; the line says what to do
+2    the input is wrong, a journal that cannot be read included; the line says what to do
 3    another driver holds the study
 130  interrupted
 
@@ -84,9 +84,13 @@ def _usage(error: Exception) -> str:
 
 def _exit_code(error: Exception) -> int | None:
     """``None`` for what is no error of this project."""
-    from hpo_core import HpoError, InputError, StudyLockedError
+    from hpo_core import HpoError, InputError, JournalError, StudyLockedError
+    from hpo_core._errors import JournalWriteError
 
-    for kind, code in ((StudyLockedError, 3), (InputError, 2), (HpoError, 1)):
+    codes = (
+        (StudyLockedError, 3), (JournalWriteError, 1), (JournalError, 2), (InputError, 2), (HpoError, 1),
+    )  # fmt: skip
+    for kind, code in codes:
         if isinstance(error, kind):
             return code
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -358,8 +359,35 @@ def test_a_damaged_journal_is_named(hpo: Hpo, place: Place) -> None:
     journal = place.folder / ".hpo" / "studies" / "mine" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes().replace(b"random", b"randon"))
     said = hpo("show", "mine")
-    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert "line 1" in said.err
+
+
+def test_a_study_of_a_later_version_is_named_and_hides_no_other(hpo: Hpo, place: Place) -> None:
+    existing("mine", place)
+    existing("later", place)
+    journal = place.folder / ".hpo" / "studies" / "later" / "journal.jsonl"
+    first, *rest = journal.read_bytes().splitlines(keepends=True)
+    body = first[:-19] + b',"version":99}'
+    journal.write_bytes(body[:-1] + f',"crc":"{zlib.crc32(body):08x}"}}\n'.encode() + b"".join(rest))
+    said = hpo("show", "later")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "version 99" in said.err
+    assert "upgrade mlflow-hpo" in said.err
+    listed = hpo("list")
+    assert listed.code == 0
+    assert "mine" in listed.out
+    assert "later: the journal has version 99" in listed.err
+
+
+def test_what_would_be_deleted_is_counted_without_making_an_experiment(hpo: Hpo, tracked: Place) -> None:
+    from mlflow import MlflowClient
+
+    existing("mine", tracked)
+    said = hpo("delete", "mine", "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.endswith(" and 0 MLflow runs\n")
+    assert MlflowClient().get_experiment_by_name("mine") is None
 
 
 def test_a_table_of_another_question_needs_another_name(hpo: Hpo, place: Place) -> None:

@@ -331,7 +331,7 @@ def test_events_that_make_no_study_are_refused() -> None:
         Study.replay([*events, events[1]])
     with pytest.raises(StudyStateError, match="'study_created' cannot occur inside a study"):
         Study.replay([*events, events[0]])
-    with pytest.raises(StudyStateError, match=r"version 99 and this program reads up to .*; upgrade"):
+    with pytest.raises(JournalError, match=r"version 99 and this program reads up to .*; upgrade"):
         Study.replay([dataclasses.replace(events[0], version=99)])
 
 
