@@ -30,6 +30,7 @@ from flows._dask_worker import command, leave, run_segment, try_objective
 from flows._messages import Job, Outcome
 from flows._runner import OnMessage, RunnerGone, Work, message_of
 from hpo_core import InputError, ObjectiveError
+from tracking import redacted
 
 _CONNECT_SECONDS = 15
 # How often a scheduler that is gone is tried again, and how long one that comes back is waited for.
@@ -131,6 +132,10 @@ class DaskRunner:
             )
         try:
             client = await self._connect()
+        except ValueError:
+            raise InputError(
+                f"--dask takes an address such as 'tcp://host:8786', got {redacted(repr(self._address))}"
+            ) from None
         except (OSError, TimeoutError) as error:
             raise InputError(
                 f"no Dask scheduler answers at {self._address!r} ({error}); start one with `dask "

@@ -13,6 +13,7 @@ from flows._messages import Job, Outcome
 from flows._run_context import running_trial
 from flows._trial import Channel, LiveTrial, NoSpace, Signals, is_full
 from hpo_core import Infeasible, TrialPaused, TrialPruned
+from tracking import redacted
 
 Objective = Callable[[Any], Any]
 
@@ -109,7 +110,7 @@ def _number(value: Any) -> float:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = redacted(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
 
 
@@ -118,4 +119,4 @@ def _traceback(error: BaseException) -> str:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))
+    return redacted("".join(traceback.format_exception(type(error), error, frames)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hpo_core import InputError
 from hpo_core._errors import nearest
+from tracking import redacted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,9 @@ def _bundled(source: str) -> tuple[pd.DataFrame, str]:
 
 def _check_file(source: str, path: Path) -> None:
     if "://" in source:
-        raise InputError(f"data {source!r} is an address; download it and give the path of the file")
+        raise InputError(
+            f"data {redacted(repr(source))} is an address; download it and give the path of the file"
+        )
     if path.is_dir():
         raise InputError(f"data {source!r} is a folder; give the path of one CSV or Parquet file")
     if not path.exists():

@@ -91,7 +91,7 @@ def compare(
     png: Annotated[Path | None, typer.Option(help="Write the curves as a picture")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Compare studies: best so far, effort to reach a score, significance.
+    """Compare studies: progress, effort to a score, significance.
 
     A side of several studies, one for each seed, is one way of searching; with a single study a side only
     the studies can be compared, not what found them.
@@ -161,9 +161,10 @@ def rerun(
     tolerance: Annotated[float, typer.Option(help="Relative difference that counts as the same")] = 0.0,
     as_json: _Json = False,
 ) -> int:
-    """Run a trial once more and say whether it comes out the same; the study is not touched.
+    """Run a trial once more: does it come out the same?
 
-    Configuration and seed are the trial's. Said is also what has changed since: data, code, packages.
+    The study is not touched. Configuration and seed are the trial's. Said is also what has changed
+    since: data, code, packages.
     """
     from flows.cli import _rerun
 

@@ -354,6 +354,19 @@ def test_a_study_that_is_driven_is_refused_with_its_own_code(hpo: Hpo, place: Pl
         driven.journal.close()
 
 
+def test_what_is_no_address_of_a_dask_scheduler_is_shown_without_its_password(
+    hpo: Hpo, tracked: Place
+) -> None:
+    pytest.importorskip("distributed")
+    (tracked.folder / "study.py").write_text(OBJECTIVE)
+    dask = ("--runner", "dask", "--dask", "tcp://me:hidden@h:1")
+    said = hpo("tune", "study.py:loss", "--trials", 1, "--offline", *dask)
+    assert said.code == 2
+    assert "tcp://host:8786" in said.err
+    assert "hidden" not in said.err
+    assert tracked.studies == []
+
+
 def test_a_damaged_journal_is_named(hpo: Hpo, place: Place) -> None:
     existing("mine", place)
     journal = place.folder / ".hpo" / "studies" / "mine" / "journal.jsonl"

@@ -9,7 +9,32 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
-from tracking._text import MAX_PARAM, Names, config_json, config_sha256, param_text, preview, safe_key
+from tracking._text import (
+    MAX_PARAM,
+    Names,
+    config_json,
+    config_sha256,
+    param_text,
+    preview,
+    redacted,
+    safe_key,
+)
+
+SECRETS = {
+    "postgresql://me:hidden@db:5432/x": "postgresql://me:***@db:5432/x",
+    "at 'http://me:hid@den@h/p' and s3://a:hidden@b": "at 'http://me:***@h/p' and s3://a:***@b",
+    "http://h/p?a=1&Token=hidden&b=2#c": "http://h/p?a=1&Token=***&b=2#c",
+    "http://h:5000/a@b": "http://h:5000/a@b",
+    "sqlite:////tmp/a:b@c.db": "sqlite:////tmp/a:b@c.db",
+    "mail me@home: x, ratio 1:2": "mail me@home: x, ratio 1:2",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), SECRETS.items())
+def test_passwords_of_urls_are_redacted_and_nothing_else(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+    assert redacted(shown) == shown
+
 
 NASTY = [
     "",

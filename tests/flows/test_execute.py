@@ -1,4 +1,4 @@
-"""Trials of a study that lies elsewhere than it did, with and without its checkpoints."""
+"""One segment in its worker: where its checkpoint lies by now, and what is told of its errors."""
 
 from __future__ import annotations
 
@@ -82,3 +82,16 @@ def test_what_lies_outside_the_study_is_never_loaded(moved: tuple[Path, str], tm
     for trial in (0, 1):
         outcome = execute(counting, job(moved[0], str(tmp_path / "planted"), trial), NoChannel(), Signals())
         assert outcome.values != 100.0
+
+
+def test_passwords_in_urls_stay_out_of_what_is_kept_of_an_error(tmp_path: Path) -> None:
+    """The reason goes into the journal, MLflow, Prefect and reports; the traceback is an artifact."""
+
+    def fails(trial: Any) -> float:
+        raise ConnectionError("no answer from postgresql://me:hidden@db/x?a=1&password=hidden")
+
+    outcome = execute(fails, job(tmp_path, ""), NoChannel(), Signals())
+    assert outcome.kind == m.RAISED
+    for text in (outcome.reason, outcome.traceback):
+        assert "postgresql://me:***@db/x?a=1&password=***" in text
+        assert "hidden" not in text
