@@ -33,6 +33,7 @@ from hpo_core import InputError, ObjectiveError
 from tracking import redacted
 
 _CONNECT_SECONDS = 15
+_DASK = logging.getLogger("distributed")
 # How often a scheduler that is gone is tried again, and how long one that comes back is waited for.
 _RETRY_SECONDS, PATIENCE_SECONDS = 0.5, 300.0
 # How long a worker that is told to kill its segment may take to say so.
@@ -100,6 +101,7 @@ class DaskRunner:
         self._resources = resources or {}
         self._topic = f"hpo-{uuid.uuid4().hex}"
         self._cluster: LocalCluster | None = None
+        self._loud: int | None = None
         self._patience = patience
         self._tell = tell
         self._line: _Line | None = None
@@ -122,13 +124,19 @@ class DaskRunner:
         # Work lost with its worker is the study's to repeat, from its checkpoint and as its next attempt.
         dask.config.set({"distributed.scheduler.allowed-failures": 0})
         if self._address is None:
+            # What Dask has to tell of a cluster of its own is for nobody, whoever else handles logs here.
+            self._loud = _DASK.level
+            _DASK.setLevel(logging.CRITICAL)
             self._cluster = await LocalCluster(
                 n_workers=self.slots,
                 threads_per_worker=1,
                 # Loopback, any port: two studies at once must not fight over Dask's usual one.
                 dashboard_address="127.0.0.1:0",
                 asynchronous=True,
-                silence_logs=50,
+                silence_logs=logging.CRITICAL,
+                # Whoever can connect to a cluster can run code as its user: certificates of its own keep
+                # other users of this machine out.
+                security=True,
             )
         try:
             client = await self._connect()
@@ -431,3 +439,5 @@ class DaskRunner:
         await self._hang_up()
         if self._cluster is not None:
             await self._cluster.close(timeout=10)
+        if self._loud is not None:
+            _DASK.setLevel(self._loud)

@@ -281,3 +281,25 @@ def test_a_run_id_is_asked_for_and_answered(tmp_path: Path) -> None:
 
     for kind in ALL:
         assert asyncio.run(go(kind)).values == 3.0
+
+
+@pytest.mark.skipif("dask" not in PROCESSES, reason="distributed is not installed")
+def test_a_dask_cluster_of_our_own_lets_nobody_else_in(tmp_path: Path) -> None:
+    """It listens on the loopback interface, where every user of the machine can knock."""
+    from distributed import Client
+    from distributed.security import Security
+
+    async def knock() -> None:
+        async with running("dask", objectives.square, tmp_path) as runner:
+            assert isinstance(runner, DaskRunner)
+            assert runner._cluster is not None
+            address = runner._cluster.scheduler_address
+            assert address.startswith("tls://127.0.0.1:")
+            stranger = Client(
+                address, asynchronous=True, timeout=3, security=Security.temporary(), set_as_default=False
+            )
+            with pytest.raises(OSError, match=r"Timed out|CERTIFICATE|certificate|handshake"):
+                await stranger
+            await stranger.close()
+
+    asyncio.run(knock())
