@@ -182,7 +182,10 @@ def _over_folds(history: History, alone: Array) -> Training:
     ended, results, elsewhere = _ended(history)
     in_flight = {int(t) for t in history.pending if history.reports_of(int(t))}
     trials = np.array(sorted({*ended, *in_flight})[-_NEWEST:], dtype=np.int64)
-    known = np.array([results[ended[t]] if t in ended else alone[0] for t in trials.tolist()])
+    known = np.zeros((len(trials), history.n_objectives))
+    for i, trial in enumerate(trials.tolist()):
+        if trial in ended:
+            known[i] = results[ended[trial]]
     complete = history.states[trials] == TrialState.COMPLETE
     rows = np.flatnonzero(np.isin(history.reports.trials, trials))
     place, steps = np.searchsorted(trials, history.reports.trials[rows]), history.reports.steps[rows]
@@ -201,7 +204,8 @@ def _over_folds(history: History, alone: Array) -> Training:
     rest = ~np.isin(history.pending, trials)
     X = np.concatenate([history.evidence.X[elsewhere], history.X[trials]])
     values = np.concatenate([history.evidence.values[elsewhere], values])
-    return Training(X, values, history.X[history.pending[rest]], history.max_steps or int(steps.max()))
+    step = history.max_steps or int(history.reports.steps.max())
+    return Training(X, values, history.X[history.pending[rest]], step)
 
 
 def _ended(history: History) -> tuple[dict[int, int], Array, Ints]:

@@ -172,6 +172,18 @@ def test_over_folds_a_failed_trial_has_no_value_and_one_that_begins_is_pending()
     assert data.pending[:, 0] == pytest.approx([0.4])
 
 
+def test_over_folds_a_running_trial_counts_though_another_has_failed() -> None:
+    curves = [[math.nan], [3.0, 4.0], [1.0, 2.0], [6.0], [5.0]]
+    data = trained(over_folds(curves, [FAILED, COMPLETE, COMPLETE, None, PRUNED]), 2)
+    assert data.values[:, 0] == pytest.approx([math.nan, 3.5, 1.5, 6.5, 5.5], nan_ok=True)
+
+
+def test_over_folds_of_a_space_that_no_trial_fits_any_more() -> None:
+    loop = over_folds([[3.0, 4.0], [5.0]], [COMPLETE, PRUNED])
+    loop.history._change_space(SearchSpace({"x": Float(5, 6)}))
+    assert trained(loop, 2).X.shape == (0, 1)
+
+
 def test_over_folds_nothing_complete_leaves_the_mean_of_what_is_known() -> None:
     data = trained(over_folds([[3.0, 4.0], [1.0]], [PRUNED, PRUNED]), 2)
     assert data.values[:, 0] == pytest.approx([3.5, 1.0])
