@@ -50,7 +50,7 @@ class Feed {
 // fetched, whichever of the server's processes answers. Larger studies are sorted and filtered by the server.
 class Trials {
   constructor(run) { this.run = run; this.blocks = new Map(); this.ready = false; this.busy = false; this.late = 0; this.forget(); }
-  forget() { this.orders = new Map(); this.flat = null; this.rank = null; }
+  forget() { this.orders = new Map(); this.flat = null; this.ranked = null; this.rank = null; }
 
   // Whether anything changed.
   async follow(study) {
@@ -84,17 +84,21 @@ class Trials {
     return this.flat;
   }
 
-  // Place of each trial that counts, as the server ranks them: the Pareto front, then by the first objective.
-  get places() {
-    if (this.rank) return this.rank;
+  // The trials that count, as the server ranks them: the Pareto front, then by the first objective.
+  get best() {
+    if (this.ranked) return this.ranked;
     const objectives = Object.entries(this.study.objectives);
     const [first, direction] = objectives[0] || [];
     const sign = direction === "max" ? -1 : 1;
     const front = new Set(this.study.front);
     const full = this.all.filter((t) => t.state === "complete" && objectives.every(([n]) => n in t.values));
     const late = (t) => (front.size && !front.has(t.trial) ? 1 : 0);
-    full.sort((a, b) => late(a) - late(b) || sign * (a.values[first] - b.values[first]) || a.trial - b.trial);
-    this.rank = new Map(full.map((t, i) => [t.trial, i + 1]));
+    this.ranked = full.sort((a, b) => late(a) - late(b) || sign * (a.values[first] - b.values[first]) || a.trial - b.trial);
+    return this.ranked;
+  }
+
+  get places() {
+    this.rank ??= new Map(this.best.map((t, i) => [t.trial, i + 1]));
     return this.rank;
   }
 
@@ -107,23 +111,25 @@ class Trials {
     const name = rest.join(":");
     if (kind === "value") return (t) => t.values[name];
     if (kind === "param") return (t) => t.params[name];
-    if (kind === "rank") return (t) => this.places.get(t.trial);
     return kind === "seconds" ? (t) => this.seconds(t) : (t) => t[kind];
   }
 
-  // All trials in that order, those without the value last; kept until something changes.
+  // All trials in that order, those without the value last; kept until something changes. Sorting ten thousand takes
+  // longer than a click may, so the other order is this one read backwards.
   ordered(sort, order) {
-    const name = `${sort} ${order}`;
-    if (!this.orders.has(name)) {
-      const key = this.key(sort);
-      const keyed = this.all.map((t) => [comparable(key(t)), t]);
-      const have = keyed.filter(([k]) => k !== undefined);
-      const sign = order === "desc" ? -1 : 1;
-      have.sort(([a, t], [b, u]) => sign * (compare(a, b) || t.trial - u.trial));
-      const lack = keyed.filter(([k]) => k === undefined).sort(([, t], [, u]) => u.trial - t.trial);
-      this.orders.set(name, [...have, ...lack].map(([, t]) => t));
-    }
-    return this.orders.get(name);
+    if (!this.orders.has(sort)) this.orders.set(sort, sort === "rank" ? this.byRank() : this.byKey(this.key(sort)));
+    const [have, lack] = this.orders.get(sort);
+    return [...(order === "desc" ? [...have].reverse() : have), ...lack];
+  }
+
+  byRank() { return [this.best, this.all.filter((t) => !this.places.has(t.trial)).reverse()]; }
+
+  byKey(key) {
+    const keyed = this.all.map((t) => [comparable(key(t)), t]);
+    const have = keyed.filter(([k]) => k !== undefined);
+    have.sort(([a, t], [b, u]) => compare(a, b) || t.trial - u.trial);
+    const lack = keyed.filter(([k]) => k === undefined).reverse();
+    return [have, lack].map((pairs) => pairs.map(([, t]) => t));
   }
 
   // One page of the table, as the server would make it.
