@@ -43,14 +43,10 @@ def on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str,
     return training, ()
 
 
-def racing(chosen: Strategy, timeout: float | None, prepared: Prepared) -> Strategy:
-    """`auto` over folds, in a study that only the time ends, races: most trials stop after a fold or two.
+def racing(chosen: Strategy, prepared: Prepared) -> Strategy:
+    """What a study that only the time ends gets for plain `auto`: over folds its trials race.
 
-    So more configurations are tried in that time (docs/main-job.md). A study with a number of trials runs
-    each of them to its end unless it is asked for something else.
+    Most then stop after a fold or two, and more configurations are tried in that time (docs/main-job.md).
     """
-    plain = chosen.config.get("sampler") == "auto" and chosen.config.get("scheduler") == "full"
     folds = prepared.step_unit == "fold" and (prepared.n_steps or 0) > 1 and len(prepared.objectives) == 1
-    if timeout is None or not plain or not folds:
-        return chosen
-    return make_strategy("auto+race")
+    return make_strategy("auto+race") if chosen.name == "auto" and folds else chosen

@@ -260,8 +260,8 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
     chosen = chosen_strategy(request.strategy if strategy is None else strategy, request.timeout)
     table, advice = on_axis(table, chosen, request.options.get("budget"))
     prepared = table.prepare()
-    if request.trials is None:
-        chosen = racing(chosen, request.timeout, prepared)
+    if request.timeout is not None and request.trials is None:
+        chosen = racing(chosen, prepared)
     max_steps = request.max_steps or prepared.n_steps
     terms = Terms(
         name=request.name or _table_name(request, prepared.digest),

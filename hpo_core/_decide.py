@@ -14,7 +14,6 @@ from hpo_core._fold import BAD, Fold
 from hpo_core._inferred import ConditionFinder
 from hpo_core._propose import Choice, Proposer
 from hpo_core._result import ended
-from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._stopping import StopRule
 from hpo_core._strategy import Action, Close, Finish, Fork, Resume, Start, Strategy, Wait
@@ -50,7 +49,6 @@ class Decider:
     def __init__(self, fold: Fold, strategy: Strategy, record: Callable[[ev.Event], None]) -> None:
         self._fold = fold
         self._strategy = strategy
-        self._scheduler = strategy.scheduler
         self._record = record
         self._proposer = Proposer(strategy.sampler, fold.settings.on_duplicate)
         self._rule = StopRule()
@@ -103,7 +101,7 @@ class Decider:
         rng = np.random.default_rng([self._fold.created.seed, history.n_trials, 1])
         history._exhausted = exhausted
         try:
-            return self._scheduler.next(history, rng)
+            return self._strategy.scheduler.next(history, rng)
         finally:
             history._exhausted = False
 
@@ -179,12 +177,12 @@ class Decider:
         changed = self._conditions.change()
         if changed is None:
             return
-        space = SearchSpace.from_json(changed.space, constraints=self._fold.functions)
+        space, found = changed
         try:
             self._strategy.check(space, self._fold.history.n_objectives, self._fold.settings.max_steps)
         except StrategyError:
             return  # a sampler that takes no conditions goes on without knowing them
-        self._record(changed)
+        self._record(ev.SpaceChanged(at=self._fold.last_at, space=space.to_json(), found=found))
 
     def _start(self, action: Start, choice: Choice, now: float) -> Segment | None:
         """The segment of a new trial, or ``None`` when the trial needs no run (a reused result)."""

@@ -11,7 +11,8 @@ for the child and in those that did not.
 
 - Categorical parent: no value is both on and off. The child is active unless the parent has a value
   that is off; values not seen yet count as on, so that the objective has the last word.
-- Ordered parent: all of on lies above all of off (active from the least value on), or below.
+- Ordered parent: all of on lies above all of off, or below. What lies between counts as on, too (of a real
+  number, its nearer half).
 - A trial without the parent must not have asked for the child.
 
 That must have been so in at least ``_CONFIRMED`` trials more than it takes to state it. Of several parents
@@ -25,7 +26,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpo_core import _events as ev
 from hpo_core._conditions import Condition
 from hpo_core._domain import json_text
 from hpo_core._fold import Fold
@@ -42,13 +42,12 @@ _CONFIRMED = 3
 class _Link:
     """What complete trials say of a child under one parent: its values with the child, and without.
 
-    Of a categorical parent all values are kept, of an ordered one the least and the largest.
+    A categorical value comes as its JSON text, and all are kept; of numbers the least and the largest.
     """
 
-    def __init__(self, parent: Parameter) -> None:
-        self._categorical = isinstance(parent, Categorical)
-        self._on: dict[str, Any] = {}
-        self._off: dict[str, Any] = {}
+    def __init__(self) -> None:
+        self._on: set[Any] = set()
+        self._off: set[Any] = set()
         self._rows = 0
         self._refuted = False
 
@@ -56,16 +55,15 @@ class _Link:
         """The child was asked for without the parent."""
         self._refuted = True
 
-    def take(self, value: Any, asked: bool) -> None:
+    def take(self, value: str | float, asked: bool) -> None:
         """One trial in which the parent has this value."""
         self._rows += 1
         seen, other = (self._on, self._off) if asked else (self._off, self._on)
-        if self._categorical:
-            seen[json_text(value)] = value
-            self._refuted |= json_text(value) in other
-        else:
-            seen["least"] = min(value, seen.get("least", value))
-            seen["most"] = max(value, seen.get("most", value))
+        seen.add(value)
+        if isinstance(value, str):
+            self._refuted |= value in other
+        elif len(seen) > 2:
+            seen -= {sorted(seen)[1]}
 
     def condition(self, name: str, parent: Parameter) -> tuple[tuple[bool, int], Condition] | None:
         """The condition, and how well it is confirmed; ``None`` where there is none."""
@@ -76,10 +74,10 @@ class _Link:
         if isinstance(parent, Categorical):
             values = tuple(c for c in parent.choices if json_text(c) not in off)
             return (True, confirmed), Condition(name, values)
-        if off["most"] < on["least"]:
-            return (False, confirmed), Condition(name, ge=_next(parent, off["most"], on["least"]))
-        if on["most"] < off["least"]:
-            return (False, confirmed), Condition(name, le=_next(parent, off["least"], on["most"]))
+        if max(off) < min(on):
+            return (False, confirmed), Condition(name, ge=_next(parent, max(off), min(on)))
+        if max(on) < min(off):
+            return (False, confirmed), Condition(name, le=_next(parent, min(off), max(on)))
         return None
 
 
@@ -99,8 +97,11 @@ class ConditionFinder:
         self._names: tuple[str, ...] = ()
         self._seen = 0
 
-    def change(self) -> ev.SpaceChanged | None:
-        """The space with the conditions that its complete trials show, where that differs from what it is."""
+    def change(self) -> tuple[SearchSpace, list[str]] | None:
+        """The space with the conditions that its complete trials show, and whose conditions these are.
+
+        ``None`` where that is the space as it is.
+        """
         space, declared = self._fold.history.space, self._fold.declared.parameters
         if len(space.names) == len(declared) or not self._catch_up(space):
             return None
@@ -114,8 +115,7 @@ class ConditionFinder:
         if not changed:
             return None
         constraints = [c.original for c in space.constraints]
-        data = SearchSpace(parameters, constraints, version=space.version + 1).to_json()
-        return ev.SpaceChanged(at=self._fold.last_at, space=data, found=changed)
+        return SearchSpace(parameters, constraints, version=space.version + 1), changed
 
     def _catch_up(self, space: SearchSpace) -> bool:
         """Take in the trials that are complete since; whether there was anything new."""
@@ -123,7 +123,7 @@ class ConditionFinder:
             self._names, self._seen = space.names, 0
             self._links = {
                 child: {
-                    parent: _Link(space.parameters[parent])
+                    parent: _Link()
                     for parent in space.names[:place]
                     if not isinstance(space.parameters[parent], Constant)
                 }
@@ -133,17 +133,20 @@ class ConditionFinder:
         history, begun = self._fold.history, self._seen
         fresh = dict.fromkeys(history.moves[begun:].tolist())
         self._seen = len(history.moves)
-        complete = [t for t in fresh if history.states[t] == TrialState.COMPLETE]
+        complete = [self._fold.trials[t] for t in fresh if history.states[t] == TrialState.COMPLETE]
         for trial in complete:
-            self._take(self._fold.trials[trial].params)
+            if trial.attempt:  # else its result is another's, and it has asked for nothing
+                self._take(trial.params)
         return bool(complete) or not begun
 
     def _take(self, params: dict[str, Any]) -> None:
+        known = self._fold.history.space.parameters
+        keys = {n: json_text(v) if isinstance(known[n], Categorical) else v for n, v in params.items()}
         for child, links in self._links.items():
-            asked = child in params
+            asked = child in keys
             for parent, link in links.items():
-                if parent in params:
-                    link.take(params[parent], asked)
+                if parent in keys:
+                    link.take(keys[parent], asked)
                 elif asked:
                     link.refute()
 

@@ -10,8 +10,9 @@ The rules, first match wins. What was measured of them, and on what, is in docs/
 docs/benchmarks-samplers.md: the first up to 100 results (200 on few problems). Where the switch lies
 beyond that is an estimate of cost, not a result.
 
-1. Where most trials stop early (rungs, pruning), TPE: results at different steps are compared by rank,
-   which is all that it uses, while a Gaussian process has to believe their values (docs/schedulers.md).
+1. Where most trials stop early (rungs, pruning), and not over folds, TPE: results at different steps are
+   compared by rank, which is all that it uses, while a Gaussian process has to believe their values
+   (docs/schedulers.md).
 2. Else a Gaussian process goes first, for as long as a proposal costs less than `GP_LIMIT` by the estimate
    below: up to 100 results it had the least regret of our samplers on most kinds of problems. No clock
    is read: what was *measured* would differ on replay, what is *counted* does not.

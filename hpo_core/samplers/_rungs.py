@@ -189,7 +189,7 @@ def _over_folds(history: History, alone: Array) -> Training:
     complete = history.states[trials] == TrialState.COMPLETE
     rows = np.flatnonzero(np.isin(history.reports.trials, trials))
     place, steps = np.searchsorted(trials, history.reports.trials[rows]), history.reports.steps[rows]
-    own = alone[rows].copy()
+    own = alone[rows]
     for fold in np.unique(steps):
         at = steps == fold
         added = (own[at] - known[place[at]])[complete[place[at]]]

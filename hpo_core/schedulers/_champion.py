@@ -46,19 +46,18 @@ class Champion:
         self.mean = math.inf
         self.results: dict[int, float] = {}
 
-    def catch_up(self, history: History) -> list[int]:
-        """Take in the trials that have become complete since, and return them in that order."""
+    def catch_up(self, history: History) -> list[dict[int, float]]:
+        """Take in the trials that have become complete since; their results, in that order."""
         # A complete trial moves no more, so its last move is where it became complete.
         moved = reversed(dict.fromkeys(reversed(history.moves[self._seen :].tolist())))
-        complete = [trial for trial in moved if history.states[trial] == TrialState.COMPLETE]
-        for trial in complete:
-            results = self.of(history, trial)
+        complete = {t: self.of(history, t) for t in moved if history.states[t] == TrialState.COMPLETE}
+        for trial, results in complete.items():
             mean = sum(results.values()) / len(results) if results else math.inf
             # The lower number among equals, so that the order of arrival does not matter.
             if mean < self.mean or (mean == self.mean and self.trial is not None and trial < self.trial):
                 self.trial, self.mean, self.results = trial, mean, results
         self._seen = len(history.moves)
-        return complete
+        return list(complete.values())
 
     def of(self, history: History, trial: int) -> dict[int, float]:
         """The trial's usable results by step, less being better."""

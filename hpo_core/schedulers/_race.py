@@ -47,16 +47,19 @@ class _Field:
     def __init__(self, criterion: Criterion, history: History) -> None:
         self.champion = Champion(criterion, history)
         self.complete = 0
+        self.spread = math.nan, 0
+        """s, and its degrees of freedom; 0 of them where nothing is known of it."""
         self._newest: deque[dict[int, float]] = deque(maxlen=_NEWEST)
 
     def catch_up(self, history: History) -> None:
         """Take in the trials that have become complete since."""
-        for trial in self.champion.catch_up(history):
-            self.complete += 1
-            self._newest.append(self.champion.of(history, trial))
+        fresh = self.champion.catch_up(history)
+        if fresh:
+            self.complete += len(fresh)
+            self._newest.extend(fresh)
+            self.spread = self._pooled()
 
-    def spread(self) -> tuple[float, int]:
-        """s, and its degrees of freedom; 0 of them where nothing is known of it."""
+    def _pooled(self) -> tuple[float, int]:
         behind = [d for d in map(self.champion.behind, self._newest) if len(d) > 1 and d.any()]
         behind.sort(key=lambda d: float(d.mean()))
         better = behind[: (len(behind) + 1) // 2]
@@ -114,7 +117,7 @@ class Race:
         k = len(behind)
         if not 0 < k < n or behind.mean() <= 0:
             return CONTINUE
-        chance = _chance(float(behind.mean()), k, n, *racing.spread())
+        chance = _chance(float(behind.mean()), k, n, *racing.spread)
         if chance >= self.p_threshold:
             return CONTINUE
         return Stop(

@@ -44,6 +44,7 @@ def test_others_keep_folds(strategy: str) -> None:
         ({"trials": 30}, "auto"),
         ({}, "auto"),
         ({"timeout": 60.0, "strategy": "tpe"}, "tpe"),
+        ({"timeout": 60.0, "strategy": "auto+full"}, "auto+full"),
         ({"timeout": 60.0, "strategy": "auto+median"}, "auto+median"),
         ({"timeout": 60.0, "options": {"budget": "rounds"}}, "auto"),
     ],

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_core import Categorical, Int, SearchSpace, StrategyError, Study, Trial
+from hpo_core import Categorical, Int, SearchSpace, StrategyError, Study, Trial, TrialState
 from hpo_core._conditions import Condition
 from hpo_core._history import History
+from hpo_core._strategies import SAMPLERS
 from hpo_core._strategy import Proposal
 from tests.hpo_core.studies import recorded
 
@@ -51,9 +52,10 @@ def layers(trial: Trial) -> float:
     return float(n + sum(trial.suggest_int(f"width{i}", 1, 100) for i in range(1, 7) if i <= n))
 
 
-@pytest.mark.parametrize("strategy", ["random", "tpe", "auto"])
+# Grid has not come to every branch after 30 trials, and CMA-ES refuses three choices without an order.
+@pytest.mark.parametrize("strategy", sorted(SAMPLERS.keys() - {"grid", "cmaes"}))
 def test_branches_become_conditions(strategy: str) -> None:
-    study = Study(strategy=strategy)
+    study = Study(strategy=strategy, settings={"on_duplicate": "repeat"})
     run(study, classifier, 30)
     assert conditions(study, "kernel") == (Condition("model", ("svc",)),)
     assert conditions(study, "gamma") == (Condition("kernel", ("rbf",)),)
@@ -159,6 +161,10 @@ def test_a_sampler_that_takes_no_conditions_goes_on_without() -> None:
     assert conditions(study, "kernel") == ()
 
 
+def _running(study: Study) -> bool:
+    return bool(study.history.count(TrialState.RUNNING))
+
+
 # How each parameter below depends on an earlier one: its number and which half of its values, or on none.
 TREES = st.lists(st.none() | st.tuples(st.integers(0, 3), st.integers(0, 1)), min_size=2, max_size=5)
 
@@ -185,11 +191,17 @@ def test_any_tree_of_conditions(tree: list[Any], seed: int, categorical: bool) -
         u = study.history.X[trial.number]
         assert study.space.decode(u).keys() == trial.params.keys()
     for i, depends in enumerate(tree):
-        for condition in study.space.parameters[f"p{i}"].conditions if f"p{i}" in study.space.names else ():
-            assert depends is not None
-            assert condition.parent < f"p{i}"
+        if f"p{i}" in study.space.names:
+            for condition in study.space.parameters[f"p{i}"].conditions:
+                assert depends is not None
+                assert condition.parent < f"p{i}"
     events = journal.events()
-    for cut in range(len(events) - 8, len(events)):
-        again = Study.replay(events[:cut])
-        if not again.history.in_state(1).size:
-            assert again.ask().params == study.trials[again.history.n_trials - 1].params
+    assert sum(e.type == "space_changed" for e in events) <= 4 * len(tree) + len(study.space.names)
+    asked = {e.trial: e.params for e in events if e.type == "trial_asked"}
+    idle = [
+        again for n in range(len(events) - 12, len(events)) if not _running(again := Study.replay(events[:n]))
+    ]
+    assert idle
+    for again in idle:
+        trial = again.ask()
+        assert trial.params == asked[trial.number]
