@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 import sys
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 5.0
 _PAGE = 1000
+# While somebody else sets up a database file it answers with one error after another. One that comes this
+# often, a second apart, is meant.
+_SAME_ERROR, _AGAIN_SECONDS = 5, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +114,34 @@ def connect(tracking_uri: str | None, experiment: str) -> Connection:
     _check_reachable(uri)
     path = _sqlite.database_file(uri)
     try:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sqlite.prepare(path)
-        client = MlflowClient(uri)
-        experiment_id = _experiment(client, experiment, path)
+        if path is None:
+            client = MlflowClient(uri)
+            return Connection(client, uri, _experiment(client, experiment, None))
+        _check_disk(uri, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _sqlite.alone(path):
+            return _open_file(uri, path, experiment)
     except InputError:
         raise
     except Exception as error:
         raise refused(uri, error) from error
-    return Connection(client, uri, experiment_id, path)
+
+
+def _open_file(uri: str, path: Path, experiment: str) -> Connection:
+    """A server or another tool may be setting up the same database: then it is tried again."""
+    from mlflow import MlflowClient
+
+    _sqlite.prepare(path)
+    said: dict[str, int] = {}
+    while True:
+        try:
+            client = MlflowClient(uri)
+            return Connection(client, uri, _experiment(client, experiment, path), path)
+        except Exception as error:
+            said[brief(error)] = times = said.get(brief(error), 0) + 1
+            if not _sqlite.is_half_made(error) or times == _SAME_ERROR:
+                raise
+        time.sleep(_AGAIN_SECONDS)
 
 
 def connect_to_study(
@@ -171,7 +193,17 @@ def probe(tracking_uri: str | None) -> str:
     return uri
 
 
+def _check_disk(uri: str, path: Path) -> None:
+    if kind := _sqlite.network_of(path):
+        raise InputError(
+            f"cannot track to {redacted(uri)!r}: it is on a network file system ({kind}), where SQLite loses "
+            "locks and data; give a file on a disk of this machine, PostgreSQL, or the address of an MLflow "
+            "server that has one of these (--tracking-uri, or MLFLOW_TRACKING_URI)"
+        )
+
+
 def _check_file(uri: str, path: Path) -> None:
+    _check_disk(uri, path)
     if path.exists():
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA schema_version")

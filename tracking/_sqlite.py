@@ -8,13 +8,29 @@ cut may lose the last transactions, which the projector writes again, and damage
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import sqlite3
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# A write-ahead log needs shared memory, which file systems over a network do not have.
+# A write-ahead log needs shared memory, which file systems over a network do not have; the locks that
+# SQLite takes without one are not kept there by all machines.
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "lustre", "beegfs", "ceph"})
 _BUSY_MS = 20_000
+# How long a process that is setting up a database is waited for, and how often is looked.
+_ALONE_SECONDS, _LOOK_SECONDS = 60.0, 0.1
+# What a process gets to hear while another one is setting up the same database.
+_HALF_MADE = (
+    "already exists",
+    "no such table",
+    "no such column",
+    "duplicate column",
+    "database is locked",
+    "out-of-date database schema",
+)
 _prepared: set[Path] = set()
 
 
@@ -33,9 +49,41 @@ def database_file(uri: str) -> Path | None:
     return Path(database).absolute()
 
 
+def network_of(path: Path) -> str:
+    """The kind of network file system that the file is on, or would be; empty on a disk of this machine."""
+    kind = _file_system(path.resolve().parent)
+    return kind if kind in _NETWORK else ""
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other processes of ours from opening a database in the same folder meanwhile.
+
+    MLflow sets up a new database in many steps, and two processes that do so at once end each other's. The
+    lock is the folder's, so no file is left behind. One that is held for a minute is ignored.
+    """
+    folder = os.open(path.parent, os.O_RDONLY)
+    deadline = time.monotonic() + _ALONE_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(_LOOK_SECONDS)
+        yield
+    finally:
+        os.close(folder)
+
+
+def is_half_made(error: BaseException) -> bool:
+    """Whether this may be an answer of a database that somebody is setting up just now."""
+    return any(words in str(error) for words in _HALF_MADE)
+
+
 def prepare(path: Path) -> None:
     """Switch the file, which may not exist yet, to a write-ahead log, and this process to fewer syncs."""
-    if _file_system(path.parent) in _NETWORK:
+    if network_of(path):
         return
     # Another process may be writing: then the file stays as it is until the next time.
     with (

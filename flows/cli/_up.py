@@ -123,8 +123,9 @@ def _check_port(port: int, option: str) -> None:
 
 
 def _mlflow(port: int, database: Path, artifacts: Path, logs: Path) -> Service:
-    from tracking import prepare_sqlite
+    from tracking import prepare_sqlite, probe
 
+    probe(f"sqlite:///{database.absolute()}")
     prepare_sqlite(database.absolute())
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{database.absolute()}", "--workers", "1"]

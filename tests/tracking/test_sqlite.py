@@ -1,0 +1,131 @@
+"""SQLite as a tracking store: several processes at its first opening, and disks that it is not for."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from hpo_core import InputError
+from tracking import _connection, _sqlite, probe
+from tracking._connection import connect
+
+ROOT = Path(__file__).resolve().parents[2]
+# Forked once MLflow is loaded, they meet in the middle of its setting up the database.
+TOGETHER = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+import mlflow.store.tracking.sqlalchemy_store
+from tracking._connection import connect
+children = []
+for name in ("a", "b", "c"):
+    child = os.fork()
+    if child == 0:
+        try:
+            connect(sys.argv[1], name)
+        except BaseException as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    children.append(child)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+def test_studies_that_begin_together_share_a_new_database(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = subprocess.run(
+        [sys.executable, "-c", TOGETHER, uri], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    found = {e.name for e in mlflow.MlflowClient(uri).search_experiments()}
+    assert found >= {"a", "b", "c"}
+    assert {p.name.removesuffix("-wal").removesuffix("-shm") for p in tmp_path.iterdir()} == {"mlflow.db"}
+
+
+def test_one_opens_the_database_while_the_others_wait(tmp_path: Path) -> None:
+    order: list[str] = []
+    held, waiting = threading.Event(), threading.Event()
+    sleep = _sqlite.time.sleep
+
+    def second() -> None:
+        held.wait()
+        with _sqlite.alone(tmp_path / "mlflow.db"):
+            order.append("second")
+
+    class Clock:
+        monotonic = staticmethod(_sqlite.time.monotonic)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            waiting.set()
+            sleep(seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_sqlite, "time", Clock)
+        thread = threading.Thread(target=second)
+        thread.start()
+        with _sqlite.alone(tmp_path / "mlflow.db"):
+            held.set()
+            assert waiting.wait(60)
+            order.append("first")
+        thread.join()
+    assert order == ["first", "second"]
+
+
+def test_a_lock_that_nobody_gives_back_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sqlite, "_ALONE_SECONDS", 0.2)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with _sqlite.alone(tmp_path / "mlflow.db"):
+        os.close(folder)
+
+
+@pytest.mark.parametrize(
+    "said, opened",
+    [
+        (["(sqlite3.OperationalError) table runs already exists", "no such column: spans.x"], True),
+        ([f"out-of-date database schema (found version {v})" for v in (1, 2)], True),
+        (["out-of-date database schema (found version 1)"] * 9, False),
+        (["no permission"], False),
+    ],
+)  # fmt: skip
+def test_a_database_that_a_server_is_setting_up_is_waited_for(
+    sqlite_uri: str, experiment: str, said: list[str], opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, answers = mlflow.MlflowClient, list(said)
+
+    def client(uri: str) -> Any:
+        if answers:
+            raise RuntimeError(answers.pop(0))
+        return real(uri)
+
+    monkeypatch.setattr(mlflow, "MlflowClient", client)
+    monkeypatch.setattr(_connection, "_AGAIN_SECONDS", 0.0)
+    if opened:
+        assert connect(sqlite_uri, experiment).experiment_id
+    else:
+        with pytest.raises(InputError, match="cannot track"):
+            connect(sqlite_uri, experiment)
+        assert len(said) - len(answers) == min(len(said), 5)
+
+
+@pytest.mark.parametrize("way", [probe, lambda uri: connect(uri, "e")])
+def test_a_database_on_a_network_file_system_is_refused(
+    tmp_path: Path, way: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sqlite, "_file_system", lambda folder: "nfs4" if folder == tmp_path else "ext4")
+    with pytest.raises(InputError, match=r"network file system \(nfs4\).*MLFLOW_TRACKING_URI"):
+        way(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not list(tmp_path.iterdir())
+    link = tmp_path.with_name(tmp_path.name + "-link")
+    link.symlink_to(tmp_path)
+    with pytest.raises(InputError, match="network file system"):
+        way(f"sqlite:///{link / 'mlflow.db'}")
