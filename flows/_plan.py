@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from flows._chosen import chosen_strategy, on_axis, racing
 from flows._execute import Objective
 from flows._importing import make_importable
 from flows._messages import pack
+from flows._mlproject import ProjectEntry, is_project, open_project, parse_metrics
 from flows._provenance import provenance
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
@@ -43,6 +44,7 @@ from tracking import redacted
 READY = ("lgbm", "sklearn", "torch")
 RUNNERS = ("local", "dask", "gpu")
 ISOLATIONS = ("process", "thread")
+_OF_TABLES = ("data", "target", "task", "register_as")
 # Trials of a study that nothing else would end.
 DEFAULT_TRIALS = 100
 
@@ -51,8 +53,10 @@ DEFAULT_TRIALS = 100
 class Request:
     """What a user can ask of a study, in plain JSON types: the command line's and deployments' form.
 
-    ``objective``: ``lgbm``, ``sklearn``, ``torch``, ``PATH.py:function`` or ``package.module:function``.
-    ``options``: further settings of a ready objective. ``space``: a file, or JSON text. ``timeout``:
+    ``objective``: ``lgbm``, ``sklearn``, ``torch``, ``PATH.py:function``, ``package.module:function``, or
+    ``FOLDER#ENTRY`` for an entry point of an MLflow project, whose ``env_manager`` is that of ``mlflow run``.
+    ``options``: further settings of a ready objective, parameters of a project that are not tuned.
+    ``metric``: of a project ``NAME=min`` or ``NAME=max``. ``space``: a file, or JSON text. ``timeout``:
     seconds for the study. ``trials``: its total; left out, a ``timeout`` or ``stop_when`` alone ends the
     study, and where there is neither, 100 trials do. ``trial_timeout`` and
     ``trial_memory`` (MiB): hard limits per attempt.
@@ -89,6 +93,7 @@ class Request:
     gpus_per_trial: float | None = None
     dask: str | None = None
     warm_start: tuple[str, ...] = ()
+    env_manager: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -124,14 +129,12 @@ def plan_request(
     function of the user's own; by default what it carries as ``function.objectives``.
     """
     if request.objective in READY:
+        _refuse(request, ("env_manager",))
         return _plan_table(request, strategy, settings or {})
+    if is_project(request.objective):
+        return _plan_project(request, strategy, settings, objectives)
     function = load_objective(request.objective)
-    for name in ("data", "target", "metric", "task", "register_as", *request.options):
-        if request.options.get(name, getattr(request, name, None)) is not None:
-            raise InputError(
-                f"the option {name.removesuffix('_as')!r} goes with the ready objectives "
-                f"({', '.join(READY)}), not with {request.objective!r}"
-            )
+    _refuse(request, (*_OF_TABLES, "metric", "env_manager", *request.options))
     space = _space_of(function, request.space)
     named = _function_name(function, request, space) if request.name is None else request.name
     return plan_callable(
@@ -139,6 +142,51 @@ def plan_request(
         request=replace(request, name=named, objective=_absolute(request.objective)),
         space=space,
         objectives=objectives or getattr(function, "objectives", None),
+        strategy=strategy,
+        settings=settings,
+    )
+
+
+def _refuse(request: Request, names: Iterable[str]) -> None:
+    """Raise for fields and options that the objective does not take."""
+    for name in names:
+        if request.options.get(name, getattr(request, name, None)) is not None:
+            takers = (
+                "MLflow projects" if name == "env_manager" else f"the ready objectives ({', '.join(READY)})"
+            )
+            raise InputError(
+                f"the option {name.removesuffix('_as')!r} goes with {takers}, not with {request.objective!r}"
+            )
+
+
+def _plan_project(
+    request: Request,
+    strategy: Any,
+    settings: Mapping[str, Any] | None,
+    objectives: Mapping[str, str] | None,
+) -> Plan:
+    """The plan for an entry point of an MLflow project."""
+    from flows.objectives import read_space
+
+    _refuse(request, _OF_TABLES)
+    if request.space is None:
+        raise InputError("a project does not say what is to be tuned; give the ranges in a file with --space")
+    space = read_space(request.space)
+    wanted = dict(objectives or parse_metrics(request.metric))
+    entry = open_project(
+        request.objective,
+        space=space,
+        metrics=tuple(wanted),
+        fixed=request.options,
+        env_manager=request.env_manager or "local",
+    )
+    words = f"{entry.digest()} {space.digest()} {request.strategy} {request.seed}"
+    named = request.name or f"{_slug(entry.label)}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"
+    return plan_callable(
+        entry,
+        request=replace(request, name=named, objective=f"{entry.folder}#{entry.entry}"),
+        space=space,
+        objectives=wanted,
         strategy=strategy,
         settings=settings,
     )
@@ -406,8 +454,8 @@ def load_objective(reference: str) -> Objective:
     place, colon, name = reference.rpartition(":")
     if not colon or not place or not name:
         raise ObjectiveError(
-            f"an objective is one of {', '.join(READY)}, PATH.py:function or package.module:function, got "
-            f"{reference!r}{nearest(reference, READY)}"
+            f"an objective is one of {', '.join(READY)}, PATH.py:function, package.module:function or the "
+            f"folder of an MLflow project, got {reference!r}{nearest(reference, READY)}"
         )
     module = _module_of_file(Path(place)) if place.endswith(".py") else _module(place)
     function = getattr(module, name, None)
@@ -451,7 +499,9 @@ def _module_of_file(path: Path) -> Any:
 
 
 def label_of(function: Callable[..., Any]) -> str:
-    """``module:name`` of a function, the same in every process that defines it."""
+    """``module:name`` of a function, the same in every process that defines it; of a project its own."""
+    if isinstance(function, ProjectEntry):
+        return function.label
     target = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
     return f"{target.__module__}:{target.__qualname__}"
 

@@ -25,9 +25,9 @@ _GIT_SECONDS = 2.0
 def provenance(objective: Callable[..., Any]) -> dict[str, Any]:
     """Plain JSON: ``python``, ``packages``, and as far as there are any ``code`` and ``commit``.
 
-    ``code``: SHA-256 of the file that defines the objective, absent for a ready objective, which is part
-    of this package. ``commit``: of the git repository that the file is in, with a ``+`` if tracked files
-    there have been changed.
+    ``code``: SHA-256 of the file that defines the objective, or of those that it names as its ``sources``;
+    absent for a ready objective, which is part of this package. ``commit``: of the git repository that the
+    first of them is in, with a ``+`` if tracked files there have been changed.
     """
     module = inspect.getmodule(objective if inspect.isroutine(objective) else type(objective))
     packages = {name: _version(name) for name in (*_PACKAGES, *_imported(module))}
@@ -35,11 +35,11 @@ def provenance(objective: Callable[..., Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name, version in packages.items() if version},
     }
-    file = Path(getattr(module, "__file__", None) or "")
-    own = file.is_file() and Path(__file__).resolve().parent not in file.resolve().parents
+    files = getattr(objective, "sources", None) or [Path(getattr(module, "__file__", None) or "")]
+    own = all(f.is_file() and Path(__file__).resolve().parent not in f.resolve().parents for f in files)
     if own:
-        made["code"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        commit = _commit(file.resolve().parent)
+        made["code"] = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+        commit = _commit(files[0].resolve().parent)
         if commit:
             made["commit"] = commit
     return made

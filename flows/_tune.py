@@ -39,7 +39,8 @@ def tune(
     """Tune an objective; the study is run by Prefect and tracked in MLflow.
 
     ``objective``: a function of a trial, returning a number or a dict of numbers; or the name of a
-    ready one (``"lgbm"``, with ``data=`` and so on), or ``"package.module:function"``. ``space``: the
+    ready one (``"lgbm"``, with ``data=`` and so on), ``"package.module:function"``, or ``"FOLDER#ENTRY"`` for
+    an entry point of an MLflow project (``options``: its fixed parameters). ``space``: the
     search space, ``None`` for define-by-run; for a ready objective, what narrows or replaces its own,
     or a file that does. ``objectives``: name to ``"min"`` or ``"max"``.
     ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
@@ -56,7 +57,7 @@ def tune(
 
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """
-    from flows._plan import Request, plan_callable, plan_request
+    from flows._plan import READY, Request, plan_callable, plan_request
 
     settings = more.pop("settings", None)
     fields = {
@@ -71,8 +72,12 @@ def tune(
         **_arguments(objective, more),
     }
     if isinstance(objective, str):
+        if objectives and objective in READY:
+            raise InputError(
+                f"{objective} tunes one metric and knows its direction; give metric=, not objectives="
+            )
         request = Request(objective=objective, space=_space_text(space), **fields)
-        plan = plan_request(request, strategy=strategy, settings=settings)
+        plan = plan_request(request, strategy=strategy, settings=settings, objectives=objectives)
         return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
     plan = plan_callable(
         objective,

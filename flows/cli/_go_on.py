@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from flows._mlproject import is_project
 from flows._plan import READY, Plan, Request, load_objective, plan_request
 from flows._workspace import requeue_failed, study_folder
 from flows.cli._find import experiment_of, find, opened, request_data, tracking_of
@@ -76,7 +77,7 @@ def plan_of(study: Study, **changes: Any) -> Plan:
     if not data:
         raise InputError(f"study {study.name!r} does not say how it was started; call tune() with its name")
     objective = data["objective"]
-    if objective not in READY:
+    if objective not in READY and not is_project(objective):
         try:
             load_objective(objective)
         except InputError as error:

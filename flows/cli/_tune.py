@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 def tune(
     objective: Annotated[
-        str, typer.Argument(help="lgbm, sklearn, torch, PATH.py:function or package.module:function")
+        str,
+        typer.Argument(
+            help="lgbm, sklearn, torch, PATH.py:function, package.module:function or a project: FOLDER#ENTRY"
+        ),
     ],
     data: Annotated[str | None, typer.Option(help="CSV or Parquet file, or sklearn:NAME")] = None,
     target: Annotated[str | None, typer.Option(help="Column to predict")] = None,
-    metric: Annotated[str | None, typer.Option(help="Metric to tune, such as auc or rmse")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric to tune, such as auc or rmse; of a project rmse=min")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="binary, multiclass or regression")] = None,
     space: Annotated[
         str | None, typer.Option(help="YAML or JSON file that narrows or replaces the space")
@@ -58,6 +63,9 @@ def tune(
         typer.Option(help="End when further trials are expected to gain less: noise, or a number"),
     ] = None,
     isolation: Annotated[str, typer.Option(help="process or thread")] = "process",
+    env_manager: Annotated[
+        str | None, typer.Option(help="Of a project: local, virtualenv, uv or conda; default local")
+    ] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs per trial, whole or a fraction")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:8786")] = None,
     experiment: Annotated[
@@ -115,6 +123,7 @@ def tune(
         offline=offline,
         edit_space=edit_space,
         warm_start=tuple(warm_start or ()),
+        env_manager=env_manager,
         options={k: v for k, v in options.items() if v is not None},
     )
     with only_json(as_json):

@@ -1,0 +1,214 @@
+"""Entry points of MLflow projects as objectives: real ``mlflow run``, in the trial's own run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows import tune
+from flows._mlproject import open_project, parse_metrics
+from flows._plan import Request, plan_request
+from hpo_core import Float, InputError, Int, SearchSpace, TrialPruned
+from tests.flows.conftest import Place
+from tests.flows.fake_trial import FakeTrial
+
+MLPROJECT = """
+name: probe
+entry_points:
+  main:
+    parameters:
+      x: float
+      depth: {type: float, default: 2}
+    command: "python train.py {x} {depth}"
+  other:
+    parameters: {x: float, rows: float}
+    command: "python train.py {x} {rows}"
+"""
+# A project of somebody else's, made with no thought of trials.
+TRAIN = """
+import sys
+import mlflow
+
+x, depth = float(sys.argv[1]), float(sys.argv[2])
+with mlflow.start_run():
+    mlflow.log_param("x", x)
+    mlflow.log_text("made here", "model.txt")
+    for step in range(4):
+        mlflow.log_metric("rmse", x + depth / (1 + step), step=step)
+    mlflow.log_metric("seconds", 1.5)
+"""
+SPACE = {"x": Float(0.0, 1.0)}
+
+
+@pytest.fixture
+def project(place: Place) -> Callable[[str], Path]:
+    """Makes a project with that training script."""
+
+    def make(script: str = TRAIN) -> Path:
+        folder = place.folder / "probe"
+        folder.mkdir()
+        (folder / "MLproject").write_text(MLPROJECT, encoding="utf-8")
+        (folder / "train.py").write_text(script, encoding="utf-8")
+        return folder
+
+    return make
+
+
+def plan_for(reference: str, **more: Any) -> Any:
+    """What the command line makes of it."""
+    given = {"metric": "rmse=min", "space": '{"x": {"low": 0.0, "high": 1.0}}', **more}
+    return plan_request(Request(objective=reference, **given))
+
+
+def test_a_project_is_tuned_as_it_is(tracked: Place, project: Callable[[], Path]) -> None:
+    """Its metrics, parameters and artifacts are in the trials' runs; its metric is the study's."""
+    from mlflow import MlflowClient
+
+    result = tune(
+        str(project()), space=SPACE, objectives={"rmse": "min"}, options={"depth": 4}, trials=2, workers=2,
+        tell=lambda line: None,
+    )  # fmt: skip
+    assert result.summary["counts"] == {"complete": 2}, [t.reason for t in result.study.trials]
+    assert result.best.values["rmse"] == pytest.approx(result.best.params["x"] + 1.0)
+    curve = [(int(s), v) for t, s, v in _reports(result.study) if t == result.best.number]
+    assert curve == [(s, pytest.approx(result.best.params["x"] + 4 / (1 + s))) for s in (1, 2, 3)]
+    client = MlflowClient()
+    (parent,) = [r for e in client.search_experiments() for r in client.search_runs(e.experiment_id) if
+                 r.data.tags.get("hpo.role") == "study"]  # fmt: skip
+    trials = client.search_runs(
+        parent.info.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    )
+    assert len(trials) == 2
+    for run in trials:
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["seconds"] == 1.5
+        assert "model.txt" in [a.path for a in client.list_artifacts(run.info.run_id)]
+        # Seen twice, by the project and by the study, it is one curve: no value at a step of its own.
+        history = client.get_metric_history(run.info.run_id, "rmse")
+        assert len({(m.step, m.value) for m in history}) == 4
+
+
+def _reports(study: Any) -> list[tuple[int, int, float]]:
+    reports = study.history.reports
+    return list(
+        zip(reports.trials.tolist(), reports.steps.tolist(), reports.values[:, 0].tolist(), strict=True)
+    )
+
+
+FOR_EVER = """
+import os, subprocess, sys, time
+import mlflow
+
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("PIDS", os.getpid(), helper.pid, flush=True)
+with mlflow.start_run():
+    for step in range(10_000):
+        mlflow.log_metric("rmse", 1.0, step=step)
+        time.sleep(0.1)
+"""
+
+
+class Unwanted(FakeTrial):
+    """The study has seen enough after its first report."""
+
+    def report(self, step: int, metrics: Any = None, **more: float) -> None:
+        """End it."""
+        raise TrialPruned(f"enough at step {step}")
+
+
+def test_what_the_study_stops_is_ended_with_all_that_it_started(
+    tracked: Place, project: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = open_project(str(project(FOR_EVER)), space=SearchSpace(SPACE), metrics=("rmse",))
+    with pytest.raises(TrialPruned):
+        entry(Unwanted({"x": 0.5}))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("PIDS")]
+    assert not [pid for pid in map(int, line.split()[1:]) if psutil.pid_exists(pid)]
+
+
+def test_a_failure_says_what_the_project_said(tracked: Place, project: Callable[[str], Path]) -> None:
+    script = "import sys\nprint('reading')\nsys.exit('no such table: sales')\n"
+    entry = open_project(str(project(script)), space=SearchSpace(SPACE), metrics=("rmse",))
+    with pytest.raises(
+        RuntimeError, match=r"(?s)^no such table: sales \(entry point 'main' .*exit code 1.*reading"
+    ):
+        entry(FakeTrial({"x": 0.5}))
+
+
+def test_a_metric_that_was_never_logged_is_named(tracked: Place, project: Callable[[str], Path]) -> None:
+    script = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('rsme', 1.0)\n"
+    entry = open_project(str(project(script)), space=SearchSpace(SPACE), metrics=("rmse",))
+    with pytest.raises(InputError, match="logged no metric 'rmse'; did you mean 'rsme'"):
+        entry(FakeTrial({"x": 0.5}))
+
+
+# -- before anything runs ------------------------------------------------------------------------
+
+
+def test_the_same_command_finds_its_study(place: Place, project: Callable[[], Path]) -> None:
+    """What a run leaves in the project's folder does not make another study of it; other code does."""
+    folder = project()
+    first = plan_for(str(folder))
+    assert first.terms.identity == {"objective": "probe#main"}
+    (folder / "model.bin").write_bytes(b"left behind")
+    (folder / "mlruns").mkdir()
+    (folder / "mlruns" / "copy.py").write_text("a = 1\n", encoding="utf-8")
+    assert plan_for(f"{folder}#main").terms.name == first.terms.name
+    assert plan_for(str(folder), options={"depth": 3}).terms.name != first.terms.name
+    (folder / "train.py").write_text("a = 1\n", encoding="utf-8")
+    assert plan_for(str(folder)).terms.name != first.terms.name
+
+
+def test_a_resumed_study_runs_the_same_entry_point(place: Place, project: Callable[[], Path]) -> None:
+    """The journal's request alone leads to it, from another folder, too."""
+    project()
+    plan = plan_for("probe#other", options={"rows": 7}, env_manager="uv")
+    request = json.loads(json.dumps(plan.terms.meta["request"]))
+    again = plan_request(Request(**request))
+    assert again.objective == plan.objective
+    assert again.terms.name == plan.terms.name
+    assert plan.objective.fixed == {"rows": 7}
+    assert plan.objective.env_manager == "uv"
+
+
+@pytest.mark.parametrize(
+    ("reference", "more", "message"),
+    [
+        ("probe#mian", {}, "main"),
+        ("probe", {"space": '{"z": {"low": 0.0, "high": 1.0}}'}, r"no parameter 'z' \(it has: x, depth\)"),
+        ("probe", {"options": {"dept": 3}}, "no parameter 'dept'; did you mean 'depth'"),
+        ("probe", {"options": {"x": 3}}, "'x' is in the space and has a fixed value"),
+        ("probe#other", {}, "needs a value for 'rows' in every trial"),
+        ("probe", {"metric": None}, "--metric val_rmse=min"),
+        ("probe", {"metric": "rmse"}, "got 'rmse'"),
+        ("probe", {"space": None}, "--space"),
+        ("probe", {"data": "table.csv"}, "'data' goes with the ready objectives"),
+        ("probe", {"env_manager": "condo"}, "env_manager must be one of local, virtualenv, uv, conda"),
+        (".", {}, "has no file MLproject"),
+        ("lgbm", {"env_manager": "uv", "data": "sklearn:iris"}, "'env_manager' goes with MLflow projects"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(
+    place: Place, project: Callable[[], Path], reference: str, more: dict[str, Any], message: str
+) -> None:
+    project()
+    with pytest.raises(InputError, match=message):
+        plan_for(reference, **more)
+    assert place.studies == []
+
+
+def test_a_parameter_that_only_some_trials_have_needs_a_default(
+    place: Place, project: Callable[[], Path]
+) -> None:
+    space = SearchSpace({"x": Float(0.0, 1.0), "rows": Int(1, 5).when("x", ge=0.5)})
+    with pytest.raises(InputError, match="'rows' in every trial"):
+        open_project(f"{project()}#other", space=space, metrics=("rmse",))
+
+
+def test_several_metrics_have_a_direction_each() -> None:
+    assert parse_metrics("accuracy = max, seconds=min") == {"accuracy": "max", "seconds": "min"}
