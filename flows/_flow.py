@@ -1,21 +1,28 @@
-"""The Prefect flow ``tune``: one flow run per session of a study, one task run per stretch of work."""
+"""The Prefect flows ``tune`` and ``resume``: a flow run per session of a study, a task run per stretch.
+
+What can be said of a parameter by its type is said there, and its meaning in the docstring's ``Args``:
+Prefect makes the form of its pages from both, and its server refuses what does not fit before a run begins.
+"""
 
 from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect import task as prefect_task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed, State
+from pydantic import Field
 
+from flows._again import plan_of, raised, run_again
 from flows._artifact import publish
 from flows._carry import carry_out
 from flows._final import make_final_model
+from flows._find import find
 from flows._flow_run import Recall, claim
 from flows._plan import Plan, Request, plan_request
 from flows._prefect import expect_nothing_if_away, task_runs
@@ -46,21 +53,25 @@ def _run_name() -> str:
     return f"tune-{given.get('name') or given.get('objective') or 'lgbm'}"
 
 
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
 @flow(name="tune", flow_run_name=_run_name, persist_result=False)
 async def tune_flow(
     objective: str = "lgbm",
     data: str | None = None,
     target: str | None = None,
     metric: str | None = None,
-    task: str | None = None,
+    task: Literal["binary", "multiclass", "regression"] | None = None,
     space: str | None = None,
     strategy: str = "auto",
-    trials: int | None = None,
-    timeout: float | None = None,
-    workers: int | None = None,
-    runner: str = "local",
+    trials: Count | None = None,
+    timeout: Seconds | None = None,
+    workers: Count | None = None,
+    runner: Literal["local", "dask", "gpu"] = "local",
     name: str | None = None,
-    seed: int = 0,
+    seed: Annotated[int, Field(ge=0)] = 0,
     register_as: str | None = None,
     experiment: str | None = None,
     tracking_uri: str | None = None,
@@ -70,38 +81,87 @@ async def tune_flow(
 ) -> State[Any]:
     """Tune hyperparameters: run a study, or go on with the one of this name.
 
-    objective: lgbm, sklearn, torch, PATH.py:function or package.module:function.
-    data: CSV or Parquet file, or sklearn:NAME (for the ready objectives).
-    trials: total of the study, not per run; 100 where no timeout (seconds) ends it.
-    register_as: model name for the champion.
-    warm_start: results to begin with, each study:NAME, mlflow:EXPERIMENT, csv:FILE or optuna:STORAGE#STUDY.
-    mlflow_run_id: an open MLflow run that is to become the study's.
+    Args:
+        objective: lgbm, sklearn, torch, PATH.py:function, package.module:function or a project, FOLDER#ENTRY.
+        data: CSV or Parquet file, or sklearn:NAME; for lgbm, sklearn and torch.
+        target: Column of the data to predict.
+        metric: What to tune, such as auc or rmse; by default what suits the task.
+        task: Left out, it is found from the target.
+        space: YAML or JSON file, or JSON text, that narrows or replaces the search space.
+        strategy: Such as auto, tpe, gp, asha, gp+asha, bohb.
+        trials: The study's total, not this run's; 100 where no timeout ends it.
+        timeout: Seconds for the study, all its runs together.
+        workers: Trials at once; by default one per core.
+        runner: Where trials are run.
+        name: Of the study; the same name goes on with it. Left out, it is made from what is asked for.
+        seed: Everything random follows from it.
+        register_as: Registered model for the champion.
+        experiment: Of MLflow; by default the study's name.
+        tracking_uri: MLflow server or database; by default what MLFLOW_TRACKING_URI says.
+        warm_start: Results to begin with: study:NAME, mlflow:EXPERIMENT, csv:FILE, optuna:STORAGE#STUDY.
+        options: Further options of the objective.
+        mlflow_run_id: An open MLflow run that is to become the study's.
     """
     context = handed.get()
-    if context is None:
-        request = Request(
-            objective=objective,
-            data=data,
-            target=target,
-            metric=metric,
-            task=task,
-            space=space,
-            strategy=strategy,
-            trials=trials,
-            timeout=timeout,
-            workers=workers,
-            runner=runner,
-            name=name,
-            seed=seed,
-            register_as=register_as,
-            experiment=experiment,
-            tracking_uri=tracking_uri,
-            warm_start=tuple(warm_start or ()),
-            options=options or {},
-        )
-        plan = plan_request(request)
-        plan = replace(plan, tracking=replace(plan.tracking, adopt_run=mlflow_run_id))
-        context = Handed(plan, tell=print, watch=lambda session: None)
+    if context is not None:
+        return await _carried(context)
+    request = Request(
+        objective=objective,
+        data=data,
+        target=target,
+        metric=metric,
+        task=task,
+        space=space,
+        strategy=strategy,
+        trials=trials,
+        timeout=timeout,
+        workers=workers,
+        runner=runner,
+        name=name,
+        seed=seed,
+        register_as=register_as,
+        experiment=experiment,
+        tracking_uri=tracking_uri,
+        warm_start=tuple(warm_start or ()),
+        options=options or {},
+    )
+    plan = plan_request(request)
+    plan = replace(plan, tracking=replace(plan.tracking, adopt_run=mlflow_run_id))
+    return await _carried(_from_outside(plan))
+
+
+@flow(name="resume", flow_run_name="resume-{study}", persist_result=False)
+async def resume_flow(
+    study: str,
+    trials: Count | None = None,
+    timeout: Seconds | None = None,
+    retry_failed: bool = False,
+    tracking_uri: str | None = None,
+) -> State[Any]:
+    """Go on with a study, whatever its objective: resume it, extend it, or run again what failed.
+
+    Args:
+        study: Its name.
+        trials: A new total; more than the study has extends it, less takes nothing back.
+        timeout: A new total of seconds, likewise.
+        retry_failed: Run the trials that ended badly once more.
+        tracking_uri: MLflow server or database; by default the one that shows the study.
+    """
+    known = find(study)
+    plan = plan_of(known, tracking_uri=tracking_uri, **raised(known, trials, timeout))
+    context = _from_outside(plan)
+    if retry_failed:
+        context.tell(f"trials that will run once more: {run_again(study, wanted=lambda number: True)}")
+    return await _carried(context)
+
+
+def _from_outside(plan: Plan) -> Handed:
+    """The context of a run that nobody in this process waits for: its lines are in the flow run's log."""
+    return Handed(plan, tell=get_run_logger().info, watch=lambda session: None)
+
+
+async def _carried(context: Handed) -> State[Any]:
+    """Carry the study out; the end state of the flow run."""
     context.begun = True
     recall = Recall()
     try:

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows._find import find
 from flows._live import duration, make_console, number
 from flows._workspace import studies_home
-from flows.cli._find import find
 from hpo_core import InputError, Study
 from hpo_core.compare import Comparison, Effort, Side
 from hpo_core.compare import compare as compared

@@ -7,8 +7,9 @@ import time
 
 import typer
 
+from flows._find import experiment_of, find, find_all, opened, tracking_of
 from flows._workspace import study_folder
-from flows.cli._find import experiment_of, find, find_all, opened, tracking_of
+from flows.cli._output import complain
 from hpo_core import InputError, Study, StudyLockedError, TrialState
 
 _DELIVER_SECONDS = 600.0
@@ -67,7 +68,7 @@ def gc(*, dry_run: bool) -> None:
     from tracking import delete_checkpoint, removable_checkpoints
 
     total = 0
-    for found in find_all():
+    for found in find_all(complain):
         folder = study_folder(found.name)
         try:
             with opened(found.name) as study:

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from flows._find import find, find_all, state_of, trial_of
 from flows._live import (
     best_line,
     counted,
@@ -26,13 +27,13 @@ from flows._live import (
 from flows._notes import TRACKING, final_model, newest
 from flows._warm_start import origin_lines, origins_of
 from flows._workspace import studies_home
-from flows.cli._find import find, find_all, state_of, trial_of
+from flows.cli._output import complain
 from hpo_core import Study, TrialRecord, TrialState
 
 
 def list_studies(*, as_json: bool) -> None:
     """One line for each study."""
-    rows = [_row(study) for study in find_all()]
+    rows = [_row(study) for study in find_all(complain)]
     if as_json:
         typer.echo(json.dumps(rows))
         return

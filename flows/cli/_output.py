@@ -1,11 +1,18 @@
-"""What commands that can print JSON share."""
+"""What commands share in what they print."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 
-__all__ = ["only_json"]
+import typer
+
+__all__ = ["complain", "only_json"]
+
+
+def complain(line: str) -> None:
+    """Say what is wrong without ending the command."""
+    typer.echo(f"hpo: {line}", err=True)
 
 
 def only_json(wanted: bool) -> contextlib.AbstractContextManager[object]:

@@ -12,12 +12,12 @@ from typing import Any
 import typer
 
 from flows import _final
+from flows._again import plan_of
+from flows._find import experiment_of, find, opened, request_data, tracking_of, trial_of
 from flows._notes import FINAL_MODEL, PROMOTION, newest
 from flows._plan import READY, Plan
 from flows._session import Session
 from flows._workspace import study_folder
-from flows.cli._find import experiment_of, find, opened, request_data, tracking_of, trial_of
-from flows.cli._go_on import plan_of
 from hpo_core import InputError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
 from hpo_core.folds import fold_results

@@ -18,9 +18,9 @@ def report(
 
     The study may be running; MLflow is not asked.
     """
+    from flows._find import find
     from flows._report import write_study_report
     from flows._workspace import study_folder
-    from flows.cli._find import find
     from hpo_core import InputError
 
     found = find(study)

@@ -6,10 +6,10 @@ import json
 
 import typer
 
+from flows._again import plan_of
+from flows._find import find, trial_of
 from flows._rerun import Repetition
 from flows._rerun import rerun as run_again
-from flows.cli._find import find, trial_of
-from flows.cli._go_on import plan_of
 from flows.cli._output import only_json
 from hpo_core import TrialState
 from tracking._text import finite

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import serve
 from prefect.deployments.runner import EntrypointType
 
-from flows._flow import tune_flow
+from flows._flow import resume_flow, tune_flow
 from flows._plan import READY
 
 _ABOUT = {
@@ -16,7 +16,7 @@ _ABOUT = {
 
 
 def main() -> None:
-    """Serve ``tune/lgbm``, ``tune/sklearn`` and ``tune/torch`` until the process is ended."""
+    """Serve ``tune/`` each ready objective and ``resume/study`` until the process is ended."""
     deployments = [
         tune_flow.to_deployment(
             name,
@@ -27,4 +27,10 @@ def main() -> None:
         )
         for name in READY
     ]
-    serve(*deployments)
+    going_on = resume_flow.to_deployment(
+        "study",
+        description="Go on with a study: resume it, extend it, or run again what failed",
+        tags=["hpo"],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    serve(going_on, *deployments)

@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from flows._find import is_driven
 from flows._workspace import study_folder
-from flows.cli._find import is_driven
 from hpo_core import InputError, JournalError
 from hpo_core._errors import nearest
 from hpo_core._events import StudyCreated

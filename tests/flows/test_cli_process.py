@@ -181,19 +181,21 @@ def test_up_serves_deployments_and_leaves_nothing_behind(
     wait_until(lambda: "Ctrl-C ends everything" in up.out.read_text(), "the servers")
     group = psutil.Process(up.process.pid).children(recursive=True)
     parameters = ["trials=2", "target=y", "name=mine", f"data={table}", 'options={"folds": 2}']
-    flow = subprocess.run(
-        [
-            *(sys.executable, "-m", "prefect", "deployment", "run", "tune/lgbm", "--watch"),
-            *(word for parameter in parameters for word in ("-p", parameter)),
-        ],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE * 2,
-        check=False,
-    )
-    assert flow.returncode == 0, flow.stdout + flow.stderr
-    assert [t.state for t in up.trials()] == [TrialState.COMPLETE] * 2
+    orders = {"tune/lgbm": parameters, "resume/study": ["study=mine", "trials=3"]}
+    for number, (deployment, given) in enumerate(orders.items()):
+        flow = subprocess.run(
+            [
+                *(sys.executable, "-m", "prefect", "deployment", "run", deployment, "--watch"),
+                *(word for parameter in given for word in ("-p", parameter)),
+            ],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            check=False,
+        )
+        assert flow.returncode == 0, flow.stdout + flow.stderr
+        assert [t.state for t in up.trials()] == [TrialState.COMPLETE] * (2 + number)
     up.process.send_signal(signal.SIGINT)
     assert up.end() == 0
     assert up.err.read_text() == ""

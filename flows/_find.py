@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import typer
 
 from flows._notes import TRACKING, newest
 from flows._workspace import read_study, studies_home, study_folder
@@ -27,13 +25,13 @@ def find(name: str) -> Study:
     return read_study(folder)
 
 
-def find_all() -> Iterator[Study]:
-    """Every study that can be read; the others are complained about."""
+def find_all(complain: Callable[[str], None]) -> Iterator[Study]:
+    """Every study that can be read; ``complain`` is called with a line for each of the others."""
     for path in _journals():
         try:
             yield read_study(path.parent)
         except HpoError as error:
-            typer.echo(f"hpo: {path.parent.name}: {error}", err=True)
+            complain(f"{path.parent.name}: {error}")
 
 
 def trial_of(study: Study, number: int) -> TrialRecord:

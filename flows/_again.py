@@ -1,0 +1,70 @@
+"""Go on with a study that is there: its plan from its journal, higher limits, trials to run once more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flows._find import experiment_of, opened, request_data, tracking_of
+from flows._mlproject import is_project
+from flows._plan import READY, Plan, Request, load_objective, plan_request
+from flows._workspace import requeue_failed
+from hpo_core import InputError, Study
+
+
+def plan_of(study: Study, **changes: Any) -> Plan:
+    """The plan that started the study, some of it changed.
+
+    Raises :class:`InputError` for a study that only Python can go on with.
+    """
+    data = request_data(study)
+    if not data:
+        raise InputError(f"study {study.name!r} does not say how it was started; call tune() with its name")
+    objective = data["objective"]
+    if objective not in READY and not is_project(objective):
+        try:
+            load_objective(objective)
+        except InputError as error:
+            raise InputError(
+                f"the objective {objective!r} of study {study.name!r} cannot be loaded here ({error}); call "
+                f"tune() again with name={study.name!r} where it is defined"
+            ) from None
+    limits = study.state.limits
+    fields = {
+        **data,
+        "name": study.name,
+        "trials": limits.trials,
+        "timeout": limits.seconds,
+        "stop_when": limits.improvement,
+        "experiment": experiment_of(study),
+        **changes,
+        "tracking_uri": tracking_of(study, changes.get("tracking_uri")),
+    }
+    request = Request(**{k: v for k, v in fields.items() if k in Request.__dataclass_fields__})
+    return plan_request(request, strategy=study.strategy, objectives=study.objectives)
+
+
+def raised(study: Study, trials: int | None, timeout: float | None) -> dict[str, Any]:
+    """The changes for :func:`plan_of` that raise the study's limits; lower ones take nothing back.
+
+    Raises :class:`InputError` for a limit that the study does not have.
+    """
+    limits = study.state.limits
+    changes: dict[str, Any] = {}
+    for name, new, old in (("trials", trials, limits.trials), ("timeout", timeout, limits.seconds)):
+        if new is None:
+            continue
+        if old is None:
+            raise InputError(f"study {study.name!r} has no limit on {name} that could be raised to {new:g}")
+        changes[name] = new
+    if changes and study.enough() is not None:
+        # Who asks for more of a study that has enough by its own rule has overruled the rule.
+        changes["stop_when"] = "never"
+    return changes
+
+
+def run_again(name: str, *, wanted: Callable[[int], bool]) -> int:
+    """Queue the study's trials that ended badly and are wanted; how many those are."""
+    with opened(name) as study:
+        return requeue_failed(study, time.time(), wanted=wanted)

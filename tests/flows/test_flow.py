@@ -1,0 +1,124 @@
+"""The flows as Prefect's pages and API see them: typed parameters, and going on with a study by its name."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.utilities.callables import parameter_schema
+
+from flows._flow import resume_flow, tune_flow
+from flows._plan import RUNNERS
+from flows._prefect import prefect_api
+from hpo_core import TrialState
+from tests.flows.conftest import Hpo, Place
+
+OBJECTIVE = '''
+"""An objective that fails until it is allowed not to."""
+
+import pathlib
+
+
+def fragile(trial):
+    x = trial.suggest_float("x", 0.0, 1.0)
+    if trial.number == 1 and not pathlib.Path("mended").exists():
+        raise ValueError("not yet")
+    return x
+'''
+
+
+@pytest.fixture
+def begun(tracked: Place, hpo: Hpo, request: pytest.FixtureRequest) -> Place:
+    """A folder with the finished study `mine` of three trials, one of which failed."""
+    name = f"flow_objectives_{abs(hash(request.node.nodeid))}.py"
+    Path(tracked.folder / name).write_text(OBJECTIVE)
+    terms = ["--strategy", "random", "--trials", 3, "--name", "mine", "--isolation", "thread", "--workers", 1]
+    assert hpo("tune", f"{name}:fragile", *terms).code == 0
+    return tracked
+
+
+def ended(**parameters: Any) -> Any:
+    """The end state of the flow `resume`, run as a deployment would run it."""
+    with prefect_api() as ready:
+        ready()
+        return asyncio.run(resume_flow(**parameters, return_state=True))
+
+
+@pytest.mark.parametrize("flow", [tune_flow, resume_flow])
+def test_every_parameter_says_what_it_is(flow: Any) -> None:
+    for name, shown in parameter_schema(flow.fn).properties.items():
+        assert shown.get("description"), name
+        assert {"type", "anyOf"} & set(shown), name
+
+
+def test_what_a_form_offers_is_what_a_study_takes() -> None:
+    shown = parameter_schema(tune_flow.fn).properties
+    assert tuple(shown["runner"]["enum"]) == RUNNERS
+    assert shown["seed"]["minimum"] == 0
+    for name in ("trials", "workers"):
+        assert {"type": "integer", "minimum": 1} in shown[name]["anyOf"]
+    assert {"type": "number", "exclusiveMinimum": 0} in shown["timeout"]["anyOf"]
+    assert parameter_schema(resume_flow.fn).required == ["study"]
+
+
+@pytest.mark.parametrize(
+    "flow, parameters, field",
+    [
+        (tune_flow, {"trials": 0}, "trials"),
+        (tune_flow, {"trials": "many"}, "trials"),
+        (tune_flow, {"runner": "slurm"}, "runner"),
+        (tune_flow, {"timeout": -1, "trials": 5}, "timeout"),
+        (resume_flow, {"trials": 5}, "study"),
+        (resume_flow, {"study": "mine", "retry_failed": "perhaps"}, "retry_failed"),
+    ],
+)
+def test_the_server_refuses_what_does_not_fit_and_names_it(
+    prefect_server: None, flow: Any, parameters: dict[str, Any], field: str
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    async def order() -> None:
+        deployment = await (await flow.ato_deployment("refusing")).aapply()
+        async with get_client() as client:
+            await client.create_flow_run_from_deployment(deployment, parameters=parameters)
+
+    with prefect_api() as ready:
+        ready()
+        with pytest.raises(PrefectHTTPStatusError) as refused:
+            asyncio.run(order())
+    assert refused.value.response.status_code in (409, 422)
+    assert field in refused.value.response.json()["detail"]
+
+
+def test_a_study_goes_on_by_its_name_and_takes_nothing_back(begun: Place) -> None:
+    assert ended(study="mine", trials=5).is_completed()
+    assert len(begun.study("mine").trials) == 5
+    # As when Prefect runs the same flow run again.
+    assert ended(study="mine", trials=5).is_completed()
+    assert ended(study="mine", trials=4).is_completed()
+    study = begun.study("mine")
+    assert (len(study.trials), study.state.limits.trials) == (5, 5)
+    assert study.history.count(TrialState.FAILED) == 1
+
+
+def test_what_failed_runs_once_more(begun: Place) -> None:
+    (begun.folder / "mended").touch()
+    assert ended(study="mine", retry_failed=True).is_completed()
+    assert begun.study("mine").history.count(TrialState.COMPLETE) == 3
+
+
+@pytest.mark.parametrize(
+    "parameters, said",
+    [({"study": "min"}, "did you mean 'mine'"), ({"study": "mine", "timeout": 60.0}, "no limit")],
+)
+def test_a_wrong_order_fails_in_a_line_and_changes_nothing(
+    begun: Place, parameters: dict[str, Any], said: str
+) -> None:
+    before = (begun.folder / ".hpo/studies/mine/journal.jsonl").read_bytes()
+    state = ended(**parameters)
+    assert state.is_failed()
+    assert said in state.message
+    assert (begun.folder / ".hpo/studies/mine/journal.jsonl").read_bytes() == before
