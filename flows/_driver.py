@@ -1,7 +1,8 @@
 """The driver: keeps the runner's slots busy with what the study decides, and journals what happens.
 
 It takes no decision itself. One event loop, one lane per slot; whatever finishes first is folded
-first. It never asks MLflow or Prefect anything in order to go on.
+first, unless the study is to be repeatable (:mod:`flows._turns`). It never asks MLflow or Prefect anything in
+order to go on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from flows._room import Room
 from flows._runner import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved
 from flows._segment import Running, job_of, keep_traceback, settle
 from flows._stretch import Orchestrate, Stretch, bare
+from flows._turns import Speech, Turns
 from hpo_core import HpoError, Segment, Study, TrialState
 from hpo_core._strategy import Finish
 
@@ -88,6 +90,7 @@ class Driver:
         self._tell = tell
         self._granularity = granularity
         self._running: dict[int, Running] = {}
+        self._turns = Turns(runner.slots, in_order=study.state.settings.deterministic)
         self._stretches: set[asyncio.Task[Any]] = set()
         self._latest: dict[int, _Orchestrated] = {}  # by unfinished trial
         self._changed = asyncio.Event()
@@ -189,13 +192,16 @@ class Driver:
                 self._begin(slot, due)
                 return due
             if isinstance(due, Finish):
-                return None
+                break
+            self._turns.waits(slot)
             await changed.wait()
+        self._turns.leaves(slot)
         return None
 
     def _begin(self, slot: int, segment: Segment) -> None:
         self._study.started(segment, worker=self._runner.label(slot), now=self._now())
         self._running[slot] = Running(segment)
+        self._turns.runs(slot, segment.trial)
         self._notify()
 
     async def _stretch(self, slot: int, segment: Segment, ran: Callable[[], None]) -> tuple[str, str]:
@@ -226,16 +232,13 @@ class Driver:
         record = self._study.trials[segment.trial]
         job = job_of(self._study, segment, self._folder)
         began = time.monotonic()
-
-        async def on_message(message: Message) -> None:
-            self._heard(slot, running, message)
-
+        speech = Speech(self._turns, slot, functools.partial(self._heard, slot, running))
         try:
             late = find(job) if job.attempt > 1 else None
             if late is None:
-                outcome = await self._runner.run(slot, job, on_message)
+                outcome = await self._runner.run(slot, job, speech.say)
             else:
-                outcome = self._adopt(slot, running, late)
+                outcome = await self._adopt(running, late, speech)
         except RunnerGone as error:
             outcome = Outcome(kind=m.LOST, reason=str(error))
             self._give_up(error, "the runner is gone")
@@ -247,8 +250,10 @@ class Driver:
                 ),
                 "the disk is full",
             )
+        await speech.end()
         del self._running[slot]
         self._settle(running, outcome)
+        self._turns.asks(slot)
         if record.state is not TrialState.WAITING:  # what is lost may have left its result
             discard(job)
         seconds = time.monotonic() - began
@@ -262,18 +267,20 @@ class Driver:
             self._gone = error
             self.interrupt(reason)
 
-    def _adopt(self, slot: int, running: Running, late: Late) -> Outcome:
+    async def _adopt(self, running: Running, late: Late, speech: Speech) -> Outcome:
         """Fold what the attempt before had to say, as far as it was not heard then."""
         trial = running.segment.trial
         self._tell(f"trial {trial} had finished while its driver was gone; its result is taken over")
         self._study.note("adopted", {"trial": trial, "attempt": running.segment.attempt - 1}, now=self._now())
         for message in late.unheard(self._study.trials[trial].checkpoints):
-            self._heard(slot, running, message)
+            await speech.say(message)
         return late.outcome
 
     def _heard(self, slot: int, running: Running, message: Message) -> None:
         trial = running.segment.trial
         match message:
+            case Report() if running.end and self._turns.in_order:
+                pass  # how far a trial gets before it notices that it is to end is chance
             case Report(step, metrics):
                 verdict = self._study.report(trial, step, metrics, now=self._now())
                 if verdict is not None and not running.end:
@@ -304,6 +311,8 @@ class Driver:
             self._tell(outcome.note)
         if outcome.traceback:
             keep_traceback(self._folder, running.segment.trial, outcome.traceback)
+        if running.state is TrialState.PRUNED and self._turns.in_order:
+            outcome = replace(outcome, kind=m.STOPPED)  # and so is whether it notices at all
         settle(self._study, running, outcome, leaving=self._draining, now=self._now())
 
     # -- interruptions and limits --------------------------------------------------------------
@@ -370,6 +379,7 @@ class Driver:
     def _wake(self) -> None:
         """Let waiting lanes ask the study again, and the tracker read on."""
         changed, self._changed = self._changed, asyncio.Event()
+        self._turns.wakes()
         changed.set()
         self._notify()
 

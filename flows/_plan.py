@@ -61,6 +61,7 @@ class Request:
     study, and where there is neither, 100 trials do. ``trial_timeout`` and
     ``trial_memory`` (MiB): hard limits per attempt.
     ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
+    ``deterministic``: see ``hpo_core.Settings``.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
     ``warm_start``: sources of results to begin with, see :func:`flows.sources.parse_source`.
     """
@@ -94,6 +95,7 @@ class Request:
     dask: str | None = None
     warm_start: tuple[str, ...] = ()
     env_manager: str | None = None
+    deterministic: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -216,7 +218,7 @@ def plan_callable(
         strategy=chosen,
         seed=request.seed,
         limits=_limits(request),
-        settings=_settings(execution.workers, request.max_steps, settings or {}),
+        settings=_settings(request, execution.workers, request.max_steps, settings or {}),
         identity={"objective": label},
         meta={"request": _plain_request(request, reference), "made_with": provenance(function)},
     )
@@ -318,7 +320,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         strategy=chosen,
         seed=request.seed,
         limits=_limits(request),
-        settings=_settings(execution.workers, max_steps, settings),
+        settings=_settings(request, execution.workers, max_steps, settings),
         identity={"objective": request.objective, "data": prepared.data_digest, "question": prepared.digest},
         meta={
             "request": _plain_request(request, request.objective),
@@ -432,11 +434,12 @@ def _improvement(given: float | str | None) -> float | str | None:
     return number
 
 
-def _settings(workers: int, max_steps: int | None, more: Mapping[str, Any]) -> Settings:
+def _settings(request: Request, workers: int, max_steps: int | None, more: Mapping[str, Any]) -> Settings:
     unknown = [name for name in more if name not in Settings.__slots__]
     if unknown:
         raise InputError(f"unknown setting {unknown[0]!r}{nearest(unknown[0], Settings.__slots__)}")
-    return Settings(**{"workers": workers, "max_steps": max_steps, **more})
+    given = {"workers": workers, "max_steps": max_steps, "deterministic": request.deterministic}
+    return Settings(**{**given, **more})
 
 
 def _tracking(request: Request) -> TrackingTerms:

@@ -198,6 +198,15 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
         )
     if terms.seed not in (None, study.created.seed):
         lines.append(f"the study keeps its seed {study.created.seed} (asked for: {terms.seed})")
+    kept = study.state.settings
+    if kept.deterministic != terms.settings.deterministic:
+        order = "the order of its trials" if kept.deterministic else "the order in which they arrive"
+        lines.append(f"the study goes on taking results in {order}, as it was started")
+    elif kept.deterministic and kept.workers != terms.settings.workers:
+        lines.append(
+            f"a deterministic study takes another course with {terms.settings.workers} workers than with the "
+            f"{kept.workers} that it was started with"
+        )
     if changes:
         study.extend(now, **changes)
         lines.append(

@@ -120,7 +120,9 @@ class Settings:
     ``on_duplicate``: what happens to a proposal that was tried before: ``resample`` another, ``reuse``
     the known result, ``repeat`` the run. ``workers``: how many trials run at a time. ``max_steps``: the
     step at which a trial is complete, for schedulers that need to know. ``max_attempts``: how often a
-    trial is repeated when its workers vanish.
+    trial is repeated when its workers vanish. ``deterministic``: results are taken in the order of the
+    trials, not in that of their arrival, so that the same objective, seed and ``workers`` give the same study
+    again; in :meth:`Study.ask` and :meth:`Study.tell` the order is the caller's.
     """
 
     rule: str = "last"
@@ -128,6 +130,7 @@ class Settings:
     workers: int = 1
     max_steps: int | None = None
     max_attempts: int = 5
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, str) or not re.fullmatch(r"last|best|average-[1-9][0-9]*", self.rule):
@@ -136,6 +139,8 @@ class Settings:
             raise InputError(
                 f"on_duplicate must be 'resample', 'reuse' or 'repeat', got {self.on_duplicate!r}"
             )
+        if not isinstance(self.deterministic, bool):
+            raise InputError(f"deterministic must be True or False, got {self.deterministic!r}")
         for name in ("workers", "max_steps", "max_attempts"):
             value = getattr(self, name)
             if value is None and name == "max_steps":

@@ -63,6 +63,12 @@ def tune(
         typer.Option(help="End when further trials are expected to gain less: noise, or a number"),
     ] = None,
     isolation: Annotated[str, typer.Option(help="process or thread")] = "process",
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic", help="Take results in the order of the trials: the same study every time"
+        ),
+    ] = False,
     env_manager: Annotated[
         str | None, typer.Option(help="Of a project: local, virtualenv, uv or conda; default local")
     ] = None,
@@ -124,6 +130,7 @@ def tune(
         edit_space=edit_space,
         warm_start=tuple(warm_start or ()),
         env_manager=env_manager,
+        deterministic=deterministic,
         options={k: v for k, v in options.items() if v is not None},
     )
     with only_json(as_json):

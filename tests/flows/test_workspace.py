@@ -156,6 +156,17 @@ def test_what_is_no_term_of_the_study_stays_and_is_said() -> None:
     again.journal.close()
 
 
+def test_how_a_study_takes_its_results_stays_and_is_said() -> None:
+    opened(settings=Settings(deterministic=True)).journal.close()
+    plain = opened(settings=Settings())
+    assert "in the order of its trials, as it was started" in plain.lines[0]
+    assert plain.study.state.settings.deterministic
+    plain.journal.close()
+    more = opened(settings=Settings(deterministic=True, workers=3))
+    assert "another course with 3 workers than with the 1" in more.lines[0]
+    more.journal.close()
+
+
 def test_a_finished_study_is_recognised_and_a_higher_total_opens_it() -> None:
     first = opened()
     run(first.study, *[TrialState.COMPLETE] * 3)
