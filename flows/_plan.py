@@ -220,7 +220,7 @@ def plan_callable(
         limits=_limits(request),
         settings=_settings(request, execution.workers, request.max_steps, settings or {}),
         identity={"objective": label},
-        meta={"request": _plain_request(request, reference), "made_with": provenance(function)},
+        meta={"request": _plain_request(request, reference, strategy), "made_with": provenance(function)},
     )
     _rehearse(terms)
     return Plan(
@@ -323,7 +323,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         settings=_settings(request, execution.workers, max_steps, settings),
         identity={"objective": request.objective, "data": prepared.data_digest, "question": prepared.digest},
         meta={
-            "request": _plain_request(request, request.objective),
+            "request": _plain_request(request, request.objective, strategy),
             "made_with": provenance(table),
             "description": prepared.description,
             "summary": prepared.summary,
@@ -361,11 +361,16 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")[:60] or "study"
 
 
-def _plain_request(request: Request, label: str) -> dict[str, Any]:
-    """The request as resume needs it; secrets do not belong into a journal."""
+def _plain_request(request: Request, label: str, strategy: Any) -> dict[str, Any]:
+    """The request as resume needs it; secrets do not belong into a journal.
+
+    ``strategy``: what was given in place of the name in the request; an object goes by none.
+    """
     data = {k: v for k, v in vars(request).items() if v is not None and v is not False and v not in ({}, ())}
     for circumstance in ("tracking_uri", "offline", "edit_space"):
         data.pop(circumstance, None)
+    if not isinstance(strategy, str | None):
+        data.pop("strategy", None)
     for name in ("data", "space"):
         path = Path(data.get(name) or "")
         if path.is_file():

@@ -192,7 +192,10 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
     if edit and terms.space is not None and terms.space.digest() != study.state.declared.digest():
         study.change_space(terms.space, now)
         lines.append("the search space was changed; earlier trials that still fit it are kept")
-    if make_strategy(study.created.strategy).config != terms.strategy.config:
+    # The same name can stand for another strategy where the study ends otherwise than it did.
+    wish = terms.meta.get("request", {}).get("strategy")
+    same = wish is not None and wish == study.created.meta.get("request", {}).get("strategy")
+    if not same and make_strategy(study.created.strategy).config != terms.strategy.config:
         lines.append(
             f"the study keeps its strategy {study.strategy.name!r} (asked for: {terms.strategy.name!r})"
         )

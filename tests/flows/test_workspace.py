@@ -156,6 +156,18 @@ def test_what_is_no_term_of_the_study_stays_and_is_said() -> None:
     again.journal.close()
 
 
+def test_nothing_is_said_of_a_strategy_that_only_the_limits_made_another() -> None:
+    """`auto` races where the time ends a study; who typed `auto` twice has asked for nothing else."""
+    meta = {"request": {"strategy": "auto"}}
+    opened(strategy=make_strategy("auto"), meta=meta).journal.close()
+    again = opened(strategy=make_strategy("auto+race"), meta=meta)
+    assert again.lines == ()
+    again.journal.close()
+    other = opened(strategy=make_strategy("auto+race"), meta={"request": {"strategy": "auto+race"}})
+    assert "keeps its strategy 'auto' (asked for: 'auto+race')" in other.lines[0]
+    other.journal.close()
+
+
 def test_how_a_study_takes_its_results_stays_and_is_said() -> None:
     opened(settings=Settings(deterministic=True)).journal.close()
     plain = opened(settings=Settings())
