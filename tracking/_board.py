@@ -77,6 +77,8 @@ class BoardStudy:
     revision: int = 0
     # What views have made of it; another revision is another object.
     memo: dict[str, Any] = field(default_factory=dict, compare=False)
+    # A lock for each: of several requests one makes it, the others wait for it.
+    making: dict[str, threading.Lock] = field(default_factory=dict, compare=False)
     # What they go on from: all revisions share it. A trial that changes becomes another object.
     kept: dict[str, Any] = field(default_factory=dict, compare=False)
 

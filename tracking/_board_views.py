@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -59,14 +60,16 @@ def strategy_name(study: BoardStudy) -> str:
 
 
 def _once(view: Callable[[BoardStudy], _Made]) -> Callable[[BoardStudy], _Made]:
-    """Make it once for each revision of a study."""
+    """Make it once for each revision of a study, whatever threads ask for it."""
+    name = view.__name__
 
     @functools.wraps(view)
     def remembered(study: BoardStudy) -> _Made:
-        if view.__name__ not in study.memo:
-            with no_collection():
-                study.memo[view.__name__] = view(study)
-        made: _Made = study.memo[view.__name__]
+        if name not in study.memo:
+            with study.making.setdefault(name, threading.Lock()), no_collection():
+                if name not in study.memo:
+                    study.memo[name] = view(study)
+        made: _Made = study.memo[name]
         return made
 
     return remembered
@@ -75,23 +78,32 @@ def _once(view: Callable[[BoardStudy], _Made]) -> Callable[[BoardStudy], _Made]:
 @_once
 def summary(study: BoardStudy) -> dict[str, Any]:
     """The study's page but for its table of trials."""
+    table_head = head(study)  # first: the page waits for the trials at the same time
     ranking = ranked(study)
-    front = set(pareto(study)) if len(study.objectives) > 1 else set()
+    front = set(table_head["front"])
     counts = Counter(trial.state for trial in study.trials.values())
     best = ranking[0] if ranking else None
     return {
-        **listed(study),
+        **table_head,
         "counts": dict(counts),
         "done": sum(n for state, n in counts.items() if state in TRIAL_STATUS),
         "best": None if best is None else best.values,
         "best_trial": None if best is None else best.number,
         "best_params": None if best is None else best.params,
-        "front": sorted(front),
         "history": history(study) if len(study.objectives) == 1 else None,
         "scatter": scatter(study, front) if len(study.objectives) > 1 else None,
         "slices": slices(study, ranking),
-        "params": names(study),
+    }
+
+
+@_once
+def head(study: BoardStudy) -> dict[str, Any]:
+    """What a page needs to sort and show the trials themselves; ``blocks``: the tag of each, or ``None``."""
+    return {
+        **listed(study),
         "blocks": {i: tag for i, (tag, _) in blocks(study).items()} or None,
+        "front": sorted(pareto(study)) if len(study.objectives) > 1 else [],
+        "params": names(study),
     }
 
 
@@ -145,11 +157,15 @@ def _block(group: list[BoardTrial]) -> tuple[str, str]:
     return hashlib.sha256(text.encode()).hexdigest()[:12], text
 
 
-def blocks_text(study: BoardStudy, wanted: Iterable[int], now: int) -> str:
-    """The blocks as JSON: ``{"now": .., "blocks": {number: [tag, [trial, ..]]}}``."""
+def blocks_text(study: BoardStudy, wanted: Iterable[int] | None, now: int) -> str:
+    """The blocks as JSON, all where none are named, with the :func:`head` of their study.
+
+    ``{"now": .., "study": .., "blocks": {number: [tag, [trial, ..]]}}``
+    """
     made = blocks(study)
-    found = [f'"{i}":["{made[i][0]}",{made[i][1]}]' for i in dict.fromkeys(wanted) if i in made]
-    return f'{{"now":{now},"blocks":{{{",".join(found)}}}}}'
+    chosen = made if wanted is None else dict.fromkeys(wanted)
+    found = [f'"{i}":["{made[i][0]}",{made[i][1]}]' for i in chosen if i in made]
+    return f'{{"now":{now},"study":{dumped(head(study))},"blocks":{{{",".join(found)}}}}}'
 
 
 def dumped(payload: Any) -> str:

@@ -149,12 +149,12 @@ class Pages:
 
     @_answers
     async def blocks(self, request: Request) -> Response:
-        """Trials as the page keeps them."""
+        """Trials as the page keeps them: the blocks of these numbers, or all."""
         study = await self._study(request)
-        numbers = [
-            views.whole({"of": n}, "of", 0) for n in request.query_params.get("of", "").split(",") if n
-        ]
-        return _text(request, await asyncio.to_thread(views.blocks_text, study, numbers, _now()))
+        named = request.query_params.get("of")
+        numbers = None if named is None else [views.whole({"of": n}, "of", 0) for n in named.split(",") if n]
+        made = await asyncio.to_thread(views.blocks_text, study, numbers, _now())
+        return await asyncio.to_thread(_text, request, made)  # ten thousand trials take a while to compress
 
     @_answers
     async def trial(self, request: Request) -> Response:

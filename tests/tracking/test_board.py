@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,3 +228,25 @@ def test_only_the_block_of_a_trial_that_changed_gets_another_tag() -> None:
     assert (sent["now"], list(sent["blocks"])) == (5, ["0", "2"])
     assert sent["blocks"]["0"][1][1] == [1, "1", "complete", 1, 2, 0, {"a": 1.0}, {"x": None}]
     assert [row[0] for row in sent["blocks"]["2"][1]] == [2 * views.BLOCK]
+    assert json.loads(views.blocks_text(later, None, 5))["blocks"].keys() == {"0", "1", "2"}
+    head, summary = sent["study"], json.loads(views.summary_text(later))
+    assert all(head[name] == summary[name] for name in ("name", "objectives", "blocks", "front", "params"))
+    assert {int(i): tag for i, tag in head["blocks"].items()} == after
+
+
+def test_what_two_requests_need_is_made_once() -> None:
+    """The summary and the trials are asked for at the same time, and both need the blocks."""
+    both = threading.Barrier(2)
+    made: list[int] = []
+
+    @views._once
+    def view(study: BoardStudy) -> int:
+        made.append(len(made))
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)  # the other one comes in here only if nothing keeps it out
+        return made[-1]
+
+    study = BoardStudy("r", "1", "e", "s", "FINISHED", 0, 1, {})
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(view, [study, study])) == [0, 0]
+    assert made == [0]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import urllib.parse
+from collections.abc import Iterator
 
 import pytest
 
@@ -138,6 +140,70 @@ def test_a_click_needs_no_server(site: Site, tab: Tab) -> None:
     assert tab.run("document.querySelector('th[aria-sort=descending]').innerText") == "trial"
     tab.run("document.querySelector('#crumbs a').click()")
     assert "alone" in tab.run("document.querySelector('main tbody').innerText")
+    assert errors(tab) == []
+
+
+@contextlib.contextmanager
+def answering(tab: Tab, rule: str) -> Iterator[None]:
+    """Pages get what ``rule``, a function of the path below ``/hpo/api/`` and of its answer, makes of it."""
+    source = (
+        "{ const ask = window.fetch; const rule = " + rule + ";"
+        "window.fetch = (url, more) => rule(String(url).split('/hpo/api/')[1], () => ask(url, more)); }"
+    )
+    name = tab.call("Page.addScriptToEvaluateOnNewDocument", source=source)["identifier"]
+    try:
+        yield
+    finally:
+        tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=name)
+
+
+def test_the_first_click_waits_for_nothing(site: Site, tab: Tab) -> None:
+    """The trials come beside the study, not after it, and the table only with all of them."""
+    script = site.study("early")
+    for i in range(30):
+        script.run(1.0 + i)
+    run = site.show(script)
+    without = f"(path, go) => path === 'studies/{run}' ? new Promise(() => {{}}) : go()"
+    with answering(tab, without):
+        tab.open(f"{site.server.uri}/hpo/studies/{run}")
+        tab.until("document.querySelectorAll('tbody tr').length === 25")
+    tab.run("window.fetch = () => new Promise(() => {})")
+    tab.run("document.querySelector('[data-key=sort-rank]').click()")
+    assert tab.run("document.querySelector('th[aria-sort=descending]').innerText") == "rank"
+    assert tab.run("document.querySelector('tbody tr').innerText").split()[:2] == ["30", "29"]
+    assert tab.run("document.querySelector('table').getAttribute('aria-busy')") is None
+    tab.run("document.querySelector('[data-key=trial-29]').click()")
+    assert "place 30 of 30 complete trials" in tab.text()
+    assert errors(tab) == []
+
+
+def test_a_click_that_needs_the_server_is_seen_at_once(site: Site, tab: Tab) -> None:
+    """A study too large to be sent: the heading says what is being done while the server sorts."""
+    script = site.study("large")
+    for i in range(30):
+        script.run(1.0 + i)
+    run = site.show(script)
+    sent = "Promise.resolve(new Response(JSON.stringify(data), { headers: { ETag: a.headers.get('ETag') } }))"
+    large = (
+        f"(path, go) => path.startsWith('studies/{run}/trials?') && window.held"
+        " ? new Promise((done) => window.held.push(() => done(go())))"
+        f" : path === 'studies/{run}' || path.includes('/blocks') ? go().then((a) => a.status === 304 ? a"
+        f" : a.json().then((data) => {{ if (data.study) {{ data.study.blocks = null; data.blocks = {{}}; }}"
+        f" else data.blocks = null; return {sent}; }})) : go()"
+    )
+    with answering(tab, large):
+        tab.open(f"{site.server.uri}/hpo/studies/{run}")
+        tab.until("document.querySelectorAll('tbody tr').length === 25")
+    first = "document.querySelector('section[aria-label=Trials] tbody tr').innerText.split('\\t')[2]"
+    assert tab.run(f"[trialsOf('{run}').ready, {first}]") == [False, "0"]
+    tab.run("window.held = []; document.querySelector('[data-key=sort-rank]').click()")
+    heading = "document.querySelector('th[aria-sort]').getAttribute('aria-sort')"
+    busy = "document.querySelector('section[aria-label=Trials] table').getAttribute('aria-busy')"
+    assert tab.run(f"[{heading}, {busy}, {first}]") == ["descending", "true", "0"]
+    tab.until("window.held.length")
+    tab.run("for (const go of window.held) go(); window.held = null")
+    tab.until(f"{first} === '29'")
+    assert tab.run(f"[{heading}, {busy}]") == ["descending", None]
     assert errors(tab) == []
 
 

@@ -57,6 +57,8 @@ function say(message) { document.getElementById("said").textContent = message; }
 const charts = new Map();
 function draw(place, make) { charts.set(place, make); make(); }
 
+const rest = () => new Promise((done) => setTimeout(done));
+
 // Show a page: what is known of it at once, the rest as it is answered.
 function begin(...all) {
   feeds = all;
@@ -109,6 +111,9 @@ function studyPage(run) {
   if (known(`studies/${run}`)) crumbs([known(`studies/${run}`).name]);
   if (fresh) begin(page.study, page.table.feed);
   else feeds = [page.study, page.table.feed];
+  const trials = trialsOf(run);
+  // A failure is told by the study's own request, which goes on asking.
+  if (!trials.ready) trials.follow().then(() => { page.table.show(); if (trials.elsewhere) update(); }, () => {});
   // What has changed since it was left is drawn once it is on the screen.
   const news = () => { page.study.recall(); if (trialsOf(run).ready && feeds.includes(page.study)) page.table.show(); };
   if (fresh) news(); else requestAnimationFrame(() => setTimeout(news));
@@ -207,7 +212,8 @@ function historyOf(s, run, place) {
   note.textContent = `${parts.join(", ")}${many > 600 ? `; ${shown.points.length} of ${many} points are drawn` : ""}; far values lie on the edge`;
 }
 
-function slicesOf(s, run, place) {
+// One after the other, so that a click waits for none but the one that is being drawn.
+async function slicesOf(s, run, place) {
   const key = s.slices.map((p) => p.name).join("\n");
   if (place.dataset.names !== key) {
     place.dataset.names = key;
@@ -215,8 +221,18 @@ function slicesOf(s, run, place) {
       el("p", { class: "note" }, `${Object.keys(s.objectives)[0]} of the complete trials against each parameter; the best in another colour`),
       el("div", { class: "slices" }, s.slices.map((p) => el("div", null, el("h3", null, p.name + (p.log ? " (log)" : "")), el("figure")))));
   }
-  const figures = place.querySelectorAll("figure");
-  s.slices.forEach((data, i) => draw(figures[i], () => { if (figures[i].clientWidth) sliceChart(figures[i], data, (t) => trialLink(run, t)); }));
+  const figures = [...place.querySelectorAll("figure")];
+  // Measured before the first is drawn: after that the page would be laid out for each.
+  const widths = figures.map((figure) => figure.clientWidth);
+  const turn = (place.turn || 0) + 1;
+  place.turn = turn;
+  for (const [i, data] of s.slices.entries()) {
+    await rest();
+    if (place.turn !== turn) return;
+    const chart = (width) => { if (width) sliceChart(figures[i], data, (t) => trialLink(run, t), width); };
+    charts.set(figures[i], () => chart(figures[i].clientWidth));
+    chart(widths[i]);
+  }
 }
 
 // -- the table of trials --------------------------------------------------------------------
@@ -229,10 +245,16 @@ function trialTable(run, place) {
   const { view, chosen } = tables.get(run);
   const trials = trialsOf(run);
   let last = null;
-  const feed = new Feed(() => (trials.ready ? null : `studies/${run}/trials?${new URLSearchParams(view)}`), (data) => { last = data; show(); });
+  let waits = false;
+  const feed = new Feed(() => (trials.elsewhere ? `studies/${run}/trials?${new URLSearchParams(view)}` : null), (data) => { last = data; waits = false; paint(); });
+  // What was asked for stands at once in the headings, whoever sorts.
   const change = (more) => {
     Object.assign(view, more);
-    if (trials.ready) show(); else update();
+    waits = trials.elsewhere;
+    show();
+    if (!waits) return;
+    feed.recall();
+    update();
   };
   const sorted = (name) => (view.sort === name ? { asc: "ascending", desc: "descending" }[view.order] : null);
   const column = (name, label, numeric, title) => el("th", { scope: "col", title, class: numeric ? "number" : null, "aria-sort": sorted(name) },
@@ -243,6 +265,9 @@ function trialTable(run, place) {
   };
   function show() {
     if (trials.ready) last = trials.page(view);
+    if (last) paint();
+  }
+  function paint() {
     const numeric = Object.fromEntries(last.params.map((p) => [p, last.rows.every((r) => typeof r.params[p] !== "string")]));
     const header = el("tr", null, el("th", { scope: "col" }, el("span", { class: "unseen" }, "compare")),
       column("rank", "rank", true), column("trial", "trial", true), column("state", "state"),
@@ -265,10 +290,10 @@ function trialTable(run, place) {
         el("a", { class: "button", "data-key": "compare", role: "link", "aria-disabled": ready ? null : "true", tabindex: 0,
           href: ready ? `${link(run)}/compare?trials=${[...chosen].sort((a, b) => a - b)}` : null,
           title: ready ? null : "choose two to eight trials in the table" }, ready ? `Compare ${chosen.size} trials` : "Compare")),
-      el("div", { class: "scroll" }, el("table", null, el("caption", { class: "unseen" }, "Trials"), el("thead", null, header), el("tbody", null, rows))),
+      el("div", { class: "scroll" }, el("table", { "aria-busy": waits ? "true" : null }, el("caption", { class: "unseen" }, "Trials"), el("thead", null, header), el("tbody", null, rows))),
       el("div", { class: "bar" },
         el("button", { type: "button", "data-key": "before", "aria-disabled": view.offset ? null : "true", onclick: () => view.offset && change({ offset: Math.max(view.offset - view.limit, 0) }) }, "Previous"),
-        el("span", { class: "quiet" }, last.total ? `${view.offset + 1} to ${view.offset + last.rows.length} of ${last.total}` : "none"),
+        el("span", { class: "quiet" }, last.total ? `${last.offset + 1} to ${last.offset + last.rows.length} of ${last.total}` : "none"),
         el("button", { type: "button", "data-key": "after", "aria-disabled": view.offset + view.limit < last.total ? null : "true", onclick: () => view.offset + view.limit < last.total && change({ offset: view.offset + view.limit }) }, "Next")));
     for (const box of place.querySelectorAll("input[type=checkbox]")) box.checked = chosen.has(Number(box.dataset.key.slice(7)));
   }

@@ -26,7 +26,7 @@ async function get(path, tag) {
 
 // One address that is asked for again and again; ``draw`` is called with what is new. ``path`` may say null: not now.
 class Feed {
-  constructor(path, draw) { this.path = path; this.draw = draw; this.shown = null; }
+  constructor(path, draw) { this.path = path; this.draw = draw; this.shown = null; this.asked = null; }
   // What was answered before, without asking.
   recall() {
     const answer = answers.get(this.path());
@@ -34,49 +34,72 @@ class Feed {
     this.shown = answer;
     return this.draw(answer.data);
   }
-  async ask() {
+  // Whoever asks while the answer is under way waits for that one.
+  ask() {
     const path = this.path();
-    if (path === null) return;
+    if (path === null) return null;
+    if (this.asked?.path !== path) {
+      const asked = { path, answer: this.fetch(path).finally(() => { if (this.asked === asked) this.asked = null; }) };
+      this.asked = asked;
+    }
+    return this.asked.answer;
+  }
+  async fetch(path) {
     const before = answers.get(path);
     const answer = await get(path, before?.tag);
     if (answer) remember(path, answer);
-    if (path === this.path()) await this.recall();
+    if (path !== this.path()) return;
+    // What was not drawn whole is drawn again.
+    try { await this.recall(); } catch (error) { this.shown = null; throw error; }
   }
 }
 
 // -- a study's trials -----------------------------------------------------------------------
 
-// Every trial of a study, in blocks by number. The study's page names the content of each block; those that changed are
-// fetched, whichever of the server's processes answers. Larger studies are sorted and filtered by the server.
+// Every trial of a study, in blocks by number. All are asked for when its page opens, beside the study and not after it, and
+// the table is drawn of them: whatever can be clicked has its answer here. The study's page names the content of each block;
+// those that changed are fetched, whichever of the server's processes answers. Larger studies are sorted and filtered by
+// the server.
 class Trials {
-  constructor(run) { this.run = run; this.blocks = new Map(); this.ready = false; this.busy = false; this.late = 0; this.forget(); }
+  constructor(run) { this.run = run; this.study = null; this.work = null; this.blocks = new Map(); this.ready = false; this.late = 0; this.forget(); }
   forget() { this.orders = new Map(); this.flat = null; this.ranked = null; this.rank = null; }
 
-  // Whether anything changed.
-  async follow(study) {
-    const before = this.study;
-    this.study = study;
-    if (!study.blocks || this.busy) { this.ready &&= Boolean(study.blocks); return false; }
-    this.busy = true;
-    let changed = !this.ready || before?.front?.join() !== study.front.join();
-    try {
-      for (let seen = null; seen !== this.study;) { seen = this.study; changed = (await this.fetch(seen.blocks)) || changed; }
-    } finally { this.busy = false; }
-    this.ready = true;
+  // Too many of them, or none.
+  get elsewhere() { return this.study !== null && !this.study.blocks; }
+
+  // Bring the trials up to date with the study; without one, ask for all of them. Whoever comes while that is under way
+  // waits for it too. Whether anything changed.
+  follow(study = null) {
+    this.study = study ?? this.study;
+    this.work ??= this.catchUp().finally(() => { this.work = null; });
+    return this.work;
+  }
+
+  async catchUp() {
+    let changed = !this.ready;
+    if (!this.study) await this.fetch();
+    for (let seen = null; seen !== this.study;) { seen = this.study; changed = (await this.update(seen.blocks || {})) || changed; }
+    const front = this.study.front.join();
+    changed ||= front !== this.front;
+    this.front = front;
+    this.ready = !this.elsewhere;
     if (changed) this.forget();
     return changed;
   }
 
-  async fetch(tags) {
+  async update(tags) {
     const gone = [...this.blocks.keys()].filter((i) => !(i in tags));
     for (const i of gone) this.blocks.delete(i);
     const stale = Object.keys(tags).filter((i) => this.blocks.get(i)?.tag !== tags[i]);
-    for (let at = 0; at < stale.length; at += AT_ONCE) {
-      const { data } = await get(`studies/${this.run}/blocks?of=${stale.slice(at, at + AT_ONCE)}`);
-      this.late = data.now - Date.now();
-      for (const [i, [tag, rows]] of Object.entries(data.blocks)) this.blocks.set(i, { tag, rows: rows.map(asTrial) });
-    }
+    for (let at = 0; at < stale.length; at += AT_ONCE) await this.fetch(`?of=${stale.slice(at, at + AT_ONCE)}`);
     return gone.length + stale.length > 0;
+  }
+
+  async fetch(some = "") {
+    const { data } = await get(`studies/${this.run}/blocks${some}`);
+    this.late = data.now - Date.now();
+    this.study ??= data.study;
+    for (const [i, [tag, rows]] of Object.entries(data.blocks)) this.blocks.set(i, { tag, rows: rows.map(asTrial) });
   }
 
   get all() {
@@ -145,12 +168,12 @@ class Trials {
   view(number) {
     const t = this.ready ? this.find(number) : undefined;
     if (!t) return null;
-    const { best_trial: best, best_params: params } = this.study;
+    const [best] = this.best;
     const numbers = this.all;
     const at = numbers.indexOf(t);
     return {
       ...this.row(t), of: this.places.size, study: this.study, curves: {}, metrics: t.values, tags: null,
-      best: best === null ? null : { trial: best, params }, before: numbers[at - 1]?.trial ?? null, after: numbers[at + 1]?.trial ?? null,
+      best: best ? { trial: best.trial, params: best.params } : null, before: numbers[at - 1]?.trial ?? null, after: numbers[at + 1]?.trial ?? null,
     };
   }
 }

@@ -73,8 +73,8 @@ function tick(value) {
 }
 
 // A drawing area with axes. The width is that of the page, so that text keeps its size.
-function frame(place, { height, x, y, xName, yName, label, left = 56 }) {
-  const width = Math.max(place.clientWidth || 600, 200);
+function frame(place, { height, x, y, xName, yName, label, left = 56, room = place.clientWidth }) {
+  const width = Math.max(room || 600, 200);
   const box = { left, right: width - 12, top: 12, bottom: height - (xName ? 38 : 24) };
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
   const sx = x.choices ? choices(x.choices, box.left, box.right) : scale(x.low, x.high, box.left, box.right, x.log);
@@ -204,14 +204,14 @@ function scatterChart(place, data, link) {
   hang(place, chart);
 }
 
-function sliceChart(place, data, link) {
+function sliceChart(place, data, link, room) {
   const range = data.range || [0, 1];
   const values = data.points.map((p) => p[0]);
   const x = data.numeric
     ? { low: Math.min(...values), high: Math.max(...values), log: data.log }
     : { choices: [...new Set(values)].sort() };
   const chart = frame(place, {
-    height: 150, left: 48, x, y: { low: range[0], high: range[1] },
+    height: 150, left: 48, room, x, y: { low: range[0], high: range[1] },
     label: `${data.objective} against ${data.name}`,
   });
   marks(chart, [...data.points].sort((a, b) => a[3] - b[3]).map(([value, score, trial, best]) => ({
