@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
-import inspect
 import math
 import os
-import re
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flows._chosen import chosen_strategy, on_axis, racing
 from flows._execute import Objective
-from flows._importing import make_importable
-from flows._messages import pack
-from flows._mlproject import ProjectEntry, is_project, open_project, parse_metrics
+from flows._mlproject import is_project, open_project, parse_metrics
+from flows._named import (
+    READY,
+    absolute,
+    check_shippable,
+    code_of,
+    label_of,
+    load_objective,
+    slug,
+    space_of,
+    study_name,
+)
 from flows._provenance import provenance
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
@@ -30,7 +33,6 @@ from flows.sources import Source, sources_of
 from hpo_core import (
     InputError,
     Limits,
-    ObjectiveError,
     SearchSpace,
     Settings,
     Study,
@@ -41,7 +43,6 @@ from hpo_core.samplers._auto import Auto
 from hpo_core.warm_start import Fitting
 from tracking import redacted
 
-READY = ("lgbm", "sklearn", "torch")
 RUNNERS = ("local", "dask", "gpu")
 ISOLATIONS = ("process", "thread")
 _OF_TABLES = ("data", "target", "task", "register_as")
@@ -137,11 +138,12 @@ def plan_request(
         return _plan_project(request, strategy, settings, objectives)
     function = load_objective(request.objective)
     _refuse(request, (*_OF_TABLES, "metric", "env_manager", *request.options))
-    space = _space_of(function, request.space)
-    named = _function_name(function, request, space) if request.name is None else request.name
+    space = space_of(function, request.space)
+    asked = (code_of(function), space and space.digest(), request.strategy, request.seed)
+    named = study_name(label_of(function), *asked) if request.name is None else request.name
     return plan_callable(
         function,
-        request=replace(request, name=named, objective=_absolute(request.objective)),
+        request=replace(request, name=named, objective=absolute(request.objective)),
         space=space,
         objectives=objectives or getattr(function, "objectives", None),
         strategy=strategy,
@@ -182,8 +184,8 @@ def _plan_project(
         fixed=request.options,
         env_manager=request.env_manager or "local",
     )
-    words = f"{entry.digest()} {space.digest()} {request.strategy} {request.seed}"
-    named = request.name or f"{_slug(entry.label)}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"
+    asked = (entry.digest(), space.digest(), request.strategy, request.seed)
+    named = study_name(entry.label, *asked) if request.name is None else request.name
     return plan_callable(
         entry,
         request=replace(request, name=named, objective=f"{entry.folder}#{entry.entry}"),
@@ -209,10 +211,10 @@ def plan_callable(
     objectives = dict(objectives or {"loss": "min"})
     execution = _execution(request)
     if execution.isolation == "process":
-        _check_shippable(function)
+        check_shippable(function)
     reference = label if request.objective in READY else request.objective
     terms = Terms(
-        name=request.name or f"{_slug(label)}-{time.strftime('%Y%m%d-%H%M%S')}",
+        name=request.name or f"{slug(label)}-{time.strftime('%Y%m%d-%H%M%S')}",
         space=space,
         objectives=objectives,
         strategy=chosen,
@@ -261,32 +263,6 @@ def _rehearse(terms: Terms) -> None:
         limits=terms.limits,
         settings=terms.settings,
     )
-
-
-def _check_shippable(function: Objective) -> None:
-    """Raise :class:`ObjectiveError` for a function that cannot be sent to another process."""
-    try:
-        pack(function)
-    except Exception as error:  # noqa: BLE001 - pickling runs code of whatever the function holds
-        raise ObjectiveError(
-            f"the objective {label_of(function)} cannot be sent to worker processes ({type(error).__name__}: "
-            f"{error}); make what it holds inside the function, or use isolation 'thread'"
-        ) from None
-
-
-def _function_name(function: Objective, request: Request, space: SearchSpace | None) -> str:
-    """The same command on the same code gives the same name; edited code gives another."""
-    named = inspect.unwrap(function if inspect.isroutine(function) else type(function))
-    source = Path(inspect.getsourcefile(named) or "")
-    code = source.read_bytes() if source.is_file() else b""
-    words = f"{hashlib.sha256(code).hexdigest()} {space and space.digest()} {request.strategy} {request.seed}"
-    return f"{_slug(label_of(function))}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"
-
-
-def _absolute(reference: str) -> str:
-    """The reference to an objective with its file's whole path, so that it holds in every folder."""
-    place, colon, name = reference.rpartition(":")
-    return f"{Path(place).resolve()}{colon}{name}" if place.endswith(".py") else reference
 
 
 def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) -> Plan:
@@ -353,12 +329,7 @@ def _table_name(request: Request, digest: str) -> str:
         if str(request.data).startswith("sklearn:")
         else Path(str(request.data)).stem
     )
-    words = f"{digest} {request.strategy} {request.seed}"
-    return f"{request.objective}-{_slug(source)}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")[:60] or "study"
+    return study_name(f"{request.objective}-{slug(source)}", digest, request.strategy, request.seed)
 
 
 def _plain_request(request: Request, label: str, strategy: Any) -> dict[str, Any]:
@@ -449,78 +420,3 @@ def _settings(request: Request, workers: int, max_steps: int | None, more: Mappi
 
 def _tracking(request: Request) -> TrackingTerms:
     return TrackingTerms(uri=request.tracking_uri, experiment=request.experiment, offline=request.offline)
-
-
-# -- objectives by name ------------------------------------------------------------------------
-
-
-def load_objective(reference: str) -> Objective:
-    """The function that ``PATH.py:name`` or ``package.module:name`` means.
-
-    Raises :class:`ObjectiveError` with the nearest names.
-    """
-    place, colon, name = reference.rpartition(":")
-    if not colon or not place or not name:
-        raise ObjectiveError(
-            f"an objective is one of {', '.join(READY)}, PATH.py:function, package.module:function or the "
-            f"folder of an MLflow project, got {reference!r}{nearest(reference, READY)}"
-        )
-    module = _module_of_file(Path(place)) if place.endswith(".py") else _module(place)
-    function = getattr(module, name, None)
-    if function is None:
-        public = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise ObjectiveError(f"{place} has no function {name!r}{nearest(name, public)}")
-    if not callable(function):
-        raise ObjectiveError(f"{reference} is {type(function).__name__}, not a function of a trial")
-    return function
-
-
-def _module(name: str) -> Any:
-    make_importable(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the import raises is the user's
-        raise ObjectiveError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}") from None
-
-
-def _module_of_file(path: Path) -> Any:
-    if not path.is_file():
-        raise ObjectiveError(f"there is no file {str(path)!r}; give the path of a Python file")
-    name = path.stem
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
-        return known
-    if known is not None or name in sys.stdlib_module_names:
-        raise ObjectiveError(f"{path} has the name of another module, {name!r}; rename the file")
-    make_importable(path.resolve().parent)
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise ObjectiveError(f"{path} cannot be loaded as a Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file raises is theirs
-        del sys.modules[name]
-        raise ObjectiveError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from None
-    return module
-
-
-def label_of(function: Callable[..., Any]) -> str:
-    """``module:name`` of a function, the same in every process that defines it; of a project its own."""
-    if isinstance(function, ProjectEntry):
-        return function.label
-    target = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
-    return f"{target.__module__}:{target.__qualname__}"
-
-
-def _space_of(function: Objective, given: str | None) -> SearchSpace | None:
-    """A space file's content, else what the function carries as ``function.space``, else define-by-run."""
-    if given is not None:
-        from flows.objectives import read_space
-
-        return read_space(given)
-    space = getattr(function, "space", None)
-    if space is None or isinstance(space, SearchSpace):
-        return space
-    return SearchSpace(space)

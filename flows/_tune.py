@@ -57,7 +57,8 @@ def tune(
 
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """
-    from flows._plan import READY, Request, plan_callable, plan_request
+    from flows._named import READY
+    from flows._plan import Request, plan_callable, plan_request
 
     settings = more.pop("settings", None)
     fields = {
@@ -103,7 +104,8 @@ def _shown(plan: Any, tell: Callable[[str], None] | None, progress: bool | None)
 
 def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
     """Further fields of the request; what a ready objective has as an option goes to its options."""
-    from flows._plan import READY, Request
+    from flows._named import READY
+    from flows._plan import Request
     from hpo_core._errors import nearest
 
     fields, options = {}, dict(more.get("options") or {})

@@ -14,8 +14,9 @@ import typer
 from flows import _final
 from flows._again import plan_of
 from flows._find import experiment_of, find, opened, request_data, tracking_of, trial_of
+from flows._named import READY
 from flows._notes import FINAL_MODEL, PROMOTION, newest
-from flows._plan import READY, Plan
+from flows._plan import Plan
 from flows._session import Session
 from flows._workspace import study_folder
 from hpo_core import InputError, Study, TrialRecord, TrialState

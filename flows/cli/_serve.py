@@ -6,7 +6,7 @@ from prefect import serve
 from prefect.deployments.runner import EntrypointType
 
 from flows._flow import resume_flow, tune_flow
-from flows._plan import READY
+from flows._named import READY
 
 _ABOUT = {
     "lgbm": "Tune a LightGBM model on a table",

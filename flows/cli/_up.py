@@ -20,7 +20,7 @@ import psutil
 import typer
 
 from flows._embedded import SERVER_ENVIRONMENT, free_port
-from flows._plan import READY
+from flows._named import READY
 from hpo_core import HpoError, InputError
 
 _READY_SECONDS = 120.0

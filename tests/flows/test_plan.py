@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from flows._plan import Request, label_of, load_objective, plan_callable, plan_request
+from flows._named import label_of, load_objective
+from flows._plan import Request, plan_callable, plan_request
 from hpo_core import Float, InputError, ObjectiveError, SearchSpace, StrategyError
 from tests.flows import objectives_for_tests as objectives
 from tests.flows.conftest import Place
