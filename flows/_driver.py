@@ -319,22 +319,28 @@ class Driver:
 
     async def _look_around(self) -> None:
         """Heed the study's limits and a request to cancel."""
-        request = self._folder / "cancel"
         looks = 0
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             looks += 1
             if self._room.taken and looks % _TIDY_LOOKS == 0:
                 await self._room.tidy(self._now)
-            if request.exists():
-                request.unlink()
-                self.cancel("cancelled on request")
+            self.heed_request()
             if self._tracker is not None and (fenced := self._tracker.fenced) and not self._draining:
                 self.interrupt(fenced)
             reason = self._study.exhausted(self._now())
             if reason is not None:
                 self._end_running(TrialState.CANCELLED, reason)
             self._wake()
+
+    def heed_request(self) -> bool:
+        """Whether somebody has asked for the study to be cancelled, which is done then."""
+        request = self._folder / "cancel"
+        if not request.exists():
+            return False
+        request.unlink()
+        self.cancel("cancelled on request")
+        return True
 
     def cancel(self, reason: str) -> None:
         """End the study as cancelled: what runs is stopped, then killed. It can be resumed."""

@@ -29,7 +29,7 @@ from tracking import Away, StudyTracker, probe
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
 # How often whoever ordered the session is asked, and how long an answer may take when it is to end anyway.
-_RECALL_SECONDS, _ANSWER_SECONDS = 1.0, 2.0
+_LOOK_SECONDS, _RECALL_SECONDS, _ANSWER_SECONDS = 0.25, 1.0, 2.0
 _RETRY_SECONDS = 1.0
 
 
@@ -275,7 +275,7 @@ async def drive(
         current.connecting.add_done_callback(on_connected)
     try:
         with _signals(driver, tell, starting.cancel, recalled), prompt(current.connecting):
-            await asyncio.wait([starting])
+            await _started(starting, driver)
             current.may_connect.set()
             if not starting.cancelled():
                 starting.result()
@@ -354,6 +354,15 @@ def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) 
         patience=seconds,
         tell=tell,
     )
+
+
+async def _started(starting: asyncio.Task[None], driver: Driver) -> None:
+    """Wait for the runner, which takes seconds to start, or for a request to cancel the study."""
+    while not starting.done():
+        await asyncio.wait([starting], timeout=_LOOK_SECONDS)
+        if driver.heed_request():
+            starting.cancel()
+            await asyncio.wait([starting])
 
 
 async def _heed_recall(

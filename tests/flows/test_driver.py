@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from flows import _messages as m
+from flows import _session
+from flows._carry import carry_out
 from flows._driver import Driver
 from flows._late import leave
 from flows._messages import Job, Outcome
+from flows._plan import Request, plan_callable
 from flows._runner import Curve, OnMessage, Report, Saved
 from flows._stretch import Stretch
-from hpo_core import Float, Journal, Segment, Study, TrialState
+from hpo_core import Float, Journal, SearchSpace, Segment, Study, TrialState
 
 SPACE = {"x": Float(0.0, 1.0)}
 Script = Callable[[Job, OnMessage, "FakeRunner"], Awaitable[Outcome]]
@@ -292,6 +295,25 @@ def test_a_cancel_request_ends_the_study_and_what_runs(tmp_path: Path) -> None:
     assert study.stopped.state == "cancelled"
     assert study.trials[0].state is TrialState.CANCELLED
     assert not (tmp_path / "cancel").exists()
+
+
+def test_a_cancel_request_is_heeded_while_the_workers_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Starting(FakeRunner):
+        async def start(self) -> None:
+            (tmp_path / "studies" / "mine" / "cancel").touch()
+            await asyncio.Event().wait()
+
+    runner = Starting(at_once)
+    monkeypatch.setenv("HPO_HOME", str(tmp_path))
+    monkeypatch.setattr(_session, "make_runner", lambda *terms: runner)
+    request = Request(name="mine", trials=4, offline=True, isolation="thread")
+    plan = plan_callable(lambda trial: 0.0, request=request, space=SearchSpace(SPACE), objectives=None)
+    work = carry_out(plan, tell=lambda line: None, watch=lambda session: None)
+    summary = asyncio.run(asyncio.wait_for(work, 60))
+    assert summary["study"].stopped.state == "cancelled"
+    assert runner.jobs == []
 
 
 def test_the_time_limit_ends_running_trials(tmp_path: Path) -> None:
