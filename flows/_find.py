@@ -88,6 +88,11 @@ def tracking_of(study: Study, given: str | None) -> str | None:
     return newest(study, TRACKING).get("uri")
 
 
+def flow_runs_of(study: Study) -> list[str]:
+    """The ids of the Prefect flow runs that drove the study."""
+    return list(dict.fromkeys(str(n.data["id"]) for n in study.state.notes if n.topic == "flow_run"))
+
+
 def _journals() -> Iterator[Path]:
     home = studies_home()
     if home.is_dir():

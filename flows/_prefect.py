@@ -9,9 +9,10 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from flows._embedded import embedded_api, home
 from flows._run_context import prefect_runs
@@ -64,6 +65,28 @@ def _profile_has_api() -> bool:
     from prefect.settings import PREFECT_API_URL
 
     return PREFECT_API_URL.value() is not None
+
+
+def forget(flow_runs: Iterable[str]) -> bool:
+    """Delete flow runs with their task runs, those that there are; whether Prefect answered."""
+    try:
+        with prefect_api() as ready:
+            ready()
+            with impatient():
+                asyncio.run(_forget(flow_runs))
+    except Exception:  # noqa: BLE001 - whatever keeps Prefect from answering
+        return False
+    return True
+
+
+async def _forget(flow_runs: Iterable[str]) -> None:
+    from prefect import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    async with get_client() as client:
+        for flow_run in flow_runs:
+            with contextlib.suppress(ObjectNotFound):
+                await client.delete_flow_run(UUID(flow_run))
 
 
 def task_runs(study: str, tell: Callable[[str], None]) -> Orchestrate:

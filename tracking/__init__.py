@@ -24,6 +24,9 @@ if typing.TYPE_CHECKING:
     from tracking._connection import connect as connect
     from tracking._connection import connect_to_study as connect_to_study
     from tracking._connection import probe as probe
+    from tracking._delete import Belongings as Belongings
+    from tracking._delete import belongings as belongings
+    from tracking._delete import take_out as take_out
     from tracking._errors import Away as Away
     from tracking._errors import NoRunYet as NoRunYet
     from tracking._errors import NotComparable as NotComparable
@@ -52,16 +55,17 @@ if typing.TYPE_CHECKING:
     from tracking._tracker import TrackerStatus as TrackerStatus
 
 __all__ = [
-    "Away", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate", "LoggedModel",
-    "NoRunYet", "NotComparable", "Promotion",
-    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "comparison_html",
+    "Away", "Belongings", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate",
+    "LoggedModel", "NoRunYet", "NotComparable", "Promotion",
+    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "belongings",
+    "comparison_html",
     "config_sha256",
     "connect", "connect_to_study", "delete_checkpoint", "disk_warning",
     "draw_comparison", "fetch_checkpoints", "fetch_journal",
     "load_checkpoint", "load_own_model",
     "locate_checkpoint", "log_model", "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote",
     "redacted", "removable_checkpoints",
-    "roll_back", "save_checkpoint", "trial_run", "trial_run_activator",
+    "roll_back", "save_checkpoint", "take_out", "trial_run", "trial_run_activator",
     "write_report",
 ]  # fmt: skip
 
@@ -72,6 +76,7 @@ _HOMES = {
     "_checkpoints": "CheckpointError delete_checkpoint load_checkpoint locate_checkpoint save_checkpoint",
     "_compare_page": "comparison_html draw_comparison",
     "_connection": "Connection connect connect_to_study probe",
+    "_delete": "Belongings belongings take_out",
     "_errors": "Away NoRunYet NotComparable TrackingError",
     "_fetch": "fetch_checkpoints fetch_journal",
     "_models": "LoggedModel log_model log_trial_model",

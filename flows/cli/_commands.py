@@ -237,10 +237,15 @@ def resync(study: _Name, tracking_uri: _Tracking = None) -> int:
 def delete(
     study: _Name,
     dry_run: _DryRun = False,
-    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave the MLflow runs")] = False,
+    keep_runs: Annotated[
+        bool, typer.Option("--keep-runs", help="Leave the runs in MLflow and Prefect")
+    ] = False,
     tracking_uri: _Tracking = None,
 ) -> None:
-    """Delete a study: journal, checkpoints, and its runs in MLflow."""
+    """Delete a study: journal, checkpoints, and its runs in MLflow and Prefect.
+
+    Artifacts go with the runs, and models that are not registered.
+    """
     from flows.cli import _end
 
     _end.delete(study, tracking_uri, dry_run=dry_run, keep_runs=keep_runs)

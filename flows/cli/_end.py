@@ -7,10 +7,12 @@ import time
 
 import typer
 
-from flows._find import experiment_of, find, find_all, opened, tracking_of
+from flows._find import experiment_of, find, find_all, flow_runs_of, opened, tracking_of
+from flows._prefect import forget
 from flows._workspace import study_folder
 from flows.cli._output import complain
 from hpo_core import InputError, Study, StudyLockedError, TrialState
+from tracking import Belongings, Connection, belongings, take_out
 
 _DELIVER_SECONDS = 600.0
 
@@ -36,31 +38,33 @@ def delete(name: str, tracking_uri: str | None, *, dry_run: bool, keep_runs: boo
     study = find(name)
     folder = study_folder(name)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    uri = tracking_of(study, tracking_uri)
-    runs = [] if keep_runs else _runs_of(study, uri)
+    connection = None if keep_runs else _shown_by(study, tracking_uri)
+    found = Belongings() if connection is None else belongings(connection, study.created.study_id)
+    flow_runs = [] if keep_runs else flow_runs_of(study)
     if not dry_run:
         with opened(name):
             pass  # a living driver holds the study, and must be cancelled first
-        if runs:
-            from mlflow import MlflowClient
-
-            client = MlflowClient(uri)
-            for run in runs:
-                client.delete_run(run)
+        if connection is not None:
+            take_out(connection, found)
+        if flow_runs and not forget(flow_runs):
+            complain("Prefect does not answer, so it keeps the study's flow runs")
         shutil.rmtree(folder)
-    verb = "would delete" if dry_run else "deleted"
-    typer.echo(f"{verb} {folder} ({size / 2**20:.1f} MiB) and {len(runs)} MLflow runs")
+    shown = f"in MLflow {_count(len(found.runs), 'run')} and artifacts"
+    shown += f", {_count(len(found.unregistered), 'model')}; in Prefect {_count(len(flow_runs), 'flow run')}"
+    typer.echo(f"{'would delete' if dry_run else 'deleted'} {folder} ({size / 2**20:.1f} MiB); {shown}")
+    if found.registered:
+        verb = "stays" if len(found.registered) == 1 else "stay"
+        typer.echo(f"{_count(len(found.registered), 'model')} that the registry has {verb}")
 
 
-def _runs_of(study: Study, tracking_uri: str | None) -> list[str]:
+def _shown_by(study: Study, tracking_uri: str | None) -> Connection | None:
     from tracking import connect_to_study
 
-    connection = connect_to_study(tracking_uri, study.name, experiment_of(study))
-    if connection is None:
-        return []
-    parents = [run.info.run_id for run in connection.study_runs(study.created.study_id)]
-    children = [run.info.run_id for parent in parents for run in connection.children(parent)]
-    return [*children, *parents]
+    return connect_to_study(tracking_of(study, tracking_uri), study.name, experiment_of(study))
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def gc(*, dry_run: bool) -> None:

@@ -9,9 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from flows._find import flow_runs_of
+from flows._prefect import prefect_api
 from flows.cli import main
 from hpo_core import TrialState
 from tests.flows.conftest import Hpo, Place, copy_database
@@ -409,12 +412,32 @@ def test_delete_says_what_would_go_and_then_takes_it(objectives: str, hpo: Hpo, 
     hpo(*tune(objectives, "loss"))
     would = hpo("delete", "mine", "--dry-run")
     assert would.out.startswith("would delete ")
-    assert would.out.endswith("7 MLflow runs\n")
+    assert would.out.endswith("; in MLflow 7 runs and artifacts, 0 models; in Prefect 1 flow run\n")
     assert tracked.studies == ["mine"]
+    (flow_run,) = flow_runs_of(tracked.study("mine"))
+    assert is_in_prefect(flow_run)
+    artifacts = tracked.database.parent / "mlartifacts" / "mine"
+    assert list(artifacts.rglob("report.html"))
     done = hpo("delete", "mine")
-    assert done.out == would.out.replace("would delete", "deleted")
+    assert (done.out, done.err) == (would.out.replace("would delete", "deleted"), "")
     assert tracked.studies == []
     assert runs(tracked) == []
+    assert [path for path in artifacts.rglob("*") if path.is_file()] == []
+    assert not is_in_prefect(flow_run)
+
+
+def is_in_prefect(flow_run: str) -> bool:
+    """Whether the Prefect server of the tests has the flow run."""
+    from prefect import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with prefect_api() as ready:
+        ready()
+        with get_client(sync_client=True) as client:
+            try:
+                return str(client.read_flow_run(UUID(flow_run)).id) == flow_run
+            except ObjectNotFound:
+                return False
 
 
 def test_gc_frees_what_no_trial_can_need(objectives: str, hpo: Hpo, tracked: Place) -> None:

@@ -1,0 +1,96 @@
+"""Take a study out of MLflow: its runs with their artifacts, and the models that nobody has registered.
+
+MLflow keeps a deleted run for ``mlflow gc``, and its artifacts and models for ever. Artifacts go first, the
+study's own run last, so that a deletion that was interrupted can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tracking._connection import Connection
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_PAGE, _VERSIONS = 100, 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belongings:
+    """What MLflow has of a study. ``runs``: its trials' and then its own; ``models``: those that they logged.
+
+    ``registered``: ids of models and runs whose files a registered version is made of; those stay.
+    """
+
+    runs: tuple[Run, ...] = ()
+    models: tuple[Any, ...] = ()
+    registered: frozenset[str] = frozenset()
+
+    @property
+    def unregistered(self) -> tuple[Any, ...]:
+        """The models that go with their runs."""
+        return tuple(model for model in self.models if model.model_id not in self.registered)
+
+
+def belongings(connection: Connection, study_id: str) -> Belongings:
+    """What there is of the study in the connection's experiment."""
+    parents = connection.study_runs(study_id)
+    children = [run for parent in parents for run in connection.children(parent.info.run_id)]
+    runs = (*children, *parents)
+    ids = {run.info.run_id for run in runs}
+    models = tuple(model for model in _logged_models(connection) if model.source_run_id in ids)
+    registered = frozenset(_registered(connection, ids, {model.model_id for model in models}))
+    return Belongings(runs=runs, models=models, registered=registered)
+
+
+def take_out(connection: Connection, found: Belongings) -> None:
+    """Delete the runs, their artifacts and the models that are not registered."""
+    client = connection.client
+    for model in found.unregistered:
+        _remove_files(connection, model.artifact_location, model.model_id)
+        client.delete_logged_model(model.model_id)
+    for run in found.runs:
+        if run.info.run_id not in found.registered:
+            _remove_files(connection, run.info.artifact_uri, run.info.run_id)
+        client.delete_run(run.info.run_id)
+
+
+def _logged_models(connection: Connection) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = connection.client.search_logged_models(
+            [connection.experiment_id], max_results=_PAGE, page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _registered(connection: Connection, runs: set[str], models: set[str]) -> Iterator[str]:
+    """The models and runs that versions are made of.
+
+    A version does not always say which model or run it came from, but its source is the address of files
+    or of a model, and either has the id in it. So all versions are read.
+    """
+    token: str | None = None
+    while True:
+        page = connection.client.search_model_versions(max_results=_VERSIONS, page_token=token)
+        for version in page:
+            parts = {*str(version.source).replace(":", "/").split("/"), version.model_id}
+            yield from parts & models or ({*parts, version.run_id} & runs)
+        token = page.token
+        if not token:
+            return
+
+
+def _remove_files(connection: Connection, uri: str, owner: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    # The address is the server's word: nothing is removed but a folder that is named for the run or model.
+    if owner not in uri.rstrip("/").split("/")[-2:]:
+        return
+    get_artifact_repository(uri, tracking_uri=connection.uri).delete_artifacts()
