@@ -4,6 +4,7 @@
 #   make test    lint, types, tests
 #   make fuzz    property tests on new examples, ROUNDS (20) times over
 #   make faults  kill drivers, trials and servers at random moments, thirty rounds of it
+#   make versions    the lowest MLflow and Prefect that are allowed, instead of the pinned ones
 #
 # PYTHON=/path/to/python3.12 picks an interpreter; CPU wheels of torch may need TORCH_INDEX (see .ci/torch).
 
@@ -22,7 +23,7 @@ WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 TUNE := hpo tune lgbm --data sklearn:breast_cancer --target target --trials 30 \
 	--workers $(WORKERS) --name breast-cancer --register breast-cancer
 
-.PHONY: help tune test lint types tests fuzz faults format venv dev clean
+.PHONY: help tune test lint types tests fuzz faults versions format venv dev clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -49,6 +50,9 @@ fuzz: dev
 
 faults: dev
 	HPO_FAULTS=30 $(BIN)/python -m pytest -q -s tests/faults
+
+versions: dev
+	.ci/versions
 
 format: dev
 	$(BIN)/ruff check --fix .

@@ -17,6 +17,7 @@ from uuid import UUID
 from flows._embedded import embedded_api, home
 from flows._run_context import prefect_runs
 from flows._stretch import Orchestrate, Stretch
+from tracking import check_version
 
 # Prefect reads these when it is imported; whoever set them wins.
 QUIET = {
@@ -36,8 +37,9 @@ def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Call
 
     Yields a function to call before the first flow: it waits until the server, which starts when the
     block is entered, answers. A cold start takes seconds, in which ``meanwhile`` is called. Raises
-    :class:`HpoError` when no server can be had.
+    :class:`HpoError` when no server can be had, and for a version of Prefect that this was not made for.
     """
+    check_version("prefect")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     # Counts, on whatever handlers there are, the events that Prefect has yet to deliver at the end.

@@ -53,6 +53,7 @@ if typing.TYPE_CHECKING:
     from tracking._text import redacted as redacted
     from tracking._tracker import StudyTracker as StudyTracker
     from tracking._tracker import TrackerStatus as TrackerStatus
+    from tracking._versions import check_version as check_version
 
 __all__ = [
     "Away", "Belongings", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate",
@@ -88,6 +89,7 @@ _HOMES = {
     "_sqlite": "prepare_sqlite",
     "_text": "config_sha256 redacted",
     "_tracker": "StudyTracker TrackerStatus",
+    "_versions": "check_version",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -20,6 +20,7 @@ from tracking import _settings, _sqlite
 from tracking._errors import Away, brief, is_permanent
 from tracking._states import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID
 from tracking._text import redacted, safe_key
+from tracking._versions import check_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -107,6 +108,7 @@ def connect(tracking_uri: str | None, experiment: str) -> Connection:
     Raises :class:`InputError`, one line, when the server does not answer, when the URI makes no sense,
     or when the experiment was deleted.
     """
+    check_version("mlflow")
     _settings.set_up_process()
     from mlflow import MlflowClient
 
@@ -175,6 +177,7 @@ def probe(tracking_uri: str | None) -> str:
 
     Returns the server's URI. Raises :class:`InputError`, one line, when it does not.
     """
+    check_version("mlflow")
     _settings.set_up_process()
     uri = resolve_uri(tracking_uri)
     _check_reachable(uri)

@@ -22,6 +22,7 @@ import typer
 from flows._embedded import SERVER_ENVIRONMENT, free_port
 from flows._named import READY
 from hpo_core import HpoError, InputError
+from tracking import check_version
 
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -74,6 +75,8 @@ class Service:
 
 def up(mlflow_port: int, prefect_port: int, database: Path, artifacts: Path) -> int:
     """See ``hpo up``."""
+    check_version("mlflow")
+    check_version("prefect")
     _check_port(mlflow_port, "--mlflow-port")
     _check_port(prefect_port, "--prefect-port")
     if mlflow_port == prefect_port:

@@ -164,3 +164,44 @@ def test_ci_installs_what_is_missing(checkout: Path) -> None:
 def test_ci_fails_as_the_checks_fail(checkout: Path, code: int) -> None:
     """The exit code of the checks is CI's own."""
     assert ci(checkout, MAKE_EXIT=str(code)) == (code, ["make test"])
+
+
+@pytest.fixture
+def versions_tree(tmp_path: Path) -> Path:
+    """A checkout with the script .ci/versions whose Python writes down how it is called."""
+    for folder in (".ci", ".venv/bin", "tmp"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/versions", tmp_path / ".ci")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    record = (
+        f'echo "${{PYTHONPATH:-}} $*" >> {tmp_path}/calls; [ "$2" != pytest ] || [ ! -e {tmp_path}/broken ]'
+    )
+    script(tmp_path / ".venv/bin/python", record)
+    return tmp_path
+
+
+def test_versions_lays_each_over_the_environment_and_leaves_nothing(versions_tree: Path) -> None:
+    """By default the lowest that pyproject.toml allows, and MLflow's parts in one version."""
+    system = {"path": os.environ["PATH"], "TMPDIR": str(versions_tree / "tmp")}
+    done = run(".ci/versions", cwd=versions_tree, **system)
+    assert (done.returncode, done.stderr) == (0, "")
+    mlflow, tracked, prefect, run_by = (versions_tree / "calls").read_text().splitlines()
+    assert "--no-deps" in mlflow
+    assert mlflow.endswith("mlflow==3.17 mlflow-skinny==3.17 mlflow-tracing==3.17")
+    assert prefect.endswith(" prefect==3.8.8")
+    for installed, tested in ((mlflow, tracked), (prefect, run_by)):
+        folder, _, words = tested.partition(" ")
+        assert f"--target {folder} " in installed
+        assert words.startswith("-m pytest ")
+        assert [name for name in words.split() if "/" in name and not (ROOT / name).exists()] == []
+    assert list((versions_tree / "tmp").iterdir()) == []
+
+
+def test_versions_fails_with_its_tests_and_for_other_packages(versions_tree: Path) -> None:
+    system = {"path": os.environ["PATH"], "TMPDIR": str(versions_tree / "tmp")}
+    done = run(".ci/versions", "numpy==2.0.0", cwd=versions_tree, **system)
+    assert (done.returncode, "got numpy==2.0.0" in done.stderr) == (2, True)
+    (versions_tree / "broken").touch()
+    done = run(".ci/versions", "prefect==3.8.8", cwd=versions_tree, **system)
+    assert done.returncode == 1
+    assert list((versions_tree / "tmp").iterdir()) == []
