@@ -24,6 +24,7 @@ from flows._trial import Signals
 from hpo_core import InputError, Segment, Study, TrialRecord, TrialState
 from hpo_core._trial import trial_seed
 from hpo_core.folds import FOLD
+from tracking import trial_run
 
 __all__ = ["Repetition", "rerun"]
 
@@ -98,8 +99,9 @@ def rerun(
             seed=trial_seed(study.history.seed, number),
         )
         signals = Signals()
-        line = _Line(again, running, signals, until, record)
-        outcome = execute(objective, job, line, signals, whole_process=True)
+        line = _Line(again, running, signals, until, record, Path(folder))
+        run = functools.partial(trial_run, scratch=Path(folder))
+        outcome = execute(objective, job, line, signals, run, whole_process=True)
     settle(again, running, outcome, leaving="", now=0.0)
     now = again.trials[0]
     return Repetition(
@@ -132,10 +134,16 @@ class _Line:
     """The trial's line to its driver: what it reports goes into the study, and it is stopped where it was."""
 
     def __init__(
-        self, study: Study, running: Running, signals: Signals, until: int | None, record: TrialRecord
+        self,
+        study: Study,
+        running: Running,
+        signals: Signals,
+        until: int | None,
+        record: TrialRecord,
+        folder: Path,
     ) -> None:
         self._study, self._running, self._signals = study, running, signals
-        self._until, self._record = until, record
+        self._until, self._record, self._folder = until, record, folder
 
     def send(self, message: dict[str, Any]) -> None:
         if message["type"] != "report":
@@ -153,7 +161,9 @@ class _Line:
         from mlflow import MlflowClient
 
         client = MlflowClient()
-        return str(client.create_run(client.create_experiment("rerun")).info.run_id)
+        # Without a place of its own, artifacts would lie in the working folder.
+        where = (self._folder / "artifacts").as_uri()
+        return str(client.create_run(client.create_experiment("rerun", where)).info.run_id)
 
 
 @contextmanager

@@ -208,16 +208,26 @@ def test_a_report_that_does_not_come_again_is_no_number_and_still_json() -> None
     assert json.loads(as_text(found, same=False))["first_difference"][3] is None
 
 
-def test_models_logged_again_go_to_one_run_of_a_temporary_store() -> None:
-    """Two of them in one trial asked for two experiments of one name."""
+def test_what_is_logged_again_goes_to_one_run_of_a_temporary_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models in one trial asked for two experiments of one name; artifacts lay in the working folder."""
+    monkeypatch.chdir(tmp_path)
     runs = []
 
     def logs(trial: Any) -> float:
+        import mlflow
+
+        mlflow.log_text("made here", "note.txt")
+        mlflow.log_metric("more", 1.0)
         runs.extend(trial._channel.ask_run_id() for _ in range(2))
+        runs.append(mlflow.active_run().info.run_id)
         return float(trial.params["x"])
 
-    assert rerun(studied(lambda t: float(t.params["x"])), 0, logs, identity={}).same()
-    assert runs[0] == runs[1] != ""
+    again = rerun(studied(lambda t: float(t.params["x"])), 0, logs, identity={})
+    assert again.same(), again.reason
+    assert runs[0] == runs[1] == runs[2] != ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_has_changed_since_is_said() -> None:
