@@ -117,8 +117,12 @@ class LiveTrial(Suggesting):
 
     @property
     def should_stop(self) -> bool:
-        """Whether the study wants this trial to end now; :meth:`steps` and :meth:`report` heed it."""
-        return bool(self._end_reason())
+        """Whether the study wants this trial to end now; :meth:`steps` and :meth:`report` heed it.
+
+        Once it has said so, whatever the objective returns is not taken as its final result.
+        """
+        self._ended = self._end_reason() or self._ended
+        return bool(self._ended)
 
     def _end_reason(self) -> str:
         if self._signals.stop.is_set():
@@ -131,7 +135,7 @@ class LiveTrial(Suggesting):
 
     @property
     def ended(self) -> str:
-        """``"stopped"``, ``"paused"`` or ``"suspended"`` once :meth:`steps` has ended early, else ``""``."""
+        """``"stopped"``, ``"paused"`` or ``"suspended"`` once the objective was told to end, else ``""``."""
         return self._ended
 
     def steps(self, n: int) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,28 @@ def test_a_trial_whose_checkpoint_did_not_come_along_begins_anew(moved: tuple[Pa
     outcome = execute(counting, job(*moved), NoChannel(), Signals())
     assert (outcome.kind, outcome.values) == (m.RETURNED, 3.0)
     assert "trial 0 began anew" in outcome.note
+
+
+@pytest.mark.parametrize(("target", "stop", "kind"), [(1, False, m.PAUSED), (None, True, m.STOPPED)])
+def test_what_a_trial_returns_that_was_told_to_end_is_no_result(
+    tmp_path: Path, target: int | None, stop: bool, kind: str
+) -> None:
+    """An objective may look itself, and leave its loop before the next step is asked for."""
+
+    def looks(trial: Any) -> float:
+        for step in trial.steps(3):
+            trial.report(step, done=1.0)
+            if trial.should_stop:
+                break
+        return 0.0
+
+    signals = Signals()
+    for told in (False, True):
+        if told and stop:
+            signals.stop.set()
+        one = replace(job(tmp_path, ""), from_step=0, known_step=0, target=target if told else None)
+        outcome = execute(looks, one, NoChannel(), signals)
+        assert (outcome.kind, outcome.values) == ((kind, None) if told else (m.RETURNED, 0.0))
 
 
 def test_a_fork_without_its_source_cannot_begin(moved: tuple[Path, str]) -> None:

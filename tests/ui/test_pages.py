@@ -282,8 +282,9 @@ def test_cancel_from_the_page_ends_the_study(site: Site, tab: Tab) -> None:
     assert "is cancelled; nothing was running" in tab.run("document.querySelector('.message').innerText")
     assert "cancelled on request" in (script.folder / "journal.jsonl").read_text()
     site.show(script)
-    tab.run("document.querySelector('dialog').close()")
     tab.until("document.querySelector('.head .state').innerText === 'cancelled'")
+    tab.press("Escape", 27)
+    tab.until("document.activeElement.dataset.key === 'cancel'")
     assert errors(tab) == []
 
 

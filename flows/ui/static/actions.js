@@ -67,6 +67,8 @@ function openDialog(s, run, action) {
   const fit = () => { for (const part of form.querySelectorAll("[data-when]")) part.hidden = part.dataset.when !== form.elements.gate.value; };
   form.addEventListener("change", fit);
   fit();
+  // The button may have been drawn again meanwhile, which the browser would not find.
+  DIALOG.onclose = () => document.querySelector(`[data-key="${action}"]`)?.focus();
   DIALOG.replaceChildren(form);
   DIALOG.showModal();
 }
