@@ -53,8 +53,9 @@ def available(study: BoardStudy, counts: dict[str, int]) -> dict[str, str]:
         return dict.fromkeys(ACTIONS, reason)
     driven = is_driven(study.name)
     state = study.state
-    busy = "the study is running; wait for it, or cancel it" if driven else ""
     ended = state in ("finished", "cancelled")
+    doing = "still writing its report; wait a moment" if ended else "running; wait for it, or cancel it"
+    busy = f"the study is {doing}" if driven else ""
     return {
         "cancel": f"the study is {state}" if ended and not driven else "",
         "resume": busy or ("the study is finished; extend it" if state == "finished" else ""),

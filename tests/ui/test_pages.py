@@ -275,6 +275,13 @@ def test_cancel_from_the_page_ends_the_study(site: Site, tab: Tab) -> None:
     tab.open(f"{site.server.uri}/hpo/studies/{run}")
     tab.until("document.querySelector('[data-key=cancel]')")
     assert tab.run("document.querySelector('[data-key=retry]').title") == "no trial ended badly"
+    tab.run("document.querySelector('[data-key=retry]').click()")
+    assert tab.run(
+        "[document.querySelector('.refused').innerText, document.querySelector('dialog').open]"
+    ) == [
+        "Retry failed is not possible: no trial ended badly.",
+        False,
+    ]
     tab.run("document.querySelector('[data-key=cancel]').click()")
     tab.until("document.querySelector('dialog[open]')")
     tab.run("document.querySelector('dialog button.main').click()")

@@ -179,8 +179,15 @@ function actionButton(s, run, action, label) {
   const why = s.actions[action];
   return el("button", {
     type: "button", "data-key": action, "aria-disabled": why ? "true" : null, title: why || null,
-    onclick: () => (why ? say(`${words(action)} is not possible: ${why}`) : openDialog(s, run, action)),
+    onclick: (e) => (why ? refuse(e.target.closest(".card"), `${label.replace(" ...", "")} is not possible: ${why}.`) : openDialog(s, run, action)),
   }, label, why ? el("span", { class: "unseen" }, ` (not possible: ${why})`) : null);
+}
+
+// Said to those who listen, and shown until the head is drawn again.
+function refuse(card, message) {
+  say(message);
+  card.querySelector(".refused")?.remove();
+  card.firstChild.append(el("p", { class: "note refused" }, message));
 }
 
 function bestOf(s, run) {
