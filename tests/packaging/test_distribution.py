@@ -66,6 +66,31 @@ def test_deployments_name_the_flow_and_its_parameters() -> None:
         assert set(one.get("parameters", ())) - taken == set()
 
 
+def test_the_automation_watches_both_flows_and_crashes_them() -> None:
+    """As `prefect automation create --from-file` reads it; names of flows and events are Prefect's own."""
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger
+
+    from flows._flow import resume_flow, tune_flow
+
+    (given,) = yaml.safe_load((ROOT / "prefect-automations.yaml").read_text())["automations"]
+    automation = AutomationCore.model_validate(given)
+    trigger = automation.trigger
+    assert isinstance(trigger, EventTrigger)
+    assert trigger.match_related.model_dump()["prefect.resource.name"] == [tune_flow.name, resume_flow.name]
+    assert trigger.after < trigger.expect
+    # More than two heartbeats of the default frequency may be missed before anything is said.
+    assert trigger.within.total_seconds() > 3 * tune_flow_heartbeat()
+    (action,) = automation.actions
+    assert (action.type, action.state.value) == ("change-flow-run-state", "CRASHED")
+
+
+def tune_flow_heartbeat() -> int:
+    """Seconds between the heartbeats of a flow run where nobody has set another number."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY
+
+    return int(PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() or 0)
+
+
 def test_mlflow_project_passes_parameters_on() -> None:
     """Declared parameters fill the command, others follow as options, and a hostile value stays one word."""
     from mlflow.projects._project_spec import load_project
