@@ -67,7 +67,7 @@ class Driver:
     ``tracker`` is told when the journal has grown. ``orchestrate`` wraps each stretch of work as a
     task run. ``watch`` is called with a line for the user whenever there is one. ``granularity``:
     a task run covers at least this many seconds of segments, so that tiny trials share one. ``now``: the
-    clock of all that is journaled, by default one of the driver's own.
+    clock of all that is journaled, by default one of the driver's own. ``quota``: bytes for checkpoints.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Driver:
         tell: Callable[[str], None] = lambda line: None,
         granularity: float = 1.0,
         now: Callable[[], float] | None = None,
+        quota: int | None = None,
     ) -> None:
         self._study = study
         self._runner = runner
@@ -99,7 +100,7 @@ class Driver:
         self._cancelled = False
         self._gone: HpoError | None = None
         self._now = now or steady_clock()
-        self._room = Room(study, folder, tell)
+        self._room = Room(study, folder, tell, quota)
         self._typical = float("inf")  # seconds of a segment, a running mean
         self._helpers: set[asyncio.Task[None]] = set()
 

@@ -60,7 +60,8 @@ class Request:
     ``metric``: of a project ``NAME=min`` or ``NAME=max``. ``space``: a file, or JSON text. ``timeout``:
     seconds for the study. ``trials``: its total; left out, a ``timeout`` or ``stop_when`` alone ends the
     study, and where there is neither, 100 trials do. ``trial_timeout`` and
-    ``trial_memory`` (MiB): hard limits per attempt.
+    ``trial_memory`` (MiB): hard limits per attempt. ``checkpoint_quota``: MiB for all of a study's
+    checkpoints on this machine.
     ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
     ``deterministic``: see ``hpo_core.Settings``.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
@@ -87,6 +88,7 @@ class Request:
     offline: bool = False
     trial_timeout: float | None = None
     trial_memory: float | None = None
+    checkpoint_quota: float | None = None
     max_failures: int | None = None
     stop_when: float | str | None = None
     max_steps: int | None = None
@@ -362,7 +364,7 @@ def _execution(request: Request) -> Execution:
     seed = request.seed
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
-    for name in ("timeout", "trial_timeout", "trial_memory", "gpus_per_trial"):
+    for name in ("timeout", "trial_timeout", "trial_memory", "checkpoint_quota", "gpus_per_trial"):
         value = getattr(request, name)
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"{name} must be a number above 0, got {value!r}")
@@ -372,13 +374,16 @@ def _execution(request: Request) -> Execution:
             raise InputError(
                 f"{name} must be one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}"
             )
-    memory = None if request.trial_memory is None else int(request.trial_memory * 2**20)
+    memory, quota = (
+        None if mib is None else int(mib * 2**20) for mib in (request.trial_memory, request.checkpoint_quota)
+    )
     return Execution(
         workers=workers,
         runner=request.runner,
         isolation=request.isolation,
         limits=TrialLimits(seconds=request.trial_timeout, memory=memory),
         granularity=request.granularity,
+        quota=quota,
         gpus_per_trial=request.gpus_per_trial,
         dask=request.dask,
     )

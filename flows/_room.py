@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hpo_core import Study
-from tracking import delete_checkpoint, disk_warning, removable_checkpoints
+from tracking import Removable, beyond_quota, delete_checkpoint, disk_warning, removable_checkpoints
 
 
 class Room:
-    """Keeps the study's ``folder`` tidy; ``tell`` gets the warning, once."""
+    """Keeps the study's ``folder`` tidy, its checkpoints within ``quota`` bytes; ``tell`` gets warnings."""
 
-    def __init__(self, study: Study, folder: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, study: Study, folder: Path, tell: Callable[[str], None], quota: int | None = None
+    ) -> None:
         self._study = study
         self._folder = folder
         self._tell = tell
-        self._warned = False
+        self._quota = quota
+        self._warned = self._gave_up = False
         self.taken = False  # something was saved since the last time
 
     async def tidy(self, now: Callable[[], float]) -> None:
         """Delete checkpoints that nothing can need any more; warn before the disk is full."""
         self.taken = False
-        for item in removable_checkpoints(self._study):
-            # Journaled first: a crash in between leaves a folder too many, never a promise too much.
-            self._study.dropped_checkpoint(item.trial, item.step, now=now())
-            await asyncio.to_thread(delete_checkpoint, self._folder, item.uri)
-        warning = disk_warning(self._study, shutil.disk_usage(self._folder).free)
+        await self._drop(removable_checkpoints(self._study), now)
+        if self._quota is not None and (surplus := beyond_quota(self._study, self._quota)):
+            if not self._gave_up:
+                self._gave_up = True
+                self._tell(
+                    "the checkpoints have reached their quota: those of paused trials that are the least "
+                    "likely to go on are given up, and should one go on, it begins anew"
+                )
+            await self._drop(surplus, now)
+        free = shutil.disk_usage(self._folder).free
+        warning = disk_warning(self._study, free, quota=self._quota)
         if warning is not None and not self._warned:
             self._warned = True
             self._tell(warning)
+
+    async def _drop(self, items: Iterable[Removable], now: Callable[[], float]) -> None:
+        for item in items:
+            # Journaled first: a crash in between leaves a folder too many, never a promise too much.
+            self._study.dropped_checkpoint(item.trial, item.step, now=now())
+            await asyncio.to_thread(delete_checkpoint, self._folder, item.uri)

@@ -38,7 +38,7 @@ class Execution:
     """How and where trials run; nothing in here changes what a study finds.
 
     ``runner``: ``local``, ``dask`` or ``gpu``. ``isolation``: ``process`` or ``thread``.
-    ``granularity``: seconds of tiny trials that share one Prefect task run.
+    ``granularity``: seconds of tiny trials that share one Prefect task run. ``quota``: bytes for checkpoints.
     """
 
     workers: int = 1
@@ -46,6 +46,7 @@ class Execution:
     isolation: str = "process"
     limits: TrialLimits = field(default_factory=TrialLimits)
     granularity: float = 1.0
+    quota: int | None = None
     gpus_per_trial: float | None = None
     dask: str | None = None
 
@@ -259,6 +260,7 @@ async def drive(
         orchestrate=orchestrate,
         tell=tell,
         granularity=execution.granularity,
+        quota=execution.quota,
         now=current.now,
     )
     watcher = asyncio.create_task(_watching(current, watch))

@@ -219,7 +219,7 @@ class LiveTrial(Suggesting):
         if self._job.known_step and not self._job.checkpoint:
             return (
                 f"trial {self.number} had got to step {self._job.known_step} but never saved a checkpoint, "
-                "so it began anew; call trial.save(step, ...)"
+                "or gave it up for the quota, so it began anew; call trial.save(step, ...)"
             )
         return ""
 

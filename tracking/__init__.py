@@ -46,6 +46,7 @@ if typing.TYPE_CHECKING:
     from tracking._registry import roll_back as roll_back
     from tracking._report import write_report as write_report
     from tracking._retention import Removable as Removable
+    from tracking._retention import beyond_quota as beyond_quota
     from tracking._retention import disk_warning as disk_warning
     from tracking._retention import removable_checkpoints as removable_checkpoints
     from tracking._sqlite import prepare as prepare_sqlite
@@ -59,7 +60,7 @@ __all__ = [
     "Away", "Belongings", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate",
     "LoggedModel", "NoRunYet", "NotComparable", "Promotion",
     "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "belongings",
-    "comparison_html",
+    "beyond_quota", "check_version", "comparison_html",
     "config_sha256",
     "connect", "connect_to_study", "delete_checkpoint", "disk_warning",
     "draw_comparison", "fetch_checkpoints", "fetch_journal",
@@ -85,7 +86,7 @@ _HOMES = {
     "_projector": "TrackerOptions",
     "_registry": "Candidate Gate Promotion load_own_model promote roll_back",
     "_report": "write_report",
-    "_retention": "Removable disk_warning removable_checkpoints",
+    "_retention": "Removable beyond_quota disk_warning removable_checkpoints",
     "_sqlite": "prepare_sqlite",
     "_text": "config_sha256 redacted",
     "_tracker": "StudyTracker TrackerStatus",

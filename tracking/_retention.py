@@ -101,6 +101,34 @@ def _forks(study: Study) -> bool:
     return "pbt" in named or any(t.parent is not None for t in study.trials)
 
 
+def beyond_quota(study: Study, quota: int) -> list[Removable]:
+    """Checkpoints to give up so that the study's fit into ``quota`` bytes, the least useful first.
+
+    They are those of paused trials: lowest step first and there the worst first, as these are the least
+    likely to go on. One that does all the same begins anew. None where the strategy forks trials: there any
+    checkpoint may be copied.
+    """
+    if _forks(study):
+        return []
+    over = sum(size for t in study.trials for _, size in t.checkpoints.values()) - quota
+    paused = [t for t in study.trials if t.state is TrialState.PAUSED and t.checkpoints]
+    found: list[Removable] = []
+    for trial in sorted(paused, key=lambda t: (t.step, -_newest(study, t))):
+        for step, (uri, size) in trial.checkpoints.items():
+            if over <= 0:
+                return found
+            found.append(Removable(trial.number, step, uri, size))
+            over -= size
+    return found
+
+
+def _newest(study: Study, trial: TrialRecord) -> float:
+    """The trial's newest report of the first objective, minimised; infinite where it is no number."""
+    rows = study.history.reports_of(trial.number)
+    value = float(study.history.reports.values[rows[-1], 0]) if len(rows) else np.inf
+    return value if np.isfinite(value) else np.inf
+
+
 def disk_warning(study: Study, free: int, *, quota: int | None = None) -> str | None:
     """A sentence when the checkpoints of the planned trials will not fit, judged by those so far.
 

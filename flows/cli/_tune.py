@@ -55,6 +55,9 @@ def tune(
     max_steps: Annotated[int | None, typer.Option(help="Step at which a trial is complete")] = None,
     trial_timeout: Annotated[float | None, typer.Option(help="Seconds per trial, then it is killed")] = None,
     trial_memory: Annotated[float | None, typer.Option(help="MiB per trial, then it is killed")] = None,
+    checkpoint_quota: Annotated[
+        float | None, typer.Option(help="MiB for all checkpoints; the least promising ones go first")
+    ] = None,
     max_failures: Annotated[
         int | None, typer.Option(help="Failed trials after which the study stops")
     ] = None,
@@ -119,6 +122,7 @@ def tune(
         max_steps=max_steps,
         trial_timeout=trial_timeout,
         trial_memory=trial_memory,
+        checkpoint_quota=checkpoint_quota,
         max_failures=max_failures,
         stop_when=stop_when,
         isolation=isolation,

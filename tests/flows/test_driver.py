@@ -19,6 +19,7 @@ from flows._driver import Driver
 from flows._late import leave
 from flows._messages import Job, Outcome
 from flows._plan import Request, plan_callable
+from flows._room import Room
 from flows._runner import Curve, OnMessage, Report, Saved
 from flows._stretch import Stretch
 from hpo_core import Float, Journal, SearchSpace, Segment, Study, TrialState
@@ -279,6 +280,32 @@ def test_an_interruption_repeats_what_ran_when_the_study_goes_on(tmp_path: Path)
     due = study.next()
     assert isinstance(due, Segment)
     assert (due.trial, due.attempt) == (3, 2)
+
+
+def test_the_quota_gives_up_checkpoints_of_paused_trials_and_says_so_once(tmp_path: Path) -> None:
+    strategy = {"scheduler": {"name": "asha", "eta": 4, "min_steps": 1, "max_steps": 4}, "sampler": "random"}
+    study = make_study(tmp_path, strategy=strategy)
+    places = []
+    for number in range(3):
+        segment = study.next()
+        assert isinstance(segment, Segment)
+        study.started(segment)
+        study.report(number, 1, {"loss": float(number)})
+        places.append(tmp_path / "checkpoints" / f"trial-{number}" / "step-1")
+        places[-1].mkdir(parents=True)
+        study.checkpointed(number, 1, str(places[-1]), 10)
+        study.paused(number)
+    said: list[str] = []
+    room = Room(study, tmp_path, said.append, quota=20)
+    asyncio.run(room.tidy(lambda: 1.0))
+    assert [place.exists() for place in places] == [True, True, False]
+    assert [bool(trial.checkpoints) for trial in replayed(tmp_path).trials] == [True, True, False]
+    again = Room(study, tmp_path, said.append, quota=10)
+    asyncio.run(again.tidy(lambda: 1.0))
+    asyncio.run(again.tidy(lambda: 1.0))
+    assert [place.exists() for place in places] == [True, False, False]
+    assert len(said) == 2
+    assert "have reached their quota" in said[0]
 
 
 def test_a_cancel_request_ends_the_study_and_what_runs(tmp_path: Path) -> None:

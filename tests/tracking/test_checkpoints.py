@@ -15,6 +15,7 @@ from hpo_core import Float, InputError, Study
 from hpo_core._events import SegmentStarted, TrialAsked, TrialFinished, TrialReported, TrialResumed
 from tracking import (
     CheckpointError,
+    beyond_quota,
     delete_checkpoint,
     disk_warning,
     load_checkpoint,
@@ -294,6 +295,44 @@ def test_whoever_can_run_again_finds_its_checkpoint(moves: list[tuple[int, str]]
             assert start not in gone
         for number, step in gone:
             saved.study.dropped_checkpoint(number, step)
+
+
+def test_beyond_the_quota_the_least_promising_paused_trials_go_first() -> None:
+    """By step, then by result, one that is no number first; running ones and the best complete one stay."""
+    saved = Saved()
+    for loss in (0.3, float("nan"), 0.9, 0.1):
+        trial = saved.begin()
+        saved.step(trial, 1, loss)
+        saved.study.paused(trial)
+    further = saved.begin()
+    saved.step(further, 1, 0.8)
+    saved.step(further, 2, 0.8)
+    saved.study.dropped_checkpoint(further, 1)
+    saved.study.paused(further)
+    saved.step(saved.begin(), 1, 2.0)
+    best = saved.begin()
+    saved.step(best, 1, 5.0)
+    saved.finish(best, "complete", 5.0)
+    assert [r.trial for r in beyond_quota(saved.study, 70)] == []
+    assert [r.trial for r in beyond_quota(saved.study, 69)] == [1]
+    assert [r.trial for r in beyond_quota(saved.study, 40)] == [1, 2, 0]
+    assert [(r.trial, r.step) for r in beyond_quota(saved.study, 0)] == [
+        (1, 1),
+        (2, 1),
+        (0, 1),
+        (3, 1),
+        (4, 2),
+    ]
+
+
+def test_where_trials_fork_no_quota_takes_a_checkpoint() -> None:
+    """Any of them may be the one that is copied next."""
+    saved = Saved()
+    parent = saved.begin()
+    saved.step(parent, 1, 1.0)
+    saved.study.paused(parent)
+    saved.begin((parent, 1))
+    assert beyond_quota(saved.study, 0) == []
 
 
 def test_the_warning_comes_ahead_with_numbers() -> None:
