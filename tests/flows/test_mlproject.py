@@ -29,27 +29,15 @@ entry_points:
     parameters: {x: float, rows: float}
     command: "python train.py {x} {rows}"
 """
-# A project of somebody else's, made with no thought of trials.
-TRAIN = """
-import sys
-import mlflow
-
-x, depth = float(sys.argv[1]), float(sys.argv[2])
-with mlflow.start_run():
-    mlflow.log_param("x", x)
-    mlflow.log_text("made here", "model.txt")
-    for step in range(4):
-        mlflow.log_metric("rmse", x + depth / (1 + step), step=step)
-    mlflow.log_metric("seconds", 1.5)
-"""
 SPACE = {"x": Float(0.0, 1.0)}
+EXAMPLE = Path(__file__).parents[2] / "examples" / "project"
 
 
 @pytest.fixture
 def project(place: Place) -> Callable[[str], Path]:
-    """Makes a project with that training script."""
+    """Makes a project with that training script, by default one that does nothing."""
 
-    def make(script: str = TRAIN) -> Path:
+    def make(script: str = "") -> Path:
         folder = place.folder / "probe"
         folder.mkdir()
         (folder / "MLproject").write_text(MLPROJECT, encoding="utf-8")
@@ -65,32 +53,30 @@ def plan_for(reference: str, **more: Any) -> Any:
     return plan_request(Request(objective=reference, **given))
 
 
-def test_a_project_is_tuned_as_it_is(tracked: Place, project: Callable[[], Path]) -> None:
-    """Its metrics, parameters and artifacts are in the trials' runs; its metric is the study's."""
+def test_a_project_is_tuned_as_it_is(tracked: Place) -> None:
+    """The example: what it logs is in the trials' runs, and its metric is the study's."""
     from mlflow import MlflowClient
 
     result = tune(
-        str(project()), space=SPACE, objectives={"rmse": "min"}, options={"depth": 4}, trials=2, workers=2,
-        tell=lambda line: None,
+        str(EXAMPLE), space=str(EXAMPLE / "space.yaml"), objectives={"rmse": "min"}, options={"stages": 40},
+        trials=2, workers=2, tell=lambda line: None,
     )  # fmt: skip
     assert result.summary["counts"] == {"complete": 2}, [t.reason for t in result.study.trials]
-    assert result.best.values["rmse"] == pytest.approx(result.best.params["x"] + 1.0)
-    curve = [(int(s), v) for t, s, v in _reports(result.study) if t == result.best.number]
-    assert curve == [(s, pytest.approx(result.best.params["x"] + 4 / (1 + s))) for s in (1, 2, 3)]
     client = MlflowClient()
-    (parent,) = [r for e in client.search_experiments() for r in client.search_runs(e.experiment_id) if
-                 r.data.tags.get("hpo.role") == "study"]  # fmt: skip
-    trials = client.search_runs(
-        parent.info.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-    )
-    assert len(trials) == 2
-    for run in trials:
+    study = client.get_run(result.run_id).info
+    runs = client.search_runs([study.experiment_id], f"tags.`mlflow.parentRunId` = '{study.run_id}'")
+    assert len(runs) == 2
+    for run in runs:
         assert run.info.status == "FINISHED"
-        assert run.data.metrics["seconds"] == 1.5
-        assert "model.txt" in [a.path for a in client.list_artifacts(run.info.run_id)]
-        # Seen twice, by the project and by the study, it is one curve: no value at a step of its own.
+        assert run.data.params.keys() == {"rate", "depth", "stages"}
+        assert [a.path for a in client.list_artifacts(run.info.run_id)].count("model.txt") == 1
+        # Written by the project and by the study, it is one curve: no point of it lies anywhere else.
         history = client.get_metric_history(run.info.run_id, "rmse")
-        assert len({(m.step, m.value) for m in history}) == 4
+        curve = dict(sorted({(m.step, m.value) for m in history}))
+        assert list(curve) == [10, 20, 30, 40]
+        number = int(run.data.tags["hpo.trial"])
+        assert result.study.trials[number].values == {"rmse": curve[40]}
+        assert curve == {s: v for t, s, v in _reports(result.study) if t == number}
 
 
 def _reports(study: Any) -> list[tuple[int, int, float]]:
