@@ -223,8 +223,9 @@ def trial_run(
     else:
         _current.set_for_thread(trial)
     hook = None
-    if _FLUENT in sys.modules:
-        _push(sys.modules[_FLUENT], whole_process=whole_process)
+    fluent = _loaded(_FLUENT)
+    if fluent is not None:
+        _push(fluent, whole_process=whole_process)
     else:
         hook = _AfterImport(lambda module: _push(module, whole_process=whole_process))
         sys.meta_path.insert(0, hook)
@@ -233,8 +234,9 @@ def trial_run(
     finally:
         if hook is not None and hook in sys.meta_path:
             sys.meta_path.remove(hook)
-        if _FLUENT in sys.modules:
-            _pop(sys.modules[_FLUENT], whole_process=whole_process)
+        fluent = _loaded(_FLUENT)
+        if fluent is not None:
+            _pop(fluent, whole_process=whole_process)
         trial.close()
         if whole_process:
             _current.of_process = None
@@ -289,7 +291,7 @@ class _SharedEnvironment:
             if self._inside > 1:
                 return
             self._former = {name: os.environ.get(name) for name in self._variables}
-            mlflow = sys.modules.get("mlflow")
+            mlflow = _loaded("mlflow")
             uri = self._variables.get("MLFLOW_TRACKING_URI")
             self._former_uri = _settings.chosen_uri()
             _set_environment(self._variables)
@@ -301,9 +303,15 @@ class _SharedEnvironment:
             self._inside -= 1
             if self._inside:
                 return
-            if self._variables.get("MLFLOW_TRACKING_URI") and "mlflow" in sys.modules:
-                sys.modules["mlflow"].set_tracking_uri(self._former_uri)
+            mlflow = _loaded("mlflow")
+            if self._variables.get("MLFLOW_TRACKING_URI") and mlflow is not None:
+                mlflow.set_tracking_uri(self._former_uri)
             _set_environment(self._former)
+
+
+def _loaded(name: str) -> Any:
+    """The module if anybody has imported it, once the import is over: MLflow's takes seconds."""
+    return importlib.import_module(name) if name in sys.modules else None
 
 
 def _set_environment(variables: Mapping[str, str | None]) -> None:

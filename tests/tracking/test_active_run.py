@@ -22,6 +22,8 @@ from tracking import _active_run, trial_run, trial_run_activator
 from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def connection(sqlite_uri: str, experiment: str) -> Iterator[Connection]:
@@ -280,3 +282,28 @@ def test_settings_of_threads_come_back(sqlite_uri: str, experiment: str, tmp_pat
         assert os.environ["MLFLOW_EXPERIMENT_ID"] == "1"
     assert (mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")) == before
     assert "MLFLOW_EXPERIMENT_ID" not in os.environ
+
+
+# A trial in a thread begins while MLflow is being imported elsewhere, which takes seconds.
+WHILE_IMPORTED = """
+import sys, threading, warnings
+warnings.simplefilter("ignore")
+from tracking._active_run import PROCESS, trial_run_activator
+importing = threading.Thread(target=__import__, args=("mlflow",))
+importing.start()
+while "mlflow" not in sys.modules:
+    pass
+variables = {"MLFLOW_TRACKING_URI": "sqlite:///" + sys.argv[1] + "/mlflow.db"}
+activate = trial_run_activator(environment=variables, scratch=sys.argv[1], process=PROCESS)
+with activate(lambda: "run"):
+    import mlflow
+    print(mlflow.get_tracking_uri())
+importing.join()
+"""
+
+
+def test_a_trial_that_begins_while_mlflow_is_imported_waits_for_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WHILE_IMPORTED, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"sqlite:///{tmp_path}/mlflow.db\n"
