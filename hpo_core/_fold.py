@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -215,6 +216,7 @@ class Fold:
         trial.worker = event.worker
         trial.started_at = trial.started_at or event.at
         trial.segment_started_at = event.at
+        trial.reported_at = 0.0
         self.history._move(event.trial, TrialState.RUNNING)
 
     def _resolved(self, event: ev.TrialResolved) -> None:
@@ -225,7 +227,11 @@ class Fold:
         trial = self.trials[event.trial]
         self.steps_spent += event.step - trial.step
         trial.step = event.step
-        self.history._report(event.trial, event.step, event.metrics)
+        first = not trial.reported_at
+        since = trial.segment_started_at if first else trial.reported_at
+        seconds = max(event.at - since, 0.0) if since and event.at else math.nan
+        trial.reported_at = event.at
+        self.history._report(event.trial, event.step, event.metrics, seconds=seconds, first=first)
 
     def _checkpoint_saved(self, event: ev.CheckpointSaved) -> None:
         self.trial(event.trial).checkpoints[event.step] = (event.uri, event.size)

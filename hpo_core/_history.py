@@ -91,6 +91,8 @@ class Reports:
         self._steps = Column(np.int64)
         self._values = Column(np.float64, width=len(objectives), fill=np.nan)
         self._given = Column(np.bool_, width=len(objectives), fill=False)
+        self._seconds = Column(np.float64)
+        self._first = Column(np.bool_)
         self._extra: dict[str, dict[int, float]] = {}
         self._rows: dict[int, list[int]] = {}
 
@@ -116,6 +118,18 @@ class Reports:
     def given(self) -> NDArray[np.bool_]:
         """(r, m) whether the report named the objective at all, finite or not."""
         return self._given.view
+
+    @property
+    def seconds(self) -> Floats:
+        """(r,) since the report before in the same segment, or since the segment began; NaN where the
+        study was not told the time.
+        """
+        return self._seconds.view
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """(r,) whether it was the first report of its segment, so that ``seconds`` has its setting up too."""
+        return self._first.view
 
     def has(self, name: str) -> bool:
         """Whether any report named this metric."""
@@ -161,8 +175,12 @@ class Reports:
         known = {name: values[~np.isnan(values)] for name, values in series.items()}
         return {name: float(values[-1]) for name, values in known.items() if len(values)}
 
-    def _append(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
+    def _append(
+        self, trial: int, step: int, metrics: Mapping[str, float], seconds: float, first: bool
+    ) -> None:
         row = len(self)
+        self._seconds.append(seconds)
+        self._first.append(first)
         self._trials.append(trial)
         self._steps.append(step)
         self._values.append(minimised(metrics, self._objectives, self._signs))
@@ -437,9 +455,17 @@ class History:
     def _retarget(self, trial: int, target: int | None) -> None:
         self._targets[trial] = -1 if target is None else target
 
-    def _report(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
+    def _report(
+        self,
+        trial: int,
+        step: int,
+        metrics: Mapping[str, float],
+        *,
+        seconds: float = math.nan,
+        first: bool = False,
+    ) -> None:
         self._steps[trial] = step
-        self.reports._append(trial, step, metrics)
+        self.reports._append(trial, step, metrics, seconds, first)
 
     def _finish(self, trial: int, state: TrialState, values: Mapping[str, float]) -> None:
         row = self._minimised(values if state in VALUED else {})

@@ -23,7 +23,8 @@ class TrialRecord:
     ``values`` are the objectives in the user's directions by the study's rule; ``metrics`` whatever
     else the objective returned. ``attempt`` is the number of the latest attempt (0: never started),
     ``segments`` how many segments ended properly. ``ended_after``: seconds that the study had been driven
-    when the trial ended, time without a driver left out. ``checkpoints`` maps steps to ``(uri, bytes)``.
+    when the trial ended, time without a driver left out. ``reported_at``: when the present segment last
+    reported, 0 before. ``checkpoints`` maps steps to ``(uri, bytes)``.
     """
 
     number: int
@@ -48,6 +49,7 @@ class TrialRecord:
     ended_after: float = 0.0
     busy_seconds: float = 0.0
     segment_started_at: float = 0.0
+    reported_at: float = 0.0
     checkpoints: dict[int, tuple[str, int]] = field(default_factory=dict)
     losses: int = 0
 

@@ -7,7 +7,7 @@ section 3.3 (asynchronous Hyperband): bracket b leaves out the b lowest rungs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from hpo_core.schedulers._gates import Gates
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
 from hpo_core.schedulers._memo import Memo
 from hpo_core.schedulers._rungs import check_whole, hyperband_brackets, rung_steps
+from hpo_core.schedulers._timing import SettingUp, worthwhile
 
 __all__ = ["ASHA", "ASHAStopping"]
 
@@ -90,6 +91,15 @@ def _plan(brackets: Sequence[Sequence[int]], counts: Sequence[int] | None, eta: 
     )
 
 
+@dataclass
+class _View:
+    """``steps`` of each bracket as they are used now, and the rungs at them."""
+
+    setting_up: SettingUp
+    steps: list[tuple[int, ...]]
+    ladder: Ladder
+
+
 @dataclass(frozen=True, kw_only=True)
 class ASHA:
     """Promotion: a trial pauses at its rung, and resumes from its checkpoint once it is in the best 1 / eta.
@@ -99,6 +109,8 @@ class ASHA:
     to run side by side. ``metric``, ``direction``: compare by this reported metric and not by the
     objectives. ``baseline``: the first trial goes on from rung to rung at once, so that there is a
     complete trial after one trial's length; by the paper's rule alone it comes after eta^rungs others.
+    ``timed``: leave out rungs that cost hardly more time than the one below, see
+    :mod:`hpo_core.schedulers._timing`.
 
     When a free worker asks, the highest rung with a promotable trial wins, else a new configuration
     starts; so no worker ever waits while configurations are left. At the end of the budget, if
@@ -115,12 +127,14 @@ class ASHA:
     metric: str | None = None
     direction: str | None = None
     baseline: bool = False
-    _memo: Memo[Ladder] = field(default_factory=Memo, init=False, repr=False, compare=False)
+    timed: bool = True
+    _memo: Memo[_View] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check("asha", self.eta, self.min_steps, self.max_steps, self.brackets)
-        if not isinstance(self.baseline, bool):
-            raise StrategyError(f"asha: baseline must be True or False, got {self.baseline!r}")
+        for option in ("baseline", "timed"):
+            if not isinstance(value := getattr(self, option), bool):
+                raise StrategyError(f"asha: {option} must be True or False, got {value!r}")
         Criterion(self.metric, self.direction).check("asha")
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:
@@ -129,14 +143,27 @@ class ASHA:
         _brackets("asha", end, self.eta, self.min_steps, self.brackets)
 
     def _ladder(self, history: History) -> Ladder:
-        ladder = self._memo.of(history, lambda: self._new_ladder(history))
-        ladder.catch_up(history)
-        return ladder
+        view = self._memo.of(history, lambda: self._new_view(history))
+        if (steps := self._steps(history, view.setting_up)) != view.steps:
+            view.steps, view.ladder = steps, self._new_ladder(history, steps)
+        view.ladder.catch_up(history)
+        return view.ladder
 
-    def _new_ladder(self, history: History) -> Ladder:
+    def _steps(self, history: History, setting_up: SettingUp) -> list[tuple[int, ...]]:
         end = end_step(self.max_steps, history)
-        scores = Criterion(self.metric, self.direction).bind(history)
-        return Ladder(history, _brackets("asha", end, self.eta, self.min_steps, self.brackets), scores)
+        brackets = _brackets("asha", end, self.eta, self.min_steps, self.brackets)
+        if not self.timed:
+            return brackets
+        setting_up.catch_up(history)
+        return [worthwhile(steps, self.eta, setting_up.steps) for steps in brackets]
+
+    def _new_view(self, history: History) -> _View:
+        setting_up = SettingUp()
+        steps = self._steps(history, setting_up)
+        return _View(setting_up, steps, self._new_ladder(history, steps))
+
+    def _new_ladder(self, history: History, steps: list[tuple[int, ...]]) -> Ladder:
+        return Ladder(history, steps, Criterion(self.metric, self.direction).bind(history))
 
     def _quota(self, rung: Rung) -> int:
         compared = len(rung.ranking)
@@ -179,7 +206,11 @@ class ASHA:
         end = needs_end("asha", self.max_steps, max_steps)
         brackets = _brackets("asha", end, self.eta, self.min_steps, self.brackets)
         weights = _weights(end, self.eta, self.min_steps, self.brackets)
-        return _plan(brackets, None if trials is None else _shares(trials, weights), self.eta, "to")
+        plan = _plan(brackets, None if trials is None else _shares(trials, weights), self.eta, "to")
+        if not self.timed:
+            return plan
+        timed = "rungs are left out where getting there proves to take hardly longer than to the one below"
+        return replace(plan, lines=(*plan.lines, timed))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The rungs of an asynchronous study: who has reached which, who may go on. Shared by ASHA and the levels.
 
-A trial belongs to a rung when it has paused there, or has ended on the way to it (then it counts, and
-is ranked last). Everything in here follows from the history as it stands, not from the order in which
+A trial belongs to a rung when it has paused there or further up, or has ended on the way to it (then it
+counts, and is ranked last). One that has paused between two rungs, where there was one before, waits at the
+lower of the two. Everything in here follows from the history as it stands, not from the order in which
 it was looked at.
 """
 
@@ -25,7 +26,8 @@ class Rung:
         self.bracket = bracket
         self.index = index
         self.step = steps[index]
-        self.next = steps[index + 1] if index + 2 < len(steps) else None
+        self.above = steps[index + 1]
+        self.next = self.above if index + 2 < len(steps) else None
         """Where a promoted trial runs to; ``None``: to its end."""
         self.ranking: Ranking = make_ranking(width)
         self.promoted: set[int] = set()
@@ -82,15 +84,15 @@ class Ladder:
             if rung.reached.get(trial) is not reached:
                 rung.reached[trial] = reached
                 rung.ranking.put(trial, self._score(history, trial, rung.step, reached, complete))
-            here = state is TrialState.PAUSED and paused == rung.step
+            here = state is TrialState.PAUSED and rung.step <= paused < rung.above
             rung.ranking.offer(trial, here)
             if here and rung.ranking.rank(trial) is None:
                 self.hopeless[trial] = None
-            if reached and (target < 0 or target > rung.step):
+            if reached and (target < 0 or target >= rung.above):
                 rung.promoted.add(trial)
 
     def _score(self, history: History, trial: int, step: int, reached: bool, complete: bool) -> Score | None:
-        if reached:
+        if reached or (complete and history.steps[trial] >= step):  # or it went by when here was no rung
             score = self._scores.by_rule(history, trial, step)
             # Nothing was reported by then, as where the objective only returns its result.
             return self._scores.final(history, trial) if score is None and complete else score
@@ -123,7 +125,7 @@ class Ladder:
         """The rung that a paused trial waits at."""
         bracket = min(int(history.brackets[trial]), len(self.brackets) - 1)
         paused = int(history.pauses[trial])
-        return next((r for r in self.brackets[bracket] if r.step == paused), None)
+        return next((r for r in self.brackets[bracket] if r.step <= paused < r.above), None)
 
     def emptiest(self, weights: Sequence[int]) -> int:
         """The bracket that is furthest behind its share of the trials; the first among equals."""
@@ -139,7 +141,9 @@ def why_paused(ladder: Ladder, history: History, trial: int, rule: Callable[[Run
         step = int(history.pauses[trial])
         return f"it is paused at step {step}, which is no rung; it ends when the study does"
     rank = rung.ranking.rank(trial)
-    where = f"it is paused at step {rung.step} (bracket {rung.bracket}, rung {rung.index})"
+    step = int(history.pauses[trial])
+    compared = "" if step == rung.step else f", compared at step {rung.step}"
+    where = f"it is paused at step {step} (bracket {rung.bracket}, rung {rung.index}{compared})"
     if rank is None:
         return f"{where} without a finite result there, so it cannot go on"
     more = "" if history.trials_left != 0 or not idle(history) else "; no more trials will come"

@@ -38,6 +38,7 @@ LEVELS = {"levels": (0.2, 0.5, 1.0), "shares": (1.0, 0.5, 0.2)}
 MAKERS: dict[str, Callable[[], Scheduler]] = {
     "asha": ASHA,
     "asha with brackets": lambda: ASHA(eta=2, brackets=3, min_steps=1),
+    "asha of the paper": lambda: ASHA(timed=False),
     "asha by name": lambda: ASHA(eta=2, metric="objective0"),
     "asha_stopping": lambda: ASHAStopping(eta=2, brackets=2),
     "full": Full,

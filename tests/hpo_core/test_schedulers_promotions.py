@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo_core import Study, StudyFinished, Trial, TrialState
+from hpo_core import _events as ev
 from hpo_core._pareto import order_by_quality
 from hpo_core._strategy import Action, Close, Finish, Resume, Scheduler, Start, Stop, Wait
 from hpo_core.schedulers import ASHA, ASHAStopping, Hyperband, Levels, SuccessiveHalving
@@ -25,7 +28,7 @@ def ranked(trials: list[Past], members: list[int], step: float, names: list[str]
     """The members that have a finite result at a step, best first, earlier ones first among equals."""
     scores = {t: [trials[t].score(step, n) for n in names] for t in members}
     for t in members:
-        if step not in trials[t].paused_at and trials[t].state is not TrialState.COMPLETE:
+        if max(trials[t].paused_at, default=0) < step and trials[t].state is not TrialState.COMPLETE:
             scores[t] = [np.nan] * len(names)
     finite = [t for t in sorted(members) if not np.isnan(scores[t]).any()]
     if len(names) == 1:
@@ -48,17 +51,24 @@ def rung_members(trials: list[Past], bracket: int, step: int) -> list[int]:
     return found
 
 
+def rungs_of(steps: list[list[int]]) -> list[tuple[int, int, int]]:
+    """(step, next step, bracket) of each rung, the highest first."""
+    rungs = [(s, above, b) for b, chain in enumerate(steps) for s, above in pairwise(chain)]
+    return sorted(rungs, key=lambda r: (-r[0], r[2]))
+
+
 def asynchronous(
     trials: list[Past], steps: list[list[int]], names: list[str], due: Callable[..., bool]
 ) -> int | None:
     """The trial that ought to be promoted, by Li et al. (2020), algorithm 2: the highest rung first."""
-    rungs = [(s, b) for b, chain in enumerate(steps) for s in chain[:-1]]
-    for step, bracket in sorted(rungs, key=lambda r: (-r[0], r[1])):
+    for step, above, bracket in rungs_of(steps):
         members = rung_members(trials, bracket, step)
         order = ranked(trials, members, step, names)
-        promoted = [t for t in members if trials[t].target > step and step in trials[t].paused_at]
+        promoted = [
+            t for t in members if trials[t].target >= above and max(trials[t].paused_at, default=0) >= step
+        ]
         for place, t in enumerate(order):
-            here = trials[t].state is TrialState.PAUSED and trials[t].target == step
+            here = trials[t].state is TrialState.PAUSED and step <= trials[t].target < above
             if here and due(step, place, len(members), len(promoted)):
                 return t
             if here:
@@ -67,9 +77,15 @@ def asynchronous(
 
 
 def check_asynchronous(
-    scheduler: Scheduler, steps: list[list[int]], due: Callable[..., bool], **case: object
+    scheduler: Scheduler,
+    steps_after: Callable[[list[Any]], list[list[int]]],
+    due: Callable[..., bool],
+    **case: object,
 ) -> None:
-    """Play a study at random; before everything that happens, compare with the reference."""
+    """Play a study at random; before everything that happens, compare with the reference.
+
+    ``steps_after`` tells the steps of each bracket from the events so far.
+    """
     objectives = {f"o{i}": "min" for i in range(int(case.pop("m", 1)))}  # type: ignore[call-overload]
     script = Script(asides=0.1, max_steps=9, **case)  # type: ignore[arg-type]
     study, journal = make_study(scheduler, objectives=objectives, seed=script.seed)
@@ -77,11 +93,12 @@ def check_asynchronous(
 
     def compare() -> None:
         trials = read()
+        steps = steps_after(read.events)
         action = ask(study)
         if isinstance(action, Close):
-            assert np.isnan(
-                [trials[action.trial].score(trials[action.trial].target, n) for n in objectives]
-            ).any()
+            at, bracket = trials[action.trial].target, trials[action.trial].bracket
+            step = max(s for s in steps[bracket] if s <= at)
+            assert np.isnan([trials[action.trial].score(step, n) for n in objectives]).any()
             return
         expected = asynchronous(trials, steps, list(objectives), due)
         if expected is not None:
@@ -104,10 +121,9 @@ def check_asynchronous(
 
 def last_chance(trials: list[Past], steps: list[list[int]], names: list[str], action: Action) -> None:
     """Nothing has come to its end: the best of the highest rung goes on, as long as there is one."""
-    rungs = [(s, b) for b, chain in enumerate(steps) for s in chain[:-1]]
-    for step, bracket in sorted(rungs, key=lambda r: (-r[0], r[1])):
+    for step, above, bracket in rungs_of(steps):
         order = ranked(trials, rung_members(trials, bracket, step), step, names)
-        here = [t for t in order if trials[t].state is TrialState.PAUSED and trials[t].target == step]
+        here = [t for t in order if trials[t].state is TrialState.PAUSED and step <= trials[t].target < above]
         if here:
             assert isinstance(action, Resume)
             assert action.trial == here[0]
@@ -128,22 +144,60 @@ RUNS = {
     brackets=st.integers(1, 3),
     m=st.sampled_from([1, 1, 2]),
     baseline=st.booleans(),
+    timed=st.booleans(),
     **RUNS,
 )
 def test_asha_promotes_what_the_paper_promotes(
-    eta: int, brackets: int, m: int, baseline: bool, **case: object
+    eta: int, brackets: int, m: int, baseline: bool, timed: bool, **case: object
 ) -> None:
     """The best not yet promoted trial of a rung goes on when it is among the best n / eta there, rounded
-    down; a baseline goes on alone.
+    down; a baseline goes on alone. Rungs are left out by the times that the journal has so far.
     """
     steps = list(rung_steps(9, eta))
     chains = [steps[b:] for b in range(brackets)]
-    scheduler = ASHA(eta=eta, brackets=brackets, baseline=baseline)
+    scheduler = ASHA(eta=eta, brackets=brackets, baseline=baseline, timed=timed)
+
+    def steps_after(events: list[Any]) -> list[list[int]]:
+        worth = setting_up(events) if timed else None
+        return chains if worth is None else [dear_enough(chain, eta, worth) for chain in chains]
 
     def due(step: int, place: int, n: int, gone: int) -> bool:
         return place < (1 if baseline and n == 1 else n // eta)
 
-    check_asynchronous(scheduler, chains, due, m=m, **case)
+    check_asynchronous(scheduler, steps_after, due, m=m, **case)
+
+
+def setting_up(events: list[Any]) -> float | None:
+    """Steps that beginning a trial is worth: the median, from the times of all events anew."""
+    latest: dict[int, tuple[float, int]] = {}
+    begun: dict[int, tuple[float, int]] = {}
+    further: dict[int, list[tuple[float, int]]] = {}
+    for event in events:
+        match event:
+            case ev.SegmentStarted():
+                latest[event.trial] = (event.at, 0)
+            case ev.TrialReported():
+                at, step = latest[event.trial]
+                if event.trial not in begun:
+                    begun[event.trial] = (event.at - at, event.step)
+                elif step:
+                    further.setdefault(event.trial, []).append((event.at - at, event.step - step))
+                latest[event.trial] = (event.at, event.step)
+    worth = []
+    for trial, parts in further.items():
+        each = sum(seconds for seconds, _ in parts) / sum(steps for _, steps in parts)
+        worth.append(max(begun[trial][0] / each - begun[trial][1], 0.0))
+    return float(np.median(worth)) if worth else None
+
+
+def dear_enough(chain: list[int], eta: int, worth: float) -> list[int]:
+    """The chain without the steps that cost less than the square root of eta times the one before."""
+    kept = chain[:1]
+    for step in chain[1:-1]:
+        kept += [step] * ((worth + step) / (worth + kept[-1]) >= eta**0.5)
+    if len(kept) > 1 and (worth + chain[-1]) / (worth + kept[-1]) < eta**0.5:
+        kept = kept[:-1]
+    return kept + chain[-1:] * (len(chain) > 1)
 
 
 def test_a_baseline_goes_on_at_once_and_the_others_when_they_are_the_best_of_three() -> None:
@@ -173,7 +227,7 @@ def test_levels_promote_their_share(m: int, **case: object) -> None:
     steps, shares = [1, 4, 9], {1: Fraction(1, 2), 4: Fraction(2, 5)}
     scheduler = Levels(levels=(0.2, 0.5, 1.0), shares=(1.0, 0.5, 0.2))
     check_asynchronous(
-        scheduler, [steps], lambda step, place, n, gone: gone < int(n * shares[step]), m=m, **case
+        scheduler, lambda _: [steps], lambda step, place, n, gone: gone < int(n * shares[step]), m=m, **case
     )
 
 

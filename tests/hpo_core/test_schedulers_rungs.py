@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_core import StrategyError
+from hpo_core import Float, Segment, StrategyError, Study, TrialState
 from hpo_core.schedulers import ASHA, Hyperband, Levels, SuccessiveHalving
 from hpo_core.schedulers._rungs import halving_sizes, hyperband_brackets, rung_steps
+from hpo_core.schedulers._timing import SettingUp, worthwhile
+from hpo_core.simulate import Curves, simulate
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,109 @@ def test_rungs_ascend_by_the_factor_and_end_at_the_end(most: int, eta: int, leas
         assert all(a == max(b // eta, 1) for b, a in pairwise(bracket.sizes))
 
 
+@given(
+    most=st.integers(1, 2000),
+    eta=st.integers(2, 5),
+    least=st.integers(1, 20),
+    worth=st.floats(0.0, 1e4),
+    more=st.floats(0.0, 1e4),
+)
+def test_rungs_are_left_out_only_where_setting_up_costs(
+    most: int, eta: int, least: int, worth: float, more: float
+) -> None:
+    """None where it costs nothing or was not measured; else those that are left lie far enough apart."""
+    steps = rung_steps(max(most, least), eta, least)
+    assert worthwhile(steps, eta, None) == worthwhile(steps, eta, 0.0) == steps
+    kept = worthwhile(steps, eta, worth)
+    assert kept[0] == steps[0]
+    assert kept[-1] == steps[-1]
+    assert set(kept) <= set(steps)
+    far = [(worth + b) / (worth + a) >= eta**0.5 * (1 - 1e-9) for a, b in pairwise(kept)]
+    assert len(kept) <= 2 or all(far)
+    assert len(worthwhile(steps, eta, worth + more)) <= len(kept)
+
+
+def test_a_first_step_that_is_worth_fifteen_leaves_one_rung_below_the_end_and_the_lowest() -> None:
+    """Times 15, 17, 23, 41, 95: 17 and 23 are near to 15, 41 is not, and 95 is not near to 41."""
+    steps = (1, 3, 9, 27, 81)
+    assert worthwhile(steps, 3, 14.0) == (1, 27, 81)
+    assert worthwhile(steps, 3, 8.0) == (1, 9, 27, 81)
+    assert worthwhile(steps, 3, 500.0) == (1, 81)
+
+
+def _times_of(study: Study, trial: int, at: list[tuple[int, float]]) -> None:
+    for step, now in at:
+        study.report(trial, step, 1.0, now)
+
+
+def test_setting_up_is_measured_in_steps_of_the_same_trial() -> None:
+    """Segments that report twice tell it; pauses, repeated attempts and clocks that stand still do not."""
+    study = Study({"x": Float(0, 1)}, strategy="random+asha", settings={"max_steps": 27})
+    measured = SettingUp()
+
+    def begin(now: float) -> int:
+        due = study.next(now)
+        assert isinstance(due, Segment)
+        study.started(due, now=now)
+        return due.trial
+
+    def worth() -> float | None:
+        measured.catch_up(study.history)
+        again = SettingUp()
+        again.catch_up(study.history)
+        assert again.steps == measured.steps
+        return measured.steps
+
+    first = begin(10.0)
+    _times_of(study, first, [(1, 15.0)])  # five seconds to the first step
+    assert worth() is None
+    _times_of(study, first, [(3, 16.0)])  # half a second for each further one: 5 / 0.5 - 1
+    assert worth() == pytest.approx(9.0)
+    assert study.history.reports.seconds.tolist() == [5.0, 1.0]
+    assert study.history.reports.first.tolist() == [True, False]
+    study.lost(first, "gone", now=20.0)
+    assert begin(30.0) == first
+    _times_of(study, first, [(4, 90.0)])  # a minute to get back to where it was
+    assert worth() == pytest.approx(9.0)
+    second = begin(100.0)
+    _times_of(study, second, [(1, 102.0), (2, 103.0)])
+    assert worth() == pytest.approx((9.0 + 1.0) / 2)
+    third = begin(110.0)
+    _times_of(study, third, [(1, 111.0), (2, 111.0)])
+    assert worth() == pytest.approx((9.0 + 1.0) / 2)
+
+
+def test_a_study_without_times_keeps_the_rungs_of_the_paper() -> None:
+    study = Study({"x": Float(0, 1)}, strategy="random+asha", settings={"max_steps": 27})
+    trial = study.ask()
+    study.report(trial, 1, 1.0)
+    assert np.isnan(study.history.reports.seconds).all()
+    measured = SettingUp()
+    measured.catch_up(study.history)
+    assert measured.steps is None
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_dear_first_steps_make_asha_stop_less_often(timed: bool) -> None:
+    """Twenty seconds to begin and one for each further step, so that step 9 is hardly dearer than step 1."""
+    study = Study(
+        {"x": Float(0, 1)},
+        strategy={"sampler": "random", "scheduler": {"name": "asha", "timed": timed}},
+        limits={"trials": 200},
+        settings={"max_steps": 81},
+    )
+    curves = Curves(lambda p, s: p["x"] + 1 / s, lambda p, s: 20.0 if s == 1 else 1.0)
+    done = simulate(study, curves, workers=4, steps=81, until=2500.0)
+    stops = Counter(run.to_step for run in done.runs if run.outcome == "paused")
+    complete = study.history.count(TrialState.COMPLETE)
+    if timed:
+        assert stops[3] + stops[9] <= 4  # before it was known, by one worker each
+        assert complete >= 10
+    else:
+        assert stops[3] > stops[9] > stops[27] >= 3
+        assert complete <= 5
+
+
 @given(trials=st.integers(1, 500), rungs=st.integers(1, 8), eta=st.integers(2, 6))
 def test_a_bracket_leaves_one_trial_at_least(trials: int, rungs: int, eta: int) -> None:
     """Sizes never rise, and the last rung is never empty."""
@@ -104,9 +211,6 @@ def test_plans_add_up(trials: int, workers: int) -> None:
 
 def test_exact_plans_come_true() -> None:
     """Hyperband and halving cost what explain() says, to the step; so do the levels."""
-    from hpo_core import Float, Study
-    from hpo_core.simulate import Curves, simulate
-
     for strategy in ("random+hyperband", "random+successive_halving", "random+levels"):
         for trials in (7, 100, 143):
             for workers in (1, 16):
@@ -131,6 +235,7 @@ def test_exact_plans_come_true() -> None:
         lambda: ASHA(min_steps=0),
         lambda: ASHA(brackets=0),
         lambda: ASHA(baseline="yes"),  # type: ignore[arg-type]
+        lambda: ASHA(timed=1),  # type: ignore[arg-type]
         lambda: Hyperband(rounds=0),
         lambda: SuccessiveHalving(trials=0),
         lambda: Levels(levels=(0.5, 0.1, 1.0), shares=(1.0, 0.5, 0.1)),
