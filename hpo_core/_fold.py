@@ -229,7 +229,9 @@ class Fold:
         trial.step = event.step
         first = not trial.reported_at
         since = trial.segment_started_at if first else trial.reported_at
-        seconds = max(event.at - since, 0.0) if since and event.at else math.nan
+        # A deterministic study is not to hear how long its trials took.
+        known = since and event.at and not self.settings.deterministic
+        seconds = max(event.at - since, 0.0) if known else math.nan
         trial.reported_at = event.at
         self.history._report(event.trial, event.step, event.metrics, seconds=seconds, first=first)
 

@@ -122,7 +122,7 @@ class Reports:
     @property
     def seconds(self) -> Floats:
         """(r,) since the report before in the same segment, or since the segment began; NaN where the
-        study was not told the time.
+        study was not told the time, and in a deterministic one.
         """
         return self._seconds.view
 

@@ -34,10 +34,15 @@ class Erratic:
         self._delays = delays
         self._lost = lost
         self._stopped: dict[int, asyncio.Event] = {}
+        self._time = 0.0
 
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    def clock(self) -> float:
+        self._time += float(self._delays.exponential())
+        return self._time
 
     def label(self, slot: int) -> str:
         return f"slot-{slot}"
@@ -78,7 +83,7 @@ def begin(folder: Path, strategy: str, *, deterministic: bool = True) -> Study:
 
 def finished(study: Study, runner: Erratic, folder: Path) -> list[tuple[Any, ...]]:
     """Everything that the study asked for and was told, trial by trial and in the order of telling."""
-    asyncio.run(Driver(study, runner, folder=folder, granularity=0.0, now=lambda: 0.0).drive())
+    asyncio.run(Driver(study, runner, folder=folder, granularity=0.0, now=runner.clock).drive())
     trials = [(t.params, t.state, t.step, t.values) for t in study.trials]
     return [*trials, *zip(study.history.reports.trials, study.history.reports.steps, strict=True)]
 
