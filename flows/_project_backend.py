@@ -8,7 +8,8 @@ MLflow finds this by the entry point ``mlflow.project_backend``. ``--backend-con
      "poll": 1.0}                                        seconds between two looks
 
 The project's parameters become the flow's: by name and type where the deployment has such a parameter,
-in its ``options`` where it has not. The MLflow run of the project becomes the study's run.
+in its ``options`` where it has not. The MLflow run of the project becomes the study's run, unless the
+study has one already: then it says which, and the waiting command follows that one.
 """
 
 from __future__ import annotations
@@ -93,8 +94,11 @@ class FlowRunOfProject(SubmittedRun):
         )
 
     def _progress(self) -> str:
-        """How far the study is, from its run."""
-        tags = MlflowClient().get_run(self._run_id).data.tags
+        """How far the study is, from its run: another one where the project goes on with a study."""
+        client = MlflowClient()
+        tags = client.get_run(self._run_id).data.tags
+        if (resumed := tags.get("hpo.resumed_run_id")) is not None:
+            tags = client.get_run(resumed).data.tags
         counts = json.loads(tags.get("hpo.counts", "{}"))
         listed = ", ".join(f"{n} {state}" for state, n in counts.items())
         best = tags.get("hpo.best_values")

@@ -117,6 +117,13 @@ def test_a_project_runs_as_a_flow_run_and_its_end_is_the_flow_runs(
     assert second.wait() is False
     assert client.get_run(second.run_id).info.status == "FAILED"
 
+    again = submit(api, experiment)
+    study = client.create_run(experiment, tags={"hpo.counts": '{"complete": 5}'}).info.run_id
+    client.set_tag(again.run_id, "hpo.resumed_run_id", study)
+    end(again, Completed())
+    assert again.wait() is True
+    assert "prefect: Completed: 5 complete" in capsys.readouterr().err
+
     third = submit(api, experiment)
     third.cancel()
     assert third.get_status() == "KILLED"
