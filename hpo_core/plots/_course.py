@@ -160,9 +160,9 @@ def timeline(study: Study, events: Iterable[ev.Event] = ()) -> Figure:
     used = busy / (slots * (end - begin)) if end > begin else 0.0
     names = names[:_MOST_WORKERS]
     shown = [s for s in known if s.worker in set(names)]
-    longest = sorted(shown, key=lambda s: s.start - s.end)[:_MOST_SPANS]
-    left_out = f"<br><sup>the {len(longest):,} longest of {len(known):,} segments</sup>"
-    title = f"Workers: {used:.0%} of {slots} busy{left_out if len(longest) < len(known) else ''}"
+    longer = _longer(shown)
+    left_out = f"<br><sup>{len(longer):,} of {len(known):,} segments, the longer ones first of all</sup>"
+    title = f"Workers: {used:.0%} of {slots} busy{left_out if len(longer) < len(known) else ''}"
     unit, divisor = ("hours", 3600.0) if end - begin > 7200 else ("minutes", 60.0)
     unit, divisor = ("seconds", 1.0) if end - begin < 300 else (unit, divisor)
     figure = c.figure(
@@ -173,7 +173,7 @@ def timeline(study: Study, events: Iterable[ev.Event] = ()) -> Figure:
         bargap=0.25,
     )
     for state in TrialState:
-        group = [s for s in longest if s.state is state]
+        group = [s for s in longer if s.state is state]
         if group:
             figure.add_bar(
                 orientation="h",
@@ -187,6 +187,20 @@ def timeline(study: Study, events: Iterable[ev.Event] = ()) -> Figure:
             )
     figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
     return figure
+
+
+def _longer(known: list[Span]) -> list[Span]:
+    """What can be drawn: the longer segments, and of those that are about as long some of all of the time."""
+    if len(known) <= _MOST_SPANS:
+        return known
+    lengths = np.array([s.end - s.start for s in known])
+    size = np.floor(np.log2(np.maximum(lengths, 1e-3)))
+    # The size of which only a part has room: all that is larger has.
+    least = np.sort(size)[-_MOST_SPANS]
+    larger, equal = np.flatnonzero(size > least), np.flatnonzero(size == least)
+    equal = equal[np.argsort([known[i].start for i in equal], kind="stable")]
+    some = equal[np.linspace(0, len(equal) - 1, _MOST_SPANS - len(larger)).astype(int)]
+    return [known[i] for i in (*larger, *some)]
 
 
 def failures(study: Study) -> Figure:
