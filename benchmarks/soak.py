@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -243,7 +244,8 @@ def main() -> None:
                     say(f"{number} ok {one_study(here, options.seed, number, struck)}; {', '.join(struck)}")
                 except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - the next study may do better
                     failed.append(number)
-                    what = " ".join(str(error).split())[:600]
+                    # An assertion outside of a test module says nothing by itself.
+                    what = " ".join(str(error).split())[:600] or traceback.extract_tb(error.__traceback__)[-1]
                     say(f"{number} FAILED {type(error).__name__}: {what}; {', '.join(struck)}")
                     kept = options.log.parent / f"soak-{options.seed}-{number}"
                     shutil.copytree(here.folder, kept, dirs_exist_ok=True)

@@ -313,13 +313,20 @@ class DaskRunner:
             del self._flying[key], self._by_slot[slot]
 
     async def _connected_unless_over(self, segment: _Segment) -> Client | None:
-        connected = asyncio.ensure_future(self._connected())
-        try:
-            events: set[asyncio.Future[Any]] = {connected, segment.over}
-            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
-            return connected.result() if connected.done() else None
-        finally:
-            connected.cancel()
+        while True:
+            connected = asyncio.ensure_future(self._connected())
+            try:
+                events: set[asyncio.Future[Any]] = {connected, segment.over}
+                await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+                if not connected.done():
+                    return None
+                client = connected.result()
+            finally:
+                connected.cancel()
+            # A line can be cut while its client is being handed over. What is submitted then Dask keeps for
+            # the next scheduler, where the task runs without anybody hearing what it reports.
+            if self._line is not None and not self._line.cut:
+                return client
 
     async def _fly(self, client: Client, key: str, job: Job, on_message: OnMessage) -> Outcome:
         work = {
