@@ -155,6 +155,8 @@ class Driver:
             if before is not None:
                 await before.task
             await current.ran.wait()
+            if current.task.done():
+                current.task.result()  # it failed, and its trial may be what there is to wait for
             before = current
             if self._study.trials[segment.trial].state.finished:
                 self._latest.pop(segment.trial, None)

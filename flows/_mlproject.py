@@ -86,7 +86,7 @@ class ProjectEntry:
             ending.callback(_end, process)
             said = _Output(process)
             while not _over(process):
-                for step, values in log.fresh():
+                for step, values in log.glance():
                     trial.report(step, values)
             said.join()
             if process.returncode:
@@ -143,15 +143,21 @@ class _Log:
         self._metrics = metrics
         self._seen = 0
 
-    def fresh(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Steps that all metrics have reached since the last look, in order. None while MLflow is away."""
+    def glance(self) -> list[tuple[int, dict[str, float]]]:
+        """What is :meth:`fresh`; nothing while MLflow is away, as there will be another look."""
+        from mlflow.exceptions import MlflowException
+
         try:
-            curves = [
-                {m.step: m.value for m in self._client.get_metric_history(self._run_id, name)}
-                for name in self._metrics
-            ]
-        except Exception:  # noqa: BLE001 - the project itself notices, or the last look does
-            return
+            return list(self.fresh())
+        except MlflowException:
+            return []
+
+    def fresh(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Steps that all metrics have reached since the last look, in order."""
+        curves = [
+            {m.step: m.value for m in self._client.get_metric_history(self._run_id, name)}
+            for name in self._metrics
+        ]
         for step in sorted(set.intersection(*map(set, curves))):
             if step > self._seen:
                 self._seen = step

@@ -22,7 +22,7 @@ from flows._plan import Request, plan_callable
 from flows._room import Room
 from flows._runner import Curve, OnMessage, Report, Saved
 from flows._stretch import Stretch
-from hpo_core import Float, Journal, SearchSpace, Segment, Study, TrialState
+from hpo_core import Float, HpoError, Journal, SearchSpace, Segment, Study, TrialState
 
 SPACE = {"x": Float(0.0, 1.0)}
 Script = Callable[[Job, OnMessage, "FakeRunner"], Awaitable[Outcome]]
@@ -136,6 +136,31 @@ def test_a_lost_attempt_is_repeated_and_the_total_stays_exact(tmp_path: Path) ->
     assert len(runner.jobs) == 14
     repeated = [j for j in runner.jobs if j.attempt == 2]
     assert [j.params for j in repeated] == [study.trials[j.trial].params for j in repeated]
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("verb", ["report", "finish"])
+def test_a_trial_that_cannot_be_told_ends_the_session(
+    verb: str, deterministic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk under the journal: the driver waited for ever for the last trial, which was Running."""
+
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        await on_message(Report(1, {"loss": 1.0}))
+        return Outcome(kind=m.RETURNED, values=1.0)
+
+    study = make_study(tmp_path, limits={"trials": 2}, settings={"deterministic": deterministic})
+    told = getattr(study, verb)
+
+    def full(trial: int, *terms: Any, **more: Any) -> Any:
+        if trial == 0:
+            raise HpoError("no space left")
+        return told(trial, *terms, **more)
+
+    monkeypatch.setattr(study, verb, full)
+    driver = Driver(study, FakeRunner(script), folder=tmp_path)
+    with pytest.raises(HpoError, match="no space left"):
+        asyncio.run(asyncio.wait_for(driver.drive(), 10))
 
 
 def test_a_verdict_stops_the_trial_and_it_counts_as_pruned(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from flows import tune
-from flows._mlproject import open_project, parse_metrics
+from flows._mlproject import _Log, open_project, parse_metrics
 from flows._plan import Request, plan_request
 from hpo_core import Float, InputError, Int, SearchSpace, TrialPruned
 from tests.flows.conftest import Place
@@ -131,6 +131,21 @@ def test_a_metric_that_was_never_logged_is_named(tracked: Place, project: Callab
     entry = open_project(str(project(script)), space=SearchSpace(SPACE), metrics=("rmse",))
     with pytest.raises(InputError, match="logged no metric 'rmse'; did you mean 'rsme'"):
         entry(FakeTrial({"x": 0.5}))
+
+
+def test_only_a_look_that_others_follow_may_find_mlflow_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a trial could be complete without its curve, since nobody would have read it."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def away(*terms: Any) -> Any:
+        raise MlflowException("no answer")
+
+    log = _Log("0" * 32, ("rmse",))
+    monkeypatch.setattr(MlflowClient, "get_metric_history", away)
+    assert log.glance() == []
+    with pytest.raises(MlflowException, match="no answer"):
+        list(log.fresh())
 
 
 # -- before anything runs ------------------------------------------------------------------------
