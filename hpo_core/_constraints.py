@@ -82,6 +82,10 @@ class Constraint:
                 "as in 'b == 0 or a / b < 1'"
             ) from error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What an expression is compiled to cannot be pickled; a function can where it can be imported.
+        return Constraint.of, (self.original, tuple(sorted(self._names)))
+
     def to_json(self) -> dict[str, str]:
         """``{"expression": ...}``, or ``{"callable": name}`` for a function."""
         return {"expression" if isinstance(self.original, str) else "callable": self.source}

@@ -78,7 +78,7 @@ class Decider:
         """What to run next; see :meth:`Study.next`."""
         fold, history = self._fold, self._fold.history
         if fold.stopped is not None:
-            return Finish(fold.stopped.reason)
+            return Finish(fold.stopped.reason or f"the study was stopped as {fold.stopped.state}")
         reason = self.exhausted(now)
         if reason is not None:
             return self._finish_when_idle(reason)

@@ -63,17 +63,18 @@ class Fold:
         self.seconds_spent = 0.0
         self.cost_spent = 0.0
         self.last_at = created.at
+        # Methods, no lambdas: those of a copied or pickled fold must be its own.
         self._handlers: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.DriverTookOver: self._driver_took_over,
             ev.SpaceChanged: self._space_changed,
-            ev.Enqueued: lambda e: self.queue.append(e.params),
+            ev.Enqueued: self._enqueued,
             ev.Observed: self._observed,
             ev.TrialAsked: self._asked,
             ev.TrialResumed: self._resumed,
             ev.SegmentStarted: self._started,
             ev.TrialResolved: self._resolved,
             ev.TrialReported: self._reported,
-            ev.CurveLogged: lambda e: None,
+            ev.CurveLogged: _nothing,
             ev.CheckpointSaved: self._checkpoint_saved,
             ev.CheckpointDropped: self._checkpoint_dropped,
             ev.TrialPausedAt: self._paused,
@@ -82,7 +83,7 @@ class Fold:
             ev.TrialRequeued: self._requeued,
             ev.StudyExtended: self._extended,
             ev.StudyStopped: self._stopped,
-            ev.Noted: self.notes.append,
+            ev.Noted: self._noted,
         }
 
     def apply(self, event: ev.Event, *, checked: bool = False) -> None:
@@ -171,6 +172,12 @@ class Fold:
             self.declared = space
         self.history._change_space(space)
         self.queue = deque(p for p in self.queue if self.history.may_hold(p))
+
+    def _enqueued(self, event: ev.Enqueued) -> None:
+        self.queue.append(event.params)
+
+    def _noted(self, event: ev.Noted) -> None:
+        self.notes.append(event)
 
     def _observed(self, event: ev.Observed) -> None:
         self.history._observe(event.params, event.values)
@@ -294,6 +301,10 @@ class Fold:
         seconds = max(at - trial.segment_started_at, 0.0) if trial.segment_started_at else 0.0
         trial.busy_seconds += seconds
         self.cost_spent += seconds
+
+
+def _nothing(event: ev.CurveLogged) -> None:
+    """Curves are for those who look; nothing is folded."""
 
 
 def _end_state(label: str) -> TrialState:

@@ -15,7 +15,12 @@ _R = TypeVar("_R")
 
 def checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
     """Directions by name; ``{"loss": "min"}`` where none are given."""
-    objectives = {"loss": "min"} if objectives is None else dict(objectives)
+    try:
+        objectives = {"loss": "min"} if objectives is None else dict(objectives)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"objectives must be a dict of names and directions, like {{'loss': 'min'}}, got {objectives!r}"
+        ) from None
     if not objectives:
         raise InputError("a study needs at least one objective, such as {'loss': 'min'}")
     for name, direction in objectives.items():
@@ -74,6 +79,13 @@ def checked_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, or None, got {seed!r}")
     return int(seed)
+
+
+def checked_step(step: int, least: int, what: str) -> int:
+    """The step as a plain ``int``, which is what a journal holds."""
+    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < least:
+        raise InputError(f"{what} must be a whole number of at least {least}, got {step!r}")
+    return int(step)
 
 
 def constraint_functions(space: SearchSpace | None) -> list[Callable[[dict[str, Any]], bool]]:

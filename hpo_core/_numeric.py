@@ -30,6 +30,8 @@ _MOST_ON_LOG = 2**40
 # A logarithmic scale over a range that is narrower than this, relative to its lower end, is linear to within
 # an eighth of it; its logarithms would cancel to a few digits.
 _NARROW = 1e-6
+# The widest range of logarithms whose half `exp` can still take.
+_MOST_SPAN = 1400.0
 # Ranges in which neighbouring doubles lie farther apart than this in [0, 1] have their doubles as a grid.
 _GRAIN = 1e-10
 # How far off a grid a stepped value may be, in steps: what printing with six digits leaves.
@@ -156,8 +158,12 @@ class Float(Parameter):
         if u >= 1.0:
             return self.high
         if self._curved:
-            half = math.exp(0.5 * u * self._log_span)  # squared below, as exp overflows before its root
-            value = self.low * half * half
+            # By roots: exp overflows before the product does, and of the widest ranges a square root too.
+            parts = 2 if self._log_span < _MOST_SPAN else 4
+            root = math.exp(u * self._log_span / parts)
+            value = self.low
+            for _ in range(parts):
+                value *= root
         elif self.high - self.low < math.inf:
             value = self.low + u * (self.high - self.low)
         else:

@@ -107,6 +107,8 @@ class SearchSpace:
             tuple(dict.fromkeys(parent for parent, _ in gates)) for gates in gated
         )
         single = isinstance(constraints, str) or callable(constraints)
+        if not single and not isinstance(constraints, Sequence):
+            raise SpaceError(f"constraints are expressions or functions, one or a list, got {constraints!r}")
         given: Sequence[str | Predicate] = [constraints] if single else constraints  # type: ignore[list-item,assignment]
         self.constraints = tuple(Constraint.of(c, self.names) for c in given)
 
@@ -187,7 +189,8 @@ class SearchSpace:
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """``(n, d)`` canonical draws from the prior that meet conditions and constraints.
 
-        Raises :class:`SpaceError` when the constraints reject nearly everything.
+        Of constraints that reject nearly everything fewer are drawn, and repeated. Raises
+        :class:`SpaceError` when none is found.
         """
         if not self.constraints:
             return self.snap(rng.random((n, self.dims)))
@@ -205,9 +208,11 @@ class SearchSpace:
             count += len(kept[-1])
             drawn += batch
             batch = min(2 * batch, 4096)
-        if count < n:
-            raise self._unsatisfiable(drawn - count, drawn)
-        return np.concatenate(kept)[:n]
+        if not count:
+            raise self._unsatisfiable(drawn, drawn)
+        found = np.concatenate(kept)
+        # Who wants many of a rare kind gets some of them again: a study is not to end over a pool.
+        return found[np.arange(n) % count]
 
     def _unsatisfiable(self, rejected: int, drawn: int) -> SpaceError:
         return SpaceError(
@@ -249,6 +254,11 @@ class SearchSpace:
                         fixed[parent] = True
         points = self.snap(np.where(fixed, given, draws))
         fits = self.allowed(points) if constrained else np.ones(len(points), dtype=bool)
+        drawn = len(points)
+        while not fits.any() and not fixed.all() and drawn < _DRAWS:
+            points = self.snap(np.where(fixed, given, rng.random((drawn, self.dims))))
+            fits = self.allowed(points)
+            drawn += len(points)
         if not fits.any():
             return None
         active = ~np.isnan(points[:, fixed]).any(axis=1)

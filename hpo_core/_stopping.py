@@ -52,6 +52,10 @@ class StopRule:
         self._key: tuple[object, ...] = ()
         self._reason: str | None = None
 
+    def __reduce__(self) -> tuple[type[StopRule], tuple[()]]:
+        # A copied or pickled study looks again.
+        return StopRule, ()
+
     def enough(self, history: History, improvement: float | str | None) -> str | None:
         """The reason to stop, or ``None``. ``improvement`` as in :class:`hpo_core.Limits`."""
         if improvement is None or improvement == "never" or not history.space.dims:

@@ -52,6 +52,9 @@ PAIRS: dict[str, tuple[str, str]] = {
     "pbt": ("random", "pbt"),
 }
 
+# What an object must have to be one.
+_VERB = {"sampler": "sample", "scheduler": "judge"}
+
 DEFAULT_SAMPLER, DEFAULT_SCHEDULER = "auto", "full"
 
 
@@ -81,8 +84,10 @@ def make_strategy(given: str | Mapping[str, Any] | Strategy | Sampler | Schedule
                 f"a strategy has 'sampler' and 'scheduler', got {unknown[0]!r}"
                 f"{nearest(str(unknown[0]), ('sampler', 'scheduler'))}"
             )
-        sampler = _plain(given.get("sampler", DEFAULT_SAMPLER), SAMPLERS)
-        scheduler = _plain(given.get("scheduler", DEFAULT_SCHEDULER), SCHEDULERS)
+        if set(given) == {"name"}:
+            return make_strategy(given["name"])
+        sampler = _plain(given.get("sampler", DEFAULT_SAMPLER), SAMPLERS, "sampler")
+        scheduler = _plain(given.get("scheduler", DEFAULT_SCHEDULER), SCHEDULERS, "scheduler")
         name = given.get("name") or f"{_label(sampler)}+{_label(scheduler)}"
         return _pair(sampler, scheduler, name=str(name))
     if hasattr(given, "sample"):
@@ -104,6 +109,12 @@ def _split(name: str) -> tuple[str, str]:
     first, plus, second = name.partition("+")
     if plus and first in SAMPLERS and (second in SCHEDULERS or second in PAIRS):
         return first, second if second in SCHEDULERS else PAIRS[second][1]
+    if first in SCHEDULERS and second in SAMPLERS:
+        raise StrategyError(f"the sampler comes first: write {f'{second}+{first}'!r}, not {name!r}")
+    if plus and first in SAMPLERS and second in SAMPLERS:
+        raise StrategyError(
+            f"{first!r} and {second!r} are both samplers; compose one with a scheduler as '{first}+asha'"
+        )
     wrong = name if not plus else (second if first in SAMPLERS else first)
     known = strategy_names() if not plus else [*SAMPLERS, *SCHEDULERS]
     raise StrategyError(
@@ -112,8 +123,15 @@ def _split(name: str) -> tuple[str, str]:
     )
 
 
-def _plain(part: Any, known: Mapping[str, str]) -> Any:
-    return part if isinstance(part, str | Mapping) else _describe(part, known)
+def _plain(part: Any, known: Mapping[str, str], what: str) -> Any:
+    if isinstance(part, str) or (isinstance(part, Mapping) and "name" in part):
+        return part
+    if hasattr(part, _VERB[what]) and not isinstance(part, type):
+        return _describe(part, known)
+    raise StrategyError(
+        f"a {what} is a name ({', '.join(sorted(known))}), a dict {{'name': ..., option: ...}} or an object, "
+        f"got {part!r}"
+    )
 
 
 def _label(part: Any) -> str:

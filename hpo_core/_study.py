@@ -30,12 +30,13 @@ from hpo_core._given import (
     checked_metrics,
     checked_objectives,
     checked_seed,
+    checked_step,
     constraint_functions,
     record_of,
 )
 from hpo_core._history import History
 from hpo_core._journal import EventSink
-from hpo_core._parameters import Parameter, plain_json
+from hpo_core._parameters import Int, Parameter, plain_json
 from hpo_core._records import Limits, Settings, TrialRecord
 from hpo_core._result import best_trial, ended, front, value_by_rule
 from hpo_core._space import SearchSpace
@@ -257,13 +258,12 @@ class Study:
         count from 1. A step that is not above the last one, or a trial that no longer runs, is an old
         attempt catching up, and changes nothing.
         """
-        if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 1:
-            raise InputError(f"a report's step must be a whole number of at least 1, got {step!r}")
+        step = checked_step(step, 1, "a report's step")
         record = self._known(trial)
         values = checked_metrics(metrics, self.objectives)
         if not self._current(trial) or record.state is not TrialState.RUNNING or step <= record.step:
             return None
-        self._record(ev.TrialReported(at=now, trial=record.number, step=int(step), metrics=values))
+        self._record(ev.TrialReported(at=now, trial=record.number, step=step, metrics=values))
         limit = self._fold.limits.steps
         goal = record.target or self._fold.settings.max_steps
         if limit is not None and self._fold.steps_spent >= limit and step != goal:
@@ -342,6 +342,7 @@ class Study:
         if not self._current(trial):
             return record.state
         metrics = checked_metrics(returned, self.objectives)
+        step = None if step is None else checked_step(step, 0, "the step that a trial ends at")
         event = ended(self._fold, record, metrics, TrialState.of(state), step=step, reason=reason, now=now)
         self._record(event)
         return record.state
@@ -435,8 +436,14 @@ class Study:
         self._record(ev.Observed(at=at, params=given, values=named, source=source))
 
     def _checked_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(params, Mapping):
+            raise SpaceError(f"a configuration is a dict of names and values, got {params!r}")
         given = {name: plain_json(value) for name, value in params.items()}
         self.space.encode({n: v for n, v in given.items() if n in self.space.parameters})
+        for name, value in given.items():
+            # A row of a table comes with whole numbers as floats, which no range() takes.
+            if isinstance(self.space.parameters.get(name), Int) and isinstance(value, float):
+                given[name] = int(value)
         if not self.history.may_hold(given):
             self.space.encode(given)
         return given
@@ -496,6 +503,7 @@ class Study:
             target=due.target,
             start_step=record.step,
             parent=due.parent,
+            study=self.created.study_id,
         )
 
     def tell(
@@ -521,6 +529,7 @@ class Study:
         if not self._current(trial):
             return record.state
         state, named = TrialState.of(state), checked_metrics(values, self.objectives)
+        step = None if step is None else checked_step(step, 0, "the step that a trial is told at")
         if isinstance(trial, Trial) and trial._suggestions.found:
             self.resolved(trial, trial.params, trial._suggestions.found)
         if state is TrialState.COMPLETE and record.target not in (None, self._fold.settings.max_steps):
@@ -545,6 +554,8 @@ class Study:
     def _known(self, trial: Trial | int) -> TrialRecord:
         if isinstance(trial, np.integer):
             trial = int(trial)
+        if isinstance(trial, Trial) and trial.study not in ("", self.created.study_id):
+            raise StudyStateError(f"{trial!r} is a trial of another study; tell it to the one that was asked")
         return self._fold.trial(trial.number if isinstance(trial, Trial) else trial)
 
     def _current(self, trial: Trial | int) -> bool:

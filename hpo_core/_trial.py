@@ -89,7 +89,8 @@ class Trial(Suggesting):
     ``number``; ``params``: the configuration; ``seed``: for the objective's own randomness;
     ``target``: the step to train to before telling (``None``: to the end); ``start_step``: the step
     that training goes on from, 0 for a fresh trial; ``parent``: the trial whose checkpoint at
-    ``start_step`` a fork starts from; ``attempt`` counts from 1.
+    ``start_step`` a fork starts from; ``attempt`` counts from 1; ``study``: the identity of the study
+    that handed it out, which takes no other's.
     """
 
     def __init__(
@@ -102,7 +103,9 @@ class Trial(Suggesting):
         target: int | None = None,
         start_step: int = 0,
         parent: int | None = None,
+        study: str = "",
     ) -> None:
+        self.study = study
         self._base = dict(params)
         self.number = number
         self.seed = seed

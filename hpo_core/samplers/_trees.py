@@ -49,8 +49,9 @@ def compressed(y: Array) -> Array:
     failed = np.isnan(y)
     if failed.all():
         return np.zeros(len(y))
-    # Halves: the difference of two values near the largest double is no double.
-    distance = y / 2 - np.nanmin(y) / 2
+    # Quarters: the difference of two values near the largest double is no double, nor is the sum of two
+    # such halves, of which a median is the mean.
+    distance = y / 4 - np.nanmin(y) / 4
     unit = float(np.nanmedian(distance)) or float(np.nanmax(distance))
     if not unit > 0:
         return np.where(failed, 1.0, 0.0)

@@ -14,6 +14,9 @@ from hpo_core.schedulers._criterion import Criterion, usable
 
 __all__ = ["Champion", "check_single", "check_threshold"]
 
+# Farther behind is as bad as any. Objectives return 1e308 where they diverge, and tests add up squares.
+_FAR = 1e150
+
 
 def check_threshold(owner: str, p_threshold: float) -> None:
     """Raise :class:`StrategyError` for a number that is no probability."""
@@ -72,4 +75,5 @@ class Champion:
     def behind(self, results: dict[int, float]) -> NDArray[np.float64]:
         """``(k,)`` by how much the results are worse than the champion's, on the steps that both have."""
         own = self.results
-        return np.array([value - own[step] for step, value in results.items() if step in own])
+        behind = np.array([value - own[step] for step, value in results.items() if step in own])
+        return np.asarray(np.clip(behind, -_FAR, _FAR))

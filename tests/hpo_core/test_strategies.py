@@ -118,7 +118,7 @@ def test_an_object_of_your_own_is_found_again_with_its_options() -> None:
         ("TPE", "unknown strategy 'TPE'; did you mean 'tpe'"),
         ("gp+ahsa", "unknown strategy 'ahsa'; did you mean 'asha'"),
         ("rndom+asha", "unknown strategy 'rndom'; did you mean 'random'"),
-        ("asha+gp", "unknown strategy 'asha'"),
+        ("asha+gp", r"the sampler comes first: write 'gp\+asha'"),
         ("", "unknown strategy ''"),
         (None, "a strategy is a name .*, a dict or an object, got None"),
         (Random, r"a strategy is an object and not a class; make one: Random\(\)"),

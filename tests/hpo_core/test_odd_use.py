@@ -1,0 +1,170 @@
+"""What a user may well do and nobody planned for: odd results, copies, mix-ups, rare configurations."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpo_core import (
+    Float,
+    InputError,
+    Int,
+    Journal,
+    SearchSpace,
+    SpaceError,
+    StrategyError,
+    Study,
+    StudyFinished,
+    StudyStateError,
+    make_strategy,
+)
+from hpo_core._journal import read_journal
+from hpo_core.samplers._trees import compressed
+
+
+def _study(**given: Any) -> Study:
+    space = SearchSpace({"x": Float(0.0, 1.0), "n": Int(1, 500)}, constraints="x + n > 0.5")
+    return Study(space, **{"strategy": "random", "limits": {"improvement": "noise"}, **given})
+
+
+def _advanced(study: Study, trials: int) -> Study:
+    for i in range(trials):
+        trial = study.ask()
+        study.tell(trial, float(i % 5))
+    return study
+
+
+@pytest.mark.parametrize("strategy", ["random", "tpe", "gp", "forest", "nsga2", "sobol", "asha", "median"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda study: pickle.loads(pickle.dumps(study))])
+def test_a_copied_study_goes_on_by_itself_as_the_original_would(strategy: str, copied: Any) -> None:
+    study = _advanced(_study(strategy=strategy, settings={"max_steps": 9}), 12)
+    other = copied(study)
+    asked = other.ask()
+    other.tell(asked, 1.0)
+    other.enqueue({"n": 7})
+    other.note("copy", {})
+    assert not study.state.queue
+    assert not study.state.notes
+    assert other.ask().params["n"] == 7
+    assert len(other.state.notes) == 1
+    again = study.ask()
+    assert (again.number, again.params) == (asked.number, asked.params)
+
+
+@pytest.mark.parametrize("step", ["4", 4.5, -1, True])
+def test_a_step_that_is_none_is_refused_before_it_is_written(tmp_path: Any, step: Any) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        study = _study(journal=journal)
+        trial = study.ask()
+        with pytest.raises(InputError, match="whole number"):
+            study.tell(trial, 1.0, step=step)
+        study.tell(trial, 1.0, step=np.int64(4))
+    replayed = Study.replay(event for _, event, _ in read_journal(path))
+    assert replayed.trials[0].step == 4
+    assert replayed.best.values == {"loss": 1.0}
+
+
+def test_a_trial_of_another_study_is_refused() -> None:
+    mine, other = _study(), _study()
+    mine.ask()
+    stray = other.ask()
+    with pytest.raises(StudyStateError, match="another study"):
+        mine.tell(stray, 1.0)
+    with pytest.raises(StudyStateError, match="another study"):
+        mine.report(stray, 1, 1.0)
+    other.tell(pickle.loads(pickle.dumps(stray)), 1.0)
+
+
+def test_whole_numbers_of_a_table_are_whole_numbers() -> None:
+    study = _study()
+    study.enqueue({"x": 0.5, "n": 2.0})
+    asked = study.ask().params
+    assert asked == {"x": 0.5, "n": 2}
+    assert isinstance(asked["n"], int)
+
+
+@pytest.mark.parametrize("given", [None, [], "x"])
+def test_a_configuration_that_is_no_dict_is_refused(given: Any) -> None:
+    with pytest.raises(SpaceError, match="a dict of names and values"):
+        _study().enqueue(given)
+    with pytest.raises(SpaceError, match="a dict of names and values"):
+        _study().observe(given, 1.0)
+
+
+@pytest.mark.parametrize("given", ["loss", ["loss"], 5])
+def test_objectives_that_are_no_dict_are_refused(given: Any) -> None:
+    with pytest.raises(InputError, match="a dict of names and directions"):
+        _study(objectives=given)
+
+
+def test_constraints_that_are_none_are_refused() -> None:
+    with pytest.raises(SpaceError, match="expressions or functions"):
+        SearchSpace({"x": Float(0.0, 1.0)}, constraints=5)  # type: ignore[arg-type]
+
+
+def test_a_stopped_study_says_so_where_nobody_gave_a_reason() -> None:
+    study = _study()
+    study.stop()
+    with pytest.raises(StudyFinished, match="stopped as finished"):
+        study.ask()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sampler": 5}, "a sampler is a name"),
+        ({"sampler": {}}, "a sampler is a name"),
+        ({"scheduler": None}, "a scheduler is a name"),
+        ("asha+tpe", "write 'tpe\\+asha'"),
+        ("tpe+gp", "both samplers"),
+    ],
+)
+def test_a_strategy_put_together_wrongly_is_refused_with_the_right_way(given: Any, message: str) -> None:
+    with pytest.raises(StrategyError, match=message):
+        make_strategy(given)
+
+
+def test_a_strategy_of_a_name_alone_is_the_one_of_that_name() -> None:
+    assert make_strategy({"name": "tpe"}) == make_strategy("tpe")
+
+
+@pytest.mark.parametrize("strategy", ["gp", "forest", "tpe"])
+def test_constraints_that_leave_one_in_a_thousand_end_no_study(strategy: str) -> None:
+    space = SearchSpace(
+        {"a": Float(0.0, 1.0), "b": Float(0.0, 1.0)}, constraints=["a < 0.0316", "b < 0.0316"]
+    )
+    study = Study(space, strategy=strategy, seed=1)
+    for i in range(12):
+        trial = study.ask()
+        assert max(trial.params.values()) < 0.0316
+        study.tell(trial, float(i % 5))
+    study.enqueue({})
+    assert max(study.ask().params.values()) < 0.0316
+
+
+def test_the_widest_logarithmic_range_has_its_values() -> None:
+    widest = Float(5e-324, 1.7e308, log=True)
+    values = [widest.decode(u) for u in (0.0, 0.25, 0.5, 0.75, 0.999, 1.0)]
+    assert values == sorted(set(values))
+    assert values[0] == 5e-324
+    assert values[-1] == 1.7e308
+    assert np.isclose(values[2], np.sqrt(5e-324) * np.sqrt(1.7e308), rtol=1e-6)
+
+
+def test_results_near_the_largest_number_leave_rules_a_number_to_judge_by() -> None:
+    assert np.isfinite(compressed(np.array([-1e308, -1e308, 1.7e308, 1.7e308]))).all()
+    for strategy in ("race", "wilcoxon"):
+        study = Study({"x": Float(0.0, 1.0)}, strategy=strategy, settings={"max_steps": 5})
+        stopped = []
+        for number in range(8):
+            trial = study.ask()
+            results = [1.7e308 * (number % 2 * 2 - 1), float(number), 1e308, -1e308, 1.0]
+            verdicts = [study.report(trial, step, value) for step, value in enumerate(results, start=1)]
+            stopped += [v.reason for v in verdicts if v is not None]
+            study.tell(trial, 0.0)
+        assert not [reason for reason in stopped if "nan" in reason or "inf" in reason]
