@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ if __name__ == "__main__":
 """
 
 
-def run(code: str, *arguments: int) -> dict[str, Any]:
-    """Run a script in a fresh process and folder; its last line is JSON."""
+def run(code: str, *arguments: int, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Run a script in a fresh process and folder; its last line is JSON. ``settings``: environment."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "script.py"
         script.write_text(code)
@@ -78,6 +79,7 @@ def run(code: str, *arguments: int) -> dict[str, Any]:
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
             "PYTHONPATH": str(HERE),
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            **(settings or {}),
         }
         done = subprocess.run(
             [sys.executable, str(script), *map(str, arguments)],

@@ -1,4 +1,7 @@
-"""Rounds of faults at random moments; `make faults` runs thirty of them and more."""
+"""Rounds of faults at random moments; `make faults` runs thirty of them and more.
+
+``HPO_FAULTS`` is how many rounds, ``HPO_FAULTS_SEED`` the first one's seed.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from tests.faults.conftest import MakeDriver
 from tests.faults.mischief import mischief
 
 ROUNDS = int(os.environ.get("HPO_FAULTS", "1"))
+FIRST = int(os.environ.get("HPO_FAULTS_SEED", "0"))
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + ROUNDS))
 def test_a_study_outlives_random_faults(seed: int, make_driver: MakeDriver) -> None:
     rng = random.Random(seed)
     strategy = rng.choice(["random", "tpe", "asha"])
