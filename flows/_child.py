@@ -58,6 +58,7 @@ class SocketChannel:
 def main(argv: list[str]) -> None:
     """Serve jobs until the driver closes the line."""
     _die_with_parent()
+    own = os.getpid()
     connection = socket.socket(fileno=int(argv[1]))
     os.set_inheritable(connection.fileno(), False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
@@ -79,6 +80,8 @@ def main(argv: list[str]) -> None:
             channel.said.clear()
             began = time.monotonic()
             outcome = execute(objective, job, channel, signals, active_run, whole_process=True)
+            if os.getpid() != own:
+                os._exit(0)  # a fork of the objective's that came back: the trial is its parent's to end
             if time.monotonic() - began >= WORTH_SECONDS:
                 leave(job, [said for said in channel.said if said["type"] != "run_id"], outcome)
         for out in (sys.stdout, sys.stderr):

@@ -37,13 +37,17 @@ def execute(
     tagged = running_trial(job.tags, whole_process=whole_process)
     with _caught() as caught, tagged, surrounding:
         caught.returned = objective(trial)
-    outcome = _outcome(trial, caught)
+    try:
+        outcome = _outcome(trial, caught)
+    except Exception as error:  # noqa: BLE001 - an exception of the user's own that cannot even be printed
+        kinds = f"{type(error).__name__} while reading {type(caught.error or caught.returned).__name__}"
+        outcome = Outcome(kind=m.RAISED, reason=f"what the objective came to cannot be read: {kinds}")
     used = trial.suggestions
     return Outcome(
         kind=outcome.kind,
         values=outcome.values,
-        reason=outcome.reason,
-        traceback=outcome.traceback,
+        reason=_writable(outcome.reason),
+        traceback=_writable(outcome.traceback),
         params=trial.params if used.found else {},
         found={name: parameter.to_json() for name, parameter in used.found.items()},
         note=trial.notice(),
@@ -99,14 +103,20 @@ def _numbers(returned: Any) -> dict[str, float] | float | None:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, numbers.Real) or (hasattr(value, "item") and getattr(value, "size", 1) == 1):
-        return float(value)
-    if hasattr(value, "numel") and value.numel() == 1:
-        return float(value)
+    array = hasattr(value, "item") and getattr(value, "size", 1) == 1
+    single = value.item() if array or (hasattr(value, "numel") and value.numel() == 1) else value
+    if isinstance(single, numbers.Real):
+        with contextlib.suppress(OverflowError):  # of a whole number beyond all floats
+            return float(single)
     raise TypeError(
         "an objective returns a number, a dict of numbers, or nothing when it reported its steps; got "
         f"{type(value).__name__} {str(value)[:80]!r}"
     )
+
+
+def _writable(text: str) -> str:
+    """The text for files and databases, which take no half characters (of a file's name, say) and no NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _one_line(error: BaseException) -> str:

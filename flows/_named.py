@@ -105,6 +105,35 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")[:60] or "study"
 
 
+def check_callable(function: Objective) -> None:
+    """Raise :class:`ObjectiveError` for what no trial can be evaluated with, before one is."""
+    if not callable(function):
+        raise ObjectiveError(
+            f"the objective must be a function of a trial, or the name of one, got {function!r}; hand over "
+            "the function itself and not what it returns"
+        )
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    for kind, found in (
+        ("an async", inspect.iscoroutinefunction),
+        ("a generator", inspect.isgeneratorfunction),
+    ):
+        if found(function) or found(called):
+            raise ObjectiveError(
+                f"the objective {label_of(function)} is {kind} function; let a plain one return its result"
+            )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a builtin that does not say
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise ObjectiveError(
+            f"the objective {label_of(function)}{signature} cannot be called with a trial alone ({error}); "
+            "fix the others with functools.partial"
+        ) from None
+
+
 def check_shippable(function: Objective) -> None:
     """Raise :class:`ObjectiveError` for a function that cannot be sent to another process."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from flows._mlproject import is_project, open_project, parse_metrics
 from flows._named import (
     READY,
     absolute,
+    check_callable,
     check_shippable,
     code_of,
     label_of,
@@ -38,6 +40,7 @@ from hpo_core import (
     Study,
 )
 from hpo_core._errors import nearest
+from hpo_core._given import checked_objectives
 from hpo_core._records import IMPROVEMENTS
 from hpo_core.samplers._auto import Auto
 from hpo_core.warm_start import Fitting
@@ -45,7 +48,7 @@ from tracking import redacted
 
 RUNNERS = ("local", "dask", "gpu")
 ISOLATIONS = ("process", "thread")
-_OF_TABLES = ("data", "target", "task", "register_as")
+OF_TABLES = ("data", "target", "task", "register_as")
 # Trials of a study that nothing else would end.
 DEFAULT_TRIALS = 100
 
@@ -134,12 +137,12 @@ def plan_request(
     function of the user's own; by default what it carries as ``function.objectives``.
     """
     if request.objective in READY:
-        _refuse(request, ("env_manager",))
+        refuse(request, ("env_manager",))
         return _plan_table(request, strategy, settings or {})
     if is_project(request.objective):
         return _plan_project(request, strategy, settings, objectives)
     function = load_objective(request.objective)
-    _refuse(request, (*_OF_TABLES, "metric", "env_manager", *request.options))
+    refuse(request, (*OF_TABLES, "metric", "env_manager", *request.options))
     space = space_of(function, request.space)
     asked = (code_of(function), space and space.digest(), request.strategy, request.seed)
     named = study_name(label_of(function), *asked) if request.name is None else request.name
@@ -153,7 +156,7 @@ def plan_request(
     )
 
 
-def _refuse(request: Request, names: Iterable[str]) -> None:
+def refuse(request: Request, names: Iterable[str]) -> None:
     """Raise for fields and options that the objective does not take."""
     for name in names:
         if request.options.get(name, getattr(request, name, None)) is not None:
@@ -174,7 +177,7 @@ def _plan_project(
     """The plan for an entry point of an MLflow project."""
     from flows.objectives import read_space
 
-    _refuse(request, _OF_TABLES)
+    refuse(request, OF_TABLES)
     if request.space is None:
         raise InputError("a project does not say what is to be tuned; give the ranges in a file with --space")
     space = read_space(request.space)
@@ -208,15 +211,16 @@ def plan_callable(
     settings: Mapping[str, Any] | None = None,
 ) -> Plan:
     """The plan for a function of the user's own."""
+    check_callable(function)
     label = label_of(function)
     chosen = chosen_strategy(request.strategy if strategy is None else strategy, request.timeout)
-    objectives = dict(objectives or {"loss": "min"})
+    objectives = checked_objectives(objectives or None)
     execution = _execution(request)
     if execution.isolation == "process":
         check_shippable(function)
     reference = label if request.objective in READY else request.objective
     terms = Terms(
-        name=request.name or f"{slug(label)}-{time.strftime('%Y%m%d-%H%M%S')}",
+        name=request.name or f"{slug(label)}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
         space=space,
         objectives=objectives,
         strategy=chosen,
@@ -366,7 +370,8 @@ def _execution(request: Request) -> Execution:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
     for name in ("timeout", "trial_timeout", "trial_memory", "checkpoint_quota", "gpus_per_trial"):
         value = getattr(request, name)
-        if value is not None and not 0 < value < float("inf"):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0 < value < math.inf):
             raise InputError(f"{name} must be a number above 0, got {value!r}")
     for name, known in (("runner", RUNNERS), ("isolation", ISOLATIONS)):
         value = getattr(request, name)
@@ -416,6 +421,8 @@ def _improvement(given: float | str | None) -> float | str | None:
 
 
 def _settings(request: Request, workers: int, max_steps: int | None, more: Mapping[str, Any]) -> Settings:
+    if not isinstance(more, Mapping):
+        raise InputError(f"settings must be a dict of names and values, got {more!r}")
     unknown = [name for name in more if name not in Settings.__slots__]
     if unknown:
         raise InputError(f"unknown setting {unknown[0]!r}{nearest(unknown[0], Settings.__slots__)}")
@@ -424,4 +431,6 @@ def _settings(request: Request, workers: int, max_steps: int | None, more: Mappi
 
 
 def _tracking(request: Request) -> TrackingTerms:
+    if not isinstance(request.tracking_uri, str | None):
+        raise InputError(f"tracking_uri must be text such as 'sqlite:///x.db', got {request.tracking_uri!r}")
     return TrackingTerms(uri=request.tracking_uri, experiment=request.experiment, offline=request.offline)

@@ -161,6 +161,10 @@ class LiveTrial(Suggesting):
         In an objective that does not loop over :meth:`steps` this call ends the trial when the study
         stops or pauses it, by an exception that must not be caught; save before you report then.
         """
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise InputError(
+                f"trial.report takes metrics by name, such as trial.report({step}, loss=0.1), got {metrics!r}"
+            )
         values = {k: float(v) for k, v in {**(metrics or {}), **more}.items()}
         if isinstance(step, bool) or not float(step).is_integer() or step < 1:
             raise InputError(f"trial.report needs a step, a whole number of at least 1, got {step!r}")

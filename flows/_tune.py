@@ -57,8 +57,8 @@ def tune(
 
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """
-    from flows._named import READY
-    from flows._plan import Request, plan_callable, plan_request
+    from flows._named import READY, label_of
+    from flows._plan import OF_TABLES, Request, plan_callable, plan_request, refuse
 
     settings = more.pop("settings", None)
     fields = {
@@ -80,9 +80,11 @@ def tune(
         request = Request(objective=objective, space=_space_text(space), **fields)
         plan = plan_request(request, strategy=strategy, settings=settings, objectives=objectives)
         return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
+    request = Request(objective=label_of(objective), **fields)
+    refuse(request, (*OF_TABLES, "metric", "env_manager", *request.options))
     plan = plan_callable(
         objective,
-        request=Request(**fields),
+        request=request,
         space=_declared(space),
         objectives=objectives,
         strategy=strategy,
@@ -108,6 +110,8 @@ def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
     from flows._plan import Request
     from hpo_core._errors import nearest
 
+    if not isinstance(more.get("options") or {}, Mapping):
+        raise InputError(f"options must be a dict of names and values, got {more['options']!r}")
     fields, options = {}, dict(more.get("options") or {})
     known = set(Request.__dataclass_fields__) - {"objective", "space"}
     ready: set[str] = set()

@@ -29,6 +29,9 @@ from hpo_core import (
 )
 from hpo_core._journal import read_journal
 
+# What file systems take as a folder's name, of which a letter that is not Latin needs two to four.
+_NAME_BYTES = 240
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
@@ -69,10 +72,11 @@ def studies_home(home: Path | str | None = None) -> Path:
 
 def study_folder(name: str, home: Path | str | None = None) -> Path:
     """A study's folder. Raises :class:`InputError` for a name that makes no good folder."""
-    if not re.fullmatch(r"[\w][\w .+-]{0,119}", name):
+    good = isinstance(name, str) and re.fullmatch(r"[\w][\w .+-]{0,119}", name)
+    if not good or len(name.encode()) > _NAME_BYTES:
         raise InputError(
             f"a study's name has letters, digits, spaces, dots, dashes and underscores, begins with a "
-            f"letter or digit and has at most 120 characters; got {name!r}"
+            f"letter or digit and has at most 120 characters ({_NAME_BYTES} bytes); got {name!r}"
         )
     return studies_home(home) / name
 

@@ -66,9 +66,11 @@ def checked_metrics(
 
 
 def _float(name: str, value: Any) -> float:
-    if not isinstance(value, str | bytes):
+    # What models predict and score is often an array of one number, which float() does not take.
+    single = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    if not isinstance(single, str | bytes):
         try:
-            return float(value)
+            return float(single)
         except (TypeError, ValueError, OverflowError):
             pass
     raise InputError(f"the value of {name!r} must be a number, got {value!r}")

@@ -48,6 +48,10 @@ class _Listing:
     rest: Iterator[int] = field(default_factory=lambda: iter(()))
     rejected: int = 0
 
+    def __reduce__(self) -> tuple[type[_Listing], tuple[()]]:
+        # A copied or pickled grid lists anew: nobody can copy what a generator has left.
+        return _Listing, ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:

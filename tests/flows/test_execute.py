@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows import _messages as m
@@ -118,3 +120,56 @@ def test_passwords_in_urls_stay_out_of_what_is_kept_of_an_error(tmp_path: Path) 
     for text in (outcome.reason, outcome.traceback):
         assert "postgresql://me:***@db/x?a=1&password=***" in text
         assert "hidden" not in text
+
+
+class Unprintable(Exception):
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class Unreadable(float):
+    """A number that is none."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("no number")
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [{"loss": 1.0, "big": 10**400}, np.array("text"), np.str_("text"), Unreadable(), Unprintable(), object()],
+)
+def test_whatever_an_objective_comes_to_is_an_outcome(tmp_path: Path, returned: Any) -> None:
+    def objective(trial: Any) -> Any:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    outcome = execute(objective, job(tmp_path, ""), NoChannel(), Signals(), None)
+    assert outcome.kind == m.RAISED
+    assert "objective" in outcome.reason
+
+
+def test_an_array_of_one_number_is_a_number(tmp_path: Path) -> None:
+    returned = {"loss": np.array([0.5]), "more": np.array([[1]]), "plain": np.float32(2.0)}
+    outcome = execute(lambda trial: returned, job(tmp_path, ""), NoChannel(), Signals(), None)
+    assert outcome.values == {"loss": 0.5, "more": 1.0, "plain": 2.0}
+
+
+def test_an_error_about_a_file_of_an_odd_name_can_be_written_down(tmp_path: Path) -> None:
+    def objective(trial: Any) -> None:
+        raise FileNotFoundError(os.fsdecode(b"caf\xe9.csv") + "\0")
+
+    outcome = execute(objective, job(tmp_path, ""), NoChannel(), Signals(), None)
+    assert "caf\\udce9.csv\\x00" in outcome.reason
+    assert "caf\\udce9.csv\\x00" in outcome.traceback.encode().decode()
+
+
+@pytest.mark.parametrize("metrics", [0.5, 0.0, [0.5]])
+def test_a_report_without_names_is_told_how(tmp_path: Path, metrics: Any) -> None:
+    def objective(trial: Any) -> None:
+        trial.report(3, metrics)
+
+    outcome = execute(objective, job(tmp_path, ""), NoChannel(), Signals(), None)
+    assert "trial.report takes metrics by name, such as trial.report(3, loss=0.1)" in outcome.reason

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flows import tune
 from flows._named import label_of, load_objective
 from flows._plan import Request, plan_callable, plan_request
 from hpo_core import Float, InputError, ObjectiveError, SearchSpace, StrategyError
@@ -191,3 +192,66 @@ def test_what_a_space_file_rules_out_is_not_begun_with(table: str, space: Any, n
         u = terms.space.encode(params)
         assert terms.space.allowed(u[None, :])[0]
         assert terms.space.decode(u) == params
+
+
+async def waits(trial: Any) -> float:
+    return 1.0
+
+
+def yields(trial: Any) -> Any:
+    yield 1.0
+
+
+class Waiting:
+    async def __call__(self, trial: Any) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (0.5, "a function of a trial, or the name of one, got 0.5; hand over the function itself"),
+        (None, "got None"),
+        (waits, "is an async function"),
+        (Waiting(), "is an async function"),
+        (yields, "is a generator function"),
+        (lambda: 1.0, "cannot be called with a trial alone"),
+        (lambda trial, data: 1.0, "cannot be called with a trial alone .* functools.partial"),
+    ],
+)
+def test_what_no_trial_can_be_evaluated_with_is_refused(place: Place, function: Any, words: str) -> None:
+    with pytest.raises(ObjectiveError, match=words):
+        tune(function, trials=1)
+    assert not place.studies
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"timeout": "60"}, "timeout must be a number above 0, got '60'"),
+        ({"trial_timeout": True}, "trial_timeout must be a number above 0, got True"),
+        ({"objectives": ["loss"]}, "objectives must be a dict of names and directions"),
+        ({"settings": 5}, "settings must be a dict"),
+        ({"options": 5}, "options must be a dict"),
+        ({"options": {"folds": 3}}, "'folds' goes with the ready objectives"),
+        ({"metric": "auc"}, "'metric' goes with the ready objectives .*, not with 'tests.flows"),
+        ({"data": "table.csv"}, "'data' goes with the ready objectives"),
+        ({"env_manager": "uv"}, "'env_manager' goes with MLflow projects"),
+        ({"name": 5}, "a study's name has letters"),
+        ({"name": "\u65e5" * 90}, "240 bytes"),
+        ({"tracking_uri": Path("x.db")}, "tracking_uri must be text"),
+    ],
+)
+def test_an_argument_that_cannot_be_meant_is_refused_in_one_line(
+    place: Place, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        tune(objectives.square, **{"trials": 1, **given})
+    assert not place.studies
+
+
+def test_two_studies_of_a_moment_without_names_are_two() -> None:
+    plans = [
+        plan_callable(objectives.square, request=Request(), space=None, objectives=None) for _ in range(2)
+    ]
+    assert plans[0].terms.name != plans[1].terms.name

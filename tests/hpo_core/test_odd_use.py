@@ -21,6 +21,7 @@ from hpo_core import (
     StudyFinished,
     StudyStateError,
     make_strategy,
+    strategy_names,
 )
 from hpo_core._journal import read_journal
 from hpo_core.samplers._trees import compressed
@@ -38,7 +39,7 @@ def _advanced(study: Study, trials: int) -> Study:
     return study
 
 
-@pytest.mark.parametrize("strategy", ["random", "tpe", "gp", "forest", "nsga2", "sobol", "asha", "median"])
+@pytest.mark.parametrize("strategy", sorted({*strategy_names()} - {"cmaes", "threshold"}))
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda study: pickle.loads(pickle.dumps(study))])
 def test_a_copied_study_goes_on_by_itself_as_the_original_would(strategy: str, copied: Any) -> None:
     study = _advanced(_study(strategy=strategy, settings={"max_steps": 9}), 12)
@@ -67,6 +68,14 @@ def test_a_step_that_is_none_is_refused_before_it_is_written(tmp_path: Any, step
     replayed = Study.replay(event for _, event, _ in read_journal(path))
     assert replayed.trials[0].step == 4
     assert replayed.best.values == {"loss": 1.0}
+
+
+def test_an_array_of_one_number_is_a_number() -> None:
+    study = _study()
+    study.tell(study.ask(), {"loss": np.array([0.5]), "more": np.array([[1]])})
+    assert study.best.values == {"loss": 0.5}
+    with pytest.raises(InputError, match="must be a number"):
+        study.tell(study.ask(), np.array(["0.5"]))
 
 
 def test_a_trial_of_another_study_is_refused() -> None:
