@@ -25,6 +25,7 @@ from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study
 from hpo_core.warm_start import Fitting
 from tracking import Away, StudyTracker, probe
+from tracking._connection import absolute_uri
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
@@ -147,7 +148,7 @@ async def session(
             folder=opened.folder,
             resumed=opened.resumed,
             tracker=tracker,
-            uri=uri or tracking.uri or os.environ.get("MLFLOW_TRACKING_URI"),
+            uri=uri or absolute_uri(tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or "") or None,
             lines=lines,
         )
         current.connecting = asyncio.create_task(_connect(current, tell))

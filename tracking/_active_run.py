@@ -132,12 +132,14 @@ class _TrialRun:
         self._former = {name: os.environ.get(name) for name in names}
         self._chosen = _settings.chosen_uri()
         mlflow.set_tracking_uri(uri)
-        client = mlflow.MlflowClient(uri)
-        found = client.get_experiment_by_name("offline")
         where = (folder / "mlflow-offline-artifacts").absolute().as_uri()
-        experiment = (
-            found.experiment_id if found else client.create_experiment("offline", artifact_location=where)
-        )
+        # All trials of the study share it, and those of several workers begin at once.
+        with _sqlite.alone(database):
+            client = mlflow.MlflowClient(uri)
+            found = client.get_experiment_by_name("offline")
+            experiment = (
+                found.experiment_id if found else client.create_experiment("offline", artifact_location=where)
+            )
         os.environ["MLFLOW_EXPERIMENT_ID"] = experiment
         return client.create_run(experiment)
 

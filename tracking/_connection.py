@@ -31,6 +31,8 @@ _PAGE = 1000
 # While somebody else sets up a database file it answers with one error after another. One that comes this
 # often, a second apart, is meant.
 _SAME_ERROR, _AGAIN_SECONDS = 5, 1.0
+# Tracking URIs of one word that are no folders.
+_PLACES = ("databricks", "databricks-uc", "uc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +93,26 @@ def _named(study: str) -> str:
 
 
 def resolve_uri(tracking_uri: str | None) -> str:
-    """The URI itself, or where MLflow would write by default in this process."""
+    """The URI itself, or where MLflow would write by default in this process; the same in every folder."""
     if tracking_uri:
-        return tracking_uri
+        return absolute_uri(tracking_uri)
     named = os.environ.get("MLFLOW_TRACKING_URI")
     if named and "mlflow" not in sys.modules:
-        return named
+        return absolute_uri(named)
     import mlflow
 
-    return mlflow.get_tracking_uri()
+    return absolute_uri(mlflow.get_tracking_uri())
+
+
+def absolute_uri(uri: str) -> str:
+    """The URI with the whole path of a file or folder on this machine: an objective may change folders."""
+    if uri.startswith("sqlite"):
+        path = _sqlite.database_file("sqlite" + uri[uri.find(":") :])
+        scheme, query = uri.partition(":")[0], uri.partition("?")[2]
+        return uri if path is None else f"{scheme}:///{path}{'?' * bool(query)}{query}"
+    if not uri or ":" in uri or uri in _PLACES:
+        return uri
+    return str(Path(uri).absolute())
 
 
 def connect(tracking_uri: str | None, experiment: str) -> Connection:

@@ -14,7 +14,7 @@ import mlflow
 import pytest
 
 from hpo_core import InputError
-from tracking import _connection, _sqlite, probe
+from tracking import StudyTracker, _connection, _sqlite, probe
 from tracking._connection import connect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,13 +23,25 @@ TOGETHER = """
 import os, sys, warnings
 warnings.simplefilter("ignore")
 import mlflow.store.tracking.sqlalchemy_store
+from pathlib import Path
+from tracking import trial_run
 from tracking._connection import connect
+
+def study(name):
+    connect(sys.argv[1], name)
+
+def offline(name):
+    def nobody():
+        raise RuntimeError("tracking is offline")
+    with trial_run(nobody, scratch=Path(sys.argv[1])):
+        mlflow.log_metric(name, 1.0)
+
 children = []
 for name in ("a", "b", "c"):
     child = os.fork()
     if child == 0:
         try:
-            connect(sys.argv[1], name)
+            globals()[sys.argv[2]](name)
         except BaseException as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)
@@ -39,15 +51,49 @@ sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 """
 
 
-def test_studies_that_begin_together_share_a_new_database(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+def _together(place: str, what: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", TOGETHER, uri], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", TOGETHER, place, what], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_studies_that_begin_together_share_a_new_database(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    _together(uri, "study")
     found = {e.name for e in mlflow.MlflowClient(uri).search_experiments()}
     assert found >= {"a", "b", "c"}
     assert {p.name.removesuffix("-wal").removesuffix("-shm") for p in tmp_path.iterdir()} == {"mlflow.db"}
+
+
+def test_trials_that_begin_together_offline_share_a_new_database(tmp_path: Path) -> None:
+    _together(str(tmp_path), "offline")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow-offline.db'}")
+    experiment = client.get_experiment_by_name("offline")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(name for run in runs for name in run.data.metrics) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("sqlite:///x.db", "sqlite:///{here}/x.db"),
+        ("sqlite:///sub/x.db?timeout=3", "sqlite:///{here}/sub/x.db?timeout=3"),
+        ("sqlite+pysqlite:///x.db", "sqlite+pysqlite:///{here}/x.db"),
+        ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("mlruns", "{here}/mlruns"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_a_place_for_runs_is_the_same_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, found: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracker = StudyTracker(tmp_path, given, "e")
+    assert tracker.worker_settings()["environment"]["MLFLOW_TRACKING_URI"] == found.format(here=tmp_path)
 
 
 def test_one_opens_the_database_while_the_others_wait(tmp_path: Path) -> None:
