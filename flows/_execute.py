@@ -71,11 +71,11 @@ def _caught() -> Iterator[_Caught]:
 def _outcome(trial: LiveTrial, caught: _Caught) -> Outcome:
     error = caught.error
     if isinstance(error, Infeasible):
-        return Outcome(kind=m.INFEASIBLE, reason=str(error))
+        return Outcome(kind=m.INFEASIBLE, reason=_with_notes(error))
     if isinstance(error, TrialPruned | TrialPaused) and trial.ended:
         return Outcome(kind=trial.ended)
     if isinstance(error, TrialPruned):
-        return Outcome(kind=m.PRUNED, reason=str(error) or "the objective pruned it")
+        return Outcome(kind=m.PRUNED, reason=_with_notes(error) or "the objective pruned it")
     if isinstance(error, NoSpace):
         return Outcome(kind=m.NO_SPACE, reason=_one_line(error))
     if error is not None and is_full(error):
@@ -88,12 +88,12 @@ def _outcome(trial: LiveTrial, caught: _Caught) -> Outcome:
     if trial.ended:
         return Outcome(kind=trial.ended)
     try:
-        return Outcome(kind=m.RETURNED, values=_numbers(caught.returned))
+        return Outcome(kind=m.RETURNED, values=plain_results(caught.returned))
     except TypeError as wrong:
         return Outcome(kind=m.RAISED, reason=str(wrong))
 
 
-def _numbers(returned: Any) -> dict[str, float] | float | None:
+def plain_results(returned: Any) -> dict[str, float] | float | None:
     """What an objective returned as plain floats. Raises ``TypeError`` for anything else."""
     if returned is None:
         return None
@@ -120,8 +120,14 @@ def _writable(text: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = redacted(" ".join(str(error).split()))
+    text = redacted(" ".join(_with_notes(error).split()))
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
+
+
+def _with_notes(error: BaseException) -> str:
+    """What it says, and what was added on its way here."""
+    notes = "; ".join(getattr(error, "__notes__", ()))
+    return f"{error} ({notes})".lstrip() if notes else str(error)
 
 
 def _traceback(error: BaseException) -> str:

@@ -76,6 +76,7 @@ async def tune_flow(
     experiment: str | None = None,
     tracking_uri: str | None = None,
     warm_start: list[str] | None = None,
+    repeats: Count | None = None,
     options: dict[str, Any] | None = None,
     mlflow_run_id: str | None = None,
 ) -> State[Any]:
@@ -99,6 +100,7 @@ async def tune_flow(
         experiment: Of MLflow; by default the study's name.
         tracking_uri: MLflow server or database; by default what MLFLOW_TRACKING_URI says.
         warm_start: Results to begin with: study:NAME, mlflow:EXPERIMENT, csv:FILE, optuna:STORAGE#STUDY.
+        repeats: Runs of each configuration, with other seeds; their mean counts.
         options: Further options of the objective.
         mlflow_run_id: An open MLflow run that is to become the study's.
     """
@@ -123,6 +125,7 @@ async def tune_flow(
         experiment=experiment,
         tracking_uri=tracking_uri,
         warm_start=tuple(warm_start or ()),
+        repeats=repeats,
         options=options or {},
     )
     plan = plan_request(request)

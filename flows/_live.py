@@ -16,6 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from flows._repeats import SPREAD, repeats_of
 from hpo_core import Study, TrialRecord, TrialState
 
 if TYPE_CHECKING:
@@ -207,9 +208,10 @@ def introduction(current: Session) -> str:
     if current.resumed:
         return f"resuming study {study.name}: {p['done']}{f' of {total}' if total else ''} trials are done"
     many = f", {total} trials" if total else ""
-    workers = study.state.settings.workers
+    workers, repeats = study.state.settings.workers, repeats_of(study)
+    each = f", each with {repeats} seeds" if repeats > 1 else ""
     at_once = f", {workers} at once" if workers > 1 else ""
-    return f"study {study.name}: {aims} by {study.strategy.name}{many}{at_once}"
+    return f"study {study.name}: {aims} by {study.strategy.name}{many}{each}{at_once}"
 
 
 _AIM = {"min": "minimise", "max": "maximise"}
@@ -275,12 +277,19 @@ def leaderboard(study: Study) -> Table:
     for place, trial in enumerate(leaders(study)):
         table.add_row(
             str(trial.number),
-            *(number(trial.values[o]) for o in study.objectives),
+            *(_with_spread(study, trial, o) for o in study.objectives),
             f"{trial.busy_seconds:.1f}",
             configuration(trial),
             style="bold" if place == 0 and len(study.objectives) == 1 else None,
         )
     return table
+
+
+def _with_spread(study: Study, trial: TrialRecord, objective: str) -> str:
+    """``0.135 ± 0.02``: the result, and the standard deviation of one repeat where there are several."""
+    spread = trial.metrics.get(objective + SPREAD) if repeats_of(study) > 1 else None
+    value = number(trial.values[objective])
+    return value if spread is None else f"{value} ± {spread:.2g}"
 
 
 def configuration(trial: TrialRecord) -> str:

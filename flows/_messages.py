@@ -20,7 +20,8 @@ class Job:
     """One segment as a worker gets it. ``folder`` is the study's, for checkpoints.
 
     ``checkpoint`` is the folder of the checkpoint to start from, ``""`` for none; ``known_step`` is the
-    last step already reported, so that a repeated attempt does not report a step twice.
+    last step already reported, so that a repeated attempt does not report a step twice. ``study_seed`` is
+    the study's own.
     """
 
     trial: int
@@ -33,6 +34,7 @@ class Job:
     checkpoint: str
     folder: str
     tags: dict[str, str] = field(default_factory=dict)
+    study_seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -27,6 +27,7 @@ from flows._named import (
     study_name,
 )
 from flows._provenance import provenance
+from flows._repeats import checked_repeats, over_repeats, repeated, steps_of
 from flows._runner import TrialLimits
 from flows._session import Execution, TrackingTerms
 from flows._warm_start import read_past
@@ -69,6 +70,7 @@ class Request:
     ``deterministic``: see ``hpo_core.Settings``.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
     ``warm_start``: sources of results to begin with, see :func:`flows.sources.parse_source`.
+    ``repeats``: how often each configuration is run, each time with another seed, see :mod:`flows._repeats`.
     """
 
     objective: str = "lgbm"
@@ -102,6 +104,7 @@ class Request:
     warm_start: tuple[str, ...] = ()
     env_manager: str | None = None
     deterministic: bool = False
+    repeats: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -144,7 +147,7 @@ def plan_request(
     function = load_objective(request.objective)
     refuse(request, (*OF_TABLES, "metric", "env_manager", *request.options))
     space = space_of(function, request.space)
-    asked = (code_of(function), space and space.digest(), request.strategy, request.seed)
+    asked = (code_of(function), space and space.digest(), request.strategy, request.seed, *_often(request))
     named = study_name(label_of(function), *asked) if request.name is None else request.name
     return plan_callable(
         function,
@@ -154,6 +157,12 @@ def plan_request(
         strategy=strategy,
         settings=settings,
     )
+
+
+def _often(request: Request) -> tuple[str, ...]:
+    """What repeats add to what a study is named for."""
+    repeats = checked_repeats(request.repeats)
+    return () if repeats is None else (f"{repeats} repeats",)
 
 
 def refuse(request: Request, names: Iterable[str]) -> None:
@@ -189,7 +198,7 @@ def _plan_project(
         fixed=request.options,
         env_manager=request.env_manager or "local",
     )
-    asked = (entry.digest(), space.digest(), request.strategy, request.seed)
+    asked = (entry.digest(), space.digest(), request.strategy, request.seed, *_often(request))
     named = study_name(entry.label, *asked) if request.name is None else request.name
     return plan_callable(
         entry,
@@ -218,6 +227,12 @@ def plan_callable(
     execution = _execution(request)
     if execution.isolation == "process":
         check_shippable(function)
+    request, settings = replace(request, repeats=checked_repeats(request.repeats)), dict(settings or {})
+    work, max_steps = function, request.max_steps
+    if request.repeats is not None:
+        chosen = over_repeats(chosen, len(objectives))
+        max_steps = steps_of(request.repeats, max_steps, settings.get("rule", "last"))
+        work = repeated(function, request.repeats, objectives, chosen)
     reference = label if request.objective in READY else request.objective
     terms = Terms(
         name=request.name or f"{slug(label)}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
@@ -226,16 +241,20 @@ def plan_callable(
         strategy=chosen,
         seed=request.seed,
         limits=_limits(request),
-        settings=_settings(request, execution.workers, request.max_steps, settings or {}),
+        settings=_settings(request, execution.workers, max_steps, settings),
         identity={"objective": label},
-        meta={"request": _plain_request(request, reference, strategy), "made_with": provenance(function)},
+        meta={
+            "request": _plain_request(request, reference, strategy),
+            "made_with": provenance(function),
+            **({} if request.repeats is None else {"step_unit": "repeat"}),
+        },
     )
     _rehearse(terms)
     return Plan(
         terms=terms,
         tracking=_tracking(request),
         execution=execution,
-        objective=function,
+        objective=work,
         edit=request.edit_space,
         warm_start=sources_of(request.warm_start),
     )
@@ -275,6 +294,11 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
     from flows.objectives import make_objective
 
     execution = _execution(request)
+    if checked_repeats(request.repeats) is not None:
+        raise InputError(
+            f"{request.objective} measures each configuration on folds, which serve the same end as repeats; "
+            "leave repeats out, or ask for more folds"
+        )
     if request.data is None:
         raise InputError(
             f"{request.objective} needs data: a CSV or Parquet file, or sklearn:NAME (--data ...)"

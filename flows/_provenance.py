@@ -29,6 +29,7 @@ def provenance(objective: Callable[..., Any]) -> dict[str, Any]:
     absent for a ready objective, which is part of this package. ``commit``: of the git repository that the
     first of them is in, with a ``+`` if tracked files there have been changed.
     """
+    objective = inspect.unwrap(objective)
     module = inspect.getmodule(objective if inspect.isroutine(objective) else type(objective))
     packages = {name: _version(name) for name in (*_PACKAGES, *_imported(module))}
     made: dict[str, Any] = {

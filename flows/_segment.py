@@ -49,6 +49,7 @@ def job_of(study: Study, segment: Segment, folder: Path) -> Job:
             "hpo.attempt": str(segment.attempt),
             **prefect_runs.get({}),
         },
+        study_seed=study.history.seed,
     )
 
 

@@ -76,8 +76,9 @@ def is_full(error: BaseException) -> bool:
 class LiveTrial(Suggesting):
     """One trial of a study, as handed to the objective.
 
-    ``number``, ``params``, ``seed`` (for the objective's own randomness), ``attempt``. Reports and
-    checkpoints go to the driver without waiting for it; its decisions arrive a step later at most.
+    ``number``, ``params``, ``seed`` (for the objective's own randomness), ``study_seed`` (the same in all
+    trials), ``attempt``. Reports and checkpoints go to the driver without waiting for it; its decisions
+    arrive a step later at most.
     """
 
     def __init__(self, job: Job, channel: Channel, signals: Signals) -> None:
@@ -93,7 +94,10 @@ class LiveTrial(Suggesting):
         self._ended = ""
         self.number = job.trial
         self.seed = job.seed
+        self.study_seed = job.study_seed
         self.attempt = job.attempt
+        self.remark = ""
+        """Something the user should be told that the objective has found out."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -178,6 +182,10 @@ class LiveTrial(Suggesting):
             self._ended = reason
             raise TrialPruned("stopped by the study") if reason == "stopped" else TrialPaused(reason)
 
+    def hear(self, seconds: float) -> None:
+        """Wait for a decision on what was reported last to stop the trial, this long at most."""
+        self._signals.stop.wait(seconds)
+
     def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
         """Points of a curve that are to be seen in MLflow and that no decision reads."""
         points = [float(v) for v in values]
@@ -225,7 +233,7 @@ class LiveTrial(Suggesting):
                 f"trial {self.number} had got to step {self._job.known_step} but never saved a checkpoint, "
                 "or gave it up for the quota, so it began anew; call trial.save(step, ...)"
             )
-        return ""
+        return self.remark
 
     def __repr__(self) -> str:
         return f"Trial({self.number}, {self.params})"

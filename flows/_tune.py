@@ -32,6 +32,7 @@ def tune(
     name: str | None = None,
     seed: int = 0,
     warm_start: Any = None,
+    repeats: int | None = None,
     tell: Callable[[str], None] | None = None,
     progress: bool | None = None,
     **more: Any,
@@ -49,6 +50,8 @@ def tune(
     ``isolation``: ``"process"`` or ``"thread"``. ``warm_start``: results to begin with, one or several of
     :func:`from_study`, :func:`from_mlflow`, :func:`from_csv`, :func:`from_optuna` and
     :func:`from_hyperopt`, or text such as ``"study:old"``; they tell the sampler something and cost no trial.
+    ``repeats``: run each configuration so many times, with other values of ``trial.seed``; the mean is
+    ranked, its spread kept as ``NAME_std``, and plain ``auto`` stops between repeats what will hardly win.
     ``tell``: takes the lines that are meant for the user. ``progress``: show how far the study is; by default
     on a terminal and in a notebook, unless ``tell`` is given. ``more``: the other fields of a request
     (``experiment``, ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...); ``stop_when``:
@@ -70,6 +73,7 @@ def tune(
         "isolation": isolation,
         "name": name,
         "seed": seed,
+        "repeats": repeats,
         **_arguments(objective, more),
     }
     if isinstance(objective, str):

@@ -173,6 +173,9 @@ def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:
         for what, value in terms.identity.items()
         if known.get(what, value) != value
     ]
+    kept, asked = (meta.get("request", {}).get("repeats") or 1 for meta in (study.created.meta, terms.meta))
+    if kept != asked:
+        differences.append(f"its configurations are run with {kept} repeats, not {asked}")
     if study.objectives != terms.objectives:
         differences.append(f"its objectives are {study.objectives}, not {terms.objectives}")
     # What objectives asked for beyond the declared space is the study's own, and no difference.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpo_core import _events as ev
 from hpo_core._errors import StudyStateError, nearest
@@ -29,16 +30,19 @@ def value_by_rule(fold: Fold, trial: TrialRecord, returned: Mapping[str, float])
         series = fold.history.reports.metric_of(trial.number, name)
         if name in returned:
             series = np.append(series, float(returned[name]))
-        if not len(series):
-            continue
-        finite = series[np.isfinite(series)]
-        if rule == "last" or not len(finite):
-            values[name] = float(series[-1])
-        elif rule == "best":
-            values[name] = float(finite.min() if direction == "min" else finite.max())
-        else:
-            values[name] = float(finite[-int(rule[8:]) :].mean())
+        if len(series):
+            values[name] = by_rule(series, rule, direction)
     return values
+
+
+def by_rule(series: NDArray[np.float64], rule: str, direction: str) -> float:
+    """What counts of the results ``(k,)``, k > 0, of one objective in their order."""
+    finite = series[np.isfinite(series)]
+    if rule == "last" or not len(finite):
+        return float(series[-1])
+    if rule == "best":
+        return float(finite.min() if direction == "min" else finite.max())
+    return float(finite[-int(rule[8:]) :].mean())
 
 
 def best_trial(fold: Fold) -> TrialRecord:

@@ -12,11 +12,18 @@ from hpo_core._parameters import Categorical, Float, Int, Parameter
 
 # Keeps the stream for newly discovered parameters apart from the samplers' streams.
 _SUGGEST_STREAM = 0x5067
+# Keeps the seeds of repeats apart from those of trials.
+_REPEAT_STREAM = 0x2E9EA7
 
 
 def trial_seed(study_seed: int, trial: int) -> int:
     """A seed for the user's own code in this trial: a function of the study's seed and the number."""
     return int(np.random.SeedSequence([study_seed, trial]).generate_state(1)[0]) % 2**31
+
+
+def repeat_seed(study_seed: int, repeat: int) -> int:
+    """A seed for repeat number ``repeat``, from 1, of every trial: a function of the two and no other."""
+    return int(np.random.SeedSequence([study_seed, _REPEAT_STREAM, repeat]).generate_state(1)[0]) % 2**31
 
 
 class Suggestions:

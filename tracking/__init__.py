@@ -44,6 +44,7 @@ if typing.TYPE_CHECKING:
     from tracking._registry import load_own_model as load_own_model
     from tracking._registry import promote as promote
     from tracking._registry import roll_back as roll_back
+    from tracking._repeat_run import repeat_run as repeat_run
     from tracking._report import write_report as write_report
     from tracking._retention import Removable as Removable
     from tracking._retention import beyond_quota as beyond_quota
@@ -66,7 +67,7 @@ __all__ = [
     "draw_comparison", "fetch_checkpoints", "fetch_journal",
     "load_checkpoint", "load_own_model",
     "locate_checkpoint", "log_model", "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote",
-    "redacted", "removable_checkpoints",
+    "redacted", "removable_checkpoints", "repeat_run",
     "roll_back", "save_checkpoint", "take_out", "trial_run", "trial_run_activator",
     "write_report",
 ]  # fmt: skip
@@ -85,6 +86,7 @@ _HOMES = {
     "_past_runs": "past_runs",
     "_projector": "TrackerOptions",
     "_registry": "Candidate Gate Promotion load_own_model promote roll_back",
+    "_repeat_run": "repeat_run",
     "_report": "write_report",
     "_retention": "Removable beyond_quota disk_warning removable_checkpoints",
     "_sqlite": "prepare_sqlite",

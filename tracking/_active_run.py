@@ -60,6 +60,13 @@ class _Current:
     def set_for_thread(self, trial: _TrialRun | None) -> None:
         self._of_thread.trial = trial
 
+    def enter(self, trial: _TrialRun) -> None:
+        """In the place of the one that is there."""
+        if trial.whole_process:
+            self.of_process = trial
+        else:
+            self.set_for_thread(trial)
+
 
 _current = _Current()
 
@@ -73,7 +80,7 @@ class _TrialRun:
         self.resolve = resolve
         self._names_experiment = whole_process or restored
         self._scratch = scratch
-        self._whole_process = whole_process
+        self.whole_process = whole_process
         self._lock = threading.RLock()
         self._run: Any = None
         self._nowhere = False
@@ -83,6 +90,10 @@ class _TrialRun:
         self._pid = os.getpid()
         self._former: dict[str, str | None] = {}
         self._chosen: str | None = None
+
+    def below(self, resolve: Callable[[], str]) -> _TrialRun:
+        """Another run that is used as this one is."""
+        return _TrialRun(resolve, self._scratch, whole_process=self.whole_process, restored=False)
 
     @property
     def run(self) -> Any:
@@ -108,14 +119,14 @@ class _TrialRun:
             if self._names_experiment and "MLFLOW_EXPERIMENT_ID" not in os.environ:
                 os.environ["MLFLOW_EXPERIMENT_ID"] = run.info.experiment_id
                 # Trials in threads share it; the last of them brings the former settings back.
-                self._former = {"MLFLOW_EXPERIMENT_ID": None} if self._whole_process else {}
+                self._former = {"MLFLOW_EXPERIMENT_ID": None} if self.whole_process else {}
             return run
         except Exception as error:  # noqa: BLE001 - whatever it was, training goes on without it
             return self._elsewhere(brief(error))
 
     def _elsewhere(self, why: str) -> Any:
         """A run in a database of our own; in a thread, one that exists nowhere."""
-        if not self._whole_process:
+        if not self.whole_process:
             self._nowhere = True
             _prepare_store()
             _log.warning("what this trial logs to MLflow by itself is lost: %s", why)
@@ -244,6 +255,35 @@ def trial_run(
             _current.of_process = None
         else:
             _current.set_for_thread(None)
+
+
+@contextlib.contextmanager
+def run_below(make: Callable[[Any], str]) -> Iterator[Callable[[], str | None]]:
+    """Inside, a run of its own below the trial's is MLflow's active run, once somebody uses it.
+
+    ``make`` makes it, given the trial's run, and returns its id. Yields a way to ask for that id, ``None`` as
+    long as there is no such run. Outside of a trial, and with an MLflow that we do not know, nothing changes.
+    """
+    outer, fluent = _current.get(), _loaded(_FLUENT)
+    if outer is None or (fluent is not None and _stack(fluent) is None):
+        yield lambda: None
+        return
+    ids: list[str] = []
+
+    def made() -> str:
+        ids.append(make(outer.run))
+        return ids[0]
+
+    inner = outer.below(made)
+    _current.enter(inner)
+    if fluent is not None:
+        # The objective may have ended what it took for its own run.
+        _push(fluent, whole_process=inner.whole_process)
+    try:
+        yield lambda: ids[0] if ids else None
+    finally:
+        inner.close()
+        _current.enter(outer)
 
 
 def trial_run_activator(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracking._connection import Connection
+from tracking._states import ROLE, STUDY_ID
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -20,9 +21,10 @@ _PAGE, _VERSIONS = 100, 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belongings:
-    """What MLflow has of a study. ``runs``: its trials' and then its own; ``models``: those that they logged.
+    """What MLflow has of a study. ``runs``: those of trials, of repeats and then its own.
 
-    ``registered``: ids of models and runs whose files a registered version is made of; those stay.
+    ``models``: those that they logged. ``registered``: ids of models and runs whose files a registered version
+    is made of; those stay.
     """
 
     runs: tuple[Run, ...] = ()
@@ -39,7 +41,8 @@ def belongings(connection: Connection, study_id: str) -> Belongings:
     """What there is of the study in the connection's experiment."""
     parents = connection.study_runs(study_id)
     children = [run for parent in parents for run in connection.children(parent.info.run_id)]
-    runs = (*children, *parents)
+    repeats = connection.runs(f"tags.`{STUDY_ID}` = '{study_id}' AND tags.`{ROLE}` = 'repeat'")
+    runs = (*children, *repeats, *parents)
     ids = {run.info.run_id for run in runs}
     models = tuple(model for model in _logged_models(connection) if model.source_run_id in ids)
     registered = frozenset(_registered(connection, ids, {model.model_id for model in models}))

@@ -34,14 +34,16 @@ def past_runs(
 ) -> Past:
     """The active runs of an experiment: parameters, and each metric's last value.
 
-    Runs of trials count by their trial's state and exact configuration; runs that stand for a whole study
-    do not count. ``params`` and ``metrics``: see :class:`~hpo_core.warm_start.Past`.
+    Runs of trials count by their trial's state and exact configuration; runs that stand for a whole study, or
+    for one repeat of a trial, do not count. ``params`` and ``metrics``: see
+    :class:`~hpo_core.warm_start.Past`.
 
     Raises :class:`InputError` when the server does not answer or has no such experiment; makes nothing.
     """
     connection = _open(tracking_uri, experiment)
     try:
-        outcomes = [_outcome(run) for run in connection.runs("") if run.data.tags.get(ROLE) != "study"]
+        runs = [run for run in connection.runs("") if run.data.tags.get(ROLE) not in ("study", "repeat")]
+        outcomes = [_outcome(run) for run in runs]
     except Exception as error:
         raise unusable(connection.uri, brief(error)) from error
     return Past(

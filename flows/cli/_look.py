@@ -25,10 +25,12 @@ from flows._live import (
     ways_to_see,
 )
 from flows._notes import TRACKING, final_model, newest
+from flows._repeats import repeats_of
 from flows._warm_start import origin_lines, origins_of
 from flows._workspace import studies_home
 from flows.cli._output import complain
 from hpo_core import Study, TrialRecord, TrialState
+from tracking._text import finite
 
 
 def list_studies(*, as_json: bool) -> None:
@@ -71,7 +73,7 @@ def show(name: str, *, as_json: bool) -> None:
     spent = duration(study.state.seconds_spent)
     facts = [
         ("study", f"{study.name}, {_state(study)}"),
-        ("asks", f"{objectives} by {study.strategy.name}"),
+        ("asks", f"{objectives} by {study.strategy.name}{_often(study)}"),
         ("trials", f"{_of_planned(study)}: {counted(study)}; {spent}"),
     ]
     facts += [("began", line) for line in origin_lines(study)]
@@ -130,6 +132,11 @@ def _state(study: Study) -> str:
     return state if state == "running" else f"{state}; `hpo resume {study.name}` goes on with it"
 
 
+def _often(study: Study) -> str:
+    repeats = repeats_of(study)
+    return f", the mean of {repeats} repeats (± standard deviation of one)" if repeats > 1 else ""
+
+
 def _of_planned(study: Study) -> str:
     p = progress_of(study)
     return f"{p['done']} of {p['planned']} done" if p["planned"] else f"{p['done']} done"
@@ -156,6 +163,7 @@ def _trial_row(trial: TrialRecord) -> dict[str, Any]:
         "state": trial.state.label,
         "params": trial.params,
         "values": {k: v if v == v and abs(v) != float("inf") else None for k, v in trial.values.items()},
+        "metrics": finite(trial.metrics),
         "step": trial.step,
         "attempt": trial.attempt,
         "reason": trial.reason,

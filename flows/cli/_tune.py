@@ -53,6 +53,9 @@ def tune(
         list[str] | None, typer.Option(help="KEY=VALUE, further options of the objective")
     ] = None,
     max_steps: Annotated[int | None, typer.Option(help="Step at which a trial is complete")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Runs of each configuration, with other seeds; their mean counts")
+    ] = None,
     trial_timeout: Annotated[float | None, typer.Option(help="Seconds per trial, then it is killed")] = None,
     trial_memory: Annotated[float | None, typer.Option(help="MiB per trial, then it is killed")] = None,
     checkpoint_quota: Annotated[
@@ -135,6 +138,7 @@ def tune(
         warm_start=tuple(warm_start or ()),
         env_manager=env_manager,
         deterministic=deterministic,
+        repeats=repeats,
         options={k: v for k, v in options.items() if v is not None},
     )
     with only_json(as_json):

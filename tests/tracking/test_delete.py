@@ -17,7 +17,7 @@ from tracking._states import PARENT_RUN_ID, ROLE, STUDY_ID
 
 @pytest.fixture
 def connection(sqlite_uri: str, experiment: str) -> Connection:
-    """An experiment with the study `s`: its own run, two trials with an artifact and a model each."""
+    """An experiment with the study `s`: its own run, two trials with artifact and model, and a repeat."""
     made = connect(sqlite_uri, experiment)
     study = made.client.create_run(made.experiment_id, tags={STUDY_ID: "s", ROLE: "study"})
     for number in range(2):
@@ -25,6 +25,9 @@ def connection(sqlite_uri: str, experiment: str) -> Connection:
         trial = made.client.create_run(made.experiment_id, tags=tags).info.run_id
         made.client.log_text(trial, "a tree", "tree.txt")
         made.client.create_logged_model(made.experiment_id, name=f"m{number}", source_run_id=trial)
+    tags = {PARENT_RUN_ID: trial, ROLE: "repeat", STUDY_ID: "s"}
+    repeat = made.client.create_run(made.experiment_id, tags=tags).info.run_id
+    made.client.log_text(repeat, "a leaf", "leaf.txt")
     return made
 
 
@@ -47,13 +50,13 @@ def test_everything_goes_but_what_is_registered(
     client.create_registered_model(experiment)
     client.create_model_version(experiment, first.artifact_location, **known(first))
     found = belongings(connection, "s")
-    assert len(found.runs) == 3
+    assert len(found.runs) == 4
     assert [model.model_id for model in found.unregistered] == [second.model_id]
     assert found.registered == {first.model_id}
     take_out(connection, found)
     assert [run.info.run_id for run in connection.runs("")] == [other.info.run_id]
     assert files(connection, other.info.run_id) == ["mine.txt"]
-    assert [files(connection, run.info.run_id) for run in found.runs] == [[], [], []]
+    assert [files(connection, run.info.run_id) for run in found.runs] == [[], [], [], []]
     left = {model.model_id for model in client.search_logged_models([connection.experiment_id])}
     assert left == {first.model_id}
     assert belongings(connection, "s").runs == ()

@@ -11,7 +11,7 @@ from hpo_core import Categorical, Float, InputError, Int, SearchSpace, TrialStat
 from hpo_core.warm_start import fit
 from tests.tracking.studies import SPACE as TRIED
 from tests.tracking.studies import Script
-from tracking import StudyTracker, past_runs
+from tracking import StudyTracker, connect, past_runs
 
 SPACE = SearchSpace(
     {"rate": Float(1e-3, 1.0, log=True), "depth": Int(1, 9), "bag": Categorical([True, False])}
@@ -62,7 +62,7 @@ def test_ordinary_runs_become_observations(sqlite_uri: str, experiment: str) -> 
 
 
 def test_runs_of_trials_count_by_their_trials_state(sqlite_uri: str, experiment: str, tmp_path: Path) -> None:
-    """Their exact configuration, not the text; the study's own run is none of the results."""
+    """Their exact configuration, not the text; runs of the study itself and of repeats are no results."""
     script = Script(tmp_path, name=experiment)
     script.run(0.5)
     script.finish(script.begin(), state="pruned", reason="late")
@@ -70,6 +70,8 @@ def test_runs_of_trials_count_by_their_trials_state(sqlite_uri: str, experiment:
     tracker = StudyTracker(script.folder, sqlite_uri, experiment)
     tracker.start()
     assert tracker.close(60.0)
+    connection = connect(sqlite_uri, experiment)
+    connection.client.create_run(connection.experiment_id, tags={"hpo.role": "repeat"})
     outcomes = past_runs(sqlite_uri, experiment).outcomes
     assert sorted(o.state.label for o in outcomes) == ["complete", "out_of_memory", "pruned"]
     (complete,) = (o for o in outcomes if o.state is TrialState.COMPLETE)
