@@ -19,6 +19,11 @@ def plan_of(study: Study, **changes: Any) -> Plan:
 
     Raises :class:`InputError` for a study that only Python can go on with.
     """
+    return plan_request(request_of(study, **changes), strategy=study.strategy, objectives=study.objectives)
+
+
+def request_of(study: Study, **changes: Any) -> Request:
+    """The request that the study goes back to, some of it changed. Raises as :func:`plan_of` does."""
     data = request_data(study)
     if not data:
         raise InputError(f"study {study.name!r} does not say how it was started; call tune() with its name")
@@ -42,8 +47,7 @@ def plan_of(study: Study, **changes: Any) -> Plan:
         **changes,
         "tracking_uri": tracking_of(study, changes.get("tracking_uri")),
     }
-    request = Request(**{k: v for k, v in fields.items() if k in Request.__dataclass_fields__})
-    return plan_request(request, strategy=study.strategy, objectives=study.objectives)
+    return Request(**{k: v for k, v in fields.items() if k in Request.__dataclass_fields__})
 
 
 def raised(study: Study, trials: int | None, timeout: float | None) -> dict[str, Any]:

@@ -126,7 +126,8 @@ def _one_line(error: BaseException) -> str:
 
 def _with_notes(error: BaseException) -> str:
     """What it says, and what was added on its way here."""
-    notes = "; ".join(getattr(error, "__notes__", ()))
+    added = getattr(error, "__notes__", ())
+    notes = "; ".join(map(str, added)) if isinstance(added, list) else ""
     return f"{error} ({notes})".lstrip() if notes else str(error)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from flows._chosen import chosen_strategy, on_axis, racing
 from flows._execute import Objective
+from flows._find import find
 from flows._mlproject import is_project, open_project, parse_metrics
 from flows._named import (
     READY,
@@ -71,6 +72,7 @@ class Request:
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
     ``warm_start``: sources of results to begin with, see :func:`flows.sources.parse_source`.
     ``repeats``: how often each configuration is run, each time with another seed, see :mod:`flows._repeats`.
+    ``confirms``: the study whose best configurations these are, see :mod:`flows._confirm`.
     """
 
     objective: str = "lgbm"
@@ -105,6 +107,7 @@ class Request:
     env_manager: str | None = None
     deterministic: bool = False
     repeats: int | None = None
+    confirms: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -141,6 +144,8 @@ def plan_request(
     """
     if request.objective in READY:
         refuse(request, ("env_manager",))
+        if request.confirms is not None:
+            return _plan_table_again(request, strategy)
         return _plan_table(request, strategy, settings or {})
     if is_project(request.objective):
         return _plan_project(request, strategy, settings, objectives)
@@ -227,13 +232,16 @@ def plan_callable(
     execution = _execution(request)
     if execution.isolation == "process":
         check_shippable(function)
-    request, settings = replace(request, repeats=checked_repeats(request.repeats)), dict(settings or {})
+    request, settings = replace(request, repeats=checked_repeats(request.repeats)), settings or {}
     work, max_steps = function, request.max_steps
     if request.repeats is not None:
         chosen = over_repeats(chosen, len(objectives))
-        max_steps = steps_of(request.repeats, max_steps, settings.get("rule", "last"))
-        work = repeated(function, request.repeats, objectives, chosen)
-    reference = label if request.objective in READY else request.objective
+        max_steps = steps_of(request.repeats, max_steps, _settings(request, 1, None, settings).rule)
+        # What counts in a repeat is what counted in the study that is confirmed.
+        rule = "last" if request.confirms is None else find(request.confirms).state.settings.rule
+        work = repeated(function, request.repeats, objectives, chosen, rule)
+    by_name = request.objective not in READY or request.confirms is not None
+    reference = request.objective if by_name else label
     terms = Terms(
         name=request.name or f"{slug(label)}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
         space=space,
@@ -290,29 +298,52 @@ def _rehearse(terms: Terms) -> None:
     )
 
 
-def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) -> Plan:
+def _table(request: Request, workers: int) -> Any:
+    """The ready objective of the request."""
     from flows.objectives import make_objective
 
-    execution = _execution(request)
-    if checked_repeats(request.repeats) is not None:
-        raise InputError(
-            f"{request.objective} measures each configuration on folds, which serve the same end as repeats; "
-            "leave repeats out, or ask for more folds"
-        )
     if request.data is None:
         raise InputError(
             f"{request.objective} needs data: a CSV or Parquet file, or sklearn:NAME (--data ...)"
         )
-    threads = max((os.cpu_count() or 1) // execution.workers, 1)
-    table = make_objective(
+    return make_objective(
         request.objective,
         data=request.data,
         target=request.target,
         metric=request.metric,
         task=request.task,
         space=request.space,
-        options={"threads": threads, **request.options},
+        options={"threads": max((os.cpu_count() or 1) // workers, 1), **request.options},
     )
+
+
+def _plan_table_again(request: Request, strategy: Any) -> Plan:
+    """The plan for confirming a study of a ready objective: each repeat cross-validates, on its own folds."""
+    from flows.objectives._fresh import FreshFolds
+
+    original = find(str(request.confirms))
+    table = _table(request, _execution(request).workers)
+    table, _ = on_axis(table, original.strategy, request.options.get("budget"))
+    prepared = table.prepare()
+    plan = plan_callable(
+        FreshFolds(table),
+        request=request,
+        space=prepared.space,
+        objectives=prepared.objectives,
+        strategy=strategy,
+    )
+    identity = {"objective": request.objective, "data": prepared.data_digest, "question": prepared.digest}
+    return replace(plan, terms=replace(plan.terms, identity=identity))
+
+
+def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) -> Plan:
+    execution = _execution(request)
+    if checked_repeats(request.repeats) is not None:
+        raise InputError(
+            f"{request.objective} measures each configuration on folds, which serve the same end as repeats; "
+            "leave repeats out, or ask for more folds"
+        )
+    table = _table(request, execution.workers)
     chosen = chosen_strategy(request.strategy if strategy is None else strategy, request.timeout)
     table, advice = on_axis(table, chosen, request.options.get("budget"))
     prepared = table.prepare()

@@ -40,6 +40,8 @@ _GROUP_SHUFFLES = 20
 class SplitPlan:
     """How rows are split. ``folds=1`` is a single validation set of a fifth of the training rows.
 
+    ``deal``: another number deals the training rows into other folds; the test rows do not depend on it.
+
     Raises :class:`InputError` for numbers out of range and for an unknown kind.
     """
 
@@ -47,6 +49,7 @@ class SplitPlan:
     folds: int = 5
     test_size: float = 0.2
     seed: int = 0
+    deal: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -81,7 +84,9 @@ def make_split(problem: Problem, plan: SplitPlan) -> Split:
     kind = _resolve(problem, plan.kind)
     rng = np.random.default_rng(np.random.SeedSequence([plan.seed, 0x5B117]))
     make = {"stratified": _stratified, "plain": _plain, "grouped": _grouped, "time": _by_time}[kind]
-    split = make(problem, plan, rng)
+    # Without a number of their own, folds follow from where the test's draws ended.
+    dealer = rng if plan.deal is None else np.random.default_rng([plan.seed, 0xF01D5, plan.deal])
+    split = make(problem, plan, rng, dealer)
     split = replace(
         split,
         train=np.sort(split.train),
@@ -120,7 +125,9 @@ def _share(n: int, test_size: float) -> int:
 # -- stratified ----------------------------------------------------------------------------------
 
 
-def _stratified(problem: Problem, plan: SplitPlan, rng: np.random.Generator) -> Split:
+def _stratified(
+    problem: Problem, plan: SplitPlan, rng: np.random.Generator, dealer: np.random.Generator
+) -> Split:
     codes = problem.y.astype(np.int64)
     members = np.bincount(codes, minlength=len(problem.classes))
     folds, notes = plan.folds, []
@@ -146,11 +153,16 @@ def _stratified(problem: Problem, plan: SplitPlan, rng: np.random.Generator) -> 
         # Enough members stay behind for every fold.
         held = min(_share(len(rows), plan.test_size), len(rows) - wanted)
         test.append(rows[:held])
-        pools.append(rows[held:])
+        pools.append(_shuffled(rows[held:], rng, dealer))
     always = np.flatnonzero(np.isin(codes, rare))
     valid = _deal(pools, folds)
     train = np.concatenate([always, *pools])
     return Split("stratified", train, np.concatenate(test), _complements(train, valid), tuple(notes))
+
+
+def _shuffled(rows: Rows, rng: np.random.Generator, dealer: np.random.Generator) -> Rows:
+    """Rows that ``rng`` has shuffled already, once more where the folds have a dealer of their own."""
+    return rows if dealer is rng else dealer.permutation(rows)
 
 
 def _fewer_folds(problem: Problem, members: Rows, wanted: int) -> tuple[int, str]:
@@ -184,10 +196,10 @@ def _complements(train: Rows, valid: list[Rows]) -> tuple[tuple[Rows, Rows], ...
 # -- plain, grouped, time ------------------------------------------------------------------------
 
 
-def _plain(problem: Problem, plan: SplitPlan, rng: np.random.Generator) -> Split:
+def _plain(problem: Problem, plan: SplitPlan, rng: np.random.Generator, dealer: np.random.Generator) -> Split:
     rows = rng.permutation(len(problem.y))
     held = _share(len(rows), plan.test_size)
-    test, train = rows[:held], rows[held:]
+    test, train = rows[:held], _shuffled(rows[held:], rng, dealer)
     if len(train) < 2 * plan.folds:
         raise InputError(_too_few(problem, f"{len(train)} training rows", plan.folds, len(train) // 2))
     return Split("plain", train, test, _complements(train, _deal([train], plan.folds)))
@@ -198,7 +210,9 @@ def _too_few(problem: Problem, what: str, folds: int, possible: int) -> str:
     return f"data {problem.table.source!r} leaves {what} for folds={folds}; {remedy}"
 
 
-def _grouped(problem: Problem, plan: SplitPlan, rng: np.random.Generator) -> Split:
+def _grouped(
+    problem: Problem, plan: SplitPlan, rng: np.random.Generator, dealer: np.random.Generator
+) -> Split:
     groups = problem.table.groups
     if groups is None:  # _resolve has seen to it; this tells the type checker
         raise InputError("split='grouped' needs a group column; name it with group")
@@ -211,7 +225,7 @@ def _grouped(problem: Problem, plan: SplitPlan, rng: np.random.Generator) -> Spl
     is_test = np.isin(groups, test_groups)
     rest = np.setdiff1d(np.arange(n_groups), test_groups)
     hands = min(HOLDOUT, len(rest)) if folds == 1 else folds
-    hand_of = _deal_groups(counts[rest], hands, rng)
+    hand_of = _deal_groups(counts[rest], hands, dealer)
     train = np.flatnonzero(~is_test)
     valid = [np.flatnonzero(np.isin(groups, rest[hand_of == i])) for i in range(1 if folds == 1 else hands)]
     return Split("grouped", train, np.flatnonzero(is_test), _complements(train, valid))
@@ -259,9 +273,11 @@ def _deal_groups(counts: NDArray[np.float64], hands: int, rng: np.random.Generat
     return hand_of
 
 
-def _by_time(problem: Problem, plan: SplitPlan, rng: np.random.Generator) -> Split:
+def _by_time(
+    problem: Problem, plan: SplitPlan, rng: np.random.Generator, dealer: np.random.Generator
+) -> Split:
     """Newest rows test; the rest is cut into ``folds + 1`` blocks, each after the first validates once."""
-    del rng  # nothing is random about time
+    del rng, dealer  # nothing is random about time
     times = problem.table.times
     if times is None:  # _resolve has seen to it; this tells the type checker
         raise InputError("split='time' needs a time column; name it with time")

@@ -23,8 +23,8 @@ _PAGE, _VERSIONS = 100, 1000
 class Belongings:
     """What MLflow has of a study. ``runs``: those of trials, of repeats and then its own.
 
-    ``models``: those that they logged. ``registered``: ids of models and runs whose files a registered version
-    is made of; those stay.
+    ``models``: those that they logged. ``registered``: ids of models and runs whose files a registered
+    version is made of; those stay.
     """
 
     runs: tuple[Run, ...] = ()

@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
         extend,
         retry,
         rerun,
+        confirm,
         promote,
         cancel,
         sync,
@@ -169,6 +170,37 @@ def rerun(
     from flows.cli import _rerun
 
     return _rerun.rerun(study, trial, tolerance, as_json=as_json)
+
+
+def confirm(
+    study: _Name,
+    top: Annotated[int, typer.Option(help="The best so many complete trials")] = 3,
+    repeats: Annotated[int, typer.Option(help="Fresh seeds for each of them")] = 5,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study that does it; default STUDY-confirm")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Trials at once; default as the study")] = None,
+    offline: _Offline = False,
+    as_json: _Json = False,
+    tracking_uri: _Tracking = None,
+) -> int:
+    """Run the best trials again on fresh seeds: is the winner the best?
+
+    They run as a study of their own. The same command again goes on with it, or shows the verdict, which
+    hpo show STUDY tells too.
+    """
+    from flows._confirm import Wish
+    from flows.cli import _confirm
+
+    terms = {"workers": workers, "offline": offline or None, "tracking_uri": tracking_uri}
+    wish = Wish(
+        study=study,
+        top=top,
+        repeats=repeats,
+        name=name,
+        terms={key: value for key, value in terms.items() if value is not None},
+    )
+    return _confirm.confirm(wish, as_json=as_json)
 
 
 def promote(

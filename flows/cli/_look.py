@@ -24,7 +24,7 @@ from flows._live import (
     test_line,
     ways_to_see,
 )
-from flows._notes import TRACKING, final_model, newest
+from flows._notes import CONFIRMATION, TRACKING, final_model, newest
 from flows._repeats import repeats_of
 from flows._warm_start import origin_lines, origins_of
 from flows._workspace import studies_home
@@ -62,6 +62,7 @@ def show(name: str, *, as_json: bool) -> None:
                 {
                     **_row(study),
                     "final": final_model(study),
+                    "confirmation": newest(study, CONFIRMATION) or None,
                     "warm_start": origins_of(study),
                     "trials": trials,
                 }
@@ -87,6 +88,7 @@ def show(name: str, *, as_json: bool) -> None:
             facts += [("", f"{key} = {_value(value)}") for key, value in study.best.params.items()]
     else:
         facts = []
+    facts += [("confirmed", said)] if (said := newest(study, CONFIRMATION).get("sentence")) else []
     facts += [("failed", line) for line in failures(study)]
     final = final_model(study)
     if final:

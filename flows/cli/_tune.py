@@ -14,6 +14,7 @@ from tracking._text import finite
 
 if TYPE_CHECKING:
     from flows._plan import Plan
+    from flows._result import Result
     from flows._session import Session
 
 
@@ -150,6 +151,19 @@ def tune(
 
 def carry_out(plan: Plan, *, as_json: bool) -> int:
     """Run the plan with a view on it; the exit code."""
+    result = watched(plan, as_json=as_json, conclude=not as_json)
+    if result is None:
+        typer.echo("hpo: interrupted; the same command goes on", err=True)
+        return 130
+    if as_json:
+        typer.echo(json.dumps(finite(result.to_json()), sort_keys=True))
+    if result.ended in ("interrupted", "terminated"):
+        return 130
+    return 0 if result.summary["counts"].get("complete") else 1
+
+
+def watched(plan: Plan, *, as_json: bool, conclude: bool = False) -> Result | None:
+    """Run the plan with a view on it; ``None`` when it was interrupted outside of its trials."""
     from flows._live import make_view
     from flows._tune import run_plan
 
@@ -168,15 +182,10 @@ def carry_out(plan: Plan, *, as_json: bool) -> int:
     except KeyboardInterrupt:
         # Before the first trial, or after the last; in between, Ctrl-C is the driver's.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        typer.echo("hpo: interrupted; the same command goes on", err=True)
-        return 130
-    if as_json:
-        typer.echo(json.dumps(finite(result.to_json()), sort_keys=True))
-    else:
+        return None
+    if conclude:
         view.conclude(result)
-    if result.ended in ("interrupted", "terminated"):
-        return 130
-    return 0 if result.summary["counts"].get("complete") else 1
+    return result
 
 
 def _key_values(pairs: list[str]) -> dict[str, Any]:

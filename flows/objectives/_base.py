@@ -268,14 +268,20 @@ def _stamp(source: str) -> tuple[int, int] | None:
 
 @functools.lru_cache(maxsize=2)
 def _load(config: TableConfig, stamp: tuple[int, int] | None) -> Setting:
-    del stamp  # part of the key
-    table = load_table(config.data, config.target, group=config.group, time=config.time, drop=config.drop)
-    problem = pose(table, config.task, config.positive)
+    problem = _problem(replace(config, plan=SplitPlan(), metric=None), stamp)
     metric = get_metric(config.metric, problem.task)
     reason = metric.problem_with(problem.y)
     if reason:
         raise InputError(f"metric {metric.name!r} cannot be used: {reason}")
     return Setting(problem, make_split(problem, config.plan), metric)
+
+
+@functools.lru_cache(maxsize=2)
+def _problem(config: TableConfig, stamp: tuple[int, int] | None) -> Problem:
+    """Kept by itself: to deal other folds the table need not be read once more."""
+    del stamp  # part of the key
+    table = load_table(config.data, config.target, group=config.group, time=config.time, drop=config.drop)
+    return pose(table, config.task, config.positive)
 
 
 def prepared(

@@ -1,0 +1,239 @@
+"""Run the best configurations of a study again on fresh seeds, as a study of its own, and say what came out.
+
+That study has the configurations enqueued and as many repeats as asked for (:mod:`flows._repeats`), so it is
+tracked, run in parallel and resumed as any other. Its seeds follow from a seed of its own, chosen so that
+none of them has been any trial's, or any repeat's, in the study that it confirms.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from flows._again import request_of
+from flows._find import experiment_of, find, is_driven, opened
+from flows._notes import CONFIRMATION
+from flows._plan import Plan, plan_request
+from flows._provenance import changes_since
+from flows._repeats import checked_repeats, repeats_of
+from flows._workspace import study_folder
+from hpo_core import InputError, Study, TrialRecord, TrialState
+from hpo_core._trial import repeat_seed, trial_seed
+from hpo_core.confirm import Again, Confirmation, confirmed
+from hpo_core.folds import fold_results
+from tracking._text import finite
+
+__all__ = ["Wish", "as_data", "keep", "leaders", "outcome", "plan_confirmation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What was asked for: the best ``top`` of ``study``, each with ``repeats`` fresh seeds.
+
+    ``name``: of the study that confirms; ``terms``: changes of the request that the study was made by.
+    """
+
+    study: str
+    top: int = 3
+    repeats: int = 5
+    name: str | None = None
+    terms: dict[str, Any] | None = None
+
+    @property
+    def named(self) -> str:
+        """The name of the study that confirms."""
+        return self.name or f"{self.study}-confirm"
+
+
+def leaders(study: Study, top: int) -> list[TrialRecord]:
+    """The best complete trials by the first objective, the winner first; of equal configurations the first.
+
+    Raises :class:`InputError` where there is none, or where a configuration does not say how it came about.
+    """
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise InputError(f"top must be a whole number of at least 1, got {top!r}")
+    if study.strategy.training_steps == "needed":
+        raise InputError(
+            f"{study.strategy.name} changes hyperparameters during training, so the configurations of study "
+            f"{study.name!r} do not say how their results came about; only other strategies' can be confirmed"
+        )
+    complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
+    if not complete:
+        raise InputError(f"study {study.name!r} has no complete trial to confirm")
+    objective, sign = next(iter(study.objectives)), study.history.signs[0]
+    found: dict[str, TrialRecord] = {}
+    for trial in sorted(complete, key=lambda trial: (sign * trial.values[objective], trial.number)):
+        found.setdefault(_key(trial.params), trial)
+    return list(found.values())[:top]
+
+
+def _key(params: dict[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True)
+
+
+def plan_confirmation(wish: Wish) -> Plan:
+    """The plan for the study that confirms; what it is to run beyond what it has is queued in it.
+
+    Raises :class:`InputError` for what cannot be confirmed.
+    """
+    if (checked_repeats(wish.repeats) or 1) < 2:
+        raise InputError(f"differences need at least two fresh seeds, got repeats={wish.repeats}")
+    study = find(wish.study)
+    if is_driven(wish.study):
+        raise InputError(f"study {wish.study!r} is running; confirm its winner once it has ended")
+    configurations = [trial.params for trial in leaders(study, wish.top)]
+    known = _known(wish)
+    request = request_of(
+        study,
+        **{
+            "workers": study.state.settings.workers,
+            "trial_timeout": _trial_timeout(study, wish.repeats),
+            "experiment": experiment_of(study),
+            **(wish.terms or {}),
+            "name": wish.named,
+            "confirms": wish.study,
+            "repeats": wish.repeats,
+            "seed": known.created.seed if known else _fresh_seed(study, wish),
+            "trials": len(configurations),
+            "strategy": "random",
+            "warm_start": (),
+            **dict.fromkeys(("timeout", "stop_when", "max_steps", "max_failures", "register_as")),
+        },
+    )
+    plan = plan_request(request, objectives=study.objectives)
+    _check_data(study, plan)
+    changes = changes_since(study.created.meta.get("made_with") or {}, plan.terms.meta["made_with"])
+    plan = replace(plan, notes=tuple(f"since the study was made: {line}" for line in changes))
+    if known is None:
+        return replace(plan, terms=replace(plan.terms, first=tuple(configurations)))
+    tried = [trial.params for trial in known.trials] + list(known.state.queue)
+    missing = [params for params in configurations if _key(params) not in set(map(_key, tried))]
+    if missing:
+        with opened(wish.named) as writable:
+            for params in missing:
+                writable.enqueue(params, time.time())
+    limits = replace(plan.terms.limits, trials=len(tried) + len(missing))
+    return replace(plan, terms=replace(plan.terms, limits=limits))
+
+
+def _known(wish: Wish) -> Study | None:
+    """The study that confirms, where it has been begun. Raises :class:`InputError` for any other."""
+    if not (study_folder(wish.named) / "journal.jsonl").exists():
+        return None
+    known = find(wish.named)
+    of = (known.created.meta.get("request") or {}).get("confirms")
+    if of != wish.study:
+        raise InputError(f"study {wish.named!r} is no confirmation of {wish.study!r}; give another --name")
+    if repeats_of(known) != wish.repeats:
+        raise InputError(
+            f"{wish.named!r} has {repeats_of(known)} fresh seeds, not {wish.repeats}; another --name begins "
+            "with others"
+        )
+    return known
+
+
+def _trial_timeout(study: Study, repeats: int) -> float | None:
+    seconds = (study.created.meta.get("request") or {}).get("trial_timeout")
+    return None if seconds is None else float(seconds) * math.ceil(repeats / repeats_of(study))
+
+
+def _fresh_seed(study: Study, wish: Wish) -> int:
+    """A seed whose repeats have seeds that the study has not used."""
+    own = study.history.seed
+    used = {trial_seed(own, trial.number) for trial in study.trials}
+    used |= {repeat_seed(own, i) for i in range(1, repeats_of(study) + 1)}
+
+    def drawn() -> Iterator[int]:
+        for attempt in itertools.count(1):
+            words = np.random.SeedSequence([own, *wish.named.encode(), attempt]).generate_state(1)
+            yield int(words[0]) % 2**31
+
+    return next(
+        seed for seed in drawn() if used.isdisjoint(repeat_seed(seed, i) for i in range(1, wish.repeats + 1))
+    )
+
+
+def _check_data(study: Study, plan: Plan) -> None:
+    then, now = study.created.meta.get("identity") or {}, plan.terms.identity
+    if any(then.get(what, value) != value for what, value in now.items() if what in ("data", "question")):
+        raise InputError(
+            f"the data of study {study.name!r}, or the way they are split, have changed since, so its "
+            "results cannot be compared with new ones"
+        )
+
+
+def outcome(wish: Wish) -> Confirmation:
+    """What the study that confirms has found so far."""
+    study, again = find(wish.study), find(wish.named)
+    objective, direction = next(iter(study.objectives.items()))
+    of = {_key(trial.params): trial for trial in again.trials}
+    found = []
+    for leader in leaders(study, wish.top):
+        trial = of.get(_key(leader.params))
+        complete = trial is not None and trial.state is TrialState.COMPLETE
+        found.append(
+            Again(
+                trial=leader.number,
+                reported=leader.values[objective],
+                results=fold_results(again, trial.number, objective) if trial and complete else {},
+                reason="" if trial is None or complete else f"{trial.state.label}: {trial.reason}",
+            )
+        )
+    return confirmed(found, direction)
+
+
+def as_data(wish: Wish, found: Confirmation, objective: str) -> dict[str, Any]:
+    """The confirmation in plain JSON types."""
+    rows = [
+        {
+            "trial": leader.trial,
+            "reported": leader.reported,
+            "mean": leader.mean,
+            "std": leader.spread,
+            "results": list(leader.results.values()),
+            "reason": leader.reason,
+            **_interval(found, leader.trial),
+        }
+        for leader in found.leaders
+    ]
+    data = {
+        "study": wish.named,
+        "objective": objective,
+        "seeds": found.seeds,
+        "verdict": found.verdict,
+        "trial": found.trial,
+        "sentence": found.sentence(),
+        "trials": rows,
+    }
+    return dict(finite(data))
+
+
+def _interval(found: Confirmation, trial: int) -> dict[str, float]:
+    by = found.differences.get(trial)
+    return {} if by is None else {"better_by": by.gain, "low": by.low, "high": by.high}
+
+
+def keep(wish: Wish, data: dict[str, Any]) -> None:
+    """Note the verdict in the study that was confirmed."""
+    with opened(wish.study) as study:
+        study.note(CONFIRMATION, data, now=time.time())
+
+
+def results_table(found: Confirmation) -> tuple[Sequence[str], list[list[str]]]:
+    """Columns and rows for people."""
+    fresh, than = f"on {found.seeds} fresh seeds", f"better than {found.winner.trial} by"
+    columns = ("trial", "reported", fresh, than, "interval")
+    rows = []
+    for leader in found.leaders:
+        result = f"{leader.mean:.4g} ± {leader.spread:.2g}" if leader.results else "failed"
+        by = found.differences.get(leader.trial)
+        compared = ["", ""] if by is None else [f"{by.gain:+.3g}", f"{by.low:+.3g} to {by.high:+.3g}"]
+        rows.append([str(leader.trial), f"{leader.reported:.4g}", result, *compared])
+    return columns, rows

@@ -1,0 +1,48 @@
+"""``hpo confirm``: is the winner still the best on seeds that had no part in choosing it?"""
+
+from __future__ import annotations
+
+import json
+
+import typer
+from rich.table import Table
+
+from flows._confirm import Wish, as_data, keep, outcome, plan_confirmation, results_table
+from flows._live import make_console, printable
+from flows.cli._output import only_json
+from flows.cli._tune import watched
+
+
+def confirm(wish: Wish, *, as_json: bool) -> int:
+    """See ``hpo confirm``; 0 with a verdict, 1 where every configuration failed."""
+    with only_json(as_json):
+        plan = plan_confirmation(wish)
+    result = watched(plan, as_json=as_json)
+    if result is None or result.study.stopped is None or result.study.stopped.state != "finished":
+        typer.echo("hpo: not all fresh seeds have been run; the same command goes on", err=True)
+        return 130
+    found = outcome(wish)
+    data = as_data(wish, found, next(iter(plan.terms.objectives)))
+    keep(wish, data)
+    if as_json:
+        typer.echo(json.dumps(data))
+        return 0 if found.trial is not None else 1
+    columns, rows = results_table(found)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = make_console()
+    console.print()
+    console.print(table)
+    console.print()
+    typer.echo(printable(found.sentence()))
+    for leader in found.leaders[1:]:
+        if leader.reason:
+            typer.echo(printable(f"trial {leader.trial} failed on fresh seeds: {leader.reason}"))
+    if found.trial is None:
+        return 1
+    name = f"'{wish.study}'" if " " in wish.study else wish.study
+    typer.echo(f"hpo promote {name} --trial {found.trial}")
+    return 0

@@ -1,0 +1,156 @@
+"""Whether the winner of a study is the best of its leaders on seeds that had no part in choosing it.
+
+The best of many noisy results is an optimistic one: it was chosen for its luck too. So the leaders are
+evaluated again, all with the same fresh seeds, and each is compared with the winner seed by seed.
+
+| symbol | meaning |
+|---|---|
+| `k` | fresh seeds |
+| `m` | leaders that are compared with the winner |
+| `d_i` | by how much a leader is better than the winner on seed i |
+
+The interval of a mean difference is Student's, mean(d) +- t(1 - a / 2, k - 1) sd(d) / sqrt(k), with
+a = 0.05 / m (Bonferroni): the chance that any of the m is wrong is 5% at most, were the d_i normal. Seeds
+are drawn independently, so nothing is corrected for shared rows as in :mod:`hpo_core.folds`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpo_core._errors import InputError
+
+__all__ = ["ALONE", "ANOTHER", "FAILED", "HOLDS", "OPEN", "Again", "Confirmation", "Difference", "confirmed"]
+
+HOLDS, ANOTHER, OPEN, ALONE, FAILED = "holds", "another", "open", "alone", "failed"
+_ERROR = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """A leader evaluated again.
+
+    ``reported``: its result in the study. ``results``: by seed; empty where it failed, ``reason`` says why.
+    """
+
+    trial: int
+    reported: float
+    results: Mapping[int, float]
+    reason: str = ""
+
+    @property
+    def mean(self) -> float:
+        """Over the fresh seeds; NaN without any."""
+        return float(np.mean(list(self.results.values()))) if self.results else math.nan
+
+    @property
+    def spread(self) -> float:
+        """Sample standard deviation over the fresh seeds; NaN with fewer than two."""
+        return float(np.std(list(self.results.values()), ddof=1)) if len(self.results) > 1 else math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """``gain``: by how much a trial is better than the winner on average; ``low``, ``high``: its interval."""
+
+    gain: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """``leaders``: the study's winner first. ``differences`` from the winner, by trial.
+
+    ``verdict``: the winner ``holds``, ``another`` is better, it is ``open``, the winner ``failed``, or it is
+    ``alone``. ``trial``: the one to take, ``None`` where all failed.
+    """
+
+    leaders: tuple[Again, ...]
+    differences: Mapping[int, Difference]
+    verdict: str
+    trial: int | None
+    seeds: int
+
+    @property
+    def winner(self) -> Again:
+        """The study's own best trial."""
+        return self.leaders[0]
+
+    def sentence(self) -> str:
+        """The verdict in words."""
+        winner, on = self.winner.trial, f"on {self.seeds} fresh seeds"
+        match self.verdict:
+            case "holds":
+                return (
+                    f"the winner, trial {winner}, holds: {on} it is better than {_listed(self.differences)}"
+                )
+            case "another":
+                assert self.trial is not None
+                by = self.differences[self.trial]
+                return (
+                    f"trial {self.trial} is better than the winner, trial {winner}, {on}: by {by.gain:.4g} "
+                    f"({by.low:.4g} to {by.high:.4g})"
+                )
+            case "open":
+                near = [trial for trial, by in self.differences.items() if by.low <= 0.0 <= by.high]
+                return f"the winner, trial {winner}, and {_listed(near)} cannot be told apart {on}"
+            case "alone":
+                return f"the winner, trial {winner}, was evaluated {on} and compared with no other"
+        return f"the winner, trial {winner}, failed {on}: {self.winner.reason}"
+
+
+def _listed(trials: Sequence[int] | Mapping[int, Difference]) -> str:
+    numbers = [str(trial) for trial in trials]
+    return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+
+
+def confirmed(leaders: Sequence[Again], direction: str) -> Confirmation:
+    """The verdict on leaders, the study's winner being the first.
+
+    Those with results have them for the same seeds. Raises :class:`InputError` for fewer than two seeds.
+    """
+    winner, others = leaders[0], [leader for leader in leaders[1:] if leader.results]
+    seeds = len(next((leader.results for leader in leaders if leader.results), ()))
+    sign = 1.0 if direction == "max" else -1.0
+    if not winner.results:
+        best = max(others, key=lambda leader: sign * leader.mean, default=None)
+        return Confirmation(
+            leaders=tuple(leaders),
+            differences={},
+            verdict=FAILED,
+            trial=None if best is None else best.trial,
+            seeds=seeds,
+        )
+    differences = {
+        other.trial: _difference(other.results, winner.results, sign, len(others)) for other in others
+    }
+    verdict, trial = OPEN, winner.trial
+    better = {number: by for number, by in differences.items() if by.low > 0.0}
+    if better:
+        verdict, trial = ANOTHER, max(better, key=lambda number: better[number].gain)
+    elif not differences:
+        verdict = ALONE
+    elif all(by.high < 0.0 for by in differences.values()):
+        verdict = HOLDS
+    return Confirmation(
+        leaders=tuple(leaders), differences=differences, verdict=verdict, trial=trial, seeds=seeds
+    )
+
+
+def _difference(other: Mapping[int, float], winner: Mapping[int, float], sign: float, m: int) -> Difference:
+    from scipy.special import stdtrit
+
+    if len(other) < 2 or other.keys() != winner.keys():
+        raise InputError(
+            f"results on the same seeds, at least two, are needed, got seeds {sorted(other)} and "
+            f"{sorted(winner)}"
+        )
+    d = sign * np.array([other[seed] - winner[seed] for seed in sorted(winner)])
+    gain, k = float(d.mean()), len(d)
+    reach = float(stdtrit(k - 1, 1.0 - _ERROR / m / 2.0) * d.std(ddof=1) / math.sqrt(k))
+    return Difference(gain=gain, low=gain - reach, high=gain + reach)

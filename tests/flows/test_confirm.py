@@ -1,0 +1,179 @@
+"""The best trials of a study again, on fresh seeds: a lucky winner is found out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows import tune
+from flows._confirm import Wish, leaders, outcome, plan_confirmation
+from flows._data import load_table, pose
+from flows._find import find, opened
+from flows._notes import CONFIRMATION, newest
+from flows._splits import SplitPlan, make_split
+from flows._tune import run_plan
+from flows.cli import main
+from flows.objectives import TableConfig, make_objective
+from flows.objectives._base import Rerun
+from flows.objectives._fresh import FreshFolds
+from hpo_core import Categorical, Float, InputError, Study, TrialState
+from hpo_core._trial import repeat_seed, trial_seed
+from hpo_core.confirm import ANOTHER, HOLDS
+from tests.flows.conftest import Place
+
+KINDS = {"a": 0.0, "b": 1.0, "c": 2.0, "d": 3.0}
+SPACE = {"kind": Categorical(list(KINDS))}
+
+
+def lucky(trial: Any) -> float:
+    """`a` is the best, and `c` has luck with the seed of its trial in a study of seed 0."""
+    luck = 5.0 if trial.params["kind"] == "c" and trial.seed == trial_seed(0, trial.number) else 0.0
+    noise = np.random.default_rng([trial.seed, len(trial.params["kind"])]).normal()
+    own = np.random.default_rng([trial.seed, ord(trial.params["kind"])]).normal()
+    return float(KINDS[trial.params["kind"]] - luck + noise + 0.01 * own)
+
+
+def studied(name: str = "mine", **more: Any) -> Study:
+    fields: dict[str, Any] = {
+        "space": SPACE, "strategy": "grid", "trials": 4, "workers": 2, "isolation": "thread",
+    }  # fmt: skip
+    return tune(lucky, name=name, tell=lambda line: None, **{**fields, **more}).study
+
+
+def of_kind(study: Study, kind: str) -> int:
+    return next(trial.number for trial in study.trials if trial.params["kind"] == kind)
+
+
+def test_a_lucky_winner_is_found_out_and_that_is_kept(
+    tracked: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = studied()
+    best, lucky_one = of_kind(study, "a"), of_kind(study, "c")
+    assert study.best.number == lucky_one
+    assert main(["confirm", "mine", "--repeats", "4", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["verdict"], said["trial"], said["seeds"]) == (ANOTHER, best, 4)
+    assert [row["trial"] for row in said["trials"]] == [lucky_one, best, of_kind(study, "b")]
+    again = find("mine-confirm")
+    seeds = {repeat_seed(again.history.seed, i) for i in (1, 2, 3, 4)}
+    assert seeds.isdisjoint(trial_seed(0, n) for n in range(4))
+    row = said["trials"][1]
+    assert row["better_by"] == pytest.approx(2.0, abs=0.1)
+    assert row["low"] < row["better_by"] < row["high"]
+    assert row["mean"] == pytest.approx(np.mean(row["results"]))
+    assert row["std"] == pytest.approx(np.std(row["results"], ddof=1))
+    assert newest(find("mine"), CONFIRMATION) == said
+    main(["show", "mine"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"confirmed trial {best} is better than the winner, trial {lucky_one}, on 4 fresh" in shown
+
+    # Once more: nothing is run. One more trial of the study: only that is run.
+    length = again.history.length
+    assert main(["confirm", "mine", "--repeats", "4"]) == 0
+    out = capsys.readouterr().out
+    assert find("mine-confirm").history.length == length
+    assert f"hpo promote mine --trial {best}" in out
+    assert main(["confirm", "mine", "--repeats", "4", "--top", "4", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["trials"]) == 4
+    assert [trial.attempt for trial in find("mine-confirm").trials] == [1, 1, 1, 1]
+
+    assert main(["confirm", "mine", "--repeats", "5"]) == 2
+    assert "'mine-confirm' has 4 fresh seeds, not 5" in capsys.readouterr().err
+    assert main(["confirm", "mine", "--name", "mine"]) == 2
+    assert "study 'mine' is no confirmation of 'mine'" in capsys.readouterr().err
+
+
+def test_an_interrupted_confirmation_goes_on(tracked: Place) -> None:
+    """Also that of a study of repeats, whose seeds are not used again either."""
+    study = studied(repeats=2)
+    assert study.trials[study.best.number].params == {"kind": "a"}
+    wish = Wish(study="mine", repeats=3)
+    plan = plan_confirmation(wish)
+    part = replace(plan, terms=replace(plan.terms, limits=replace(plan.terms.limits, trials=1)))
+    run_plan(part, tell=lambda line: None)
+    assert len(find("mine-confirm").trials) == 1
+    run_plan(plan_confirmation(wish), tell=lambda line: None)
+    again = find("mine-confirm")
+    assert [trial.params["kind"] for trial in again.trials] == ["a", "b", "c"]
+    assert again.history.count(TrialState.COMPLETE) == 3
+    used = {repeat_seed(0, i) for i in (1, 2)}
+    assert used.isdisjoint(repeat_seed(again.history.seed, i) for i in (1, 2, 3))
+    found = outcome(wish)
+    assert (found.verdict, found.trial) == (HOLDS, study.best.number)
+
+
+def done(strategy: str = "random", complete: int = 2) -> Study:
+    study = Study({"x": Float(0.0, 1.0)}, strategy=strategy, settings={"max_steps": 3}, name="done")
+    for _ in range(complete):
+        study.tell(study.ask(), 1.0)
+    return study
+
+
+@pytest.mark.parametrize(
+    ("study", "top", "said"),
+    [
+        (lambda: done(complete=0), 3, "no complete trial"),
+        (lambda: done(), 0, "at least 1, got 0"),
+        (lambda: done("pbt", complete=0), 3, "pbt changes hyperparameters during training"),
+    ],
+)
+def test_what_cannot_be_confirmed(study: Callable[[], Study], top: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        leaders(study(), top)
+
+
+def test_of_equal_configurations_the_better_trial_counts() -> None:
+    study = Study({"x": Float(0.0, 1.0)}, strategy="random", settings={"on_duplicate": "repeat"})
+    for x, value in ((0.5, 3.0), (0.2, 2.0), (0.5, 1.0), (0.9, 4.0)):
+        study.enqueue({"x": x})
+        study.tell(study.ask(), value)
+    assert [trial.number for trial in leaders(study, 2)] == [2, 1]
+
+
+def test_a_study_that_runs_is_left_alone(tracked: Place) -> None:
+    studied()
+    with opened("mine"), pytest.raises(InputError, match="is running"):
+        plan_confirmation(Wish(study="mine"))
+    with pytest.raises(InputError, match="at least two fresh seeds"):
+        plan_confirmation(Wish(study="mine", repeats=1))
+
+
+@pytest.mark.parametrize("kind", ["stratified", "plain", "grouped"])
+def test_folds_are_dealt_anew_and_the_test_rows_stay(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["x,g,y", *(f"{rng.normal():.3f},{i % 40},{i % 2}" for i in range(200))]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(rows))
+    group = "g" if kind == "grouped" else None
+    problem = pose(load_table(str(path), "y", group=group, time=None, drop=()), "binary", None)
+    plan = SplitPlan(kind=kind)
+    usual, one, same, other = (make_split(problem, replace(plan, deal=deal)) for deal in (None, 1, 1, 2))
+    for split in (one, same, other):
+        assert split.test.tolist() == usual.test.tolist()
+        assert split.train.tolist() == usual.train.tolist()
+        valid = np.concatenate([rows for _, rows in split.folds])
+        assert sorted(valid.tolist()) == usual.train.tolist()
+    folds = [[fold[1].tolist() for fold in split.folds] for split in (usual, one, same, other)]
+    assert folds[1] == folds[2]
+    assert folds[0] != folds[1] != folds[3]
+
+
+def test_each_fresh_seed_of_a_ready_objective_has_its_own_folds() -> None:
+    """With a model that draws no random numbers, so that folds are all that can differ."""
+    objective = make_objective(
+        "sklearn", data="sklearn:iris", estimator="sklearn.neighbors.KNeighborsClassifier"
+    )
+    params = {"n_neighbors": 3}
+    space = objective.prepare().space
+    params = {**space.decode(space.default_unit()), **params}
+    results = {seed: FreshFolds(objective)(Rerun(params, seed)) for seed in (1, 2, 3, 4)}
+    assert results == {seed: FreshFolds(objective)(Rerun(params, seed)) for seed in (1, 2, 3, 4)}
+    assert len(set(results.values())) > 1
+    assert len({objective(Rerun(params, seed)) for seed in (1, 2, 3, 4)}) == 1
+    assert isinstance(objective.table, TableConfig)
