@@ -1,6 +1,6 @@
-"""A result that depends on the seed: each configuration is run with five of them, and the mean is ranked.
+"""A result that depends on the seed: each configuration is run with several, and the mean is ranked.
 
-From the command line, the same study, and whether its winner is the best with seeds that it was not chosen by:
+From the command line the same study, and whether its winner is the best with seeds that it was not chosen by:
 
     hpo tune examples/repeats.py:objective --repeats 5 --trials 30 --name seeds
     hpo confirm seeds
