@@ -7,6 +7,7 @@ none of them has been any trial's, or any repeat's, in the study that it confirm
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -18,19 +19,21 @@ from typing import Any
 import numpy as np
 
 from flows._again import request_of
-from flows._find import experiment_of, find, is_driven, opened
-from flows._notes import CONFIRMATION
+from flows._find import experiment_of, find, is_driven, opened, tracking_of
+from flows._notes import CONFIRMATION, TRACKING, newest
 from flows._plan import Plan, plan_request
 from flows._provenance import changes_since
 from flows._repeats import checked_repeats, repeats_of
 from flows._workspace import study_folder
-from hpo_core import InputError, Study, TrialRecord, TrialState
+from hpo_core import HpoError, InputError, Study, TrialRecord, TrialState
 from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import Again, Confirmation, confirmed
 from hpo_core.folds import fold_results
 from tracking._text import finite
 
-__all__ = ["Wish", "as_data", "keep", "leaders", "outcome", "plan_confirmation"]
+__all__ = ["Wish", "as_data", "keep", "leaders", "outcome", "plan_confirmation", "results_table"]
+
+_DELIVER_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,9 +224,24 @@ def _interval(found: Confirmation, trial: int) -> dict[str, float]:
 
 
 def keep(wish: Wish, data: dict[str, Any]) -> None:
-    """Note the verdict in the study that was confirmed."""
+    """Note the verdict in the study that was confirmed, and in its run in MLflow where that can be had.
+
+    Where it cannot, the next command that brings MLflow up to date does so.
+    """
+    from tracking import StudyTracker
+
     with opened(wish.study) as study:
+        if newest(study, CONFIRMATION) == data:
+            return
         study.note(CONFIRMATION, data, now=time.time())
+        study.note("tags", {"tags": {"hpo.confirmation": data["sentence"]}}, now=time.time())
+        if not newest(study, TRACKING).get("run_id"):
+            return
+        uri = tracking_of(study, (wish.terms or {}).get("tracking_uri"))
+        tracker = StudyTracker(study_folder(wish.study), uri, experiment_of(study))
+        with contextlib.suppress(HpoError):
+            tracker.start()
+            tracker.close(_DELIVER_SECONDS)
 
 
 def results_table(found: Confirmation) -> tuple[Sequence[str], list[list[str]]]:

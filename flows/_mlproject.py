@@ -47,6 +47,7 @@ class ProjectEntry:
 
     ``metrics``: names under which the project logs what is tuned. One that is logged several times is
     reported at its steps, from step 1; its last value is the result. ``env_manager``: that of ``mlflow run``.
+    ``seeded``: the entry point has a parameter ``seed`` that nobody has set, which a repeat's seed is for.
     """
 
     folder: str
@@ -54,6 +55,7 @@ class ProjectEntry:
     metrics: tuple[str, ...]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     env_manager: str = "local"
+    seeded: bool = False
 
     @property
     def label(self) -> str:
@@ -82,7 +84,7 @@ class ProjectEntry:
             # A trial that is run once more, outside its study, has no run of its own.
             run = mlflow.active_run() or ending.enter_context(mlflow.start_run())
             log = _Log(run.info.run_id, self.metrics)
-            process = self._start(run, trial.params)
+            process = self._start(run, self.given(trial))
             ending.callback(_end, process)
             said = _Output(process)
             while not _over(process):
@@ -98,10 +100,15 @@ class ProjectEntry:
                 trial.report(step, values)
             return self._result(log)
 
+    def given(self, trial: Any) -> dict[str, Any]:
+        """The parameters of the entry point for this trial, or repeat of one."""
+        seed = {"seed": trial.seed} if self.seeded and hasattr(trial, "repeat") else {}
+        return {**self.fixed, **trial.params, **seed}
+
     def _start(self, run: Any, params: Mapping[str, Any]) -> subprocess.Popen[str]:
         import mlflow
 
-        given = [f"{name}={value}" for name, value in {**self.fixed, **params}.items()]
+        given = [f"{name}={value}" for name, value in params.items()]
         command = [
             sys.executable, "-m", "mlflow", "run", self.folder, "--entry-point", self.entry,
             "--env-manager", self.env_manager, "--run-id", run.info.run_id,
@@ -251,9 +258,15 @@ def open_project(
         raise InputError(
             f"env_manager must be one of {known}, got {env_manager!r}{nearest(env_manager, ENV_MANAGERS)}"
         )
-    _check_parameters(_declared(folder, entry), entry, space, fixed or {})
+    declared = _declared(folder, entry)
+    _check_parameters(declared, entry, space, fixed or {})
     return ProjectEntry(
-        folder=str(folder), entry=entry, metrics=metrics, fixed=dict(fixed or {}), env_manager=env_manager
+        folder=str(folder),
+        entry=entry,
+        metrics=metrics,
+        fixed=dict(fixed or {}),
+        env_manager=env_manager,
+        seeded="seed" in (declared or ()) and "seed" not in (*space.names, *(fixed or ())),
     )
 
 

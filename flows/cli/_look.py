@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from flows._find import find, find_all, state_of, trial_of
+from flows._find import find, find_all, request_data, state_of, trial_of
 from flows._live import (
     best_line,
     counted,
@@ -78,6 +78,7 @@ def show(name: str, *, as_json: bool) -> None:
         ("trials", f"{_of_planned(study)}: {counted(study)}; {spent}"),
     ]
     facts += [("began", line) for line in origin_lines(study)]
+    facts += [("confirms", str(of))] if (of := request_data(study).get("confirms")) else []
     tell_facts(console, facts)
     if study.history.count(TrialState.COMPLETE):
         console.print()

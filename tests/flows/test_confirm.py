@@ -15,7 +15,7 @@ from flows import tune
 from flows._confirm import Wish, leaders, outcome, plan_confirmation
 from flows._data import load_table, pose
 from flows._find import find, opened
-from flows._notes import CONFIRMATION, newest
+from flows._notes import CONFIRMATION, TRACKING, newest
 from flows._splits import SplitPlan, make_split
 from flows._tune import run_plan
 from flows.cli import main
@@ -53,6 +53,8 @@ def of_kind(study: Study, kind: str) -> int:
 def test_a_lucky_winner_is_found_out_and_that_is_kept(
     tracked: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from mlflow import MlflowClient
+
     study = studied()
     best, lucky_one = of_kind(study, "a"), of_kind(study, "c")
     assert study.best.number == lucky_one
@@ -69,15 +71,19 @@ def test_a_lucky_winner_is_found_out_and_that_is_kept(
     assert row["mean"] == pytest.approx(np.mean(row["results"]))
     assert row["std"] == pytest.approx(np.std(row["results"], ddof=1))
     assert newest(find("mine"), CONFIRMATION) == said
+    run_id = newest(find("mine"), TRACKING)["run_id"]
+    tags = MlflowClient(f"sqlite:///{tracked.database}").get_run(run_id).data.tags
+    assert tags["hpo.confirmation"] == said["sentence"]
     main(["show", "mine"])
     shown = " ".join(capsys.readouterr().out.split())
     assert f"confirmed trial {best} is better than the winner, trial {lucky_one}, on 4 fresh" in shown
 
     # Once more: nothing is run. One more trial of the study: only that is run.
-    length = again.history.length
+    length, noted = again.history.length, find("mine").history.length
     assert main(["confirm", "mine", "--repeats", "4"]) == 0
     out = capsys.readouterr().out
     assert find("mine-confirm").history.length == length
+    assert find("mine").history.length == noted
     assert f"hpo promote mine --trial {best}" in out
     assert main(["confirm", "mine", "--repeats", "4", "--top", "4", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["trials"]) == 4

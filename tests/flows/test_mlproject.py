@@ -213,3 +213,21 @@ def test_a_parameter_that_only_some_trials_have_needs_a_default(
 
 def test_several_metrics_have_a_direction_each() -> None:
     assert parse_metrics("accuracy = max, seconds=min") == {"accuracy": "max", "seconds": "min"}
+
+
+def test_a_parameter_for_the_seed_is_given_in_repeats(project: Callable[[str], Path]) -> None:
+    """Unless somebody has said what it is to be; without repeats the project's own default holds."""
+    folder = project("")
+    text = MLPROJECT.replace("x: float\n", "x: float\n      seed: {type: float, default: 7}\n", 1)
+    (folder / "MLproject").write_text(text, encoding="utf-8")
+
+    def entry(fixed: dict[str, Any], space: dict[str, Any] | None = None) -> Any:
+        tuned = SearchSpace(space or SPACE)
+        return open_project(str(folder), space=tuned, metrics=("rmse",), fixed=fixed)
+
+    once, repeat = FakeTrial({"x": 0.5}, seed=3), FakeTrial({"x": 0.5}, seed=3)
+    repeat.repeat = 2  # type: ignore[attr-defined]
+    assert entry({"depth": 4}).given(repeat) == {"depth": 4, "x": 0.5, "seed": 3}
+    assert entry({"depth": 4}).given(once) == {"depth": 4, "x": 0.5}
+    assert entry({"seed": 1}).given(repeat) == {"seed": 1, "x": 0.5}
+    assert not entry({}, {**SPACE, "seed": Int(0, 9)}).seeded
