@@ -47,6 +47,13 @@ def _naive(column: pd.Series) -> pd.Series:
     return column.astype("datetime64[us]")
 
 
+def epoch() -> pd.Timestamp:
+    """The start of 1970, in microseconds: no date after 2262 has a distance from it in nanoseconds."""
+    import pandas as pd
+
+    return pd.Timestamp("1970-01-01").as_unit("us")
+
+
 def clean_features(frame: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
     """Columns of the four plain kinds; notes say what was left out, and what looks odd."""
     import pandas as pd

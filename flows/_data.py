@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows._clean import MIN_ROWS, as_dates, clean_features, is_text
+from flows._clean import MIN_ROWS, as_dates, clean_features, epoch, is_text
 from flows._files import read_source
 from flows._metrics import TASKS, Task
 from hpo_core import InputError
@@ -118,7 +118,7 @@ def encode(frame: pd.DataFrame, problem: Problem) -> NDArray[np.float64]:
             codes = pd.Index(problem.levels[name], dtype=object).get_indexer(column.astype(object))
             out[:, j] = np.where(codes >= 0, codes, np.nan)
         elif name in problem.dates:
-            out[:, j] = (column - pd.Timestamp(0)) / pd.Timedelta("1D")
+            out[:, j] = (column - epoch()) / pd.Timedelta("1D")
         else:
             out[:, j] = column.to_numpy(dtype=np.float64)
     return out
@@ -219,8 +219,9 @@ def _known_target(frame: pd.DataFrame, source: str, target: str, notes: list[str
         notes.append(f"{missing} of {len(frame)} rows dropped: their target is missing or infinite")
     frame = frame[known].reset_index(drop=True)
     if frame[target].nunique() == 1:
+        only = frame[target].astype(object).iloc[0]
         raise InputError(
-            f"data {source!r}: the target {target!r} has one value only, {frame[target].iloc[0]!r}; "
+            f"data {source!r}: the target {target!r} has one value only, {only!r}; "
             "there is nothing to predict"
         )
     return frame

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flows._clean import epoch
 from flows._data import Problem
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def date_encoder() -> Any:
     return Pipeline(
         [
             ("parse", step(pd.DataFrame.astype, dtype="datetime64[us]")),
-            ("since", step(pd.DataFrame.sub, other=pd.Timestamp(0))),
+            ("since", step(pd.DataFrame.sub, other=epoch())),
             ("days", step(pd.DataFrame.div, other=pd.Timedelta("1D"))),
         ]
     )

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows._data import Table, encode, identity, load_table, pose
+from flows.objectives._encode import date_encoder
 from hpo_core import InputError
 from tests.flows.small_tables import mixed, written
 
@@ -26,6 +27,10 @@ def refusal(*args: object, **kwargs: object) -> str:
     assert "\n" not in message
     assert len(message) < 400
     return message
+
+
+def test_a_target_of_one_value_is_shown_as_the_user_knows_it(tmp_path: Path) -> None:
+    assert "has one value only, 1; there" in refusal(written(tmp_path, mixed(60).assign(y=1)), "y")
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -197,6 +202,19 @@ def test_columns_that_hold_lists(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": [[1, 2]] * 30, "y": [0, 1] * 15})
     frame.to_parquet(tmp_path / "t.parquet")
     assert "the column 'a' holds" in refusal(str(tmp_path / "t.parquet"), "y")
+
+
+def test_dates_that_stand_for_never_are_dates(tmp_path: Path) -> None:
+    frame = mixed(60)
+    frame["until"] = ["9999-12-31", "0001-01-01", None] * 20
+    problem = pose(load_table(written(tmp_path, frame), "y"))
+    assert problem.dates == ("when", "until")
+    days = problem.matrix[:3, list(problem.columns).index("until")]
+    never = (dt.date(9999, 12, 31) - dt.date(1970, 1, 1)).days
+    assert days[:2].tolist() == [never, (dt.date(1, 1, 1) - dt.date(1970, 1, 1)).days]
+    assert np.isnan(days[2])
+    fitted = date_encoder().fit_transform(problem.frame[["until"]])
+    np.testing.assert_array_equal(np.asarray(fitted)[:3, 0], days)
 
 
 def test_text_that_only_starts_like_a_date_stays_text(tmp_path: Path) -> None:
