@@ -146,7 +146,16 @@ def _space_text(space: Any) -> str | None:
     if space is None or isinstance(space, str | Path):
         return None if space is None else str(space)
     given = space.parameters if isinstance(space, SearchSpace) else space
-    return json.dumps({k: v.to_json() if hasattr(v, "to_json") else v for k, v in given.items()})
+    text = {k: v.to_json() if hasattr(v, "to_json") else v for k, v in given.items()}
+    if isinstance(space, SearchSpace) and space.constraints:
+        functions = [c.source for c in space.constraints if not isinstance(c.original, str)]
+        if functions:
+            raise InputError(
+                "an objective that goes by a name takes constraints as expressions such as 'a + b <= 1', "
+                f"not the functions {functions}"
+            )
+        text["constraints"] = [c.source for c in space.constraints]
+    return json.dumps(text)
 
 
 def run_plan(

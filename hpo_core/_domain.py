@@ -188,6 +188,13 @@ def checked_whole(value: Any, what: str) -> int:
     return int(value)
 
 
+def checked_flag(value: Any, what: str) -> bool:
+    """True or False. Raises :class:`SpaceError` for others: the text ``'false'`` would be true."""
+    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+        raise SpaceError(f"{what} must be true or false, got {value!r}")
+    return bool(value)
+
+
 def outside(name: str, value: Any, low: Any, high: Any) -> SpaceError:
     """The error for a value out of range."""
     return SpaceError(f"parameter {name!r}: {value!r} is outside [{low!r}, {high!r}]")

@@ -16,6 +16,7 @@ from hpo_core._domain import (
     CONTINUOUS,
     INTEGER,
     Parameter,
+    checked_flag,
     checked_number,
     checked_whole,
     outside,
@@ -72,8 +73,9 @@ class Float(Parameter):
         default: float | None = None,
     ) -> None:
         low, high = checked_number(low, "Float: low"), checked_number(high, "Float: high")
+        log = checked_flag(log, "Float: log")
         _check_range(low, high, log, "Float")
-        set_fields(self, low=low, high=high, log=bool(log), step=None, default=None, conditions=())
+        set_fields(self, low=low, high=high, log=log, step=None, default=None, conditions=())
         if step is not None:
             if log:
                 raise SpaceError(f"Float: step={step!r} and log=True exclude each other; drop one")
@@ -238,6 +240,7 @@ class Int(Parameter):
             checked_whole(high, "Int: high"),
             checked_whole(step, "Int: step"),
         )
+        log = checked_flag(log, "Int: log")
         _check_range(low, high, log, "Int")
         if step < 1 or (log and step != 1):
             raise SpaceError(f"Int: step must be at least 1, and 1 with log=True, got step={step!r}")
@@ -250,7 +253,7 @@ class Int(Parameter):
             raise SpaceError(
                 f"Int: {low!r} to {high!r} are too many values to tell apart; raise the step or use Float"
             )
-        set_fields(self, low=low, high=high, log=bool(log), step=step, default=None, conditions=())
+        set_fields(self, low=low, high=high, log=log, step=step, default=None, conditions=())
         if default is not None:
             default = checked_whole(default, "Int: default")
             if not low <= default <= high:

@@ -20,6 +20,7 @@ from hpo_core._domain import (
     NOMINAL,
     ORDINAL,
     Parameter,
+    checked_flag,
     json_text,
     plain_json,
     set_fields,
@@ -64,7 +65,13 @@ class Categorical(Parameter):
         if isinstance(choices, str) or not isinstance(choices, Sequence) or not choices:
             raise SpaceError(f"Categorical needs a non-empty list of choices, got {choices!r}")
         choices = tuple(plain_json(c) for c in choices)
-        set_fields(self, choices=choices, ordered=bool(ordered), default=None, conditions=())
+        set_fields(
+            self,
+            choices=choices,
+            ordered=checked_flag(ordered, "Categorical: ordered"),
+            default=None,
+            conditions=(),
+        )
         if len(self._index) != len(choices):
             # The index keeps the last of equals, so an earlier one is not where it should be.
             twice = next(c for i, c in enumerate(choices) if self._index[json_text(c)] != i)

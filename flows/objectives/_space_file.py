@@ -219,7 +219,12 @@ def _guess(written: str, data: Mapping[str, Any]) -> str:
 
 
 def _conditions(written: str, when: Any, resolve: Callable[[str], str]) -> list[dict[str, Any]]:
-    """``{parent: value}``, ``{parent: [values]}`` or ``{parent: {ge: .., le: ..}}`` as conditions."""
+    """``{parent: value}``, ``{parent: [values]}`` or ``{parent: {ge: .., le: ..}}`` as conditions.
+
+    So is a list as :meth:`Parameter.to_json` writes it.
+    """
+    if isinstance(when, list) and all(isinstance(c, Mapping) and "parent" in c for c in when):
+        return [{**c, "parent": resolve(str(c["parent"]))} for c in when]
     if not isinstance(when, Mapping) or not when:
         raise InputError(
             f"parameter {written!r}: when must look like {{boosting: dart}} or {{depth: {{ge: 3}}}}, got "
@@ -250,12 +255,14 @@ def _read(given: str) -> tuple[str, Mapping[str, Any]]:
     """Where the space came from, for messages, and its content."""
     if given.lstrip().startswith("{"):
         try:
-            return "space", _mapping("space", json.loads(given))
+            return "space", _mapping("space", json.loads(given, object_pairs_hook=_each_once("space")))
         except json.JSONDecodeError:
             # As it is typed on a command line: {num_leaves: {low: 8}}.
             return "space", _mapping("space", _yaml("space", given))
     path = Path(given).expanduser()
     where = f"space file {given!r}"
+    if path.is_dir():
+        raise InputError(f"{where} is a folder; give the path of a YAML or JSON file")
     if not path.is_file():
         folder = path.parent
         beside = [p.name for p in folder.iterdir()] if folder.is_dir() else []
@@ -268,7 +275,7 @@ def _read(given: str) -> tuple[str, Mapping[str, Any]]:
         raise InputError(f"{where} is not UTF-8 text") from None
     if path.suffix.lower() == ".json":
         try:
-            return where, _mapping(where, json.loads(text))
+            return where, _mapping(where, json.loads(text, object_pairs_hook=_each_once(where)))
         except json.JSONDecodeError as error:
             raise InputError(f"{where}, line {error.lineno}: {error.msg}") from None
     return where, _mapping(where, _yaml(where, text))
@@ -283,8 +290,24 @@ def _yaml(where: str, text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{where}{line}: {error.problem or 'not valid YAML'}") from None
+    except RecursionError:
+        raise InputError(f"{where} is nested too deeply") from None
     except yaml.YAMLError as error:
         raise InputError(f"{where} is not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def _each_once(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """A dict of pairs whose keys are each there once: JSON, too, keeps the last of two equal ones."""
+
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"{where}: {twice!r} is there twice; keep one")
+        return content
+
+    return made
 
 
 def _refuse_duplicates(where: str, node: Any) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from flows._tune import _space_text, tune
 from flows.objectives import read_space
 from flows.objectives._lgbm_params import ALIASES, KNOWN, RESERVED, check_domain, resolve
 from flows.objectives._space_file import build_space
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace
+from tests.flows.conftest import Place
+from tests.flows.small_tables import mixed, written
 
 DEFAULT: dict[str, Parameter] = {
     "learning_rate": Float(0.005, 0.3, log=True, default=0.05),
@@ -194,3 +197,53 @@ def test_the_examples_can_be_read(path: Path) -> None:
     kind = path.name.partition("_")[0]
     extra = {"estimator": "linear"} if kind == "sklearn" else {}
     make_objective(kind, data="sklearn:breast_cancer", space=str(path), **extra).prepare()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "s.yaml",
+            "x: {type: float, low: 0.1, high: 1, log: 'false'}",
+            "log must be true or false, got 'false'",
+        ),
+        ("s.yaml", "x: {choices: [1, 2], ordered: 'no'}", "ordered must be true or false"),
+        ("s.json", '{"x": {"low": 0, "high": 1}, "x": 5}', "'x' is there twice"),
+        ("s.json", '{"x": {"type": "float", "low": 0, "low": 1, "high": 2}}', "'low' is there twice"),
+        ("s.yaml", "x: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+    ],
+)
+def test_what_would_be_read_otherwise_than_it_was_meant_is_refused(
+    tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_space(str(tmp_path / name))
+
+
+def test_a_folder_is_no_space_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        read_space(str(tmp_path))
+
+
+def test_a_space_for_an_objective_by_name_keeps_its_conditions_and_constraints(place: Place) -> None:
+    space = SearchSpace(
+        {
+            "num_leaves": Int(4, 64),
+            "max_depth": Int(2, 6),
+            "boosting": Categorical(["gbdt", "dart"]),
+            "drop_rate": Float(0.1, 0.2).when("boosting", "dart"),
+            "skip_drop": Float(0.1, 0.2).when("max_depth", ge=4),
+        },
+        constraints=["num_leaves <= 2 ** max_depth"],
+    )
+    text = _space_text(space)
+    again = build_space(DEFAULT, text, resolve=resolve, check=check_domain)
+    for name, parameter in space.parameters.items():
+        assert again.parameters[name] == parameter
+    assert [c.source for c in again.constraints] == ["num_leaves <= 2 ** max_depth"]
+    function = SearchSpace(space.parameters, constraints=[lambda params: True])
+    data = written(place.folder, mixed())
+    with pytest.raises(InputError, match="takes constraints as expressions"):
+        tune("lgbm", data=data, target="y", space=function, trials=1)
+    assert not place.studies
