@@ -22,19 +22,24 @@ def plan_of(study: Study, **changes: Any) -> Plan:
     return plan_request(request_of(study, **changes), strategy=study.strategy, objectives=study.objectives)
 
 
-def request_of(study: Study, **changes: Any) -> Request:
-    """The request that the study goes back to, some of it changed. Raises as :func:`plan_of` does."""
+def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Request:
+    """The request that the study goes back to, some of it changed.
+
+    Raises :class:`InputError` for an objective that cannot be loaded by its name; ``remedy`` says what to do
+    then. An empty one says that the function is at hand.
+    """
+    remedy = f"call tune() again with name={study.name!r} where it is defined" if remedy is None else remedy
     data = request_data(study)
     if not data:
         raise InputError(f"study {study.name!r} does not say how it was started; call tune() with its name")
     objective = data["objective"]
-    if objective not in READY and not is_project(objective):
+    if remedy and objective not in READY and not is_project(objective):
         try:
             load_objective(objective)
         except InputError as error:
             raise InputError(
-                f"the objective {objective!r} of study {study.name!r} cannot be loaded here ({error}); call "
-                f"tune() again with name={study.name!r} where it is defined"
+                f"the objective {objective!r} of study {study.name!r} cannot be loaded here ({error}); "
+                f"{remedy}"
             ) from None
     limits = study.state.limits
     fields = {

@@ -12,26 +12,28 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from flows._again import request_of
+from flows._execute import Objective
 from flows._find import experiment_of, find, is_driven, opened, tracking_of
 from flows._notes import CONFIRMATION, TRACKING, newest
-from flows._plan import Plan, plan_request
+from flows._plan import Plan, Request, plan_callable, plan_request
 from flows._provenance import changes_since
 from flows._repeats import checked_repeats, repeats_of
 from flows._workspace import study_folder
 from hpo_core import HpoError, InputError, Study, TrialRecord, TrialState
+from hpo_core._errors import nearest
 from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import Again, Confirmation, confirmed
 from hpo_core.folds import fold_results
 from tracking._text import finite
 
-__all__ = ["Wish", "as_data", "keep", "leaders", "outcome", "plan_confirmation", "results_table"]
+__all__ = ["Wish", "as_data", "confirm", "keep", "leaders", "outcome", "plan_confirmation", "results_table"]
 
 _DELIVER_SECONDS = 60.0
 
@@ -53,6 +55,41 @@ class Wish:
     def named(self) -> str:
         """The name of the study that confirms."""
         return self.name or f"{self.study}-confirm"
+
+
+def confirm(
+    study: str,
+    objective: Objective | None = None,
+    *,
+    top: int = 3,
+    repeats: int = 5,
+    name: str | None = None,
+    tell: Callable[[str], None] | None = None,
+    **terms: Any,
+) -> Confirmation:
+    """Run the best ``top`` trials of a study again on ``repeats`` fresh seeds; see ``hpo confirm``.
+
+    ``objective``: the function, where it is defined in a script or a notebook and cannot be loaded by its
+    name. ``name``: of the study that does it, ``STUDY-confirm`` by default. ``tell``: takes the lines meant
+    for the user. ``terms``: changes to how the study was run (``workers``, ``tracking_uri``...).
+
+    Raises :class:`InputError` for what cannot be confirmed, :class:`HpoError` when it was interrupted.
+    """
+    from flows._tune import run_plan
+
+    unknown = next((term for term in terms if term not in Request.__dataclass_fields__), None)
+    if unknown is not None:
+        raise InputError(
+            f"confirm() has no argument {unknown!r}{nearest(unknown, Request.__dataclass_fields__)}"
+        )
+    wish = Wish(study=study, top=top, repeats=repeats, name=name, terms=terms)
+    plan = plan_confirmation(wish, objective)
+    stopped = run_plan(plan, tell=tell or print).study.stopped
+    if stopped is None or stopped.state != "finished":
+        raise HpoError("not all fresh seeds have been run; the same call goes on")
+    found = outcome(wish)
+    keep(wish, as_data(wish, found, next(iter(plan.terms.objectives))))
+    return found
 
 
 def leaders(study: Study, top: int) -> list[TrialRecord]:
@@ -81,10 +118,11 @@ def _key(params: dict[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
 
 
-def plan_confirmation(wish: Wish) -> Plan:
+def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
     """The plan for the study that confirms; what it is to run beyond what it has is queued in it.
 
-    Raises :class:`InputError` for what cannot be confirmed.
+    ``objective``: the function, for a study whose objective cannot be loaded by its name. Raises
+    :class:`InputError` for what cannot be confirmed.
     """
     if (checked_repeats(wish.repeats) or 1) < 2:
         raise InputError(f"differences need at least two fresh seeds, got repeats={wish.repeats}")
@@ -95,6 +133,7 @@ def plan_confirmation(wish: Wish) -> Plan:
     known = _known(wish)
     request = request_of(
         study,
+        remedy="" if objective else f"call flows.confirm({wish.study!r}, function) where it is defined",
         **{
             "workers": study.state.settings.workers,
             "trial_timeout": _trial_timeout(study, wish.repeats),
@@ -110,7 +149,11 @@ def plan_confirmation(wish: Wish) -> Plan:
             **dict.fromkeys(("timeout", "stop_when", "max_steps", "max_failures", "register_as")),
         },
     )
-    plan = plan_request(request, objectives=study.objectives)
+    if objective is None:
+        plan = plan_request(request, objectives=study.objectives)
+    else:
+        space = None if study.created.meta.get("define_by_run") else study.state.declared
+        plan = plan_callable(objective, request=request, space=space, objectives=study.objectives)
     _check_data(study, plan)
     changes = changes_since(study.created.meta.get("made_with") or {}, plan.terms.meta["made_with"])
     plan = replace(plan, notes=tuple(f"since the study was made: {line}" for line in changes))

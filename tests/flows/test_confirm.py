@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows import tune
-from flows._confirm import Wish, leaders, outcome, plan_confirmation
+from flows import confirm, tune
+from flows._confirm import Wish, leaders, plan_confirmation
 from flows._data import load_table, pose
 from flows._find import find, opened
 from flows._notes import CONFIRMATION, TRACKING, newest
@@ -39,11 +39,11 @@ def lucky(trial: Any) -> float:
     return float(KINDS[trial.params["kind"]] - luck + noise + 0.01 * own)
 
 
-def studied(name: str = "mine", **more: Any) -> Study:
+def studied(objective: Callable[[Any], float] = lucky, **more: Any) -> Study:
     fields: dict[str, Any] = {
         "space": SPACE, "strategy": "grid", "trials": 4, "workers": 2, "isolation": "thread",
     }  # fmt: skip
-    return tune(lucky, name=name, tell=lambda line: None, **{**fields, **more}).study
+    return tune(objective, name="mine", tell=lambda line: None, **{**fields, **more}).study
 
 
 def of_kind(study: Study, kind: str) -> int:
@@ -96,22 +96,30 @@ def test_a_lucky_winner_is_found_out_and_that_is_kept(
 
 
 def test_an_interrupted_confirmation_goes_on(tracked: Place) -> None:
-    """Also that of a study of repeats, whose seeds are not used again either."""
-    study = studied(repeats=2)
+    """Also that of a study of repeats, whose seeds are not used again, of a function that has no name."""
+
+    def own(trial: Any) -> float:
+        return lucky(trial)
+
+    study = studied(own, repeats=2)
     assert study.trials[study.best.number].params == {"kind": "a"}
     wish = Wish(study="mine", repeats=3)
-    plan = plan_confirmation(wish)
+    with pytest.raises(InputError, match=r"call flows.confirm\('mine', function\) where it is defined"):
+        plan_confirmation(wish)
+    plan = plan_confirmation(wish, own)
     part = replace(plan, terms=replace(plan.terms, limits=replace(plan.terms.limits, trials=1)))
     run_plan(part, tell=lambda line: None)
     assert len(find("mine-confirm").trials) == 1
-    run_plan(plan_confirmation(wish), tell=lambda line: None)
+    found = confirm("mine", own, repeats=3, tell=lambda line: None)
+    assert (found.verdict, found.trial) == (HOLDS, study.best.number)
+    assert newest(find("mine"), CONFIRMATION)["sentence"] == found.sentence()
     again = find("mine-confirm")
     assert [trial.params["kind"] for trial in again.trials] == ["a", "b", "c"]
     assert again.history.count(TrialState.COMPLETE) == 3
     used = {repeat_seed(0, i) for i in (1, 2)}
     assert used.isdisjoint(repeat_seed(again.history.seed, i) for i in (1, 2, 3))
-    found = outcome(wish)
-    assert (found.verdict, found.trial) == (HOLDS, study.best.number)
+    with pytest.raises(InputError, match="no argument 'seeds'"):
+        confirm("mine", own, seeds=3)
 
 
 def done(strategy: str = "random", complete: int = 2) -> Study:
