@@ -11,6 +11,8 @@ Commands import what they need when they are called, so that help and mistakes a
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 import warnings
@@ -56,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and not sys.warnoptions:
         # Libraries warn their developers; python -W shows what they say.
         warnings.simplefilter("ignore")
+    if argv is None:
+        _write_anything()
     try:
         return int(app(args=arguments, prog_name="hpo", standalone_mode=False) or 0)
     except _UsageError as error:
@@ -66,13 +70,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain("interrupted", 130)
     except BrokenPipeError:
         # The reader of a pipe left; nothing more can be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _write_no_more()
+        return _complain(f"nothing more can be written: {error}; make room, and try again", 1)
     except Exception as error:
         code = _exit_code(error)
         if code is None:
             raise
         return _complain(str(error), code)
+
+
+def _write_anything() -> None:
+    """A terminal that is not UTF-8 has no sign for everything in a table, which is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _write_no_more() -> None:
+    """What is left to be written must not fail once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: Exception) -> str:

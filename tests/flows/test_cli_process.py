@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flows._embedded import free_port
-from hpo_core import TrialState
+from hpo_core import Float, Journal, Study, TrialState
 from tests.flows.conftest import Place
 from tests.flows.small_tables import mixed, written
 
@@ -200,3 +200,27 @@ def test_up_serves_deployments_and_leaves_nothing_behind(
     assert up.end() == 0
     assert up.err.read_text() == ""
     assert psutil.wait_procs(group, timeout=10)[1] == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_a_terminal_without_the_signs_and_a_full_disk_are_no_reason_for_a_traceback(place: Place) -> None:
+    home = place.folder / ".hpo" / "studies" / "caf\u00e9"
+    with Journal(home / "journal.jsonl") as journal:
+        Study({"x": Float(0.0, 1.0)}, name="caf\u00e9", journal=journal)
+    command = Command(place, "show", "caf\u00e9", PYTHONIOENCODING="ascii")
+    assert command.end() == 0, command.err.read_text()
+    assert "caf\\xe9" in command.out.read_text()
+    start = "import sys; from flows.cli import main; sys.exit(main())"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", start, "list"],
+            cwd=place.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("hpo: nothing more can be written: [Errno 28]")
+    assert len(done.stderr.splitlines()) == 1
