@@ -35,6 +35,8 @@ from tracking._text import finite
 
 __all__ = ["Wish", "as_data", "confirm", "keep", "leaders", "outcome", "plan_confirmation", "results_table"]
 
+# Fresh seeds where nobody says how many.
+SEEDS = 5
 _DELIVER_SECONDS = 60.0
 
 
@@ -42,12 +44,13 @@ _DELIVER_SECONDS = 60.0
 class Wish:
     """What was asked for: the best ``top`` of ``study``, each with ``repeats`` fresh seeds.
 
-    ``name``: of the study that confirms; ``terms``: changes of the request that the study was made by.
+    ``repeats``: ``None`` for as many as were begun with, or 5. ``name``: of the study that confirms;
+    ``terms``: changes of the request that the study was made by.
     """
 
     study: str
     top: int = 3
-    repeats: int = 5
+    repeats: int | None = None
     name: str | None = None
     terms: dict[str, Any] | None = None
 
@@ -56,22 +59,29 @@ class Wish:
         """The name of the study that confirms."""
         return self.name or f"{self.study}-confirm"
 
+    def seeds(self, known: Study | None) -> int:
+        """How many fresh seeds, given the study that confirms where it has been begun."""
+        if self.repeats is not None:
+            return self.repeats
+        return SEEDS if known is None else repeats_of(known)
+
 
 def confirm(
     study: str,
     objective: Objective | None = None,
     *,
     top: int = 3,
-    repeats: int = 5,
+    repeats: int | None = None,
     name: str | None = None,
     tell: Callable[[str], None] | None = None,
     **terms: Any,
 ) -> Confirmation:
-    """Run the best ``top`` trials of a study again on ``repeats`` fresh seeds; see ``hpo confirm``.
+    """Run the best ``top`` trials of a study again on ``repeats`` fresh seeds, by default 5.
 
-    ``objective``: the function, where it is defined in a script or a notebook and cannot be loaded by its
-    name. ``name``: of the study that does it, ``STUDY-confirm`` by default. ``tell``: takes the lines meant
-    for the user. ``terms``: changes to how the study was run (``workers``, ``tracking_uri``...).
+    See ``hpo confirm`` for what it says. ``objective``: the function, where it is defined in a script or a
+    notebook and cannot be loaded by its name. ``name``: of the study that does it, ``STUDY-confirm`` by
+    default. ``tell``: takes the lines meant for the user. ``terms``: changes to how the study was run
+    (``workers``, ``tracking_uri``...).
 
     Raises :class:`InputError` for what cannot be confirmed, :class:`HpoError` when it was interrupted.
     """
@@ -124,25 +134,26 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
     ``objective``: the function, for a study whose objective cannot be loaded by its name. Raises
     :class:`InputError` for what cannot be confirmed.
     """
-    if (checked_repeats(wish.repeats) or 1) < 2:
+    if wish.repeats is not None and (checked_repeats(wish.repeats) or 1) < 2:
         raise InputError(f"differences need at least two fresh seeds, got repeats={wish.repeats}")
     study = find(wish.study)
     if is_driven(wish.study):
         raise InputError(f"study {wish.study!r} is running; confirm its winner once it has ended")
     configurations = [trial.params for trial in leaders(study, wish.top)]
     known = _known(wish)
+    seeds = wish.seeds(known)
     request = request_of(
         study,
         remedy="" if objective else f"call flows.confirm({wish.study!r}, function) where it is defined",
         **{
             "workers": study.state.settings.workers,
-            "trial_timeout": _trial_timeout(study, wish.repeats),
+            "trial_timeout": _trial_timeout(study, seeds),
             "experiment": experiment_of(study),
             **(wish.terms or {}),
             "name": wish.named,
             "confirms": wish.study,
-            "repeats": wish.repeats,
-            "seed": known.created.seed if known else _fresh_seed(study, wish),
+            "repeats": seeds,
+            "seed": known.created.seed if known else _fresh_seed(study, wish.named, seeds),
             "trials": len(configurations),
             "strategy": "random",
             "warm_start": (),
@@ -177,7 +188,7 @@ def _known(wish: Wish) -> Study | None:
     of = (known.created.meta.get("request") or {}).get("confirms")
     if of != wish.study:
         raise InputError(f"study {wish.named!r} is no confirmation of {wish.study!r}; give another --name")
-    if repeats_of(known) != wish.repeats:
+    if repeats_of(known) != wish.seeds(known):
         raise InputError(
             f"{wish.named!r} has {repeats_of(known)} fresh seeds, not {wish.repeats}; another --name begins "
             "with others"
@@ -190,7 +201,7 @@ def _trial_timeout(study: Study, repeats: int) -> float | None:
     return None if seconds is None else float(seconds) * math.ceil(repeats / repeats_of(study))
 
 
-def _fresh_seed(study: Study, wish: Wish) -> int:
+def _fresh_seed(study: Study, named: str, seeds: int) -> int:
     """A seed whose repeats have seeds that the study has not used."""
     own = study.history.seed
     used = {trial_seed(own, trial.number) for trial in study.trials}
@@ -198,11 +209,11 @@ def _fresh_seed(study: Study, wish: Wish) -> int:
 
     def drawn() -> Iterator[int]:
         for attempt in itertools.count(1):
-            words = np.random.SeedSequence([own, *wish.named.encode(), attempt]).generate_state(1)
+            words = np.random.SeedSequence([own, *named.encode(), attempt]).generate_state(1)
             yield int(words[0]) % 2**31
 
     return next(
-        seed for seed in drawn() if used.isdisjoint(repeat_seed(seed, i) for i in range(1, wish.repeats + 1))
+        seed for seed in drawn() if used.isdisjoint(repeat_seed(seed, i) for i in range(1, seeds + 1))
     )
 
 
@@ -290,11 +301,11 @@ def keep(wish: Wish, data: dict[str, Any]) -> None:
 def results_table(found: Confirmation) -> tuple[Sequence[str], list[list[str]]]:
     """Columns and rows for people."""
     fresh, than = f"on {found.seeds} fresh seeds", f"better than {found.winner.trial} by"
-    columns = ("trial", "reported", fresh, than, "interval")
+    columns = ("trial", "reported", fresh, *((than, "interval") if found.differences else ()))
     rows = []
     for leader in found.leaders:
         result = f"{leader.mean:.4g} ± {leader.spread:.2g}" if leader.results else "failed"
         by = found.differences.get(leader.trial)
         compared = ["", ""] if by is None else [f"{by.gain:+.3g}", f"{by.low:+.3g} to {by.high:+.3g}"]
-        rows.append([str(leader.trial), f"{leader.reported:.4g}", result, *compared])
+        rows.append([str(leader.trial), f"{leader.reported:.4g}", result, *compared][: len(columns)])
     return columns, rows

@@ -175,7 +175,7 @@ def rerun(
 def confirm(
     study: _Name,
     top: Annotated[int, typer.Option(help="The best so many complete trials")] = 3,
-    repeats: Annotated[int, typer.Option(help="Fresh seeds for each of them")] = 5,
+    repeats: Annotated[int | None, typer.Option(help="Fresh seeds for each of them; default 5")] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the study that does it; default STUDY-confirm")
     ] = None,

@@ -80,12 +80,12 @@ def test_a_lucky_winner_is_found_out_and_that_is_kept(
 
     # Once more: nothing is run. One more trial of the study: only that is run.
     length, noted = again.history.length, find("mine").history.length
-    assert main(["confirm", "mine", "--repeats", "4"]) == 0
+    assert main(["confirm", "mine"]) == 0
     out = capsys.readouterr().out
     assert find("mine-confirm").history.length == length
     assert find("mine").history.length == noted
     assert f"hpo promote mine --trial {best}" in out
-    assert main(["confirm", "mine", "--repeats", "4", "--top", "4", "--json"]) == 0
+    assert main(["confirm", "mine", "--top", "4", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["trials"]) == 4
     assert [trial.attempt for trial in find("mine-confirm").trials] == [1, 1, 1, 1]
 
