@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import textwrap
 import time
 from types import TracebackType
@@ -385,7 +386,8 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
         return [("MLflow", tracking["url"])]
     # MLflow's own server, and the study pages on it.
     # A URI with a password is not kept; whoever has one has it in the environment.
-    server = f"mlflow server --app-name hpo --backend-store-uri {tracking['uri'] or '$MLFLOW_TRACKING_URI'}"
+    uri = shlex.quote(tracking["uri"]) if tracking["uri"] else "$MLFLOW_TRACKING_URI"
+    server = f"mlflow server --app-name hpo --backend-store-uri {uri}"
     return [("MLflow", server), ("MLflow", f"http://127.0.0.1:5000/hpo/studies/{tracking['run_id']}")]
 
 

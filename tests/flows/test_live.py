@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from flows._live import (
     number,
     progress_of,
     tell_facts,
+    ways_to_see,
 )
 from flows._live import test_line as line_of_test
 from hpo_core import Float, Study, TrialState
@@ -117,3 +119,10 @@ def test_names_that_steer_a_terminal_or_read_as_markup_are_shown_as_they_are(
 def test_the_tuned_metric_comes_first() -> None:
     assert line_of_test({"auc": 0.9, "f1": 0.8}) == "auc 0.9 (f1 0.8) on rows that tuning never saw"
     assert line_of_test({"auc": 0.9}) == "auc 0.9 on rows that tuning never saw"
+
+
+def test_a_command_to_copy_works_with_a_blank_in_the_path() -> None:
+    (_, server), _ = ways_to_see({"run_id": "r", "uri": "sqlite:////home/me/my runs/x.db", "url": None})
+    assert shlex.split(server)[-1] == "sqlite:////home/me/my runs/x.db"
+    (_, server), _ = ways_to_see({"run_id": "r", "uri": None, "url": None})
+    assert server.endswith("--backend-store-uri $MLFLOW_TRACKING_URI")
