@@ -20,10 +20,13 @@ from hpo_core import (
     Study,
     StudyFinished,
     StudyStateError,
+    TrialState,
     make_strategy,
     strategy_names,
 )
+from hpo_core._events import Event
 from hpo_core._journal import read_journal
+from hpo_core._strategy import Wait
 from hpo_core.samplers._trees import compressed
 
 
@@ -177,3 +180,32 @@ def test_results_near_the_largest_number_leave_rules_a_number_to_judge_by() -> N
             stopped += [v.reason for v in verdicts if v is not None]
             study.tell(trial, 0.0)
         assert not [reason for reason in stopped if "nan" in reason or "inf" in reason]
+
+
+def test_a_trial_that_its_rung_had_closed_and_that_is_run_again_holds_up_its_rung() -> None:
+    """So does a replay, which finds it on its way when the rung is to be decided."""
+    events: list[Event] = []
+
+    class Kept:
+        def append(self, event: Event) -> int:
+            events.append(event)
+            return len(events)
+
+    study = Study(
+        {"x": Float(0.0, 1.0)},
+        strategy="random+successive_halving",
+        settings={"max_steps": 9},
+        limits={"trials": 9},
+        journal=Kept(),
+    )
+    for value in range(9):
+        study.tell(study.ask(), float(value))
+    assert study.ask().number == 0
+    closed = next(trial.number for trial in study.trials if trial.state is TrialState.PRUNED)
+    study.requeue(closed)
+    assert study.ask().number == closed
+    replayed = Study.replay(list(events))
+    assert isinstance(study.next(), Wait)
+    assert isinstance(replayed.next(), Wait)
+    study.tell(closed, 3.0)
+    assert study.ask().number == 1
