@@ -26,7 +26,7 @@ from distributed import Client, LocalCluster
 from distributed.security import Security
 
 from flows import _messages as m
-from flows._dask_worker import command, leave, run_segment, try_objective
+from flows._dask_worker import command, leave, run_segment, try_objective, warm_up
 from flows._messages import Job, Outcome
 from flows._runner import OnMessage, RunnerGone, Work, message_of
 from hpo_core import InputError, ObjectiveError
@@ -153,9 +153,12 @@ class DaskRunner:
             await client.wait_for_workers(self.slots)
         workers = await self._workers(client)
         self._check_workers(workers)
+        threads = sum(w["nthreads"] for w in workers.values())
         if self._slots is None:
-            self._slots = sum(w["nthreads"] for w in workers.values())
+            self._slots = threads
         await self._ship(client)
+        if threads <= self.slots:  # of more it would be anybody's guess which will be used
+            await client.run(warm_up, self._topic, self._shipped(), on_error="return")
 
     # -- the connection ------------------------------------------------------------------------
 
@@ -277,6 +280,15 @@ class DaskRunner:
                 "workers, or put it into one file and name it as PATH.py:function"
             )
 
+    def _shipped(self) -> dict[str, Any]:
+        return {
+            "objective": self._work.objective,
+            "folder": str(self._work.folder),
+            "tracking": self._work.tracking,
+            "environment": self._work.environment,
+            "limits": self._work.limits,
+        }
+
     async def _problem(self, client: Client) -> str:
         answers = await client.run(try_objective, self._work.objective, on_error="return")
         for answer in answers.values():
@@ -329,20 +341,13 @@ class DaskRunner:
                 return client
 
     async def _fly(self, client: Client, key: str, job: Job, on_message: OnMessage) -> Outcome:
-        work = {
-            "objective": self._work.objective,
-            "folder": str(self._work.folder),
-            "tracking": self._work.tracking,
-            "environment": self._work.environment,
-            "limits": self._work.limits,
-        }
         line = self._line
         assert line is not None
         future = client.submit(
             run_segment,
             key,
             self._topic,
-            work,
+            self._shipped(),
             job.to_json(),
             key=key,
             pure=False,

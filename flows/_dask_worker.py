@@ -33,7 +33,7 @@ async def run_segment(key: str, topic: str, work: dict[str, Any], job: dict[str,
     """Run one segment on this worker; a coroutine, so the worker's own loop supervises it."""
     worker = get_worker()
     worker.log_event(topic, {"type": "begun", "key": key, "worker": worker.address})
-    runner = _idle_runner(topic, work)
+    runner = _idle_runner(worker, topic, work)
     answers: dict[str, Callable[[str], None]] = {}
     _BUSY[key] = (runner, answers)
 
@@ -92,27 +92,42 @@ def _retire_later(runner: LocalRunner) -> None:
     asyncio.get_running_loop().call_later(_IDLE_SECONDS, retire)
 
 
-def _idle_runner(topic: str, work: dict[str, Any]) -> LocalRunner:
+def _idle_runner(worker: Any, topic: str, work: dict[str, Any]) -> LocalRunner:
     """A warm one-slot runner of this study that is not in use; workers with several threads keep several."""
     busy = {id(runner) for runner, _ in _BUSY.values()}
     for number in itertools.count():
-        name = f"{topic}/{number}"
-        if name not in _RUNNERS:
-            folder = Path(work["folder"]) / "slots" / f"{get_worker().name}-{number}"
-            _RUNNERS[name] = LocalRunner(
-                Work(
-                    objective=work["objective"],
-                    folder=Path(work["folder"]),
-                    tracking=work["tracking"],
-                    environment=work["environment"],
-                    limits=work["limits"],
-                ),
-                slots=1,
-                output=folder,
-            )
-        if id(_RUNNERS[name]) not in busy:
-            return _RUNNERS[name]
+        if id(runner := _runner(worker, topic, work, number)) not in busy:
+            return runner
     raise AssertionError("unreachable")
+
+
+def _runner(worker: Any, topic: str, work: dict[str, Any], number: int) -> LocalRunner:
+    name = f"{topic}/{number}"
+    if name not in _RUNNERS:
+        folder = Path(work["folder"]) / "slots" / f"{worker.name}-{number}"
+        _RUNNERS[name] = LocalRunner(
+            Work(
+                objective=work["objective"],
+                folder=Path(work["folder"]),
+                tracking=work["tracking"],
+                environment=work["environment"],
+                limits=work["limits"],
+            ),
+            slots=1,
+            output=folder,
+        )
+    return _RUNNERS[name]
+
+
+async def warm_up(topic: str, work: dict[str, Any], dask_worker: Any) -> None:
+    """Start a process for each thread of this worker, which Dask hands over.
+
+    What fails here fails again in a segment, which has its reason.
+    """
+    runners = [_runner(dask_worker, topic, work, number) for number in range(dask_worker.state.nthreads)]
+    await asyncio.gather(*(runner.start() for runner in runners), return_exceptions=True)
+    for runner in runners:
+        _retire_later(runner)
 
 
 async def command(key: str, verb: str, text: str = "") -> None:

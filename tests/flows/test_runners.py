@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,21 @@ def test_a_run_id_is_asked_for_and_answered(tmp_path: Path) -> None:
 
     for kind in ALL:
         assert asyncio.run(go(kind)).values == 3.0
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_the_first_trial_finds_its_process_started(kind: str, tmp_path: Path) -> None:
+    """It would take seconds of the first trial's time, on all workers at once."""
+
+    async def go() -> tuple[set[int], float]:
+        async with running(kind, lambda trial: float(os.getpid()), tmp_path) as runner:
+            there = {child.pid for child in psutil.Process().children(recursive=True)}
+            outcome = await asyncio.wait_for(runner.run(0, job(tmp_path), Heard()), PATIENCE)
+        assert isinstance(outcome.values, float)
+        return there, outcome.values
+
+    there, process = asyncio.run(go())
+    assert process in there
 
 
 @pytest.mark.skipif("dask" not in PROCESSES, reason="distributed is not installed")
