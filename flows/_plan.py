@@ -170,6 +170,22 @@ def _often(request: Request) -> tuple[str, ...]:
     return () if repeats is None else (f"{repeats} repeats",)
 
 
+def check_used(request: Request) -> None:
+    """Raise for what the request asks for and its runner would leave alone.
+
+    Not part of a plan, as a study whose journal says so goes on as it did.
+    """
+    if request.dask is not None and request.runner != "dask":
+        raise InputError(f"the address {request.dask!r} goes with the runner 'dask', got {request.runner!r}")
+    if request.gpus_per_trial is not None and request.runner == "local":
+        raise InputError("gpus_per_trial goes with the runners 'gpu' and 'dask', got 'local'")
+    if request.isolation == "thread" and request.runner in ("dask", "gpu"):
+        raise InputError(
+            f"isolation 'thread' is for trials in this process, and the runner {request.runner!r} has "
+            "processes of its own; leave one of them out"
+        )
+
+
 def refuse(request: Request, names: Iterable[str]) -> None:
     """Raise for fields and options that the objective does not take."""
     for name in names:

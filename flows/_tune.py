@@ -61,7 +61,7 @@ def tune(
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """
     from flows._named import READY, label_of
-    from flows._plan import OF_TABLES, Request, plan_callable, plan_request, refuse
+    from flows._plan import OF_TABLES, Request, check_used, plan_callable, plan_request, refuse
 
     settings = more.pop("settings", None)
     fields = {
@@ -83,6 +83,7 @@ def tune(
             )
         request = Request(objective=objective, space=_space_text(space), **fields)
         plan = plan_request(request, strategy=strategy, settings=settings, objectives=objectives)
+        check_used(request)
         return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
     request = Request(objective=label_of(objective), **fields)
     refuse(request, (*OF_TABLES, "metric", "env_manager", *request.options))
@@ -94,6 +95,7 @@ def tune(
         strategy=strategy,
         settings=settings,
     )
+    check_used(request)
     return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
 
 

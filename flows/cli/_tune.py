@@ -102,7 +102,7 @@ def tune(
     The same command again resumes, or says that the study is finished and runs nothing; a higher
     --trials extends it.
     """
-    from flows._plan import Request, plan_request
+    from flows._plan import Request, check_used, plan_request
 
     options = {
         "estimator": estimator, "folds": folds, "split": split, "group": group, "time": time_column,
@@ -144,6 +144,7 @@ def tune(
     )
     with only_json(as_json):
         plan = plan_request(request)
+        check_used(request)
     if dry_run:
         return explain(plan, as_json=as_json)
     return carry_out(plan, as_json=as_json)

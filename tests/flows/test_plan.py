@@ -240,6 +240,9 @@ def test_what_no_trial_can_be_evaluated_with_is_refused(place: Place, function: 
         ({"name": 5}, "a study's name has letters"),
         ({"name": "\u65e5" * 90}, "240 bytes"),
         ({"tracking_uri": Path("x.db")}, "tracking_uri must be text"),
+        ({"dask": "tcp://127.0.0.1:1"}, "goes with the runner 'dask', got 'local'"),
+        ({"gpus_per_trial": 0.5}, "goes with the runners 'gpu' and 'dask'"),
+        ({"isolation": "thread", "runner": "dask"}, "leave one of them out"),
     ],
 )
 def test_an_argument_that_cannot_be_meant_is_refused_in_one_line(
