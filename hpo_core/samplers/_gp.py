@@ -1,7 +1,7 @@
 """Bayesian optimisation with Gaussian processes (GP-BO).
 
-Start with the space's default (its centre), go on with a scrambled Sobol sequence, and from the
-sixth trial on propose where the expected improvement under a model is largest.
+Start with the space's default (its centre), go on with a scrambled Sobol sequence, and then propose
+where the expected improvement under a model is largest.
 
 - Models: Matern 5/2 with a length scale for each parameter under the dimension-scaled prior of
   Hvarfner et al. 2024, noise inferred, each with several warps of the outcome, of which the one with
@@ -18,7 +18,7 @@ The parts and their sources are in `hpo_core._gp`; what was tried and measured i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -55,6 +55,11 @@ __all__ = ["GP"]
 
 KINDS: Kinds = (("matern", "half"), ("matern", "log"), ("matern", "fence"))
 PRIORS = Priors()
+# On a grid, where all columns have few values, length scales are believed to be three times as long: scales
+# below the distance of two values are all alike. The first model waits for one result more than there are
+# columns, within these bounds: with fewer its proposals stay around the best of them (docs/gp.md).
+GRID_PRIORS = replace(PRIORS, scale_loc=PRIORS.scale_loc + 1.1)
+START, LONGEST_START = 5, 10
 # Pending trials beyond these (the newest) are ignored.
 MOST_PENDING = 256
 # Half the draws of a weighted sum of three or more objectives; pending trials get twice as many futures.
@@ -64,19 +69,25 @@ ANCHORS, POOL = 5, (200, 200)
 ACQUISITIONS = ("log_ei", "ei", "ucb", "pi")
 
 
+def _is_grid(space: SearchSpace) -> bool:
+    """Whether all columns have few values."""
+    return len(layout(space).grids) == space.dims
+
+
 @dataclass(frozen=True, kw_only=True)
 class GP:
     """Gaussian-process Bayesian optimisation, for any space and any number of objectives.
 
     ``acquisition``: ``"log_ei"``, ``"ei"``, ``"pi"`` or ``"ucb"`` (with ``beta`` standard deviations).
-    ``start``: trials before the first model, the default configuration and then a Sobol sequence.
+    ``start``: trials before the first model, the default configuration and then a Sobol sequence; ``None``
+    for 5, or, where all columns have few values, for one more than there are columns, up to 10.
     ``cap``: results that a model sees; beyond it the best half, the newest quarter and a spread of
     the rest, so that the cost of a proposal stays flat. ``region``: dimensions beyond which the search
     keeps to a trust region.
     """
 
     acquisition: Literal["log_ei", "ei", "ucb", "pi"] = "log_ei"
-    start: int = 5
+    start: int | None = None
     cap: int = 300
     beta: float = 2.0
     region: int = 20
@@ -89,6 +100,8 @@ class GP:
             raise StrategyError(f"gp: acquisition must be one of {ACQUISITIONS}, got {self.acquisition!r}")
         for name, least in (("start", 1), ("cap", 10), ("region", 0)):
             value = getattr(self, name)
+            if value is None and name == "start":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise StrategyError(f"gp: {name} must be a whole number >= {least}, got {value!r}")
         if not (isinstance(self.beta, int | float) and 0.0 <= self.beta < 1e6):
@@ -101,12 +114,18 @@ class GP:
         """The next configuration; never ``None``."""
         if not history.space.dims:
             return Proposal(u=np.empty(0), note="the space has a single configuration")
-        started = max(history.n_trials, len(history.evidence)) >= self.start
+        started = max(history.n_trials, len(history.evidence)) >= self._first(history.space)
         data = data_of(history, self._curves) if started else None
         if data is None or int(data.usable.sum()) < FEWEST:
             return self._design(history, rng)
         with one_thread(), np.errstate(under="ignore"):
             return self._model_based(history, data, rng)
+
+    def _first(self, space: SearchSpace) -> int:
+        """Trials before the first model."""
+        if self.start is not None:
+            return self.start
+        return min(max(START, space.dims + 1), LONGEST_START) if _is_grid(space) else START
 
     def _design(self, history: History, rng: np.random.Generator) -> Proposal:
         centre = history.space.default_unit()
@@ -116,8 +135,9 @@ class GP:
         return Proposal(u=point.u, note=f"start design: {point.note}")
 
     def _model_based(self, history: History, data: Data, rng: np.random.Generator) -> Proposal:
-        state = self._memo.state(history, data, KINDS, PRIORS, self.cap)
         space, shape = history.space, layout(history.space)
+        priors = GRID_PRIORS if _is_grid(space) else PRIORS
+        state = self._memo.state(history, data, KINDS, priors, self.cap)
         terms, anchors, why = self._terms(data, state, rng)
         faces = self._faces(history, data, state)
         if faces is not None:

@@ -119,6 +119,25 @@ def test_starts_at_the_default_and_avoids_where_trials_fail() -> None:
     assert np.nanmin(loop.history.values) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("space", "first"),
+    [
+        ({f"x{i}": Int(0, 9) for i in range(7)}, 8),
+        ({f"x{i}": Int(0, 9) for i in range(30)}, 10),
+        ({f"x{i}": Int(0, 9) for i in range(2)}, 5),
+        ({"x": Float(0.0, 1.0), **{f"x{i}": Int(0, 9) for i in range(6)}}, 5),
+        ({f"x{i}": Int(0, 5000) for i in range(7)}, 5),
+    ],
+)
+def test_on_a_grid_a_design_of_the_size_of_the_space_comes_before_the_first_model(
+    space: dict[str, Any], first: int
+) -> None:
+    # With five results on nine columns the model stayed around the best of them, behind random search.
+    loop = Loop(GP(), SearchSpace(space))
+    loop.run(lambda p: sum(p.values()), 12)
+    assert [n.startswith("start design") for n in loop.notes] == [True] * first + [False] * (12 - first)
+
+
 def test_pending_trials_are_not_proposed_again() -> None:
     loop = Loop(GP(), plane())
     loop.run(lambda p: (p["x"] - 0.5) ** 2 + (p["y"] - 0.5) ** 2, 8)
