@@ -9,7 +9,8 @@ from typing import Any
 from flows._find import experiment_of, opened, request_data, tracking_of
 from flows._mlproject import is_project
 from flows._named import READY, load_objective
-from flows._plan import Plan, Request, plan_request
+from flows._plan import Plan, plan_request
+from flows._request import Request
 from flows._workspace import requeue_failed
 from hpo_core import InputError, Study
 

@@ -22,9 +22,10 @@ from flows._again import request_of
 from flows._execute import Objective
 from flows._find import experiment_of, find, is_driven, opened, tracking_of
 from flows._notes import CONFIRMATION, TRACKING, newest
-from flows._plan import Plan, Request, plan_callable, plan_request
+from flows._plan import Plan, plan_callable, plan_request
 from flows._provenance import changes_since
 from flows._repeats import checked_repeats, repeats_of
+from flows._request import Request
 from flows._workspace import study_folder
 from hpo_core import HpoError, InputError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest

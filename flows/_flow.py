@@ -24,8 +24,9 @@ from flows._carry import carry_out
 from flows._final import make_final_model
 from flows._find import find
 from flows._flow_run import Recall, claim
-from flows._plan import Plan, Request, plan_request
+from flows._plan import Plan, plan_request
 from flows._prefect import expect_nothing_if_away, task_runs
+from flows._request import Request
 from flows._result import Result
 from flows._session import Watch
 

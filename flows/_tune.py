@@ -61,7 +61,8 @@ def tune(
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """
     from flows._named import READY, label_of
-    from flows._plan import OF_TABLES, Request, check_used, plan_callable, plan_request, refuse
+    from flows._plan import plan_callable, plan_request
+    from flows._request import OF_TABLES, Request, check_used, refuse
 
     settings = more.pop("settings", None)
     fields = {
@@ -113,7 +114,7 @@ def _shown(plan: Any, tell: Callable[[str], None] | None, progress: bool | None)
 def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
     """Further fields of the request; what a ready objective has as an option goes to its options."""
     from flows._named import READY
-    from flows._plan import Request
+    from flows._request import Request
     from hpo_core._errors import nearest
 
     if not isinstance(more.get("options") or {}, Mapping):

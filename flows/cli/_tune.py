@@ -102,7 +102,8 @@ def tune(
     The same command again resumes, or says that the study is finished and runs nothing; a higher
     --trials extends it.
     """
-    from flows._plan import Request, check_used, plan_request
+    from flows._plan import plan_request
+    from flows._request import Request, check_used
 
     options = {
         "estimator": estimator, "folds": folds, "split": split, "group": group, "time": time_column,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows._plan import Request, plan_request
+from flows._plan import plan_request
+from flows._request import Request
 from hpo_core import StrategyError
 from tests.flows.conftest import Hpo, Place
 

@@ -18,7 +18,8 @@ from flows._carry import carry_out
 from flows._driver import Driver
 from flows._late import leave
 from flows._messages import Job, Outcome
-from flows._plan import Request, plan_callable
+from flows._plan import plan_callable
+from flows._request import Request
 from flows._room import Room
 from flows._runner import Curve, OnMessage, Report, Saved
 from flows._stretch import Stretch

@@ -10,8 +10,8 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 
 from flows._flow import resume_flow, tune_flow
-from flows._plan import RUNNERS
 from flows._prefect import prefect_api
+from flows._request import RUNNERS
 from hpo_core import TrialState
 from tests.flows.conftest import Hpo, Place
 

@@ -12,7 +12,8 @@ import pytest
 
 from flows import tune
 from flows._mlproject import _Log, open_project, parse_metrics
-from flows._plan import Request, plan_request
+from flows._plan import plan_request
+from flows._request import Request
 from hpo_core import Float, InputError, Int, SearchSpace, TrialPruned
 from tests.flows.conftest import Place
 from tests.flows.fake_trial import FakeTrial

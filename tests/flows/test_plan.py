@@ -12,7 +12,8 @@ import pytest
 
 from flows import tune
 from flows._named import label_of, load_objective
-from flows._plan import Request, plan_callable, plan_request
+from flows._plan import plan_callable, plan_request
+from flows._request import Request
 from hpo_core import Float, InputError, ObjectiveError, SearchSpace, StrategyError
 from tests.flows import objectives_for_tests as objectives
 from tests.flows.conftest import Place

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from flows import _messages as m
 from flows import tune
-from flows._plan import Request, plan_callable
+from flows._plan import plan_callable
 from flows._provenance import provenance
 from flows._repeats import Repeated, with_spread
+from flows._request import Request
 from flows._rerun import rerun
 from hpo_core import (
     Float,

@@ -345,7 +345,8 @@ def test_python_takes_sources_as_records_and_as_text(tracked: Place) -> None:
 
 def test_what_is_known_already_is_not_tried_first(begun: Place) -> None:
     """Configurations that a study is to begin with, but for those that an earlier one has tried."""
-    from flows._plan import Request, plan_request, with_past
+    from flows._plan import plan_request, with_past
+    from flows._request import Request
 
     tried = [trial.params for trial in begun.study("old").trials]
     plan = plan_request(Request(objective="mine.py:loss", name="new", warm_start=("study:old",)))

@@ -1,0 +1,211 @@
+"""What a user asks for in plain JSON types, and the terms that follow from each part of it alone."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows._named import READY
+from flows._runner import TrialLimits
+from flows._session import Execution, TrackingTerms
+from flows._workspace import study_folder
+from hpo_core import InputError, Limits, Settings
+from hpo_core._errors import nearest
+from hpo_core._records import IMPROVEMENTS
+from tracking import redacted
+
+RUNNERS = ("local", "dask", "gpu")
+ISOLATIONS = ("process", "thread")
+OF_TABLES = ("data", "target", "task", "register_as")
+# Trials of a study that nothing else would end.
+DEFAULT_TRIALS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user can ask of a study, in plain JSON types: the command line's and deployments' form.
+
+    ``objective``: ``lgbm``, ``sklearn``, ``torch``, ``PATH.py:function``, ``package.module:function``, or
+    ``FOLDER#ENTRY`` for an entry point of an MLflow project, whose ``env_manager`` is that of ``mlflow run``.
+    ``options``: further settings of a ready objective, parameters of a project that are not tuned.
+    ``metric``: of a project ``NAME=min`` or ``NAME=max``. ``space``: a file, or JSON text. ``timeout``:
+    seconds for the study. ``trials``: its total; left out, a ``timeout`` or ``stop_when`` alone ends the
+    study, and where there is neither, 100 trials do. ``trial_timeout`` and
+    ``trial_memory`` (MiB): hard limits per attempt. ``checkpoint_quota``: MiB for all of a study's
+    checkpoints on this machine.
+    ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
+    ``deterministic``: see ``hpo_core.Settings``.
+    ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
+    ``warm_start``: sources of results to begin with, see :func:`flows.sources.parse_source`.
+    ``repeats``: how often each configuration is run, each time with another seed, see :mod:`flows._repeats`.
+    ``confirms``: the study whose best configurations these are, see :mod:`flows._confirm`.
+    """
+
+    objective: str = "lgbm"
+    data: str | None = None
+    target: str | None = None
+    metric: str | None = None
+    task: str | None = None
+    space: str | None = None
+    strategy: str = "auto"
+    trials: int | None = None
+    timeout: float | None = None
+    workers: int | None = None
+    runner: str = "local"
+    isolation: str = "process"
+    name: str | None = None
+    seed: int = 0
+    register_as: str | None = None
+    experiment: str | None = None
+    tracking_uri: str | None = None
+    offline: bool = False
+    trial_timeout: float | None = None
+    trial_memory: float | None = None
+    checkpoint_quota: float | None = None
+    max_failures: int | None = None
+    stop_when: float | str | None = None
+    max_steps: int | None = None
+    granularity: float = 1.0
+    edit_space: bool = False
+    gpus_per_trial: float | None = None
+    dask: str | None = None
+    warm_start: tuple[str, ...] = ()
+    env_manager: str | None = None
+    deterministic: bool = False
+    repeats: int | None = None
+    confirms: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def check_used(request: Request) -> None:
+    """Raise for what the request asks for and its runner would leave alone.
+
+    Not part of a plan, as a study whose journal says so goes on as it did.
+    """
+    if request.dask is not None and request.runner != "dask":
+        raise InputError(f"the address {request.dask!r} goes with the runner 'dask', got {request.runner!r}")
+    if request.gpus_per_trial is not None and request.runner == "local":
+        raise InputError("gpus_per_trial goes with the runners 'gpu' and 'dask', got 'local'")
+    if request.isolation == "thread" and request.runner in ("dask", "gpu"):
+        raise InputError(
+            f"isolation 'thread' is for trials in this process, and the runner {request.runner!r} has "
+            "processes of its own; leave one of them out"
+        )
+
+
+def refuse(request: Request, names: Iterable[str]) -> None:
+    """Raise for fields and options that the objective does not take."""
+    for name in names:
+        if request.options.get(name, getattr(request, name, None)) is not None:
+            takers = (
+                "MLflow projects" if name == "env_manager" else f"the ready objectives ({', '.join(READY)})"
+            )
+            raise InputError(
+                f"the option {name.removesuffix('_as')!r} goes with {takers}, not with {request.objective!r}"
+            )
+
+
+def plain_request(request: Request, label: str, strategy: Any) -> dict[str, Any]:
+    """The request as resume needs it; secrets do not belong into a journal.
+
+    ``strategy``: what was given in place of the name in the request; an object goes by none.
+    """
+    data = {k: v for k, v in vars(request).items() if v is not None and v is not False and v not in ({}, ())}
+    for circumstance in ("tracking_uri", "offline", "edit_space"):
+        data.pop(circumstance, None)
+    if not isinstance(strategy, str | None):
+        data.pop("strategy", None)
+    for name in ("data", "space"):
+        path = Path(data.get(name) or "")
+        if path.is_file():
+            data[name] = str(path.resolve())
+    if "warm_start" in data:
+        data["warm_start"] = [redacted(source) for source in data["warm_start"]]
+    return {**data, "objective": label}
+
+
+def execution_of(request: Request) -> Execution:
+    """How and where trials run. Raises :class:`InputError` for what makes no sense."""
+    if request.name is not None:
+        study_folder(request.name)
+    workers = request.workers if request.workers is not None else (os.cpu_count() or 1)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
+    trials, seed = request.trials, request.seed
+    if trials is not None and (isinstance(trials, bool) or not isinstance(trials, int) or trials < 1):
+        raise InputError(f"trials must be a whole number of at least 1, got {trials!r}")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
+    for name in ("timeout", "trial_timeout", "trial_memory", "checkpoint_quota", "gpus_per_trial"):
+        value = getattr(request, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0 < value < math.inf):
+            raise InputError(f"{name} must be a number above 0, got {value!r}")
+    for name, known in (("runner", RUNNERS), ("isolation", ISOLATIONS)):
+        value = getattr(request, name)
+        if value not in known:
+            raise InputError(
+                f"{name} must be one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}"
+            )
+    memory, quota = (
+        None if mib is None else int(mib * 2**20) for mib in (request.trial_memory, request.checkpoint_quota)
+    )
+    return Execution(
+        workers=workers,
+        runner=request.runner,
+        isolation=request.isolation,
+        limits=TrialLimits(seconds=request.trial_timeout, memory=memory),
+        granularity=request.granularity,
+        quota=quota,
+        gpus_per_trial=request.gpus_per_trial,
+        dask=request.dask,
+    )
+
+
+def limits_of(request: Request) -> Limits:
+    """What ends the study."""
+    improvement = _improvement(request.stop_when)
+    # Who gives a time and no number of trials wants the time to be used.
+    ends = request.timeout is not None or improvement not in (None, "never")
+    return Limits(
+        trials=DEFAULT_TRIALS if request.trials is None and not ends else request.trials,
+        seconds=request.timeout,
+        failures=request.max_failures,
+        improvement=improvement,
+    )
+
+
+def _improvement(given: float | str | None) -> float | str | None:
+    """The limit that ``stop_when`` means; a command line has numbers as text."""
+    if given is None or given in IMPROVEMENTS:
+        return given
+    try:
+        number = float(given)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0.0 < number < math.inf:
+        words = ", ".join(IMPROVEMENTS)
+        raise InputError(f"stop_when must be {words} or a positive number, got {given!r}")
+    return number
+
+
+def settings_of(request: Request, workers: int, max_steps: int | None, more: Mapping[str, Any]) -> Settings:
+    """The rules of the study; ``more``: fields of it given as such."""
+    if not isinstance(more, Mapping):
+        raise InputError(f"settings must be a dict of names and values, got {more!r}")
+    unknown = [name for name in more if name not in Settings.__slots__]
+    if unknown:
+        raise InputError(f"unknown setting {unknown[0]!r}{nearest(unknown[0], Settings.__slots__)}")
+    given = {"workers": workers, "max_steps": max_steps, "deterministic": request.deterministic}
+    return Settings(**{**given, **more})
+
+
+def tracking_terms_of(request: Request) -> TrackingTerms:
+    """Where the study is shown."""
+    if not isinstance(request.tracking_uri, str | None):
+        raise InputError(f"tracking_uri must be text such as 'sqlite:///x.db', got {request.tracking_uri!r}")
+    return TrackingTerms(uri=request.tracking_uri, experiment=request.experiment, offline=request.offline)
