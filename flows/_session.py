@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +306,9 @@ def make_runner(
         raise InputError(f"runner must be 'local', 'dask' or 'gpu', got {execution.runner!r}")
     if execution.isolation not in ("process", "thread"):
         raise InputError(f"isolation must be 'process' or 'thread', got {execution.isolation!r}")
+    if (most := current.study.state.limits.trials) is not None:
+        # Each of them is a process that imports the objective, and a trial is never in two of them.
+        execution = replace(execution, workers=min(execution.workers, most))
     work = Work(
         objective=m.pack(objective) if execution.isolation == "process" else "",
         folder=current.folder,

@@ -18,9 +18,11 @@ from flows._dask import DaskRunner
 from flows._local import LocalRunner
 from flows._messages import Job, Outcome
 from flows._runner import Message, Report, RunIdWanted, Runner, Saved, TrialLimits, Work
+from flows._session import Execution, Session, make_runner
 from flows._threads import ThreadRunner
-from hpo_core import InputError, ObjectiveError
+from hpo_core import Float, InputError, Limits, ObjectiveError, Study
 from tests.flows import objectives_for_tests as objectives
+from tracking import StudyTracker
 
 PROCESSES = ["local", "dask"] if importlib.util.find_spec("distributed") else ["local"]
 ALL = ["thread", *PROCESSES]
@@ -319,3 +321,19 @@ def test_a_dask_cluster_of_our_own_lets_nobody_else_in(tmp_path: Path) -> None:
             await stranger.close()
 
     asyncio.run(knock())
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(("trials", "slots"), [(3, 3), (20, 8), (None, 8)])
+def test_no_more_slots_are_made_than_there_are_trials(
+    kind: str, trials: int | None, slots: int, tmp_path: Path
+) -> None:
+    # Three trials on a machine of 64 cores started 64 processes, each of which imported the objective.
+    study = Study({"x": Float(0.0, 1.0)}, limits=Limits(trials=trials))
+    tracker = StudyTracker(tmp_path, None, "none", offline=True)
+    opened = Session(study=study, folder=tmp_path, resumed=False, tracker=tracker)
+    thread = kind == "thread"
+    execution = Execution(
+        workers=8, runner="local" if thread else kind, isolation="thread" if thread else "process"
+    )
+    assert make_runner(opened, objectives.square, execution).slots == slots
