@@ -27,41 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._report import RESULTS, STAMP_COLUMNS, append_row, stamp
-from benchmarks.overhead import run
+from benchmarks.overhead import OURS, run
 
-# Each prints, as its last line: the seconds from its own beginning to the first trial's start, to each
-# trial's end, and to the moment in which all is done.
-OURS = """
-import json, sys, time
-began = time.time()
-from flows import tune
-from hpo_core import Float
-
-def objective(trial):
-    return sum(trial.params.values())
-
-if __name__ == "__main__":
-    trials, workers = int(sys.argv[1]), int(sys.argv[2])
-    space = {f"p{i}": Float(0, 1) for i in range(5)}
-    result = tune(objective, space=space, strategy="random", trials=trials, workers=workers, name="noop",
-                  tell=lambda line: None)
-    over = time.time() - began
-    done = [t for t in result.study.trials if t.state.name == "COMPLETE"]
-    from mlflow import MlflowClient
-    client = MlflowClient()
-    runs, token = 0, None
-    experiment = client.get_experiment_by_name("noop").experiment_id
-    while True:
-        page = client.search_runs([experiment], "attributes.status = 'FINISHED'", page_token=token)
-        runs, token = runs + len(page), page.token
-        if not token:
-            break
-    if runs != trials + 1:
-        raise SystemExit(f"expected {trials} finished runs and the study's, MLflow has {runs}")
-    print(json.dumps({"start": min(t.started_at for t in done) - began, "over": over,
-                      "ends": [t.finished_at - began for t in done]}))
-"""
-
+# Each prints what `OURS` does.
 OPTUNA = """
 import json, multiprocessing, sys, time
 began = time.time()

@@ -32,7 +32,7 @@ from hpo_core._errors import nearest
 from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import Again, Confirmation, confirmed
 from hpo_core.folds import fold_results
-from tracking._text import finite
+from tracking import finite
 
 __all__ = ["Wish", "as_data", "confirm", "keep", "leaders", "outcome", "plan_confirmation", "results_table"]
 

@@ -24,8 +24,7 @@ from flows._warm_start import begin_with
 from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study
 from hpo_core.warm_start import Fitting
-from tracking import Away, StudyTracker, probe
-from tracking._connection import absolute_uri
+from tracking import Away, StudyTracker, absolute_uri, probe
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0

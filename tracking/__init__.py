@@ -21,6 +21,7 @@ if typing.TYPE_CHECKING:
     from tracking._compare_page import comparison_html as comparison_html
     from tracking._compare_page import draw_comparison as draw_comparison
     from tracking._connection import Connection as Connection
+    from tracking._connection import absolute_uri as absolute_uri
     from tracking._connection import connect as connect
     from tracking._connection import connect_to_study as connect_to_study
     from tracking._connection import probe as probe
@@ -52,6 +53,7 @@ if typing.TYPE_CHECKING:
     from tracking._retention import removable_checkpoints as removable_checkpoints
     from tracking._sqlite import prepare as prepare_sqlite
     from tracking._text import config_sha256 as config_sha256
+    from tracking._text import finite as finite
     from tracking._text import redacted as redacted
     from tracking._tracker import StudyTracker as StudyTracker
     from tracking._tracker import TrackerStatus as TrackerStatus
@@ -60,11 +62,12 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Away", "Belongings", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate",
     "LoggedModel", "NoRunYet", "NotComparable", "Promotion",
-    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "belongings",
+    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "absolute_uri",
+    "belongings",
     "beyond_quota", "check_version", "comparison_html",
     "config_sha256",
     "connect", "connect_to_study", "delete_checkpoint", "disk_warning",
-    "draw_comparison", "fetch_checkpoints", "fetch_journal",
+    "draw_comparison", "fetch_checkpoints", "fetch_journal", "finite",
     "load_checkpoint", "load_own_model",
     "locate_checkpoint", "log_model", "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote",
     "redacted", "removable_checkpoints", "repeat_run",
@@ -78,7 +81,7 @@ _HOMES = {
     "_board": "Board BoardStudy",
     "_checkpoints": "CheckpointError delete_checkpoint load_checkpoint locate_checkpoint save_checkpoint",
     "_compare_page": "comparison_html draw_comparison",
-    "_connection": "Connection connect connect_to_study probe",
+    "_connection": "Connection absolute_uri connect connect_to_study probe",
     "_delete": "Belongings belongings take_out",
     "_errors": "Away NoRunYet NotComparable TrackingError",
     "_fetch": "fetch_checkpoints fetch_journal",
@@ -90,7 +93,7 @@ _HOMES = {
     "_report": "write_report",
     "_retention": "Removable beyond_quota disk_warning removable_checkpoints",
     "_sqlite": "prepare_sqlite",
-    "_text": "config_sha256 redacted",
+    "_text": "config_sha256 finite redacted",
     "_tracker": "StudyTracker TrackerStatus",
     "_versions": "check_version",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import typer
 from rich.table import Table
@@ -43,6 +44,5 @@ def confirm(wish: Wish, *, as_json: bool) -> int:
             typer.echo(printable(f"trial {leader.trial} failed on fresh seeds: {leader.reason}"))
     if found.trial is None:
         return 1
-    name = f"'{wish.study}'" if " " in wish.study else wish.study
-    typer.echo(f"hpo promote {name} --trial {found.trial}")
+    typer.echo(f"hpo promote {shlex.quote(wish.study)} --trial {found.trial}")
     return 0

@@ -30,7 +30,7 @@ from flows._warm_start import origin_lines, origins_of
 from flows._workspace import studies_home
 from flows.cli._output import complain
 from hpo_core import Study, TrialRecord, TrialState
-from tracking._text import finite
+from tracking import finite
 
 
 def list_studies(*, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from flows._rerun import Repetition
 from flows._rerun import rerun as run_again
 from flows.cli._output import only_json
 from hpo_core import TrialState
-from tracking._text import finite
+from tracking import finite
 
 
 def rerun(name: str, trial: int | None, tolerance: float, *, as_json: bool) -> int:

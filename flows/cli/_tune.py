@@ -10,7 +10,7 @@ import typer
 
 from flows.cli._dry_run import explain
 from flows.cli._output import only_json
-from tracking._text import finite
+from tracking import finite
 
 if TYPE_CHECKING:
     from flows._plan import Plan

@@ -47,6 +47,7 @@ from hpo_core.samplers._shared import FoldMemo, is_new
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hpo_core._gp._climb import Layout
     from hpo_core._gp._embed import Points
     from hpo_core._history import History
     from hpo_core._space import SearchSpace
@@ -67,11 +68,6 @@ FUTURES = 16
 # Observed configurations around which candidates are drawn, and how many are drawn everywhere and there.
 ANCHORS, POOL = 5, (200, 200)
 ACQUISITIONS = ("log_ei", "ei", "ucb", "pi")
-
-
-def _is_grid(space: SearchSpace) -> bool:
-    """Whether all columns have few values."""
-    return len(layout(space).grids) == space.dims
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,18 +110,19 @@ class GP:
         """The next configuration; never ``None``."""
         if not history.space.dims:
             return Proposal(u=np.empty(0), note="the space has a single configuration")
-        started = max(history.n_trials, len(history.evidence)) >= self._first(history.space)
+        shape = layout(history.space)
+        started = max(history.n_trials, len(history.evidence)) >= self._first(shape)
         data = data_of(history, self._curves) if started else None
         if data is None or int(data.usable.sum()) < FEWEST:
             return self._design(history, rng)
         with one_thread(), np.errstate(under="ignore"):
-            return self._model_based(history, data, rng)
+            return self._model_based(history, data, shape, rng)
 
-    def _first(self, space: SearchSpace) -> int:
+    def _first(self, shape: Layout) -> int:
         """Trials before the first model."""
         if self.start is not None:
             return self.start
-        return min(max(START, space.dims + 1), LONGEST_START) if _is_grid(space) else START
+        return START if shape.smooth.any() else min(max(START, len(shape.smooth) + 1), LONGEST_START)
 
     def _design(self, history: History, rng: np.random.Generator) -> Proposal:
         centre = history.space.default_unit()
@@ -134,9 +131,9 @@ class GP:
         point = Sobol().sample(history, rng)
         return Proposal(u=point.u, note=f"start design: {point.note}")
 
-    def _model_based(self, history: History, data: Data, rng: np.random.Generator) -> Proposal:
-        space, shape = history.space, layout(history.space)
-        priors = GRID_PRIORS if _is_grid(space) else PRIORS
+    def _model_based(self, history: History, data: Data, shape: Layout, rng: np.random.Generator) -> Proposal:
+        space = history.space
+        priors = PRIORS if shape.smooth.any() else GRID_PRIORS
         state = self._memo.state(history, data, KINDS, priors, self.cap)
         terms, anchors, why = self._terms(data, state, rng)
         faces = self._faces(history, data, state)
