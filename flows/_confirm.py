@@ -26,6 +26,7 @@ from flows._plan import Plan, plan_callable, plan_request
 from flows._provenance import changes_since
 from flows._repeats import checked_repeats, repeats_of
 from flows._request import Request
+from flows._result import Result
 from flows._workspace import study_folder
 from hpo_core import HpoError, InputError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
@@ -34,7 +35,7 @@ from hpo_core.confirm import Again, Confirmation, confirmed
 from hpo_core.folds import fold_results
 from tracking import finite
 
-__all__ = ["Wish", "as_data", "confirm", "keep", "leaders", "outcome", "plan_confirmation", "results_table"]
+__all__ = ["Wish", "concluded", "confirm", "leaders", "plan_confirmation", "results_table"]
 
 # Fresh seeds where nobody says how many.
 SEEDS = 5
@@ -95,12 +96,10 @@ def confirm(
         )
     wish = Wish(study=study, top=top, repeats=repeats, name=name, terms=terms)
     plan = plan_confirmation(wish, objective)
-    stopped = run_plan(plan, tell=tell or print).study.stopped
-    if stopped is None or stopped.state != "finished":
+    done = concluded(wish, run_plan(plan, tell=tell or print))
+    if done is None:
         raise HpoError("not all fresh seeds have been run; the same call goes on")
-    found = outcome(wish)
-    keep(wish, as_data(wish, found, next(iter(plan.terms.objectives))))
-    return found
+    return done[0]
 
 
 def leaders(study: Study, top: int) -> list[TrialRecord]:
@@ -227,8 +226,21 @@ def _check_data(study: Study, plan: Plan) -> None:
         )
 
 
-def outcome(wish: Wish) -> Confirmation:
-    """What the study that confirms has found so far."""
+def concluded(wish: Wish, result: Result) -> tuple[Confirmation, dict[str, Any]] | None:
+    """What was found, also in plain JSON types, and noted in the study that was confirmed.
+
+    ``result``: of the study that confirms. ``None`` where not all of its seeds have been run.
+    """
+    stopped = result.study.stopped
+    if stopped is None or stopped.state != "finished":
+        return None
+    found = _outcome(wish)
+    data = _as_data(wish, found, next(iter(result.study.objectives)))
+    _keep(wish, data)
+    return found, data
+
+
+def _outcome(wish: Wish) -> Confirmation:
     study, again = find(wish.study), find(wish.named)
     objective, direction = next(iter(study.objectives.items()))
     of = {_key(trial.params): trial for trial in again.trials}
@@ -247,7 +259,7 @@ def outcome(wish: Wish) -> Confirmation:
     return confirmed(found, direction)
 
 
-def as_data(wish: Wish, found: Confirmation, objective: str) -> dict[str, Any]:
+def _as_data(wish: Wish, found: Confirmation, objective: str) -> dict[str, Any]:
     """The confirmation in plain JSON types."""
     rows = [
         {
@@ -278,7 +290,7 @@ def _interval(found: Confirmation, trial: int) -> dict[str, float]:
     return {} if by is None else {"better_by": by.gain, "low": by.low, "high": by.high}
 
 
-def keep(wish: Wish, data: dict[str, Any]) -> None:
+def _keep(wish: Wish, data: dict[str, Any]) -> None:
     """Note the verdict in the study that was confirmed, and in its run in MLflow where that can be had.
 
     Where it cannot, the next command that brings MLflow up to date does so.

@@ -13,6 +13,7 @@ from flows._messages import Job, Outcome
 from flows._run_context import running_trial
 from flows._trial import Channel, LiveTrial, NoSpace, Signals, is_full
 from hpo_core import Infeasible, TrialPaused, TrialPruned
+from hpo_core._given import single
 from tracking import redacted
 
 Objective = Callable[[Any], Any]
@@ -103,11 +104,10 @@ def plain_results(returned: Any) -> dict[str, float] | float | None:
 
 
 def _number(value: Any) -> float:
-    array = hasattr(value, "item") and getattr(value, "size", 1) == 1
-    single = value.item() if array or (hasattr(value, "numel") and value.numel() == 1) else value
-    if isinstance(single, numbers.Real):
+    number = single(value)
+    if isinstance(number, numbers.Real):
         with contextlib.suppress(OverflowError):  # of a whole number beyond all floats
-            return float(single)
+            return float(number)
     raise TypeError(
         "an objective returns a number, a dict of numbers, or nothing when it reported its steps; got "
         f"{type(value).__name__} {str(value)[:80]!r}"

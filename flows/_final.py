@@ -28,12 +28,12 @@ from tracking import (
     LoggedModel,
     NotComparable,
     Promotion,
+    brief,
     config_sha256,
     load_own_model,
     log_model,
     promote,
 )
-from tracking._errors import brief
 
 _RUN_ID_SECONDS = 60.0
 

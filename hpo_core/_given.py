@@ -66,14 +66,21 @@ def checked_metrics(
 
 
 def _float(name: str, value: Any) -> float:
-    # What models predict and score is often an array of one number, which float() does not take.
-    single = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
-    if not isinstance(single, str | bytes):
+    number = single(value)
+    if not isinstance(number, str | bytes):
         try:
-            return float(single)
+            return float(number)
         except (TypeError, ValueError, OverflowError):
             pass
     raise InputError(f"the value of {name!r} must be a number, got {value!r}")
+
+
+def single(value: Any) -> Any:
+    """The number in an array or a tensor of one, as models predict and score; anything else as it is."""
+    if not hasattr(value, "item"):
+        return value
+    size = value.numel() if hasattr(value, "numel") else getattr(value, "size", 1)
+    return value.item() if size == 1 else value
 
 
 def checked_seed(seed: int) -> int:

@@ -19,15 +19,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
 from hpo_core._errors import InputError
 
-__all__ = ["ALONE", "ANOTHER", "FAILED", "HOLDS", "OPEN", "Again", "Confirmation", "Difference", "confirmed"]
+__all__ = ["Again", "Confirmation", "Difference", "Verdict", "confirmed"]
 
-HOLDS, ANOTHER, OPEN, ALONE, FAILED = "holds", "another", "open", "alone", "failed"
 _ERROR = 0.05
+
+
+class Verdict(StrEnum):
+    """What fresh seeds say of a study's winner."""
+
+    HOLDS = "holds"
+    ANOTHER = "another"  # is better
+    OPEN = "open"
+    ALONE = "alone"  # there was nothing to compare it with
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +76,12 @@ class Difference:
 class Confirmation:
     """``leaders``: the study's winner first. ``differences`` from the winner, by trial.
 
-    ``verdict``: the winner ``holds``, ``another`` is better, it is ``open``, the winner ``failed``, or it is
-    ``alone``. ``trial``: the one to take, ``None`` where all failed.
+    ``verdict`` on the winner. ``trial``: the one to take, ``None`` where all failed.
     """
 
     leaders: tuple[Again, ...]
     differences: Mapping[int, Difference]
-    verdict: str
+    verdict: Verdict
     trial: int | None
     seeds: int
 
@@ -85,21 +94,21 @@ class Confirmation:
         """The verdict in words."""
         winner, on = self.winner.trial, f"on {self.seeds} fresh seeds"
         match self.verdict:
-            case "holds":
+            case Verdict.HOLDS:
                 return (
                     f"the winner, trial {winner}, holds: {on} it is better than {_listed(self.differences)}"
                 )
-            case "another":
+            case Verdict.ANOTHER:
                 assert self.trial is not None
                 by = self.differences[self.trial]
                 return (
                     f"trial {self.trial} is better than the winner, trial {winner}, {on}: by {by.gain:.4g} "
                     f"({by.low:.4g} to {by.high:.4g})"
                 )
-            case "open":
+            case Verdict.OPEN:
                 near = [trial for trial, by in self.differences.items() if by.low <= 0.0 <= by.high]
                 return f"the winner, trial {winner}, and {_listed(near)} cannot be told apart {on}"
-            case "alone":
+            case Verdict.ALONE:
                 return f"the winner, trial {winner}, was evaluated {on} and compared with no other"
         return f"the winner, trial {winner}, failed {on}: {self.winner.reason}"
 
@@ -122,21 +131,21 @@ def confirmed(leaders: Sequence[Again], direction: str) -> Confirmation:
         return Confirmation(
             leaders=tuple(leaders),
             differences={},
-            verdict=FAILED,
+            verdict=Verdict.FAILED,
             trial=None if best is None else best.trial,
             seeds=seeds,
         )
     differences = {
         other.trial: _difference(other.results, winner.results, sign, len(others)) for other in others
     }
-    verdict, trial = OPEN, winner.trial
+    verdict, trial = Verdict.OPEN, winner.trial
     better = {number: by for number, by in differences.items() if by.low > 0.0}
     if better:
-        verdict, trial = ANOTHER, max(better, key=lambda number: better[number].gain)
+        verdict, trial = Verdict.ANOTHER, max(better, key=lambda number: better[number].gain)
     elif not differences:
-        verdict = ALONE
+        verdict = Verdict.ALONE
     elif all(by.high < 0.0 for by in differences.values()):
-        verdict = HOLDS
+        verdict = Verdict.HOLDS
     return Confirmation(
         leaders=tuple(leaders), differences=differences, verdict=verdict, trial=trial, seeds=seeds
     )

@@ -32,6 +32,7 @@ if typing.TYPE_CHECKING:
     from tracking._errors import NoRunYet as NoRunYet
     from tracking._errors import NotComparable as NotComparable
     from tracking._errors import TrackingError as TrackingError
+    from tracking._errors import brief as brief
     from tracking._fetch import fetch_checkpoints as fetch_checkpoints
     from tracking._fetch import fetch_journal as fetch_journal
     from tracking._models import LoggedModel as LoggedModel
@@ -51,7 +52,8 @@ if typing.TYPE_CHECKING:
     from tracking._retention import beyond_quota as beyond_quota
     from tracking._retention import disk_warning as disk_warning
     from tracking._retention import removable_checkpoints as removable_checkpoints
-    from tracking._sqlite import prepare as prepare_sqlite
+    from tracking._sqlite import database_file as database_file
+    from tracking._sqlite import prepare_sqlite as prepare_sqlite
     from tracking._text import config_sha256 as config_sha256
     from tracking._text import finite as finite
     from tracking._text import redacted as redacted
@@ -61,21 +63,16 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "Away", "Belongings", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate",
-    "LoggedModel", "NoRunYet", "NotComparable", "Promotion",
-    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "absolute_uri",
-    "belongings",
-    "beyond_quota", "check_version", "comparison_html",
-    "config_sha256",
-    "connect", "connect_to_study", "delete_checkpoint", "disk_warning",
-    "draw_comparison", "fetch_checkpoints", "fetch_journal", "finite",
-    "load_checkpoint", "load_own_model",
-    "locate_checkpoint", "log_model", "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote",
-    "redacted", "removable_checkpoints", "repeat_run",
-    "roll_back", "save_checkpoint", "take_out", "trial_run", "trial_run_activator",
-    "write_report",
+    "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable", "StudyTracker", "TrackerOptions",
+    "TrackerStatus", "TrackingError", "absolute_uri", "belongings", "beyond_quota", "brief",
+    "check_version", "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file",
+    "delete_checkpoint", "disk_warning", "draw_comparison", "fetch_checkpoints", "fetch_journal", "finite",
+    "load_checkpoint", "load_own_model", "locate_checkpoint", "log_model", "log_trial_model", "past_runs",
+    "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back",
+    "save_checkpoint", "take_out", "trial_run", "trial_run_activator", "write_report",
 ]  # fmt: skip
 
-# Where each name lives; `prepare_sqlite` goes by a shorter name there.
+# Where each name lives.
 _HOMES = {
     "_active_run": "trial_run trial_run_activator",
     "_board": "Board BoardStudy",
@@ -83,7 +80,7 @@ _HOMES = {
     "_compare_page": "comparison_html draw_comparison",
     "_connection": "Connection absolute_uri connect connect_to_study probe",
     "_delete": "Belongings belongings take_out",
-    "_errors": "Away NoRunYet NotComparable TrackingError",
+    "_errors": "Away NoRunYet NotComparable TrackingError brief",
     "_fetch": "fetch_checkpoints fetch_journal",
     "_models": "LoggedModel log_model log_trial_model",
     "_past_runs": "past_runs",
@@ -92,7 +89,7 @@ _HOMES = {
     "_repeat_run": "repeat_run",
     "_report": "write_report",
     "_retention": "Removable beyond_quota disk_warning removable_checkpoints",
-    "_sqlite": "prepare_sqlite",
+    "_sqlite": "database_file prepare_sqlite",
     "_text": "config_sha256 finite redacted",
     "_tracker": "StudyTracker TrackerStatus",
     "_versions": "check_version",
@@ -104,7 +101,7 @@ def __getattr__(name: str) -> typing.Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'tracking' has no attribute {name!r}")
     home = importlib.import_module(f"tracking.{_HOME_OF[name]}")
-    found = getattr(home, "prepare" if name == "prepare_sqlite" else name)
+    found = getattr(home, name)
     globals()[name] = found
     return found
 

@@ -136,7 +136,7 @@ class _TrialRun:
         folder = self._scratch if self._scratch is not None else Path.cwd()
         folder.mkdir(parents=True, exist_ok=True)
         database = folder / "mlflow-offline.db"
-        _sqlite.prepare(database)
+        _sqlite.prepare_sqlite(database)
         uri = f"sqlite:///{database}"
         _log.warning("what this trial logs to MLflow by itself goes to %s: %s", uri, why)
         names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
@@ -471,7 +471,7 @@ def _prepare_store() -> None:
 
         path = _sqlite.database_file(get_tracking_uri())
         if path is not None:
-            _sqlite.prepare(path)
+            _sqlite.prepare_sqlite(path)
         store = _get_store()
         if getattr(store, "_hpo_guarded", False):
             return

@@ -146,7 +146,7 @@ def _open_file(uri: str, path: Path, experiment: str) -> Connection:
     """A server or another tool may be setting up the same database: then it is tried again."""
     from mlflow import MlflowClient
 
-    _sqlite.prepare(path)
+    _sqlite.prepare_sqlite(path)
     said: dict[str, int] = {}
     while True:
         try:

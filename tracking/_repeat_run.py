@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ def repeat_run(repeat: int, seed: int, *, again: bool) -> Iterator[Callable[[Map
     with run_below(lambda parent: _made(parent, repeat, seed, again=again)) as run_id:
 
         def result(values: Mapping[str, float]) -> None:
-            _quietly(lambda client, run: [client.log_metric(run, k, v) for k, v in values.items()], run_id())
+            _quietly(lambda client, run: client.log_batch(run, _metrics(values)), run_id())
 
         status = FAILED
         try:
@@ -44,6 +45,13 @@ def repeat_run(repeat: int, seed: int, *, again: bool) -> Iterator[Callable[[Map
             raise
         finally:
             _quietly(lambda client, run: client.set_terminated(run, status), run_id())
+
+
+def _metrics(values: Mapping[str, float]) -> list[Any]:
+    from mlflow.entities import Metric
+
+    now = int(1000 * time.time())
+    return [Metric(name, value, now, 0) for name, value in values.items()]
 
 
 def _made(parent: Any, repeat: int, seed: int, *, again: bool) -> str:

@@ -81,7 +81,7 @@ def is_half_made(error: BaseException) -> bool:
     return any(words in str(error) for words in _HALF_MADE)
 
 
-def prepare(path: Path) -> None:
+def prepare_sqlite(path: Path) -> None:
     """Switch the file, which may not exist yet, to a write-ahead log, and this process to fewer syncs."""
     if network_of(path):
         return

@@ -8,7 +8,7 @@ import shlex
 import typer
 from rich.table import Table
 
-from flows._confirm import Wish, as_data, keep, outcome, plan_confirmation, results_table
+from flows._confirm import Wish, concluded, plan_confirmation, results_table
 from flows._live import make_console, printable
 from flows.cli._output import only_json
 from flows.cli._tune import watched
@@ -19,12 +19,11 @@ def confirm(wish: Wish, *, as_json: bool) -> int:
     with only_json(as_json):
         plan = plan_confirmation(wish)
     result = watched(plan, as_json=as_json)
-    if result is None or result.study.stopped is None or result.study.stopped.state != "finished":
+    done = None if result is None else concluded(wish, result)
+    if done is None:
         typer.echo("hpo: not all fresh seeds have been run; the same command goes on", err=True)
         return 130
-    found = outcome(wish)
-    data = as_data(wish, found, next(iter(plan.terms.objectives)))
-    keep(wish, data)
+    found, data = done
     if as_json:
         typer.echo(json.dumps(data))
         return 0 if found.trial is not None else 1

@@ -62,7 +62,7 @@ def _opened(optuna: Any, storage: str, shown: str) -> Any:
 
 def _check_sqlite(url: str, shown: str) -> None:
     """Optuna makes its tables wherever it is pointed to; here it is only to read."""
-    from tracking._sqlite import database_file
+    from tracking import database_file
 
     path = database_file(url)
     if path is None:

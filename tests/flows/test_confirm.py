@@ -24,7 +24,7 @@ from flows.objectives._base import Rerun
 from flows.objectives._fresh import FreshFolds
 from hpo_core import Categorical, Float, InputError, Study, TrialState
 from hpo_core._trial import repeat_seed, trial_seed
-from hpo_core.confirm import ANOTHER, HOLDS
+from hpo_core.confirm import Verdict
 from tests.flows.conftest import Place
 
 KINDS = {"a": 0.0, "b": 1.0, "c": 2.0, "d": 3.0}
@@ -60,7 +60,7 @@ def test_a_lucky_winner_is_found_out_and_that_is_kept(
     assert study.best.number == lucky_one
     assert main(["confirm", "mine", "--repeats", "4", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["verdict"], said["trial"], said["seeds"]) == (ANOTHER, best, 4)
+    assert (said["verdict"], said["trial"], said["seeds"]) == (Verdict.ANOTHER, best, 4)
     assert [row["trial"] for row in said["trials"]] == [lucky_one, best, of_kind(study, "b")]
     again = find("mine-confirm")
     seeds = {repeat_seed(again.history.seed, i) for i in (1, 2, 3, 4)}
@@ -111,7 +111,7 @@ def test_an_interrupted_confirmation_goes_on(tracked: Place) -> None:
     run_plan(part, tell=lambda line: None)
     assert len(find("mine-confirm").trials) == 1
     found = confirm("mine", own, repeats=3, tell=lambda line: None)
-    assert (found.verdict, found.trial) == (HOLDS, study.best.number)
+    assert (found.verdict, found.trial) == (Verdict.HOLDS, study.best.number)
     assert newest(find("mine"), CONFIRMATION)["sentence"] == found.sentence()
     again = find("mine-confirm")
     assert [trial.params["kind"] for trial in again.trials] == ["a", "b", "c"]

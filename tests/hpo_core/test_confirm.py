@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hpo_core import InputError
-from hpo_core.confirm import ALONE, ANOTHER, FAILED, HOLDS, OPEN, Again, confirmed
+from hpo_core.confirm import Again, Verdict, confirmed
 
 values = st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=2, max_size=8)
 
@@ -47,7 +47,7 @@ def test_leaders_that_are_alike_are_seldom_told_apart() -> None:
     alarms = 0
     for _ in range(2000):
         found = confirmed([again(i, rng.normal(size=4)) for i in range(4)], "min")
-        alarms += found.verdict != OPEN
+        alarms += found.verdict != Verdict.OPEN
     assert alarms / 2000 < 0.05 + 6 * (0.05 * 0.95 / 2000) ** 0.5
 
 
@@ -56,14 +56,19 @@ def test_leaders_that_are_alike_are_seldom_told_apart() -> None:
     [
         (
             [[2.0, 3.1, 4.0], [5.0, 6.1, 7.0]],
-            HOLDS,
+            Verdict.HOLDS,
             9,
             "holds: on 3 fresh seeds it is better than trials 0, 1",
         ),
-        ([[2.0, 3.1, 4.0], [0.1, 1.1, 2.0]], ANOTHER, 1, "trial 1 is better than the winner, trial 9, on 3"),
-        ([[0.1, 1.1, 2.0], [-4.0, -3.0, -2.1]], ANOTHER, 1, "by 5.033 (4.8"),
-        ([[2.0, 3.1, 4.0], [9.0, -9.0, 2.0]], OPEN, 9, "trial 9, and trial 1 cannot be told apart"),
-        ([[]], ALONE, 9, "compared with no other"),
+        (
+            [[2.0, 3.1, 4.0], [0.1, 1.1, 2.0]],
+            Verdict.ANOTHER,
+            1,
+            "trial 1 is better than the winner, trial 9, on 3",
+        ),
+        ([[0.1, 1.1, 2.0], [-4.0, -3.0, -2.1]], Verdict.ANOTHER, 1, "by 5.033 (4.8"),
+        ([[2.0, 3.1, 4.0], [9.0, -9.0, 2.0]], Verdict.OPEN, 9, "trial 9, and trial 1 cannot be told apart"),
+        ([[]], Verdict.ALONE, 9, "compared with no other"),
     ],
 )
 def test_verdicts(others: list[list[float]], verdict: str, trial: int, said: str) -> None:
@@ -76,7 +81,7 @@ def test_verdicts(others: list[list[float]], verdict: str, trial: int, said: str
 
 def test_a_winner_that_fails_leaves_the_best_of_the_others() -> None:
     found = confirmed([again(9, []), again(1, [1.0, 2.0]), again(2, [3.0, 4.0])], "max")
-    assert (found.verdict, found.trial) == (FAILED, 2)
+    assert (found.verdict, found.trial) == (Verdict.FAILED, 2)
     assert found.sentence() == "the winner, trial 9, failed on 2 fresh seeds: failed: boom"
     assert confirmed([again(9, []), again(1, [])], "max").trial is None
 
