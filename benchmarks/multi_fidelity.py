@@ -1,6 +1,7 @@
 """Schedulers against each other in simulated time, on learning curves of real training.
 
 python -m benchmarks.multi_fidelity --methods random,asha,random+asha --workers 1,8 --seeds 3
+python -m benchmarks.multi_fidelity --methods random,asha --workers 1 --complete 48
 python -m benchmarks.multi_fidelity --report
 
 Peers by the interpreter that has them: Optuna and SMAC as of ``benchmarks/peers/requirements.txt``, Ray
@@ -32,7 +33,8 @@ from hpo_core.simulate import Table, simulate
 
 OUT = records.RESULTS / "multi-fidelity.csv"
 
-# Complete trials that random search gets done, in all: its time is everybody's time.
+# Complete trials that random search gets done, in all, unless another number is given: its time is
+# everybody's time.
 BUDGET = {1: 12, 8: 48, 64: 128}
 # The anytime curve is read at these shares of the time, evenly spaced in its logarithm.
 SHARES = np.geomspace(0.01, 1.0, 41)
@@ -51,13 +53,13 @@ OURS: dict[str, Any] = {
     "multi_fidelity": "multi_fidelity",
 }
 
-KEY = ("benchmark", "workers", "method", "seed")
+KEY = ("benchmark", "workers", "complete", "method", "seed")
 COLUMNS = (*KEY, *(f"r{i}" for i in range(len(SHARES))), "trials", "seconds", *records.STAMP_COLUMNS)
 
 
-def time_limit(curves: Curves, workers: int) -> float:
-    """Seconds in which the workers run ``BUDGET`` complete trials of mean length."""
-    return float(curves.seconds.sum(axis=1).mean()) * BUDGET[workers] / workers
+def time_limit(curves: Curves, workers: int, complete: int) -> float:
+    """Seconds in which the workers run ``complete`` trials of mean length to their ends."""
+    return float(curves.seconds.sum(axis=1).mean()) * complete / workers
 
 
 def our_incumbents(
@@ -84,10 +86,10 @@ def regrets(found: Sequence[tuple[float, float]], curves: Curves, until: float) 
     return np.clip((best - curves.optimum) / (curves.median - curves.optimum), _LEAST, 1.0)
 
 
-def measure(name: str, workers: int, method: str, seed: int) -> dict[str, Any]:
+def measure(name: str, workers: int, complete: int, method: str, seed: int) -> dict[str, Any]:
     """One run, as a row without the stamp."""
     curves = load(name)
-    until, start, trials = time_limit(curves, workers), time.process_time(), ""
+    until, start, trials = time_limit(curves, workers, complete), time.process_time(), ""
     if method in PEERS:
         found = peer_incumbents(method, curves, workers, until, seed)
     else:
@@ -97,6 +99,7 @@ def measure(name: str, workers: int, method: str, seed: int) -> dict[str, Any]:
     return {
         "benchmark": name,
         "workers": workers,
+        "complete": complete,
         "method": method,
         "seed": seed,
         **{f"r{i}": f"{value:.4g}" for i, value in enumerate(curve)},
@@ -109,12 +112,12 @@ def measure(name: str, workers: int, method: str, seed: int) -> dict[str, Any]:
 
 
 def curves_of(
-    rows: Sequence[Mapping[str, str]], workers: int
+    rows: Sequence[Mapping[str, str]], workers: int, complete: int
 ) -> dict[str, dict[str, list[NDArray[np.float64]]]]:
     """method -> benchmark -> regrets ``(41,)`` of each seed."""
     found: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
     for row in rows:
-        if int(row["workers"]) == workers:
+        if (int(row["workers"]), int(row["complete"])) == (workers, complete):
             curve = np.array([float(row[f"r{i}"]) for i in range(len(SHARES))])
             found.setdefault(row["method"], {}).setdefault(row["benchmark"], []).append(curve)
     return found
@@ -158,7 +161,9 @@ def _goal(random: Sequence[NDArray[np.float64]]) -> float:
     return float(np.median([run[-1] for run in random]))
 
 
-def ceilings(random: Mapping[str, Sequence[NDArray[np.float64]]], workers: int) -> dict[str, float]:
+def ceilings(
+    random: Mapping[str, Sequence[NDArray[np.float64]]], workers: int, complete: int
+) -> dict[str, float]:
     """By benchmark: how many times sooner it could be, had a good configuration been known beforehand.
 
     Of the configurations that ever reach random search's final score, the one of median speed, started
@@ -170,7 +175,7 @@ def ceilings(random: Mapping[str, Sequence[NDArray[np.float64]]], workers: int) 
         goal = curves.optimum + _goal(runs) * (curves.median - curves.optimum)
         spent = np.cumsum(curves.seconds, axis=1)
         reached = np.where(curves.running_best <= goal + 1e-12, spent, math.inf).min(axis=1)
-        found[name] = time_limit(curves, workers) / float(np.median(reached[np.isfinite(reached)]))
+        found[name] = time_limit(curves, workers, complete) / float(np.median(reached[np.isfinite(reached)]))
     return found
 
 
@@ -178,10 +183,11 @@ def report(out: Path) -> str:
     """Tables for people, and the plot."""
     rows = records.read_rows(out, KEY)
     parts: list[str] = []
-    workers = sorted({int(row["workers"]) for row in rows})
-    figure, axes = records.new_figure(max(len(workers), 1))
-    for axis, w in zip(axes, workers, strict=False):
-        found = curves_of(rows, w)
+    settings = sorted({(int(row["workers"]), int(row["complete"])) for row in rows})
+    figure, axes = records.new_figure(max(len(settings), 1))
+    for axis, (w, complete) in zip(axes, settings, strict=False):
+        found = curves_of(rows, w, complete)
+        title = f"{w} workers, time of {complete} complete trials"
         lines = []
         for method in sorted(found, key=lambda m: area(found[m])):
             ups = speed_ups(found[method], found.get("random", {}))
@@ -205,12 +211,12 @@ def report(out: Path) -> str:
             "least",
             "benchmarks x seeds",
         ]
-        most = ceilings(found.get("random", {}), w)
+        most = ceilings(found.get("random", {}), w, complete)
         if most:
             median, least = statistics.median(most.values()), min(most.values())
             lines.append(["(known beforehand)", "", "", "", f"{median:.1f}", f"{least:.1f}", f"{len(most)}"])
-        parts.append(f"{w} workers\n\n{records.markdown(header, lines)}")
-        axis.set(title=f"{w} workers", xlabel="share of the time", ylabel="regret (0 best, 1 median)")
+        parts.append(f"{title}\n\n{records.markdown(header, lines)}")
+        axis.set(title=title, xlabel="share of the time", ylabel="regret (0 best, 1 median)")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
     if rows:
@@ -225,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--methods", default="", help=f"of {','.join([*OURS, *PEERS])}")
     add("--benchmarks", default="", help="names, default all")
     add("--workers", default="1,8,64")
+    add("--complete", type=int, help=f"complete trials of random search; default by workers, {BUDGET}")
     add("--seeds", type=int, default=3)
     add("--again", action="store_true", help="measure once more what the file has")
     add("--report", action="store_true", help="measure nothing")
@@ -237,11 +244,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in range(0 if options.report else options.seeds):
         for name in names:
             for workers in map(int, options.workers.split(",")):
+                complete = options.complete or BUDGET[workers]
                 for method in filter(None, options.methods.split(",")):
-                    if (name, str(workers), method, str(seed)) not in have:
-                        records.append_row(out, COLUMNS, {**measure(name, workers, method, seed), **marks})
+                    if (name, str(workers), str(complete), method, str(seed)) not in have:
+                        row = measure(name, workers, complete, method, seed)
+                        records.append_row(out, COLUMNS, {**row, **marks})
     records.compact(
-        out, KEY, lambda row: (int(row["workers"]), row["benchmark"], row["method"], int(row["seed"]))
+        out,
+        KEY,
+        lambda row: (
+            int(row["workers"]),
+            int(row["complete"]),
+            row["benchmark"],
+            row["method"],
+            int(row["seed"]),
+        ),
     )
     text = report(out)
     print(text)

@@ -190,7 +190,9 @@ def test_the_run_of_mlflow_run_becomes_the_parent(
 ) -> None:
     """And its id leaves the environment, where every child would adopt it."""
     client = MlflowClient(sqlite_uri)
-    run = client.create_run(client.create_experiment(experiment), run_name="by mlflow run")
+    # Without a location of its own the experiment's files would be in the working directory.
+    made = client.create_experiment(experiment, artifact_location=(script.folder / "artifacts").as_uri())
+    run = client.create_run(made, run_name="by mlflow run")
     client.log_param(run.info.run_id, "strategy", "tpe")
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     tracker = StudyTracker(script.folder, sqlite_uri, experiment, adopt_run=run.info.run_id)
