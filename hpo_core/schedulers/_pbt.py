@@ -35,7 +35,7 @@ from hpo_core.schedulers._common import end_step, needs_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._pb2 import MOST, Intervals, best_by_bound
+from hpo_core.schedulers._pbt_bandit import MOST, Intervals, best_by_bound
 from hpo_core.schedulers._rungs import check_whole
 
 __all__ = ["PBT", "Population"]

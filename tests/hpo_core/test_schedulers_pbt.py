@@ -29,7 +29,7 @@ from hpo_core._strategy import Fork, Resume, Wait
 from hpo_core.samplers import Random
 from hpo_core.schedulers import PBT
 from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
-from hpo_core.schedulers._pb2 import Intervals, best_by_bound
+from hpo_core.schedulers._pbt_bandit import Intervals, best_by_bound
 from hpo_core.schedules import Recorded, followed, lineage
 from hpo_core.simulate import Faults, simulate
 from hpo_core.testing import Script
