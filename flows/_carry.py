@@ -63,7 +63,7 @@ async def carry_out(
                 await opened(current)
             watch(current)
             stopped = current.study.stopped
-            if stopped is None or stopped.state != "finished":
+            if stopped is None or stopped.resumable:
                 await drive(
                     current,
                     plan.objective,

@@ -141,11 +141,12 @@ class Driver:
             self._notify()
             return self._draining
         due = self._study.next(self._now())
-        reason = due.reason if isinstance(due, Finish) else "nothing is left to run"
+        if not isinstance(due, Finish):
+            due = Finish("nothing is left to run")
         if self._study.stopped is None:
-            self._study.stop("finished", reason, now=self._now())
+            self._study.stop(due.state, due.reason, now=self._now())
             self._notify()
-        return reason
+        return due.reason
 
     async def _lane(self, slot: int) -> None:
         before: _Orchestrated | None = None

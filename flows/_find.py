@@ -64,7 +64,7 @@ def is_driven(name: str) -> bool:
 
 
 def state_of(study: Study) -> str:
-    """``finished``, ``cancelled``, ``running`` or ``interrupted``."""
+    """``finished``, ``failed``, ``cancelled``, ``running`` or ``interrupted``."""
     if study.stopped is not None:
         return study.stopped.state
     return "running" if is_driven(study.name) else "interrupted"

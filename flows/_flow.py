@@ -193,8 +193,10 @@ def _state_of(summary: dict[str, Any]) -> State[Any]:
     ended = str(summary["ended"])
     result = Result(**summary).to_json()
     stopped = summary["study"].stopped
-    if stopped is None or stopped.state == "cancelled":
+    if stopped is None or stopped.resumable:
         return Cancelled(message=f"{ended}; run it again to resume")
+    if stopped.state == "failed":
+        return Failed(message=ended, data=result)
     if not summary["summary"]["counts"].get("complete"):
         return Failed(message=f"no trial is complete: {ended}", data=result)
     return Completed(message=ended, data=result)

@@ -393,10 +393,10 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 def _what_next(study: Study) -> list[str]:
     name = f"'{study.name}'" if " " in study.name else study.name
-    if study.stopped is None or study.stopped.state == "cancelled":
+    if study.stopped is None or study.stopped.resumable:
         return [f"hpo resume {name}"]
     lines = [f"hpo show {name}"]
-    if (trials := study.history.max_trials) is not None:
+    if (trials := study.history.max_trials) is not None and study.stopped.state == "finished":
         lines.append(f"hpo extend {name} --trials {2 * trials}")
     if any(study.history.count(s) for s in BAD):
         lines.append(f"hpo retry {name} --failed")

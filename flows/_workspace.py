@@ -128,7 +128,7 @@ def read_study(folder: Path, *, space: SearchSpace | None = None) -> Study:
 def check_before(terms: Terms, *, home: Path | str | None = None, edit: bool = False) -> bool:
     """Find what :func:`open_study` would refuse, without creating or locking anything.
 
-    Returns whether there is such a study and it is finished, so that nothing needs to be run.
+    Returns whether there is such a study and it has ended, so that nothing needs to be run.
     """
     folder = study_folder(terms.name, home)
     path = folder / "journal.jsonl"
@@ -136,8 +136,8 @@ def check_before(terms: Terms, *, home: Path | str | None = None, edit: bool = F
         return False
     study = read_study(folder, space=terms.space)
     _check_same(study, terms, edit=edit)
-    finished = study.stopped is not None and study.stopped.state == "finished"
-    return finished and not _raised(study.state.limits, terms.limits)
+    over = study.stopped is not None and not study.stopped.resumable
+    return over and not _raised(study.state.limits, terms.limits)
 
 
 def _created(terms: Terms, journal: Journal, now: float) -> Study:
@@ -193,8 +193,8 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
     """Become the driver; returns lines for the user."""
     lines: list[str] = []
     changes = _raised(study.state.limits, terms.limits, also_new=study.stopped is None)
-    if study.stopped is not None and study.stopped.state == "finished" and not changes:
-        return [f"the study is finished: {study.stopped.reason}"]
+    if study.stopped is not None and not study.stopped.resumable and not changes:
+        return [f"the study is {study.stopped.state}: {study.stopped.reason}"]
     study.take_over(driver_label(), now)
     if edit and terms.space is not None and terms.space.digest() != study.state.declared.digest():
         study.change_space(terms.space, now)
@@ -223,7 +223,7 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
             "its limits are now "
             + ", ".join(f"{k}={v if isinstance(v, str) else f'{v:g}'}" for k, v in changes.items())
         )
-    if study.stopped is not None and study.stopped.state == "cancelled":
+    if study.stopped is not None and study.stopped.resumable:
         again = [t.number for t in study.trials if t.state is TrialState.CANCELLED]
         for trial in again:
             study.requeue(trial, now)

@@ -64,11 +64,16 @@ class Decider:
             return f"the limit of {limits.steps} steps is used up"
         if limits.cost is not None and fold.cost_spent >= limits.cost:
             return f"the limit of {limits.cost:g} worker-seconds is used up"
-        if limits.failures is not None:
-            failures = sum(fold.history.count(s) for s in BAD)
-            if failures >= limits.failures:
-                return f"{failures} trials failed, the limit is {limits.failures}"
-        return None
+        return self._too_many_failures()
+
+    def _too_many_failures(self) -> str | None:
+        most = self._fold.limits.failures
+        if most is None:
+            return None
+        failures = sum(self._fold.history.count(s) for s in BAD)
+        if failures < most:
+            return None
+        return f"{failures} trial{'' if failures == 1 else 's'} failed, the limit is {most}"
 
     def enough(self) -> str | None:
         """Why nothing more should be started by the limit on improvement, or ``None``."""
@@ -78,10 +83,13 @@ class Decider:
         """What to run next; see :meth:`Study.next`."""
         fold, history = self._fold, self._fold.history
         if fold.stopped is not None:
-            return Finish(fold.stopped.reason or f"the study was stopped as {fold.stopped.state}")
-        reason = self.exhausted(now)
-        if reason is not None:
-            return self._finish_when_idle(reason)
+            why = fold.stopped.reason or f"the study was stopped as {fold.stopped.state}"
+            return Finish(why, fold.stopped.state)
+        if (many := self._too_many_failures()) is not None:
+            return self._finish_when_idle(many, "failed")
+        spent = self.exhausted(now)
+        if spent is not None:
+            return self._finish_when_idle(spent)
         waiting = history.in_state(TrialState.WAITING)
         if len(waiting):
             # One that failed and was queued again asks for its steps a second time.
@@ -168,9 +176,9 @@ class Decider:
     def _no_room(self) -> str:
         return f"the limit of {self._fold.limits.steps} steps has no room for another segment"
 
-    def _finish_when_idle(self, reason: str) -> Wait | Finish:
+    def _finish_when_idle(self, reason: str, state: str = "finished") -> Wait | Finish:
         running = self._fold.history.count(TrialState.RUNNING)
-        return Wait(f"{reason}; {running} trials still run") if running else Finish(reason)
+        return Wait(f"{reason}; {running} trials still run") if running else Finish(reason, state)
 
     def _learn_conditions(self) -> None:
         """Let the sampler see on what the parameters depend that the objective asked for."""

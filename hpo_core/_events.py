@@ -228,11 +228,20 @@ class StudyExtended(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyStopped(Event):
-    """The study ended: ``finished`` when its plan is done, ``cancelled`` when somebody said so."""
+    """The study ended.
+
+    ``state``: ``finished`` when its plan is done or its time is up, ``failed`` when too many trials failed,
+    ``cancelled`` when somebody said so.
+    """
 
     type: ClassVar[str] = "study_stopped"
     state: str
     reason: str
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is something to go on with under the limits that it has."""
+        return self.state == "cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,8 +119,10 @@ class Fold:
                 self._check_asked(event)
             case ev.StudyExtended():
                 self.limits.updated(event.limits)
-            case ev.StudyStopped() if event.state not in ("finished", "cancelled"):
-                raise StudyStateError(f"a study ends 'finished' or 'cancelled', got {event.state!r}")
+            case ev.StudyStopped() if event.state not in ("finished", "failed", "cancelled"):
+                raise StudyStateError(
+                    f"a study ends 'finished', 'failed' or 'cancelled', got {event.state!r}"
+                )
             case ev.TrialFinished():
                 check_move(event.trial, self.trial(event.trial).state, _end_state(event.state))
             case ev.TrialRequeued():

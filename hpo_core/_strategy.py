@@ -91,9 +91,13 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Nothing will ever be left to start; running trials may end, paused ones are closed."""
+    """Nothing will ever be left to start; running trials may end, paused ones are closed.
+
+    ``state``: what the study ends as, see :class:`hpo_core._events.StudyStopped`.
+    """
 
     reason: str
+    state: str = "finished"
 
 
 Action = Start | Resume | Fork | Close | Wait | Finish

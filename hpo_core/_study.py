@@ -366,16 +366,16 @@ class Study:
     # -- steering ------------------------------------------------------------------------------
 
     def stop(self, state: str = "finished", reason: str = "", now: float = 0.0) -> None:
-        """End the study, ``"finished"`` or ``"cancelled"``; nothing stays open, and calling twice is once.
+        """End the study, ``"finished"``, ``"failed"`` or ``"cancelled"``; nothing stays open, twice is once.
 
-        Of a finished study, paused trials are pruned; everything else that is open is cancelled.
+        Unless it is cancelled, paused trials are pruned; everything else that is open is cancelled.
         """
         if self._fold.stopped is not None:
             return
         stopped = ev.StudyStopped(at=now, state=state, reason=reason)
         self._fold.check(stopped)
         for number in self.history.pending.tolist():
-            if state == "finished" and self.trials[number].state is TrialState.PAUSED:
+            if not stopped.resumable and self.trials[number].state is TrialState.PAUSED:
                 self.finish(number, state=TrialState.PRUNED, reason=f"not promoted: {reason}", now=now)
             else:
                 self.finish(number, state=TrialState.CANCELLED, reason=reason, now=now)

@@ -302,7 +302,9 @@ class _Loop:
             if self._free:
                 self._hand_out(now)
         if self._study.stopped is None:
-            self._study.stop("finished", self._result.ended, now=self._epoch + now)
+            due = self._study.next(self._epoch + now)
+            state = due.state if isinstance(due, Finish) else "finished"
+            self._study.stop(state, self._result.ended, now=self._epoch + now)
         return self._result
 
     def _push(self, at: float, event: _Attempt | int) -> None:

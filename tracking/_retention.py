@@ -67,7 +67,7 @@ def _kept_steps(study: Study, trial: TrialRecord, *, best: bool, forks: bool) ->
         return steps[-1:]
     if best:
         return {steps[-1], _step_of_best(study, trial, steps)}
-    open_study = study.stopped is None or study.stopped.state == "cancelled"  # which can be resumed
+    open_study = study.stopped is None or study.stopped.resumable
     if open_study and (forks or trial.state in _RETRIABLE):
         return steps[-1:]
     return ()

@@ -29,7 +29,12 @@ TRIAL_STATUS: dict[str, str] = {
     "lost": FAILED,
 }
 
-STUDY_STATUS: dict[str, str] = {"finished": FINISHED, "cancelled": KILLED, "suspended": KILLED}
+STUDY_STATUS: dict[str, str] = {
+    "finished": FINISHED,
+    "failed": FAILED,
+    "cancelled": KILLED,
+    "suspended": KILLED,
+}
 
 PARENT_RUN_ID = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"

@@ -30,6 +30,11 @@ _TERMS = {
     "retry": ("trials",),
     "promote": ("trial", "model", "alias", "gate", "margin", "metric", "level", "dry_run"),
 }
+# Why a study that has ended cannot be resumed.
+_OVER = {
+    "finished": "the study is finished; extend it",
+    "failed": "too many trials failed; retry them",
+}
 _BAD = ("failed", "timed_out", "out_of_memory", "lost")
 _LOG = "ui.log"
 _START_SECONDS = 30.0
@@ -53,12 +58,12 @@ def available(study: BoardStudy, counts: dict[str, int]) -> dict[str, str]:
         return dict.fromkeys(ACTIONS, reason)
     driven = is_driven(study.name)
     state = study.state
-    ended = state in ("finished", "cancelled")
+    ended = state in ("finished", "failed", "cancelled")
     doing = "still writing its report; wait a moment" if ended else "running; wait for it, or cancel it"
     busy = f"the study is {doing}" if driven else ""
     return {
         "cancel": f"the study is {state}" if ended and not driven else "",
-        "resume": busy or ("the study is finished; extend it" if state == "finished" else ""),
+        "resume": busy or _OVER.get(state, ""),
         "extend": busy or ("" if study.tags.get("hpo.limits", "{}") != "{}" else "the study has no limit"),
         "retry": busy or ("" if any(counts.get(s) for s in _BAD) else "no trial ended badly"),
         "promote": busy or ("" if counts.get("complete") else "no trial is complete"),

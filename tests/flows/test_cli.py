@@ -187,9 +187,22 @@ def test_a_study_without_one_complete_trial_is_a_failure(objectives: str, hpo: H
 
 
 def test_too_many_failures_end_the_study(objectives: str, hpo: Hpo, tracked: Place) -> None:
-    said = hpo(*tune(objectives, "hopeless", "--max-failures", 2, "--workers", 1))
+    """It has results to look at, and a pipeline must not take them for what was asked for."""
+    some = tune(objectives, "fragile", "--workers", 1, "--max-failures")
+    said = hpo(*some, 2)
     assert said.code == 1
-    assert tracked.study("mine").history.count(TrialState.FAILED) == 2
+    assert "study mine: 1 complete, 2 failed" in said.out
+    assert "hpo extend" not in said.out
+    study = tracked.study("mine")
+    assert study.stopped is not None
+    assert (study.stopped.state, study.best.number) == ("failed", 0)
+    assert runs(tracked)[0].info.status == "FAILED"
+    again = hpo(*some, 2)
+    assert again.code == 1
+    assert "the study is failed: 2 trials failed, the limit is 2" in again.out
+    assert hpo(*some, 4).code == 0
+    assert runs(tracked)[0].info.status == "FINISHED"
+    assert tracked.study("mine").history.n_trials == 6
 
 
 def test_a_study_with_enough_says_so_and_extend_overrules_it(

@@ -110,6 +110,17 @@ def test_what_failed_runs_once_more(begun: Place) -> None:
     assert begun.study("mine").history.count(TrialState.COMPLETE) == 3
 
 
+def test_a_flow_whose_study_had_too_many_failures_has_failed_too(tracked: Place, hpo: Hpo) -> None:
+    """A flow that waits for this one must not go on as if nothing had been wrong."""
+    (tracked.folder / "flow_objectives_limit.py").write_text(OBJECTIVE)
+    terms = ["--strategy", "random", "--trials", 3, "--name", "mine", "--isolation", "thread", "--workers", 1]
+    assert hpo("tune", "flow_objectives_limit.py:fragile", *terms, "--max-failures", 1).code == 1
+    state = ended(study="mine", retry_failed=True)
+    assert (state.is_failed(), state.message) == (True, "1 trial failed, the limit is 1")
+    (tracked.folder / "mended").touch()
+    assert ended(study="mine", retry_failed=True).is_completed()
+
+
 @pytest.mark.parametrize(
     "parameters, said",
     [({"study": "min"}, "did you mean 'mine'"), ({"study": "mine", "timeout": 60.0}, "no limit")],

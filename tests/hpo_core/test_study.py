@@ -24,6 +24,7 @@ from hpo_core import (
     SpaceError,
     Study,
     StudyFinished,
+    StudyStateError,
     Trial,
     TrialState,
 )
@@ -402,9 +403,15 @@ def test_the_limit_on_failures_counts_what_went_wrong() -> None:
     assert study.exhausted() is None
     study.tell(study.ask(), math.nan)
     assert study.exhausted() == "3 trials failed, the limit is 3"
-    assert isinstance(study.next(), Finish)
+    due = study.next()
+    assert isinstance(due, Finish)
+    assert due.state == "failed"
+    study.stop(due.state, due.reason)
+    assert study.next() == due
     study.requeue(0)
     assert isinstance(study.next(), Segment)
+    with pytest.raises(StudyStateError, match="got 'tired'"):
+        study.stop("tired")
 
 
 def test_limits_are_extended_by_name() -> None:
