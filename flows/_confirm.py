@@ -21,18 +21,19 @@ import numpy as np
 from flows._again import request_of
 from flows._execute import Objective
 from flows._find import experiment_of, find, is_driven, opened, tracking_of
-from flows._notes import CONFIRMATION, TRACKING, newest
+from flows._notes import TRACKING, newest
 from flows._plan import Plan, plan_callable, plan_request
 from flows._provenance import changes_since
-from flows._repeats import checked_repeats, repeats_of
+from flows._repeats import checked_repeats
+from flows._report import renew_report
 from flows._request import Request
 from flows._result import Result
 from flows._workspace import study_folder
 from hpo_core import HpoError, InputError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
 from hpo_core._trial import repeat_seed, trial_seed
-from hpo_core.confirm import Again, Confirmation, confirmed
-from hpo_core.folds import fold_results
+from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Confirmation, confirmed
+from hpo_core.folds import fold_results, repeats_of
 from tracking import finite
 
 __all__ = ["Wish", "concluded", "confirm", "leaders", "plan_confirmation", "results_table"]
@@ -166,6 +167,8 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
         space = None if study.created.meta.get("define_by_run") else study.state.declared
         plan = plan_callable(objective, request=request, space=space, objectives=study.objectives)
     _check_data(study, plan)
+    meta = {**plan.terms.meta, "confirms": {"study": study.name, "study_id": study.created.study_id}}
+    plan = replace(plan, terms=replace(plan.terms, meta=meta))
     changes = changes_since(study.created.meta.get("made_with") or {}, plan.terms.meta["made_with"])
     plan = replace(plan, notes=tuple(f"since the study was made: {line}" for line in changes))
     if known is None:
@@ -291,21 +294,35 @@ def _interval(found: Confirmation, trial: int) -> dict[str, float]:
 
 
 def _keep(wish: Wish, data: dict[str, Any]) -> None:
-    """Note the verdict in the study that was confirmed, and in its run in MLflow where that can be had.
+    """Note the verdict in both studies, and in their runs and reports in MLflow where those can be had.
 
-    Where it cannot, the next command that brings MLflow up to date does so.
+    Where they cannot, the next command that brings MLflow up to date does so.
     """
+    by = {
+        "study": wish.named,
+        "study_id": find(wish.named).created.study_id,
+        "winner": data["trials"][0]["trial"],
+    }
+    tags = {"hpo.confirmation": data["sentence"], "hpo.confirmed_by": json.dumps(by, ensure_ascii=False)}
+    _note(wish, wish.study, CONFIRMED, data, tags)
+    verdict = {"study": wish.study, "sentence": data["sentence"]}
+    _note(wish, wish.named, CONFIRMS, verdict, {"hpo.verdict": data["sentence"]})
+
+
+def _note(wish: Wish, name: str, topic: str, data: dict[str, Any], tags: dict[str, str]) -> None:
+    """Unless it is the newest of its topic already."""
     from tracking import StudyTracker
 
-    with opened(wish.study) as study:
-        if newest(study, CONFIRMATION) == data:
+    with opened(name) as study:
+        if newest(study, topic) == data:
             return
-        study.note(CONFIRMATION, data, now=time.time())
-        study.note("tags", {"tags": {"hpo.confirmation": data["sentence"]}}, now=time.time())
+        study.note(topic, data, now=time.time())
+        study.note("tags", {"tags": tags}, now=time.time())
         if not newest(study, TRACKING).get("run_id"):
             return
+        renew_report(study, study_folder(name))
         uri = tracking_of(study, (wish.terms or {}).get("tracking_uri"))
-        tracker = StudyTracker(study_folder(wish.study), uri, experiment_of(study))
+        tracker = StudyTracker(study_folder(name), uri, experiment_of(study))
         with contextlib.suppress(HpoError):
             tracker.start()
             tracker.close(_DELIVER_SECONDS)

@@ -17,8 +17,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from flows._repeats import SPREAD, repeats_of
 from hpo_core import Study, TrialRecord, TrialState
+from hpo_core.folds import repeats_of, spread_of
 
 if TYPE_CHECKING:
     from flows._session import Session
@@ -288,7 +288,7 @@ def leaderboard(study: Study) -> Table:
 
 def _with_spread(study: Study, trial: TrialRecord, objective: str) -> str:
     """``0.135 ± 0.02``: the result, and the standard deviation of one repeat where there are several."""
-    spread = trial.metrics.get(objective + SPREAD) if repeats_of(study) > 1 else None
+    spread = spread_of(study, trial, objective)
     value = number(trial.values[objective])
     return value if spread is None else f"{value} ± {spread:.2g}"
 

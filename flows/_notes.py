@@ -7,7 +7,7 @@ from typing import Any
 from hpo_core import Study, TrialState
 
 TRACKING, FINAL_MODEL, PROMOTION = "tracking", "final_model", "promotion"
-WARM_START, CONFIRMATION = "warm_start", "confirmation"
+WARM_START = "warm_start"
 
 
 def newest(study: Study, topic: str, **match: Any) -> dict[str, Any]:

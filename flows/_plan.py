@@ -48,6 +48,7 @@ from hpo_core import (
     Study,
 )
 from hpo_core._given import checked_objectives
+from hpo_core.folds import REPEAT
 from hpo_core.samplers._auto import Auto
 from hpo_core.warm_start import Fitting
 
@@ -183,7 +184,7 @@ def plan_callable(
         meta={
             "request": plain_request(request, reference, strategy),
             "made_with": provenance(function),
-            **({} if request.repeats is None else {"step_unit": "repeat"}),
+            **({} if request.repeats is None else {"step_unit": REPEAT}),
         },
     )
     _rehearse(terms)

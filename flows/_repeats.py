@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows._execute import Objective, plain_results
-from hpo_core import InputError, ObjectiveError, Strategy, StrategyError, Study, TrialPruned, make_strategy
+from hpo_core import InputError, ObjectiveError, Strategy, StrategyError, TrialPruned, make_strategy
 from hpo_core._given import checked_metrics
-from hpo_core._history import FOLD
+from hpo_core._history import FOLD, SPREAD
 from hpo_core._result import by_rule
 from hpo_core._trial import Suggesting, repeat_seed
 from hpo_core.schedulers._full import Full
@@ -38,12 +38,9 @@ if TYPE_CHECKING:
     from flows._trial import LiveTrial
 
 __all__ = [
-    "SPREAD", "Repeated", "checked_repeats", "over_repeats", "repeated", "repeats_of", "steps_of",
-    "with_spread",
+    "Repeated", "checked_repeats", "over_repeats", "repeated", "steps_of", "with_spread",
 ]  # fmt: skip
 
-# What the spread of an objective is called: NAME_std.
-SPREAD = "_std"
 # Waiting for the verdict on a repeat, which may save the next one, may take this part of its time and so
 # many seconds.
 _HEAR, _HEAR_SECONDS = 0.1, 0.25
@@ -252,8 +249,3 @@ def repeated(
     return Repeated(
         objective=objective, repeats=repeats, objectives=dict(objectives), rule=rule, judged=judged
     )
-
-
-def repeats_of(study: Study) -> int:
-    """How often each configuration of the study is run."""
-    return int((study.created.meta.get("request") or {}).get("repeats") or 1)

@@ -29,18 +29,21 @@ async def attach_report(current: Session, tell: Callable[[str], None]) -> None:
     """
     if current.parent_run is None or not current.ended or current.study.stopped is None:
         return
-    folder = current.folder.joinpath(*_FOR_THE_STUDYS_RUN)
-    journal = current.folder / "journal.jsonl"
+    why = await asyncio.to_thread(renew_report, current.study, current.folder)
+    if why is not None:
+        tell(f"no report was made ({why}); try `hpo report {current.study.name}`")
+
+
+def renew_report(study: Study, home: Path) -> str | None:
+    """Leave a report in the study's folder for the tracker to upload; returns why there is none."""
+    folder, journal = home.joinpath(*_FOR_THE_STUDYS_RUN), home / "journal.jsonl"
     try:
-        if current.study.history.n_trials >= _LARGE and await asyncio.to_thread(
-            _by_a_process, journal, folder
-        ):
-            return
-        await asyncio.to_thread(write_study_report, current.study, journal, folder)
+        if study.history.n_trials < _LARGE or not _by_a_process(journal, folder):
+            write_study_report(study, journal, folder)
     except Exception as error:  # noqa: BLE001 - the study is done; a picture of it must not fail it
         shutil.rmtree(folder, ignore_errors=True)
-        why = next(iter(str(error).splitlines()), "") or type(error).__name__
-        tell(f"no report was made ({why}); try `hpo report {current.study.name}`")
+        return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return None
 
 
 def write_study_report(study: Study, journal: Path, folder: Path) -> Path:

@@ -32,6 +32,8 @@ Ints = NDArray[np.int64]
 
 # Reported as NAME_fold, NAME being an objective: the result on this step's fold alone.
 FOLD = "_fold"
+# Reported as NAME_std: how far the results that NAME is the mean of lie apart.
+SPREAD = "_std"
 _NOWHERE: Floats = np.empty(0)
 
 

@@ -24,9 +24,12 @@ from enum import StrEnum
 import numpy as np
 
 from hpo_core._errors import InputError
+from hpo_core._study import Study
 
-__all__ = ["Again", "Confirmation", "Difference", "Verdict", "confirmed"]
+__all__ = ["CONFIRMED", "CONFIRMS", "Again", "Confirmation", "Difference", "Verdict", "confirmed", "said_of"]
 
+# Topics of the notes by which the study that was confirmed, and the one that confirms it, keep what came out.
+CONFIRMED, CONFIRMS = "confirmation", "verdict"
 _ERROR = 0.05
 
 
@@ -149,6 +152,19 @@ def confirmed(leaders: Sequence[Again], direction: str) -> Confirmation:
     return Confirmation(
         leaders=tuple(leaders), differences=differences, verdict=verdict, trial=trial, seeds=seeds
     )
+
+
+def said_of(study: Study) -> str:
+    """What was noted of a confirmation of the study, or by it of another one, in a line; empty if nothing."""
+    newest = {note.topic: note.data for note in study.state.notes}
+    if CONFIRMED in newest:
+        data = newest[CONFIRMED]
+        line = f"Verdict of {data['study']}: {data['sentence']}."
+        changed = len(study.objectives) == 1 and study.best.number != data["trials"][0]["trial"]
+        return f"{line} Another trial has become the best since." if changed else line
+    if CONFIRMS in newest:
+        return f"Verdict on the trials of {newest[CONFIRMS]['study']}: {newest[CONFIRMS]['sentence']}."
+    return ""
 
 
 def _difference(other: Mapping[int, float], winner: Mapping[int, float], sign: float, m: int) -> Difference:

@@ -1,7 +1,8 @@
-"""Results on cross-validation folds, and the paired test of two configurations on the same folds.
+"""Results on cross-validation folds or seeds, and the paired test of two configurations on the same folds.
 
 An objective that reports the metric ``NAME_fold`` at step i, NAME being an objective, says that this is its
-result on fold i; the ready objectives do so when they tune over folds.
+result on fold i; the ready objectives do so when they tune over folds. In a study of repeats (its ``meta``
+says ``"step_unit": "repeat"``) it is the result with seed i.
 
 The test is the corrected resampled t-test (C. Nadeau, Y. Bengio, "Inference for the generalization error",
 Machine Learning 52, 2003, section 5, equation 3): training sets of different folds share most of their rows,
@@ -20,11 +21,15 @@ from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
 from hpo_core._history import FOLD as FOLD
+from hpo_core._history import SPREAD
+from hpo_core._records import TrialRecord
 from hpo_core._study import Study
 from hpo_core.importance import column_of
 
-__all__ = ["Paired", "fold_results", "paired_test", "standard_error"]
+__all__ = ["REPEAT", "Paired", "fold_results", "paired_test", "repeats_of", "spread_of", "standard_error"]
 
+# What a step of a study of repeats is called.
+REPEAT = "repeat"
 _LEVEL = 0.95
 
 
@@ -60,12 +65,28 @@ def fold_results(study: Study, trial: int, objective: str | None = None) -> dict
     return {step: value for step, value in found if math.isfinite(value)}
 
 
-def standard_error(results: NDArray[np.float64]) -> float:
-    """Of the mean of ``(k,)`` results on folds, corrected as in the test; NaN for a single fold."""
+def repeats_of(study: Study) -> int:
+    """With how many seeds each configuration of the study is run; 1 where it is no study of repeats."""
+    if study.created.meta.get("step_unit") != REPEAT:
+        return 1
+    return study.state.settings.max_steps or 1
+
+
+def spread_of(study: Study, trial: TrialRecord, objective: str) -> float | None:
+    """The sample standard deviation of the trial's results with several seeds; ``None`` where it has none."""
+    return trial.metrics.get(objective + SPREAD) if repeats_of(study) > 1 else None
+
+
+def standard_error(results: NDArray[np.float64], *, independent: bool = False) -> float:
+    """Of the mean of ``(k,)`` results on folds, corrected as in the test; NaN for a single one.
+
+    ``independent``: they are results with different seeds, which need no correction.
+    """
     k = len(results)
     if k < 2:
         return math.nan
-    return float(np.std(results, ddof=1) * math.sqrt(1.0 / k + 1.0 / (k - 1)))
+    shared = 0.0 if independent else 1.0 / (k - 1)
+    return float(np.std(results, ddof=1) * math.sqrt(1.0 / k + shared))
 
 
 def paired_test(first: Mapping[int, float], second: Mapping[int, float], direction: str) -> Paired:

@@ -1,7 +1,8 @@
 """How far a result may lie from what the same configuration would give again: the band around the best.
 
 Where the best trials reported results on folds (:mod:`hpo_core.folds`), it is one standard error of their
-mean, corrected for the rows that training sets share. Elsewhere it is the standard deviation of one
+mean, corrected for the rows that training sets share; of results with several seeds, which are independent,
+it is not corrected. Elsewhere it is the standard deviation of one
 result's noise, as the Gaussian process sees it that also decides when a study has enough
 (``Limits.improvement``): what it cannot explain by the configuration counts as noise, so a jagged objective
 looks noisy. Neither says that the best of many noisy results is an optimistic one, which it is.
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from hpo_core._states import TrialState
 from hpo_core._stopping import LEAST, LEAST_PER_COLUMN, result_noise
 from hpo_core._study import Study
-from hpo_core.folds import fold_results, standard_error
+from hpo_core.folds import fold_results, repeats_of, standard_error
 from hpo_core.importance import column_of
 
 __all__ = ["Band", "band"]
@@ -43,12 +44,16 @@ def band(study: Study, trials: Sequence[int], *, objective: str | None = None) -
     """
     column = column_of(study, objective)
     name = list(study.objectives)[column]
-    errors = np.array([standard_error(_folds(study, trial, name)) for trial in trials])
+    repeats = repeats_of(study)
+    errors = np.array(
+        [standard_error(_folds(study, trial, name), independent=repeats > 1) for trial in trials]
+    )
     known = np.isfinite(errors)
     if len(errors) and known.mean() >= 0.5:
         # A trial that was stopped after a fold or two is as uncertain as the others are on average.
         half = np.where(known, errors, np.median(errors[known]))
-        return Band(half=half, what="± standard error over folds") if half.any() else None
+        over = f"{repeats} seeds" if repeats > 1 else "folds"
+        return Band(half=half, what=f"± standard error over {over}") if half.any() else None
     noise = _noise(study, column)
     if not math.isfinite(noise):
         return None

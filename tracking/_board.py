@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
+from hpo_core._history import SPREAD
 from tracking._states import PARENT_RUN_ID, ROLE, RUNNING, STATE, STUDY, STUDY_ID, TRIAL, TRIAL_STATUS
 from tracking._text import safe_key
 
@@ -33,13 +34,16 @@ _CHUNK = 500
 _MOST_POINTS = 50_000
 _LISTED = (
     STUDY, STUDY_ID, STATE, "hpo.reason", "hpo.objectives", "hpo.strategy", "hpo.limits", "hpo.counts",
-    "hpo.trials", "hpo.best_values", "hpo.best_trial",
+    "hpo.trials", "hpo.best_values", "hpo.best_trial", "hpo.repeats",
 )  # fmt: skip
 
 
 @dataclass(slots=True)
 class BoardTrial:
-    """One trial. ``values``: the newest value of each objective, by name; times in milliseconds."""
+    """One trial. ``values``: the newest value of each objective, by name; times in milliseconds.
+
+    ``spread``: of a study of repeats, the standard deviation over a trial's seeds, by objective.
+    """
 
     number: int
     run_id: str
@@ -50,6 +54,7 @@ class BoardTrial:
     params: dict[str, Any] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     step: int = 0
+    spread: dict[str, float] = field(default_factory=dict)
 
     @property
     def ranked(self) -> bool:
@@ -91,6 +96,12 @@ class BoardStudy:
     def objectives(self) -> dict[str, str]:
         """Name to ``min`` or ``max``."""
         return parsed(self.tags.get("hpo.objectives"))
+
+    @property
+    def repeats(self) -> int:
+        """With how many seeds each configuration is run; 1 where it is no study of repeats."""
+        text = self.tags.get("hpo.repeats", "")
+        return int(text) if text.isdecimal() else 1
 
     @property
     def study_id(self) -> str:
@@ -166,6 +177,23 @@ class Board:
                     self._refresh(kept)
                 kept.looked = self._clock()
         return kept.study
+
+    def run_of(self, study_id: str) -> tuple[str, str] | None:
+        """Run and experiment of the study with that identity, the newest; ``None`` where none is here."""
+        from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+
+        # Few runs are studies', and any number have the identity: each trial of the study has it too.
+        of_role = _select(SqlTag.run_uuid).where(SqlTag.key == ROLE, SqlTag.value == "study")
+        query = (
+            _select(SqlRun.run_uuid, SqlRun.experiment_id)
+            .join(SqlTag, SqlTag.run_uuid == SqlRun.run_uuid)
+            .where(SqlTag.key == STUDY_ID, SqlTag.value == study_id, SqlTag.run_uuid.in_(of_role))
+            .where(SqlRun.lifecycle_stage == "active")
+            .order_by(SqlRun.start_time.desc())
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(query).first()
+        return None if found is None else (found.run_uuid, str(found.experiment_id))
 
     def curves(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
         """Every metric of a run as (step, value), by step; those that are not finite left out."""
@@ -282,6 +310,7 @@ class Board:
         from mlflow.store.tracking.dbmodels.models import SqlTag
 
         metrics = {safe_key(name): name for name in head.objectives}
+        spreads = {safe_key(name + SPREAD): name for name in head.objectives} if head.repeats > 1 else {}
         children = _select(SqlTag.run_uuid).where(SqlTag.key == PARENT_RUN_ID, SqlTag.value == head.run_id)
         for chunk in [children] if everything else _chunks(list(trials)):
             tags = _select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(
@@ -302,12 +331,16 @@ class Board:
             for trial, params in zip(configured, parsed_all(texts), strict=True):
                 trial.params = params
             newest = _select(Latest.run_uuid, Latest.key, Latest.value, Latest.step, Latest.is_nan).where(
-                Latest.run_uuid.in_(chunk), Latest.key.in_(list(metrics))
+                Latest.run_uuid.in_(chunk), Latest.key.in_([*metrics, *spreads])
             )
             for run_id, key, value, step, is_nan in connection.execute(newest).all():
-                if (trial := trials.get(run_id)) is not None and not is_nan:
+                if (trial := trials.get(run_id)) is None or is_nan:
+                    continue
+                if key in metrics:
                     trial.values[metrics[key]] = value
                     trial.step = max(trial.step, step)
+                else:
+                    trial.spread[spreads[key]] = value
         self._read_long_configurations(connection, [t for t in trials.values() if not t.params])
 
     @staticmethod

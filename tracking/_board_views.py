@@ -47,6 +47,7 @@ def listed(study: BoardStudy) -> dict[str, Any]:
         "counts": counts,
         "done": sum(n for state, n in counts.items() if state in TRIAL_STATUS),
         "planned": parsed(study.tags.get("hpo.limits")).get("trials"),
+        "repeats": study.repeats,
         "best": parsed(study.tags.get("hpo.best_values")) or None,
         "start": study.start,
         "end": study.end,
@@ -90,6 +91,7 @@ def summary(study: BoardStudy) -> dict[str, Any]:
         "best": None if best is None else best.values,
         "best_trial": None if best is None else best.number,
         "best_params": None if best is None else best.params,
+        "best_spread": None if best is None else best.spread,
         "history": history(study) if len(study.objectives) == 1 else None,
         "scatter": scatter(study, front) if len(study.objectives) > 1 else None,
         "slices": slices(study, ranking),
@@ -104,6 +106,25 @@ def head(study: BoardStudy) -> dict[str, Any]:
         "blocks": {i: tag for i, (tag, _) in blocks(study).items()} or None,
         "front": sorted(pareto(study)) if len(study.objectives) > 1 else [],
         "params": names(study),
+    }
+
+
+def confirmation(study: BoardStudy) -> dict[str, Any] | None:
+    """What fresh seeds said, for a study that was confirmed, or that ``confirms`` another; else ``None``.
+
+    ``study``, ``study_id``: the other one. ``verdict``: a sentence in the numbers of the trials of the study
+    that was confirmed, empty while there is none. ``winner``: its best trial at that time.
+    """
+    by, of = parsed(study.tags.get("hpo.confirmed_by")), parsed(study.tags.get("hpo.confirms"))
+    other = by or of
+    if not other:
+        return None
+    return {
+        "confirms": not by,
+        "study": other.get("study"),
+        "study_id": other.get("study_id"),
+        "verdict": study.tags.get("hpo.confirmation" if by else "hpo.verdict", ""),
+        "winner": by.get("winner"),
     }
 
 
@@ -135,7 +156,7 @@ def _in_order(
 def blocks(study: BoardStudy) -> dict[int, tuple[str, str]]:
     """All trials, those of each :data:`BLOCK` numbers as JSON with a tag of its content; none of too many.
 
-    A trial is [number, run, state, start, end, step, values, params].
+    A trial is [number, run, state, start, end, step, values, params], and its spread where it has one.
     """
     if len(study.trials) > _MOST_SENT:
         return {}
@@ -152,7 +173,10 @@ def blocks(study: BoardStudy) -> dict[int, tuple[str, str]]:
 
 
 def _block(group: list[BoardTrial]) -> tuple[str, str]:
-    rows = [[t.number, t.run_id, t.state, t.start, t.end, t.step, t.values, t.params] for t in group]
+    rows = [
+        [t.number, t.run_id, t.state, t.start, t.end, t.step, t.values, t.params, *filter(None, [t.spread])]
+        for t in group
+    ]
     text = dumped(rows)
     return hashlib.sha256(text.encode()).hexdigest()[:12], text
 
@@ -342,6 +366,7 @@ def table(study: BoardStudy, query: dict[str, str], now: int) -> dict[str, Any]:
         "offset": offset,
         "params": names(study),
         "objectives": list(study.objectives),
+        "repeats": study.repeats,
         "states": sorted({t.state for t in study.trials.values()}),
         "rows": [row(t, now, rank.get(t.number)) for t in page[offset : offset + limit]],
     }
@@ -354,6 +379,7 @@ def row(trial: BoardTrial, now: int, rank: int | None = None) -> dict[str, Any]:
         "rank": rank,
         "state": trial.state,
         "values": trial.values,
+        "spread": trial.spread,
         "step": trial.step,
         "seconds": round(trial.seconds(now), 1),
         "params": trial.params,

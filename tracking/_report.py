@@ -23,6 +23,8 @@ import numpy as np
 
 from hpo_core import InputError, Study, TrialRecord, TrialState
 from hpo_core._events import Event
+from hpo_core.confirm import said_of
+from hpo_core.folds import repeats_of, spread_of
 from hpo_core.importance import Importance, importances
 from tracking._errors import brief
 from tracking._text import number_text, preview
@@ -33,6 +35,7 @@ _MOST_ROWS, _MOST_COLUMNS = 20, 14
 _MOST_OBJECTIVES = 3
 # Higher levels take a second for a tenth of the size.
 _PACKING = 4
+_MEAN = "mean ± standard deviation over them"
 
 _Found = Mapping[str, Sequence[Importance]]
 
@@ -83,11 +86,17 @@ def _figures(study: Study, found: _Found, events: list[Event]) -> list[Shown]:
     def add(title: str, words: str, plot: Callable[..., Any], *args: Any, **options: Any) -> None:
         out.append(Shown(title=title, words=words, make=partial(plot, study, *args, **options)))
 
+    repeats = repeats_of(study)
+    source = (
+        f"the standard error over its {repeats} seeds"
+        if repeats > 1
+        else "the standard error over folds where the best trials reported folds, else the noise of one "
+        "result as a Gaussian process sees it"
+    )
     for name in found:
         words = (
-            f"Each trial's {name} by trial number, and the best so far. The band is its uncertainty: the "
-            "standard error over folds where the best trials reported folds, else the noise of one result as "
-            "a Gaussian process sees it. The best of many noisy results is an optimistic one."
+            f"Each trial's {name} by trial number, and the best so far. The band is its uncertainty: "
+            f"{source}. The best of many noisy results is an optimistic one."
         )
         add(f"History of {name}" if several else "History", words, plots.history, objective=name)
     if several:
@@ -217,10 +226,14 @@ def _summary(study: Study) -> str:
     goals = [f"{'maximise' if d == 'max' else 'minimise'} {n}" for n, d in study.objectives.items()]
     ended = "still open" if stopped is None else f"{stopped.state}: {stopped.reason}".removesuffix(": ")
     warm = int((history.evidence.trials < 0).sum())
+    repeats = repeats_of(study)
+    confirms = (study.created.meta.get("confirms") or {}).get("study")
     facts = [
         ("goal", ", ".join(goals)),
         ("state", ended),
         ("trials", f"{history.n_trials:,}{planned}{': ' * bool(counts)}{counts}"),
+        ("seeds", f"{repeats} for each configuration; results are {_MEAN}" if repeats > 1 else ""),
+        ("confirms", f"the best trials of study {confirms}" if confirms else ""),
         ("evidence", f"{warm:,} results from elsewhere" if warm else ""),
         ("strategy", f"{study.strategy.name}, seed {study.created.seed}"),
         ("began", _moment(study.created.at)),
@@ -231,19 +244,31 @@ def _summary(study: Study) -> str:
 
 
 def _best(study: Study) -> str:
+    said = _verdict(study)
     if not study.history.count(TrialState.COMPLETE):
-        return "<p>No trial is complete yet.</p>"
+        return f"<p>No trial is complete yet.</p>{said}"
     if len(study.objectives) > 1:
-        return ""
+        return said and f"<section><h2>Confirmation</h2>{said}</section>"
     best = study.best
-    scores = ", ".join(f"{n} = {number_text(v)}" for n, v in best.values.items())
+    scores = ", ".join(f"{n} = {number_text(v)}{_spread(study, best, n)}" for n, v in best.values.items())
     rows = "".join(
         f'<tr><th scope="row">{html.escape(n)}</th><td>{_cell(v)}</td></tr>' for n, v in best.params.items()
     )
     return (
-        f'<section><h2>Best: trial {best.number}</h2><p class="score">{html.escape(scores)}</p>'
+        f'<section><h2>Best: trial {best.number}</h2><p class="score">{html.escape(scores)}</p>{said}'
         f'<div class="wide"><table><tbody>{rows}</tbody></table></div></section>'
     )
+
+
+def _spread(study: Study, trial: TrialRecord, objective: str) -> str:
+    spread = spread_of(study, trial, objective)
+    return "" if spread is None else f" ± {spread:.2g}"
+
+
+def _verdict(study: Study) -> str:
+    """What fresh seeds said of the best trial, in the report of either study; empty while they have not."""
+    said = said_of(study)
+    return f'<p class="verdict">{html.escape(said)}</p>' if said else ""
 
 
 def _leaderboard(study: Study) -> str:
@@ -255,7 +280,7 @@ def _leaderboard(study: Study) -> str:
     head = "".join(f'<th scope="col">{html.escape(n)}</th>' for n in ("trial", *values, *params))
     rows = "".join(
         f'<tr><th scope="row">{t.number}</th>'
-        + "".join(f"<td>{_cell(t.values[n])}</td>" for n in values)
+        + "".join(f"<td>{_cell(t.values[n])}{_spread(study, t, n)}</td>" for n in values)
         + "".join(f"<td>{_cell(t.params[n]) if n in t.params else '–'}</td>" for n in params)
         + "</tr>"
         for t in trials

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from hpo_core import _events as ev
+from hpo_core.folds import REPEAT
 from tracking._states import NOTE, ROLE, STATE, STUDY, STUDY_ID, study_status
 from tracking._summary import Standing, note
 from tracking._text import MAX_TAG, config_json, preview, safe_key
@@ -161,6 +162,10 @@ class StudyView:
         }
         if created.meta.get("made_with"):
             tags["hpo.made_with"] = preview(config_json(created.meta["made_with"]), MAX_TAG)
+        if created.meta.get("step_unit") == REPEAT:
+            tags["hpo.repeats"] = str(created.settings["max_steps"])
+        if created.meta.get("confirms"):
+            tags["hpo.confirms"] = preview(config_json(created.meta["confirms"]), MAX_TAG)
         if standing.best:
             first = standing.best[0]
             tags["hpo.best_trial"] = str(first.number)

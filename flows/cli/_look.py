@@ -24,12 +24,13 @@ from flows._live import (
     test_line,
     ways_to_see,
 )
-from flows._notes import CONFIRMATION, TRACKING, final_model, newest
-from flows._repeats import repeats_of
+from flows._notes import TRACKING, final_model, newest
 from flows._warm_start import origin_lines, origins_of
 from flows._workspace import studies_home
 from flows.cli._output import complain
 from hpo_core import Study, TrialRecord, TrialState
+from hpo_core.confirm import CONFIRMED, CONFIRMS
+from hpo_core.folds import repeats_of
 from tracking import finite
 
 
@@ -62,7 +63,7 @@ def show(name: str, *, as_json: bool) -> None:
                 {
                     **_row(study),
                     "final": final_model(study),
-                    "confirmation": newest(study, CONFIRMATION) or None,
+                    "confirmation": newest(study, CONFIRMED) or None,
                     "warm_start": origins_of(study),
                     "trials": trials,
                 }
@@ -79,6 +80,8 @@ def show(name: str, *, as_json: bool) -> None:
     ]
     facts += [("began", line) for line in origin_lines(study)]
     facts += [("confirms", str(of))] if (of := request_data(study).get("confirms")) else []
+    verdict = newest(study, CONFIRMS)
+    facts += [("verdict", f"on the trials of {verdict['study']}: {verdict['sentence']}")] if verdict else []
     tell_facts(console, facts)
     if study.history.count(TrialState.COMPLETE):
         console.print()
@@ -89,7 +92,7 @@ def show(name: str, *, as_json: bool) -> None:
             facts += [("", f"{key} = {_value(value)}") for key, value in study.best.params.items()]
     else:
         facts = []
-    facts += [("confirmed", said)] if (said := newest(study, CONFIRMATION).get("sentence")) else []
+    facts += [("confirmed", said)] if (said := newest(study, CONFIRMED).get("sentence")) else []
     facts += [("failed", line) for line in failures(study)]
     final = final_model(study)
     if final:

@@ -138,7 +138,8 @@ class Pages:
         study = await self._study(request)
         shown = await asyncio.to_thread(views.summary_text, study)
         actions = await asyncio.to_thread(_actions.available, study, views.summary(study)["counts"])
-        return _text(request, f'{shown[:-1]},"actions":{views.dumped(actions)}}}')
+        more = {"actions": actions, "confirmation": await self._confirmation(request, study)}
+        return _text(request, f"{shown[:-1]},{views.dumped(more)[1:]}")
 
     @_answers
     async def trials(self, request: Request) -> Response:
@@ -199,6 +200,15 @@ class Pages:
             "before": numbers[at - 1] if at else None,
             "after": numbers[at + 1] if at + 1 < len(numbers) else None,
         }
+
+    async def _confirmation(self, request: Request, study: BoardStudy) -> dict[str, Any] | None:
+        """As in the views; ``run_id``: the page of the other study, where the caller may see it."""
+        found = views.confirmation(study)
+        if found is None:
+            return None
+        run = await asyncio.to_thread(self._board.run_of, found["study_id"])
+        seen = run is not None and await self.access.may_read(request, run[1])
+        return {**found, "run_id": run[0] if run and seen else None}
 
     async def _study(self, request: Request, within: float = 0.0) -> BoardStudy:
         """The study of the address. Raises ``LookupError`` for one that the caller may not see."""

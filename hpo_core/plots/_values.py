@@ -64,6 +64,7 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
         middle, half = np.append(best[records], best[-1]), np.append(found.half, found.half[-1])
         figure.add_scatter(
             **c.outline(corners, middle - half, middle + half),
+            mode="lines",
             fill="toself",
             fillcolor="rgba(58,161,126,0.22)",
             line={"width": 0},

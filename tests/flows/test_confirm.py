@@ -15,7 +15,7 @@ from flows import confirm, tune
 from flows._confirm import Wish, leaders, plan_confirmation
 from flows._data import load_table, pose
 from flows._find import find, opened
-from flows._notes import CONFIRMATION, TRACKING, newest
+from flows._notes import TRACKING, newest
 from flows._splits import SplitPlan, make_split
 from flows._tune import run_plan
 from flows.cli import main
@@ -24,7 +24,7 @@ from flows.objectives._base import Rerun
 from flows.objectives._fresh import FreshFolds
 from hpo_core import Categorical, Float, InputError, Study, TrialState
 from hpo_core._trial import repeat_seed, trial_seed
-from hpo_core.confirm import Verdict
+from hpo_core.confirm import CONFIRMED, Verdict
 from tests.flows.conftest import Place
 
 KINDS = {"a": 0.0, "b": 1.0, "c": 2.0, "d": 3.0}
@@ -51,9 +51,10 @@ def of_kind(study: Study, kind: str) -> int:
 
 
 def test_a_lucky_winner_is_found_out_and_that_is_kept(
-    tracked: Place, capsys: pytest.CaptureFixture[str]
+    tracked: Place, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
 
     study = studied()
     best, lucky_one = of_kind(study, "a"), of_kind(study, "c")
@@ -70,13 +71,25 @@ def test_a_lucky_winner_is_found_out_and_that_is_kept(
     assert row["low"] < row["better_by"] < row["high"]
     assert row["mean"] == pytest.approx(np.mean(row["results"]))
     assert row["std"] == pytest.approx(np.std(row["results"], ddof=1))
-    assert newest(find("mine"), CONFIRMATION) == said
+    assert newest(find("mine"), CONFIRMED) == said
     run_id = newest(find("mine"), TRACKING)["run_id"]
     tags = MlflowClient(f"sqlite:///{tracked.database}").get_run(run_id).data.tags
     assert tags["hpo.confirmation"] == said["sentence"]
-    main(["show", "mine"])
+    ids = {name: find(name).created.study_id for name in ("mine", "mine-confirm")}
+    by = {"study": "mine-confirm", "study_id": ids["mine-confirm"], "winner": lucky_one}
+    assert json.loads(tags["hpo.confirmed_by"]) == by
+    other = newest(again, TRACKING)["run_id"]
+    tags = MlflowClient(f"sqlite:///{tracked.database}").get_run(other).data.tags
+    assert json.loads(tags["hpo.confirms"]) == {"study": "mine", "study_id": ids["mine"]}
+    assert (tags["hpo.verdict"], tags["hpo.repeats"]) == (said["sentence"], "4")
+    for run, line in ((run_id, "Verdict of mine-confirm"), (other, "Verdict on the trials of mine")):
+        page = download_artifacts(run_id=run, artifact_path="report.html", dst_path=str(tmp_path / run))
+        assert f"{line}: {said['sentence']}." in Path(page).read_text("utf-8")
+    for name in ("mine", "mine-confirm"):
+        main(["show", name])
     shown = " ".join(capsys.readouterr().out.split())
     assert f"confirmed trial {best} is better than the winner, trial {lucky_one}, on 4 fresh" in shown
+    assert f"verdict on the trials of mine: trial {best} is better than the winner" in shown
 
     # Once more: nothing is run. One more trial of the study: only that is run.
     length, noted = again.history.length, find("mine").history.length
@@ -112,7 +125,7 @@ def test_an_interrupted_confirmation_goes_on(tracked: Place) -> None:
     assert len(find("mine-confirm").trials) == 1
     found = confirm("mine", own, repeats=3, tell=lambda line: None)
     assert (found.verdict, found.trial) == (Verdict.HOLDS, study.best.number)
-    assert newest(find("mine"), CONFIRMATION)["sentence"] == found.sentence()
+    assert newest(find("mine"), CONFIRMED)["sentence"] == found.sentence()
     again = find("mine-confirm")
     assert [trial.params["kind"] for trial in again.trials] == ["a", "b", "c"]
     assert again.history.count(TrialState.COMPLETE) == 3

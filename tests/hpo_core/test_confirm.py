@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hpo_core import InputError
-from hpo_core.confirm import Again, Verdict, confirmed
+from hpo_core import Float, InputError, Study
+from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Verdict, confirmed, said_of
 
 values = st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=2, max_size=8)
 
@@ -92,3 +92,18 @@ def test_results_on_other_seeds_are_not_compared() -> None:
         confirmed([winner, Again(trial=1, reported=0.0, results={2: 1.0, 3: 2.0, 4: 3.0})], "min")
     with pytest.raises(InputError, match="at least two"):
         confirmed([again(0, [1.0]), again(1, [2.0])], "min")
+
+
+def test_either_study_says_what_came_out_of_the_newest_confirmation() -> None:
+    """And the one that was confirmed whether its winner is still the best."""
+    study, again = (Study({"x": Float(0.0, 1.0)}, name=name) for name in ("mine", "mine-confirm"))
+    study.tell(study.ask(), 1.0)
+    assert said_of(study) == ""
+    for number, sentence in enumerate(("it fell", "it holds")):
+        kept = {"study": f"mine-{number}", "sentence": sentence, "trials": [{"trial": 0}, {"trial": 7}]}
+        study.note(CONFIRMED, kept)
+    assert said_of(study) == "Verdict of mine-1: it holds."
+    study.tell(study.ask(), 0.5)
+    assert said_of(study) == "Verdict of mine-1: it holds. Another trial has become the best since."
+    again.note(CONFIRMS, {"study": "mine", "sentence": "it holds"})
+    assert said_of(again) == "Verdict on the trials of mine: it holds."

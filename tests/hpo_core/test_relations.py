@@ -11,7 +11,7 @@ from scipy import stats
 
 from hpo_core import Categorical, Float, Study, plots
 from hpo_core.correlation import correlations
-from hpo_core.folds import standard_error
+from hpo_core.folds import repeats_of, standard_error
 from hpo_core.uncertainty import band
 
 SPACE = {
@@ -22,9 +22,9 @@ SPACE = {
 }
 
 
-def ran(trials: int, noise: float = 0.0, folds: int = 0, direction: str = "min") -> Study:
+def ran(trials: int, noise: float = 0.0, folds: int = 0, direction: str = "min", **more: Any) -> Study:
     """Random trials of a smooth function; noise of that standard deviation on each result, or fold."""
-    study = Study(SPACE, {"loss": direction}, "random", limits={"trials": trials})
+    study = Study(SPACE, {"loss": direction}, "random", limits={"trials": trials}, **more)
     rng = np.random.default_rng(3)
     for number in range(trials):
         params = study.ask().params
@@ -49,6 +49,19 @@ def test_folds_give_the_standard_error_of_the_best() -> None:
     single.report(0, 1, {"loss_fold": 1.0})
     single.finish(0, 1.0)
     assert band(single, [0]) is None
+
+
+def test_over_seeds_the_standard_error_is_not_corrected() -> None:
+    """No two seeds share rows; the legend says what it is over."""
+    study = ran(6, noise=0.1, folds=4, settings={"max_steps": 4}, meta={"step_unit": "repeat"})
+    found = band(study, [2, 5])
+    assert found is not None
+    rows = [study.history.reports.metric_of(n, "loss_fold") for n in (2, 5)]
+    assert found.half == pytest.approx([stats.sem(row) for row in rows])
+    assert found.what == "± standard error over 4 seeds"
+    assert found.what in {trace.name for trace in plots.history(study).data}
+    folds = ran(6, noise=0.1, folds=4, settings={"max_steps": 4}, meta={"step_unit": "fold"})
+    assert (repeats_of(study), repeats_of(folds), repeats_of(ran(1))) == (4, 1, 1)
 
 
 def test_without_folds_it_is_the_noise_that_was_added() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ class Script:
         name: str = "toy",
         trials: int = 100,
         at: float = START,
+        repeats: int = 1,
+        confirms: Script | None = None,
     ) -> None:
         self.folder = folder
         self.at = at
@@ -36,7 +40,12 @@ class Script:
             0,
             name=name,
             limits={"trials": trials},
-            meta={"made_with": {"python": "3.11.7"}},
+            settings={"max_steps": repeats} if repeats > 1 else {},
+            meta={
+                "made_with": {"python": "3.11.7"},
+                **({"step_unit": "repeat"} if repeats > 1 else {}),
+                **({} if confirms is None else {"confirms": _names(confirms)}),
+            },
             journal=self.journal,
             now=at,
         )
@@ -66,6 +75,26 @@ class Script:
         self.finish(trial, value)
         return trial
 
+    def repeat(self, values: Sequence[float], state: str = "complete") -> int:
+        """A trial with as many seeds as there are values, as `tune(repeats=...)` reports it."""
+        trial, mean = self.begin(), {}
+        for i, value in enumerate(values, start=1):
+            mean = {"loss": statistics.fmean(values[:i])}
+            mean |= {"loss_std": statistics.stdev(values[:i])} if i > 1 else {}
+            self.report(trial, i, **mean, loss_fold=value)
+        self.finish(trial, mean if state == "complete" else None, state=state)
+        return trial
+
+    def confirmed(self, by: Script, sentence: str) -> None:
+        """Note in both studies what fresh seeds said of the best trial, as `hpo confirm` does."""
+        data = {"study": by.study.name, "sentence": sentence, "trials": [{"trial": self.study.best.number}]}
+        tags = {"hpo.confirmation": sentence}
+        tags["hpo.confirmed_by"] = json.dumps({**_names(by), "winner": self.study.best.number})
+        self.study.note("confirmation", data, now=self.now())
+        self.study.note("tags", {"tags": tags}, now=self.now())
+        by.study.note("verdict", {"study": self.study.name, "sentence": sentence}, now=by.now())
+        by.study.note("tags", {"tags": {"hpo.verdict": sentence}}, now=by.now())
+
     def stop(self, state: str = "finished", reason: str = "done") -> None:
         """End the study."""
         self.study.stop(state, reason, now=self.now())
@@ -74,6 +103,10 @@ class Script:
         """Close the journal; returns the number of events."""
         self.journal.close()
         return sum(1 for _ in read_journal(self.journal.path))
+
+
+def _names(script: Script) -> dict[str, str]:
+    return {"study": script.study.name, "study_id": script.study.created.study_id}
 
 
 def eventful(folder: Path) -> Script:

@@ -250,3 +250,70 @@ def test_what_two_requests_need_is_made_once() -> None:
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(view, [study, study])) == [0, 0]
     assert made == [0]
+
+
+def test_the_spread_of_repeats_is_beside_the_value(tmp_path: Path, sqlite_uri: str, experiment: str) -> None:
+    """In rows, blocks and the summary, of trials that were stopped too; the value alone is sorted by."""
+    script = Script(tmp_path / "repeats", repeats=3)
+    for values in ([1.0, 2.0, 3.0], [1.0, 1.25, 1.5], [9.0, 8.0]):
+        script.repeat(values, "complete" if len(values) == 3 else "pruned")
+    script.begin()
+    found = board(sqlite_uri).study(project(script, sqlite_uri, experiment))
+    assert {n: t.spread for n, t in found.trials.items()} == {
+        0: {"loss": 1.0},
+        1: {"loss": 0.25},
+        2: {"loss": pytest.approx(0.5**0.5)},
+        3: {},
+    }
+    table = views.table(found, {"sort": "value:loss"}, 0)
+    assert [(r["trial"], r["values"].get("loss"), r["step"]) for r in table["rows"]] == [
+        (1, 1.25, 3), (0, 2.0, 3), (2, 8.5, 2), (3, None, 0),
+    ]  # fmt: skip
+    assert [row["spread"] for row in table["rows"][:2]] == [{"loss": 0.25}, {"loss": 1.0}]
+    assert (table["repeats"], views.listed(found)["repeats"]) == (3, 3)
+    assert views.summary(found)["best_spread"] == {"loss": 0.25}
+    sent = json.loads(views.blocks_text(found, None, 0))["blocks"]["0"][1]
+    assert [row[8:] for row in sent[:2]] == [[{"loss": 1.0}], [{"loss": 0.25}]]
+    assert len(sent[3]) == 8
+    # NAME_std is the spread of repeats only where a study says that it has any.
+    other = Script(tmp_path / "other", name="other")
+    trial = other.begin()
+    other.report(trial, 1, loss=1.0, loss_std=0.5)
+    other.finish(trial, 1.0)
+    plain = board(sqlite_uri).study(project(other, sqlite_uri, experiment))
+    assert (plain.trials[0].spread, plain.repeats) == ({}, 1)
+
+
+def test_a_study_and_the_one_that_confirms_it_know_each_other(
+    tmp_path: Path, sqlite_uri: str, experiment: str
+) -> None:
+    """By identity, so another study of that name is not taken for it; a deleted run is not found."""
+    from mlflow import MlflowClient
+
+    script = Script(tmp_path / "mine", name="mine")
+    script.run(0.5)
+    again = Script(tmp_path / "again", name="again", repeats=2, confirms=script)
+    runs = [
+        project(s, sqlite_uri, experiment)
+        for s in (script, again, Script(tmp_path / "later", name="mine", at=2e9))
+    ]
+    shown = board(sqlite_uri)
+    ids = script.study.created.study_id, again.study.created.study_id
+    assert views.confirmation(shown.study(runs[0])) is None
+    assert views.confirmation(shown.study(runs[1])) == {
+        "confirms": True, "study": "mine", "study_id": ids[0], "verdict": "", "winner": None,
+    }  # fmt: skip
+    script.confirmed(again, "it holds")
+    for each in (script, again):
+        project(each, sqlite_uri, experiment)
+    assert views.confirmation(shown.study(runs[0])) == {
+        "confirms": False, "study": "again", "study_id": ids[1], "verdict": "it holds", "winner": 0,
+    }  # fmt: skip
+    found = views.confirmation(shown.study(runs[1]))
+    assert found is not None
+    assert (found["confirms"], found["verdict"]) == (True, "it holds")
+    here = shown.study(runs[0]).experiment_id
+    assert [shown.run_of(known) for known in ids] == [(runs[0], here), (runs[1], here)]
+    MlflowClient(sqlite_uri).delete_run(runs[1])
+    assert shown.run_of(ids[1]) is None
+    assert views.confirmation(shown.study(runs[2])) is None

@@ -17,6 +17,7 @@ from tests.tracking.fake_mlflow import FakeMlflow
 from tests.tracking.studies import Script
 from tests.tracking.test_projector import project
 from tracking import write_report
+from tracking._report import report_html
 
 NASTY = "</script><script>alert(1)</script>"
 
@@ -155,3 +156,29 @@ def test_a_figure_that_breaks_is_told_in_the_page(tmp_path: Path, monkeypatch: p
     assert "could not be drawn" in text
     assert "no colours left" in text
     assert 'aria-label="History"' in text
+
+
+def test_the_report_of_repeats_says_the_spread_and_what_fresh_seeds_said(tmp_path: Path) -> None:
+    """Beside each result and over what; the verdict in both studies, the names being text."""
+    script = Script(tmp_path / "mine", name="mine", repeats=3)
+    for values in ([1.0, 2.0, 3.0], [4.0, 4.5, 5.0], [2.0, 2.25, 2.5]):
+        script.repeat(values)
+    script.repeat([9.0], state="pruned")
+    again = Script(tmp_path / "again", name=NASTY, repeats=2, confirms=script)
+    again.repeat([1.5, 2.5])
+    before, begun = Page(report_html(script.study)), Page(report_html(again.study))
+    assert "Verdict" not in before.text + begun.text
+    assert "the best trials of study mine" in begun.text
+    script.confirmed(again, "the winner, trial 0, holds")
+    text = report_html(script.study)
+    page, other = Page(text), Page(report_html(again.study))
+    assert f"Verdict of {NASTY}: the winner, trial 0, holds." in page.text
+    assert "Verdict on the trials of mine: the winner, trial 0, holds." in other.text
+    assert "3 for each configuration; results are mean ± standard deviation over them" in page.text
+    assert "loss = 2 ± 1" in page.text
+    for cell in ("2 ± 1", "4.5 ± 0.5", "2.25 ± 0.25"):
+        assert f">{cell}<" in text
+    assert "the standard error over its 3 seeds" in page.text
+    legends = {trace.get("name") for trace in json.loads(page.scripts["f0"])["data"]}
+    assert "± standard error over 3 seeds" in legends
+    assert "±" not in Page(report_html(ran(3))).text

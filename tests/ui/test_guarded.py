@@ -52,9 +52,12 @@ class Guarded:
 
     def fill(self) -> None:
         """Make the studies behind the server's back, then the users through its front door."""
-        for name in ("open", "secret"):
-            script = Script(self.folder / "home" / "studies" / name, name=name)
+        home = self.folder / "home" / "studies"
+        scripts = {name: Script(home / name, name=name) for name in ("open", "secret")}
+        for script in scripts.values():
             script.run(0.5)
+        scripts["open"].confirmed(scripts["secret"], "it holds")
+        for name, script in scripts.items():
             tracker = StudyTracker(script.folder, f"sqlite:///{self.server.database}", name)
             run = tracker.start()
             assert run is not None
@@ -132,6 +135,13 @@ def test_everybody_sees_their_own_studies(guarded: Guarded) -> None:
                     assert (status, text) == missing
             own = guarded.ask(f"/api/2.0/mlflow/runs/get?run_id={run}", user)[0]
             assert (own == 200) == (study in granted)
+
+
+def test_a_verdict_leads_only_to_what_its_reader_may_see(guarded: Guarded) -> None:
+    """The sentence is the study's own; the page of the study that confirmed it may be another's."""
+    for user, leads_to in (("admin", guarded.runs["secret"]), ("reader", None)):
+        study = json.loads(guarded.ask(f"/hpo/api/studies/{guarded.runs['open']}", user)[1])
+        assert (study["confirmation"]["verdict"], study["confirmation"]["run_id"]) == ("it holds", leads_to)
 
 
 def test_only_editors_act(guarded: Guarded) -> None:

@@ -177,6 +177,56 @@ def test_the_first_click_waits_for_nothing(site: Site, tab: Tab) -> None:
     assert errors(tab) == []
 
 
+def test_repeats_and_their_confirmation_are_shown(site: Site, tab: Tab) -> None:
+    """Mean ± spread in the table, on a trial's page and in a comparison; the verdict, with a link."""
+    script = site.study("seeds", repeats=3)
+    for values in ([1.0, 2.0, 3.0], [1.0, 1.2, 1.4], [9.0, 8.0]):
+        script.repeat(values, "complete" if len(values) == 3 else "pruned")
+    script.stop()
+    again = site.study("seeds-confirm", repeats=2, confirms=script)
+    other = site.show(again)
+    run = site.show(script)
+    tab.size(1200, 900)
+    tab.open(f"{site.server.uri}/hpo/studies/{other}")
+    verdict = "document.querySelector('.verdict')"
+    tab.until(verdict)
+    assert tab.run(f"{verdict}.innerText") == (
+        "Runs the best trials of seeds again on 2 fresh seeds; the verdict follows when all are done."
+    )
+    again.repeat([1.1, 1.3])
+    script.confirmed(again, "the winner, trial 1, holds")
+    site.show(again)
+    site.show(script)
+    tab.until(f"{verdict}.innerText === 'Verdict on the trials of seeds: the winner, trial 1, holds.'")
+    tab.run(f"{verdict}.querySelector('a').click()")
+    tab.until("document.querySelector('h1')?.innerText === 'seeds'")
+    tab.until("document.querySelectorAll('tbody tr').length === 3")
+    assert tab.run(f"{verdict}.innerText") == "Verdict of seeds-confirm: the winner, trial 1, holds."
+    assert tab.run("document.querySelector('.big').innerText") == "1.2 ± 0.20"
+    assert "loss by trial 1, mean ± standard deviation over 3 seeds" in tab.text()
+    rows = "[...document.querySelectorAll('section[aria-label=Trials] tbody tr')]"
+    cells = f"{rows}.map(r => r.cells[4].innerText)"
+    assert tab.run(cells) == ["1.2 ± 0.20", "2 ± 1.0", "8.5 ± 0.71"]
+    tab.run("document.querySelector('[data-key=\"sort-value:loss\"]').click()")
+    tab.run("document.querySelector('[data-key=\"sort-value:loss\"]').click()")
+    assert tab.run(cells) == ["8.5 ± 0.71", "2 ± 1.0", "1.2 ± 0.20"]
+    tab.run("document.querySelector('[data-key=trial-2]').click()")
+    tab.until("document.querySelector('h1')?.innerText === 'Trial 2'")
+    assert tab.run("document.querySelector('.big').innerText") == "loss 8.5 ± 0.71"
+    assert "mean ± standard deviation over the first 2 of 3 seeds" in tab.text()
+    tab.run("document.querySelector('[data-key=compare]').click()")
+    tab.until("document.querySelector('h1')?.innerText === 'Compare trials'")
+    compared = "[...document.querySelectorAll('tr')].find(r => r.innerText.startsWith('loss')).innerText"
+    assert tab.run(compared).split("\t") == ["loss", "8.5 ± 0.71", "1.2 ± 0.20"]
+    script.study.extend(now=script.now(), trials=200)
+    script.repeat([0.5, 0.5, 0.5])
+    site.show(script)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until(f"{verdict}?.innerText.endsWith('Another trial has become the best since.')")
+    assert tab.run("document.querySelector('.big').innerText") == "0.5 ± 0"
+    assert errors(tab) == []
+
+
 def test_a_click_that_needs_the_server_is_seen_at_once(site: Site, tab: Tab) -> None:
     """A study too large to be sent: the heading says what is being done while the server sorts."""
     script = site.study("large")

@@ -9,7 +9,8 @@ const link = (run) => `${BASE}/studies/${encodeURIComponent(run)}`;
 const trialLink = (run, trial) => `${link(run)}/trials/${trial}`;
 const runLink = (experiment, run) => `${PREFIX}/#/experiments/${encodeURIComponent(experiment)}/runs/${encodeURIComponent(run)}`;
 const state = (name) => el("span", { class: `state ${name}` }, words(name));
-const scores = (values) => Object.entries(values || {}).map(([n, v]) => `${n} ${number(v)}`).join(", ");
+const scores = (values, spreads = {}) => Object.entries(values || {}).map(([n, v]) => `${n} ${spread(v, spreads[n])}`).join(", ");
+const MEAN = "mean ± standard deviation over";
 
 // -- asking ---------------------------------------------------------------------------------
 
@@ -137,7 +138,7 @@ function makeStudyPage(run) {
     historyOf(s, run, places.chart);
     slices.hidden = !s.slices.length;
     slicesOf(s, run, places.slices);
-    if (best !== null && s.best_trial !== best && s.best_trial !== null) say(`New best: trial ${s.best_trial}, ${scores(s.best)}`);
+    if (best !== null && s.best_trial !== best && s.best_trial !== null) say(`New best: trial ${s.best_trial}, ${scores(s.best, s.best_spread)}`);
     best = s.best_trial;
     return follow(run, s, table.show).then(beforehand);
   });
@@ -158,10 +159,11 @@ function headOf(s, run) {
   const aims = Object.entries(s.objectives).map(([n, d]) => `${d === "max" ? "maximise" : "minimise"} ${n}`).join(", ");
   const seconds = ((s.end || Date.now()) - s.start) / 1000;
   const planned = s.planned ? ` of ${s.planned}` : "";
+  const seeds = s.repeats > 1 ? `, each with ${s.repeats} seeds` : "";
   return [
     el("div", { class: "head" }, el("h1", null, s.name), state(s.state), el("span", { class: "spring" }),
       el("div", { class: "actions" }, Object.entries(ACTIONS).map(([a, label]) => actionButton(s, run, a, label)))),
-    el("p", { class: "quiet" }, `${aims} by ${s.strategy} · ${s.done}${planned} trials finished · ${duration(seconds)}${s.reason ? ` · ${s.reason}` : ""} · `,
+    el("p", { class: "quiet" }, `${aims} by ${s.strategy} · ${s.done}${planned} trials finished${seeds} · ${duration(seconds)}${s.reason ? ` · ${s.reason}` : ""} · `,
       el("a", { href: runLink(s.experiment_id, run), "data-key": "mlflow" }, "runs, report and artifacts in MLflow")),
     s.planned ? el("progress", { max: s.planned, value: Math.min(s.done, s.planned), "aria-label": "Trials finished" }) : null,
     el("ul", { class: "counts" }, Object.entries(s.counts).sort().map(([name, n]) => el("li", null, el("span", { class: `state ${name}` }, `${n} ${words(name)}`)))),
@@ -191,15 +193,27 @@ function refuse(card, message) {
 }
 
 function bestOf(s, run) {
-  if (s.best_trial === null) return [el("h2", null, "Best"), el("p", { class: "quiet" }, "No trial is complete yet.")];
+  if (s.best_trial === null) return [el("h2", null, "Best"), el("p", { class: "quiet" }, "No trial is complete yet."), verdict(s)].filter(Boolean);
   const several = Object.keys(s.objectives).length > 1;
+  const [name] = Object.keys(s.objectives);
   const trials = several ? s.front : [s.best_trial];
   return [
     el("h2", null, several ? `Pareto front, ${s.front.length} trials` : "Best"),
-    several ? null : el("p", { class: "big" }, number(Object.values(s.best)[0])),
-    el("p", null, several ? "" : `${Object.keys(s.best)[0]} by `, trials.slice(0, 30).map((t, i) => [i ? ", " : "", el("a", { href: trialLink(run, t), "data-key": `best-${t}` }, several ? t : `trial ${t}`)]), trials.length > 30 ? ` and ${trials.length - 30} more, the first in the table` : null),
+    several ? null : el("p", { class: "big" }, spread(s.best[name], s.best_spread[name])),
+    el("p", null, several ? "" : `${name} by `, trials.slice(0, 30).map((t, i) => [i ? ", " : "", el("a", { href: trialLink(run, t), "data-key": `best-${t}` }, several ? t : `trial ${t}`)]), trials.length > 30 ? ` and ${trials.length - 30} more, the first in the table` : null, s.repeats > 1 && !several ? `, ${MEAN} ${s.repeats} seeds` : null),
+    verdict(s),
     several ? null : configuration(s.best_params),
   ].filter(Boolean);
+}
+
+// What fresh seeds said of the best trial, on the page of the study and of the one that ran them.
+function verdict(s) {
+  const found = s.confirmation;
+  if (!found) return null;
+  const other = found.run_id ? el("a", { href: link(found.run_id), "data-key": "confirmation" }, found.study) : found.study;
+  if (!found.verdict) return el("p", { class: "verdict" }, "Runs the best trials of ", other, ` again on ${s.repeats} fresh seeds; the verdict follows when all are done.`);
+  const changed = found.winner !== null && found.winner !== s.best_trial && Object.keys(s.objectives).length === 1;
+  return el("p", { class: "verdict" }, found.confirms ? "Verdict on the trials of " : "Verdict of ", other, `: ${found.verdict}.`, changed ? " Another trial has become the best since." : null);
 }
 
 function configuration(params) {
@@ -278,14 +292,14 @@ function trialTable(run, place) {
     const numeric = Object.fromEntries(last.params.map((p) => [p, last.rows.every((r) => typeof r.params[p] !== "string")]));
     const header = el("tr", null, el("th", { scope: "col" }, el("span", { class: "unseen" }, "compare")),
       column("rank", "rank", true), column("trial", "trial", true), column("state", "state"),
-      last.objectives.map((o) => column(`value:${o}`, o, true)), column("step", "step", true), column("seconds", "time", true, "from its first start to its end, pauses included"),
+      last.objectives.map((o) => column(`value:${o}`, o, true, last.repeats > 1 ? `${MEAN} the trial's seeds` : null)), column("step", last.repeats > 1 ? "seeds" : "step", true), column("seconds", "time", true, "from its first start to its end, pauses included"),
       last.params.map((p) => column(`param:${p}`, p, numeric[p])));
     const rows = last.rows.map((r) => el("tr", { class: r.rank === 1 ? "leader" : null },
       el("td", null, el("input", { type: "checkbox", "data-key": `choose-${r.trial}`, "aria-label": `Compare trial ${r.trial}`, onchange: (e) => choose(r.trial, e.target.checked) })),
       el("td", { class: "number" }, r.rank ?? "–"),
       el("td", { class: "number" }, el("a", { href: trialLink(run, r.trial), "data-key": `trial-${r.trial}` }, r.trial)),
       el("td", null, state(r.state)),
-      last.objectives.map((o) => el("td", { class: "number" }, number(r.values[o]))),
+      last.objectives.map((o) => el("td", { class: "number" }, spread(r.values[o], r.spread[o]))),
       el("td", { class: "number" }, r.step),
       el("td", { class: "number" }, duration(r.seconds)),
       last.params.map((p) => el("td", { class: numeric[p] ? "number" : null }, number(r.params[p])))));
@@ -332,8 +346,8 @@ function trialParts(t, run) {
   const step = (label, n, key) => (n === null ? null : el("a", { class: "button", href: trialLink(run, n), "data-key": key }, label));
   const other = t.best && t.best.trial !== t.trial ? t.best : null;
   const tags = t.tags || {};
-  const facts = { state: words(t.state), reason: tags["hpo.reason"], started: new Date(t.start).toLocaleString(), time: duration(t.seconds), steps: t.step,
-    attempt: tags["hpo.attempt"], worker: tags["hpo.worker"], seed: tags["hpo.seed"], "goes on from trial": tags["hpo.parent_trial"],
+  const facts = { state: words(t.state), reason: tags["hpo.reason"], started: new Date(t.start).toLocaleString(), time: duration(t.seconds), [t.study.repeats > 1 ? "seeds" : "steps"]: t.step,
+    attempt: tags["hpo.attempt"], worker: tags["hpo.worker"], seed: t.study.repeats > 1 ? null : tags["hpo.seed"], "goes on from trial": tags["hpo.parent_trial"],
     "checkpoint at step": tags["hpo.checkpoint_step"], "why this configuration": tags["hpo.note"] };
   const names = [...new Set([...Object.keys(t.params), ...Object.keys(other ? other.params : {})])];
   return [
@@ -341,7 +355,8 @@ function trialParts(t, run) {
       el("div", { class: "head" }, el("h1", null, `Trial ${t.trial}`), state(t.state), el("span", { class: "spring" }),
         step("Previous", t.before, "before"), step("Next", t.after, "after"),
         other ? el("a", { class: "button", "data-key": "compare", href: `${link(run)}/compare?trials=${t.trial},${other.trial}` }, `Compare with the best (${other.trial})`) : null),
-      el("p", { class: "big" }, Object.entries(t.values).map(([n, v]) => `${n} ${number(v)}`).join(", ") || "no value"),
+      el("p", { class: "big" }, scores(t.values, t.spread) || "no value"),
+      Object.keys(t.spread).length ? el("p", null, `${MEAN} ${t.step < t.study.repeats ? `the first ${t.step} of ` : ""}${t.study.repeats} seeds`) : null,
       el("p", { class: "quiet" }, t.rank ? `place ${t.rank} of ${t.of} complete trials · ` : "", el("a", { href: runLink(t.study.experiment_id, t.run_id), "data-key": "mlflow" }, "run in MLflow"))),
     el("div", { class: "columns" },
       el("section", { class: "card" }, el("h2", null, "Configuration"), el("div", { class: "scroll" }, el("table", null,
@@ -393,7 +408,7 @@ function comparison(data, run) {
     el("thead", null, el("tr", null, el("th", { scope: "col" }, ""), data.trials.map((t, i) => el("th", { scope: "col", class: "number" }, el("a", { class: `swatch s${i}`, href: trialLink(run, t.trial), "data-key": `t${t.trial}` }, `trial ${t.trial}`))))),
     el("tbody", null,
       row("state", data.trials.map((t) => state(t.state))), row("rank", data.trials.map((t) => t.rank)),
-      objectives.map((o) => row(o, data.trials.map((t) => t.values[o]))), row("time", data.trials.map((t) => duration(t.seconds))), row("step", data.trials.map((t) => t.step)),
+      objectives.map((o) => row(o, data.trials.map((t) => spread(t.values[o], t.spread[o])))), row("time", data.trials.map((t) => duration(t.seconds))), row(data.study.repeats > 1 ? "seeds" : "step", data.trials.map((t) => t.step)),
       group("Parameters"), used.map((p) => row(p, data.trials.map((t) => t.params[p]), true)))));
 }
 

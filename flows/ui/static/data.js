@@ -159,7 +159,7 @@ class Trials {
   page({ sort, order, state: only, offset, limit }) {
     const found = only ? this.ordered(sort, order).filter((t) => t.state === only) : this.ordered(sort, order);
     return {
-      total: found.length, offset, params: this.study.params, objectives: Object.keys(this.study.objectives),
+      total: found.length, offset, params: this.study.params, objectives: Object.keys(this.study.objectives), repeats: this.study.repeats,
       states: [...new Set(this.all.map((t) => t.state))].sort(), rows: found.slice(offset, offset + limit).map((t) => this.row(t)),
     };
   }
@@ -178,7 +178,7 @@ class Trials {
   }
 }
 
-const asTrial = ([trial, run_id, state, start, end, step, values, params]) => ({ trial, run_id, state, start, end, step, values, params });
+const asTrial = ([trial, run_id, state, start, end, step, values, params, spread = {}]) => ({ trial, run_id, state, start, end, step, values, params, spread });
 
 // Numbers by size, before everything else by its text.
 function comparable(value) {

@@ -21,6 +21,12 @@ function number(value) {
   if (size < 1e-4 || size >= 1e9) return value.toExponential(4).replace(/\.?0+e/, "e").replace("e+", "e");
   return String(Number(value.toPrecision(5)));
 }
+// A mean and the standard deviation of what it is the mean of, to two digits, where that is known.
+function spread(value, deviation) {
+  if (typeof deviation !== "number") return number(value);
+  const plain = deviation >= 1e-4 && deviation < 99.5;
+  return `${number(value)} ± ${plain ? deviation.toPrecision(2) : number(Number(deviation.toPrecision(2)))}`;
+}
 function text(value) {
   if (value === null || value === undefined) return "–";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
