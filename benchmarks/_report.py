@@ -142,15 +142,18 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def new_figure(columns: int, height: float = 4.2) -> tuple[Any, Any]:
-    """A figure with ``columns`` panels side by side, drawn without a display."""
+def new_figure(panels: int, across: int = 3, height: float = 4.2) -> tuple[Any, Any]:
+    """A figure with so many panels, in rows of at most ``across``, drawn without a display."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, columns, figsize=(5.6 * columns, height), squeeze=False)
-    return figure, axes[0]
+    columns, rows = min(panels, across), -(-panels // across)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(5.6 * columns, height * rows), squeeze=False)
+    for unused in axes.flat[panels:]:
+        unused.set_axis_off()
+    return figure, axes.flat[:panels]
 
 
 def save_figure(figure: Any, path: Path, marks: Mapping[str, str]) -> None:

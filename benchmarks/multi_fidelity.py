@@ -179,6 +179,13 @@ def ceilings(
     return found
 
 
+def _look(method: str) -> dict[str, Any]:
+    """A method's line: the same in every panel, ours whole and peers' dashed."""
+    ours = method in OURS
+    family = list(OURS if ours else PEERS)
+    return {"color": f"C{family.index(method)}", "linestyle": "-" if ours else "--"}
+
+
 def report(out: Path) -> str:
     """Tables for people, and the plot."""
     rows = records.read_rows(out, KEY)
@@ -187,7 +194,7 @@ def report(out: Path) -> str:
     figure, axes = records.new_figure(max(len(settings), 1))
     for axis, (w, complete) in zip(axes, settings, strict=False):
         found = curves_of(rows, w, complete)
-        title = f"{w} workers, time of {complete} complete trials"
+        title = f"{w} worker{'' if w == 1 else 's'}, time of {complete} complete trials"
         lines = []
         for method in sorted(found, key=lambda m: area(found[m])):
             ups = speed_ups(found[method], found.get("random", {}))
@@ -201,7 +208,7 @@ def report(out: Path) -> str:
                  f"{final:.4f}", *faster,
                  f"{len(seeds)} x {min(seeds)}"]
             )  # fmt: skip
-            axis.loglog(SHARES, mean_curve(found[method]), label=method)
+            axis.loglog(SHARES, mean_curve(found[method]), label=method, **_look(method))
         header = [
             "method",
             "area",
