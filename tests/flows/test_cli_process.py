@@ -18,6 +18,7 @@ from flows._embedded import free_port
 from hpo_core import Float, Journal, Study, TrialState
 from tests.flows.conftest import Place
 from tests.flows.small_tables import mixed, written
+from tests.tracking.conftest import search_path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
@@ -60,7 +61,7 @@ class Command:
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-c", start, *map(str, arguments)],
                 cwd=place.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                env={**os.environ, "PYTHONPATH": search_path(ROOT), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -215,7 +216,7 @@ def test_a_terminal_without_the_signs_and_a_full_disk_are_no_reason_for_a_traceb
         done = subprocess.run(
             [sys.executable, "-c", start, "list"],
             cwd=place.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": search_path(ROOT)},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -43,6 +43,14 @@ def experiment() -> str:
     return f"e-{uuid.uuid4().hex[:8]}"
 
 
+def search_path(*first: Path) -> str:
+    """``PYTHONPATH`` for a process of a test: these, and where this one was told to look.
+
+    `.ci/versions` lays another MLflow over the installed one that way.
+    """
+    return os.pathsep.join([*map(str, first), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 class Server:
     """``mlflow server`` on a free port, over a database of its own; can be killed and started again."""
 

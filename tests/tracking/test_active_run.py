@@ -18,6 +18,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import fluent
 
+from tests.tracking.conftest import search_path
 from tracking import _active_run, trial_run, trial_run_activator
 from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect
@@ -96,7 +97,7 @@ def test_an_objective_without_mlflow_costs_no_import_and_no_question(tmp_path: P
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": search_path(Path(__file__).parents[2])},
         cwd=tmp_path,
         text=True,
         capture_output=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 import urllib.error
 import urllib.request
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.tracking.conftest import Server
+from tests.tracking.conftest import Server, search_path
 from tests.tracking.studies import Script
 from tests.ui.browser import Tab, browser, chromium
 from tracking import StudyTracker
@@ -49,7 +48,7 @@ class Site:
         entry_points(folder / "site")
         self._home = folder / "home" / "studies"
         environment = {
-            "PYTHONPATH": os.pathsep.join([str(folder / "site"), str(ROOT)]),
+            "PYTHONPATH": search_path(folder / "site", ROOT),
             "HPO_HOME": str(folder / "home"),
         }
         self.server = Server(folder, ["--app-name", "hpo"], environment)

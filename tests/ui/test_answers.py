@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 
+import mlflow
 import pytest
 
 from tests.ui.conftest import Site
@@ -27,10 +28,13 @@ def run(site: Site) -> str:
 
 
 def test_mlflow_is_still_there(site: Site) -> None:
-    """The ordinary pages and the REST interface answer as before."""
+    """The ordinary pages and the REST interface answer as before; it is the MLflow that is tested here."""
+    said = {}
     for path in ("", "version", "health"):
         with urllib.request.urlopen(f"{site.server.uri}/{path}", timeout=60) as answer:
             assert answer.status == 200
+            said[path] = answer.read().decode()
+    assert said["version"] == mlflow.__version__
 
 
 def test_an_answer_that_did_not_change_is_not_sent_again(site: Site, run: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.tracking.conftest import Server
+from tests.tracking.conftest import Server, search_path
 from tests.tracking.studies import Script
 from tests.ui.conftest import ROOT, entry_points
 from tracking import StudyTracker
@@ -40,7 +39,7 @@ class Guarded:
         config = folder / "auth.ini"
         config.write_text(CONFIG.format(folder=folder, password=PASSWORD), encoding="utf-8")
         environment = {
-            "PYTHONPATH": os.pathsep.join([str(folder / "site"), str(ROOT)]),
+            "PYTHONPATH": search_path(folder / "site", ROOT),
             "HPO_HOME": str(folder / "home"),
             "MLFLOW_AUTH_CONFIG_PATH": str(config),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "secret of this test",
