@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -33,7 +34,7 @@ _AWAY_SECONDS, _LOOK_SECONDS = 10.0, 0.5
 
 @contextlib.contextmanager
 def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Callable[[], None]]:
-    """A Prefect API to run flows against: the configured one, or the embedded server.
+    """A Prefect API to run flows against: the configured one, the calling flow's, or the embedded server.
 
     Yields a function to call before the first flow: it waits until the server, which starts when the
     block is entered, answers. A cold start takes seconds, in which ``meanwhile`` is called. Raises
@@ -47,16 +48,37 @@ def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Call
     if os.environ.get("PREFECT_API_URL") or _profile_has_api():
         yield lambda: None
         return
+    if (url := _callers_api()) is not None:
+        with _talking_to(url):
+            yield lambda: None
+        return
     with embedded_api() as server, contextlib.ExitStack() as settings:
 
         def ready() -> None:
-            from prefect.settings import PREFECT_API_URL, temporary_settings
-
             if server.coming:
                 meanwhile()
-            settings.enter_context(temporary_settings({PREFECT_API_URL: server.url()}))
+            settings.enter_context(_talking_to(server.url()))
 
         yield ready
+
+
+def _talking_to(url: str) -> contextlib.AbstractContextManager[Any]:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    return temporary_settings({PREFECT_API_URL: url})
+
+
+def _callers_api() -> str | None:
+    """The API of the flow or task that this is called in, if there is one.
+
+    Without a configured API, Prefect has started a server for it, and no setting says where. On another
+    server its subflow would have no parent.
+    """
+    context = sys.modules.get("prefect.context")
+    if context is None:
+        return None
+    running = context.TaskRunContext.get() or context.FlowRunContext.get()
+    return None if running is None else str(running.client.api_url)
 
 
 def _profile_has_api() -> bool:

@@ -28,6 +28,11 @@ class Result:
     summary: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def state(self) -> str:
+        """``finished``; ``failed`` where as many trials failed as may; ``cancelled``; or ``interrupted``."""
+        return "interrupted" if self.study.stopped is None else self.study.stopped.state
+
+    @property
     def best(self) -> TrialRecord:
         """The best complete trial. Raises :class:`StudyStateError` when there is none."""
         return self.study.best
@@ -38,6 +43,7 @@ class Result:
         best = self.best if complete else None
         return {
             "study": self.name,
+            "state": self.state,
             "ended": self.ended,
             "run_id": self.run_id,
             "run_url": self.run_url,

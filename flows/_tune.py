@@ -40,10 +40,10 @@ def tune(
     """Tune an objective; the study is run by Prefect and tracked in MLflow.
 
     ``objective``: a function of a trial, returning a number or a dict of numbers; or the name of a
-    ready one (``"lgbm"``, with ``data=`` and so on), ``"package.module:function"``, or ``"FOLDER#ENTRY"`` for
-    an entry point of an MLflow project (``options``: its fixed parameters). ``space``: the
-    search space, ``None`` for define-by-run; for a ready objective, what narrows or replaces its own,
-    or a file that does. ``objectives``: name to ``"min"`` or ``"max"``.
+    ready one (``"lgbm"``, with ``data=``, a path or a DataFrame, and so on), ``"package.module:function"``,
+    or ``"FOLDER#ENTRY"`` for an entry point of an MLflow project (``options``: its fixed parameters).
+    ``space``: the search space, ``None`` for define-by-run; for a ready objective, what narrows or
+    replaces its own, or a file that does. ``objectives``: name to ``"min"`` or ``"max"``.
     ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
     study runs nothing; 100 unless ``timeout`` (seconds) or ``stop_when`` ends it.
     ``workers``: trials at once, default one per core.
@@ -60,44 +60,47 @@ def tune(
 
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """
+    from flows._frames import kept
+
+    with kept(more.get("data")) as data:
+        if "data" in more:
+            more["data"] = data
+        settings = more.pop("settings", None)
+        fields = {
+            "strategy": strategy if isinstance(strategy, str) else "auto",
+            "trials": trials,
+            "timeout": timeout,
+            "workers": workers,
+            "runner": runner,
+            "isolation": isolation,
+            "name": name,
+            "seed": seed,
+            "repeats": repeats,
+            **_arguments(objective, more),
+        }
+        terms = {"objectives": objectives, "strategy": strategy, "settings": settings}
+        plan = _plan(objective, fields, space, terms)
+    return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
+
+
+def _plan(objective: Any, fields: dict[str, Any], space: Any, terms: dict[str, Any]) -> Any:
     from flows._named import READY, label_of
     from flows._plan import plan_callable, plan_request
     from flows._request import OF_TABLES, Request, check_used, refuse
 
-    settings = more.pop("settings", None)
-    fields = {
-        "strategy": strategy if isinstance(strategy, str) else "auto",
-        "trials": trials,
-        "timeout": timeout,
-        "workers": workers,
-        "runner": runner,
-        "isolation": isolation,
-        "name": name,
-        "seed": seed,
-        "repeats": repeats,
-        **_arguments(objective, more),
-    }
     if isinstance(objective, str):
-        if objectives and objective in READY:
+        if terms["objectives"] and objective in READY:
             raise InputError(
                 f"{objective} tunes one metric and knows its direction; give metric=, not objectives="
             )
         request = Request(objective=objective, space=_space_text(space), **fields)
-        plan = plan_request(request, strategy=strategy, settings=settings, objectives=objectives)
-        check_used(request)
-        return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
-    request = Request(objective=label_of(objective), **fields)
-    refuse(request, (*OF_TABLES, "metric", "env_manager", *request.options))
-    plan = plan_callable(
-        objective,
-        request=request,
-        space=_declared(space),
-        objectives=objectives,
-        strategy=strategy,
-        settings=settings,
-    )
+        plan = plan_request(request, **terms)
+    else:
+        request = Request(objective=label_of(objective), **fields)
+        refuse(request, (*OF_TABLES, "metric", "env_manager", *request.options))
+        plan = plan_callable(objective, request=request, space=_declared(space), **terms)
     check_used(request)
-    return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
+    return plan
 
 
 def _shown(plan: Any, tell: Callable[[str], None] | None, progress: bool | None) -> Result:

@@ -8,6 +8,7 @@ import time
 import typer
 
 from flows._find import experiment_of, find, find_all, flow_runs_of, opened, tracking_of
+from flows._frames import forget_frame
 from flows._prefect import forget
 from flows._workspace import study_folder
 from flows.cli._output import complain
@@ -49,6 +50,7 @@ def delete(name: str, tracking_uri: str | None, *, dry_run: bool, keep_runs: boo
         if flow_runs and not forget(flow_runs):
             complain("Prefect does not answer, so it keeps the study's flow runs")
         shutil.rmtree(folder)
+        forget_frame(study)
     shown = f"in MLflow {_count(len(found.runs), 'run')} and artifacts"
     shown += f", {_count(len(found.unregistered), 'model')}; in Prefect {_count(len(flow_runs), 'flow run')}"
     typer.echo(f"{'would delete' if dry_run else 'deleted'} {folder} ({size / 2**20:.1f} MiB); {shown}")

@@ -161,8 +161,7 @@ def carry_out(plan: Plan, *, as_json: bool) -> int:
         typer.echo(json.dumps(finite(result.to_json()), sort_keys=True))
     if result.ended in ("interrupted", "terminated"):
         return 130
-    failed = result.study.stopped is not None and result.study.stopped.state == "failed"
-    return 0 if result.summary["counts"].get("complete") and not failed else 1
+    return 0 if result.summary["counts"].get("complete") and result.state != "failed" else 1
 
 
 def watched(plan: Plan, *, as_json: bool, conclude: bool = False) -> Result | None:

@@ -93,8 +93,8 @@ def make_objective(
     given = {**_DEFAULTS.get(kind, {}), **{k: v for k, v in asked.items() if v is not None}}
     if not isinstance(given.get("data"), str) or not given["data"]:
         raise _InputError(
-            f"objective {kind!r} needs data: a path to CSV or Parquet, or sklearn:NAME; got "
-            f"{given.get('data')!r}"
+            f"objective {kind!r} needs data: a path to CSV or Parquet, sklearn:NAME, or in tune() a "
+            f"DataFrame; got {given.get('data')!r}"
         )
     plan = SplitPlan(**{_PLAN[k]: given.pop(k) for k in list(given) if k in _PLAN})
     table = {k: given.pop(k) for k in list(given) if k in _TABLE}

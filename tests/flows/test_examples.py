@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows._prefect import prefect_api
 from tests.flows.conftest import Place
 
 HOME = Path(__file__).resolve().parents[2]
@@ -20,7 +21,10 @@ GUIDE = re.findall(r"```python\n(.*?)```", (HOME / "docs" / "migrating.md").read
 def test_examples_run(path: Path, tracked: Place, capsys: pytest.CaptureFixture[str]) -> None:
     if path.stem == "asha_checkpoints":
         pytest.importorskip("torch")
-    runpy.run_path(str(path), run_name="__main__")
+    # An example's own flow would have Prefect start a server for it alone.
+    with prefect_api() as ready:
+        ready()
+        runpy.run_path(str(path), run_name="__main__")
     said = capsys.readouterr()
     assert said.out.strip()
     assert "Traceback" not in said.out + said.err

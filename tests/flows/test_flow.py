@@ -133,3 +133,29 @@ def test_a_wrong_order_fails_in_a_line_and_changes_nothing(
     assert state.is_failed()
     assert said in state.message
     assert (begun.folder / ".hpo/studies/mine/journal.jsonl").read_bytes() == before
+
+
+def test_in_a_flow_of_the_users_a_study_is_shown_on_that_flows_server(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No setting names the server that Prefect starts for a flow; a second one took ten seconds more."""
+    from prefect import flow, task
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    import flows._prefect
+
+    def where() -> str | None:
+        with temporary_settings(restore_defaults={PREFECT_API_URL}), prefect_api() as ready:
+            ready()
+            return PREFECT_API_URL.value()
+
+    @flow
+    def of_the_user() -> list[str | None]:
+        return [PREFECT_API_URL.value(), where(), task(where)()]
+
+    with prefect_api() as ready:
+        ready()
+        monkeypatch.setattr(flows._prefect, "embedded_api", lambda: pytest.fail("a second server"))
+        there, *asked = [url and url.rstrip("/") for url in of_the_user()]
+    assert there is not None
+    assert asked == [there, there]
