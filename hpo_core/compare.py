@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hpo_core._errors import InputError
 from hpo_core._states import TrialState
 from hpo_core._study import Study
-from hpo_core.folds import Paired, fold_results, paired_test
+from hpo_core.folds import Paired, fold_results, paired_test, repeats_of
 from hpo_core.importance import column_of
 
 __all__ = ["AXES", "Comparison", "Course", "Difference", "Effort", "Side", "compare", "course"]
@@ -323,4 +323,7 @@ def _configurations(studies: Sequence[Study], objective: str, direction: str) ->
         winner = complete[np.argmin(study.history.values[complete, column])]
         best.append(fold_results(study, int(winner), objective))
     first, second = best
-    return paired_test(second, first, direction) if len(first.keys() & second.keys()) >= 2 else None
+    seeds = {repeats_of(study) > 1 for study in studies}
+    if len(first.keys() & second.keys()) < 2 or len(seeds) > 1:
+        return None
+    return paired_test(second, first, direction, seeds=seeds == {True})

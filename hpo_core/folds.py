@@ -7,7 +7,7 @@ says ``"step_unit": "repeat"``) it is the result with seed i.
 The test is the corrected resampled t-test (C. Nadeau, Y. Bengio, "Inference for the generalization error",
 Machine Learning 52, 2003, section 5, equation 3): training sets of different folds share most of their rows,
 so the differences d are not independent, and their variance is taken (1/k + test/train) times instead of 1/k.
-For k folds test/train is 1 / (k - 1).
+For k folds test/train is 1 / (k - 1). Results with different seeds are independent, and need no correction.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Paired:
     """``gain``: by how much the first is better on average, in the metric's units.
 
     ``low`` and ``high``: its 95% confidence interval. ``p``: of a gain at least as large, were there none
-    (one-sided). ``folds``: how many folds both have.
+    (one-sided). ``folds``: how many folds both have, or ``seeds``.
     """
 
     gain: float
@@ -46,13 +46,15 @@ class Paired:
     high: float
     p: float
     folds: int
+    seeds: bool = False
 
     def __str__(self) -> str:
         word, turned = ("better", 1) if self.gain >= 0 else ("worse", -1)
         low, high = sorted((turned * self.low, turned * self.high))
+        over = f"{self.folds} {'seeds' if self.seeds else 'folds'}"
         return (
-            f"{word} by {abs(self.gain):.4g} on average over {self.folds} folds (95% interval {low:.4g} to "
-            f"{high:.4g}; p = {self.p:.3g} for better)"
+            f"{word} by {abs(self.gain):.4g} on average over {over} "
+            f"(95% interval {low:.4g} to {high:.4g}; p = {self.p:.3g} for better)"
         )
 
 
@@ -89,8 +91,10 @@ def standard_error(results: NDArray[np.float64], *, independent: bool = False) -
     return float(np.std(results, ddof=1) * math.sqrt(1.0 / k + shared))
 
 
-def paired_test(first: Mapping[int, float], second: Mapping[int, float], direction: str) -> Paired:
-    """Whether the first is better than the second on the folds that both have.
+def paired_test(
+    first: Mapping[int, float], second: Mapping[int, float], direction: str, *, seeds: bool = False
+) -> Paired:
+    """Whether the first is better than the second on the folds, or with the ``seeds``, that both have.
 
     Raises :class:`InputError` for fewer than two common folds.
     """
@@ -99,16 +103,17 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float], directi
     common = sorted(first.keys() & second.keys())
     if len(common) < 2:
         raise InputError(
-            f"a paired test needs results on at least two common folds, got {sorted(first)} and "
-            f"{sorted(second)}"
+            f"a paired test needs results on at least two common {'seeds' if seeds else 'folds'}, got "
+            f"{sorted(first)} and {sorted(second)}"
         )
     sign = 1.0 if direction == "max" else -1.0
     differences = sign * np.array([first[i] - second[i] for i in common])
-    gain, error = float(differences.mean()), standard_error(differences)
+    gain, error = float(differences.mean()), standard_error(differences, independent=seeds)
     degrees = len(common) - 1
     if error == 0.0:
         # All differences are equal: certain, if anything differs at all.
-        return Paired(gain=gain, low=gain, high=gain, p=0.0 if gain > 0 else 1.0, folds=len(common))
+        p = 0.0 if gain > 0 else 1.0
+        return Paired(gain=gain, low=gain, high=gain, p=p, folds=len(common), seeds=seeds)
     reach = float(stats.t.ppf(0.5 + _LEVEL / 2, degrees)) * error
     p = float(stats.t.sf(gain / error, degrees))
-    return Paired(gain=gain, low=gain - reach, high=gain + reach, p=p, folds=len(common))
+    return Paired(gain=gain, low=gain - reach, high=gain + reach, p=p, folds=len(common), seeds=seeds)

@@ -64,7 +64,8 @@ class Candidate:
     """A model that wants the alias. ``scores``: on held-out data, whose digest is ``data_digest``.
 
     ``lineage``: more tags for the version, such as the study, the trial and the configuration's hash.
-    ``folds``: the configuration's results by fold; ``folds_digest`` says of which rows and metric.
+    ``folds``: the configuration's results by fold, or by seed where ``seeds`` is set; ``folds_digest`` says
+    of which rows and metric.
     """
 
     model: LoggedModel
@@ -72,6 +73,7 @@ class Candidate:
     data_digest: str = ""
     folds: Mapping[int, float] = field(default_factory=dict)
     folds_digest: str = ""
+    seeds: bool = False
     lineage: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -238,17 +240,17 @@ def _judge_on_folds(
     gate: Gate,
     on_folds: Callable[[ModelVersion], Mapping[int, float]] | None,
 ) -> tuple[bool, str]:
-    new = candidate.folds
+    new, what = candidate.folds, "seeds" if candidate.seeds else "folds"
     if champion is None:
         average = sum(new.values()) / len(new)
-        return True, f"the first one, with {gate.metric} {average:.6g} over {len(new)} folds"
+        return True, f"the first one, with {gate.metric} {average:.6g} over {len(new)} {what}"
     known = champion.tags.get(_FOLDS_DIGEST) == candidate.folds_digest != ""
     old = {int(k): float(v) for k, v in json.loads(champion.tags.get(_FOLDS, "{}")).items()} if known else {}
     if not old and on_folds is not None and _is_ours(connection, f"{champion.name}/{champion.version}"):
         old = dict(on_folds(champion))
     if len(old.keys() & new.keys()) < 2:
-        return False, f"version {champion.version} has no results on the same folds to compare with"
-    found = paired_test(new, old, gate.direction)
+        return False, f"version {champion.version} has no results on the same {what} to compare with"
+    found = paired_test(new, old, gate.direction, seeds=candidate.seeds)
     compared = f"{gate.metric} {found}, against version {champion.version}"
     if found.gain > gate.margin and found.p <= gate.level:
         return True, compared

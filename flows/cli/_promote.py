@@ -21,7 +21,7 @@ from flows._session import Session
 from flows._workspace import study_folder
 from hpo_core import InputError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
-from hpo_core.folds import fold_results
+from hpo_core.folds import fold_results, repeats_of
 from tracking import Candidate, Connection, Gate, LoggedModel, Promotion, StudyTracker, probe
 from tracking import promote as through_gate
 from tracking import roll_back as give_back
@@ -164,6 +164,7 @@ def _promote_logged(current: Session, trial: TrialRecord, registration: _final.R
         lineage=_final.lineage_of(study, trial),
         folds=fold_results(study, trial.number, metric),
         folds_digest=f"{study.created.study_id}:{metric}",
+        seeds=repeats_of(study) > 1,
     )
     return through_gate(
         connection,

@@ -24,9 +24,10 @@ def ran(
     *,
     folds: Sequence[Sequence[float]] = (),
     seconds: float = 10.0,
+    **more: Any,
 ) -> Study:
     """A study whose trials end with these values, ``None`` for a failure; each has two steps."""
-    study = Study({"x": Float(0, 1)}, {"loss": direction}, "random", name=name, now=100.0)
+    study = Study({"x": Float(0, 1)}, {"loss": direction}, "random", name=name, now=100.0, **more)
     now = 100.0
     for number, value in enumerate(values):
         study.ask(now=now)
@@ -133,6 +134,11 @@ def test_one_study_a_side_claims_nothing() -> None:
     found = compare([first, second], same_folds=True).configurations
     assert found == paired_test({1: 1.0, 2: 1.0}, {1: 2.1, 2: 1.9}, "min")
     assert found.gain == pytest.approx(1.0)
+    repeats: dict[str, Any] = {"meta": {"step_unit": "repeat"}, "settings": {"max_steps": 2}}
+    seeds = ran("b", [1.0, 4.0], folds=[(1.0, 1.0), (4.0, 4.0)], **repeats)
+    assert compare([first, seeds], same_folds=True).configurations is None  # fold 1 is not seed 1
+    by_seed = compare([ran("c", [2.0], folds=[(2.1, 1.9)], **repeats), seeds], same_folds=True).configurations
+    assert by_seed == paired_test({1: 1.0, 2: 1.0}, {1: 2.1, 2: 1.9}, "min", seeds=True)
     two = compare({"a": [first, ran("c", [1.0])], "b": [second, ran("d", [2.0])]})
     assert "So few studies cannot give less than p = 0.33: no claim." in two.claim()
 
@@ -175,6 +181,19 @@ def test_the_paired_test_is_nadeau_and_bengios() -> None:
     assert paired_test(a, a, "max").p == 1.0
     with pytest.raises(InputError, match="at least two common folds"):
         paired_test({1: 1.0}, b, "max")
+
+
+def test_results_with_different_seeds_are_independent() -> None:
+    """The correction for shared training rows would make half of what is certain uncertain."""
+    a = {1: 0.80, 2: 0.82, 3: 0.79, 4: 0.85, 5: 0.81}
+    b = {1: 0.78, 2: 0.81, 3: 0.80, 4: 0.80, 5: 0.79}
+    found = paired_test(a, b, "max", seeds=True)
+    plain = stats.ttest_rel(list(a.values()), list(b.values()), alternative="greater")
+    assert found.p == pytest.approx(plain.pvalue)
+    assert "on average over 5 seeds (95% interval" in str(found)
+    assert paired_test(a, a, "max", seeds=True).seeds
+    with pytest.raises(InputError, match="at least two common seeds"):
+        paired_test({1: 1.0}, b, "max", seeds=True)
 
 
 def test_results_on_folds_are_found_by_their_name() -> None:
