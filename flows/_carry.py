@@ -16,17 +16,12 @@ from flows._session import Recalled, Session, Watch, drive, nobody_recalls, sess
 from flows._stretch import Orchestrate, bare
 from flows._workspace import read_study, study_folder
 from hpo_core import TrialState
-from tracking import redacted
+from tracking import load_writers, redacted
 
 Finalise = Callable[[Session, Plan], Awaitable[None]]
 
-# What the end of a study imports, by ready objective. Seconds of it: skops looks at every module of
-# scikit-learn, and so imports torch too where that is installed.
-_FOR_THE_END = {
-    "lgbm": ("lightgbm", "mlflow.lightgbm", "mlflow.sklearn", "skops.io"),
-    "sklearn": ("mlflow.sklearn", "skops.io"),
-    "torch": ("torch", "mlflow.pytorch"),
-}
+# What models the end of a study writes, by ready objective.
+_FLAVORS = {"lgbm": ("lightgbm", "sklearn"), "sklearn": ("sklearn",), "torch": ("pytorch",)}
 _FOR_THE_REPORT = ("matplotlib.figure", "matplotlib.backends.backend_agg")
 # How often is looked whether the first trial is there.
 _LOOK_SECONDS = 0.5
@@ -102,14 +97,15 @@ async def _load_for_the_end(current: Session, plan: Plan) -> None:
     while not current.study.history.count(TrialState.COMPLETE):
         await asyncio.sleep(_LOOK_SECONDS)
     await current.connected()
-    modules = _FOR_THE_END[plan.table.name] if current.parent_run is not None else ()
-    await asyncio.to_thread(_load, (*modules, *_FOR_THE_REPORT))
+    flavors = _FLAVORS[plan.table.name] if current.parent_run is not None else ()
+    await asyncio.to_thread(_load, flavors)
 
 
-def _load(modules: tuple[str, ...]) -> None:
-    for module in modules:
-        # Who needs it and cannot have it says so then.
-        with contextlib.suppress(Exception):
+def _load(flavors: tuple[str, ...]) -> None:
+    # Who needs something and cannot have it says so then.
+    with contextlib.suppress(Exception):
+        load_writers(*flavors)
+        for module in _FOR_THE_REPORT:
             importlib.import_module(module)
 
 

@@ -24,9 +24,16 @@ from hpo_core import InputError
 from tracking import _settings
 from tracking._connection import Connection
 from tracking._errors import brief
+from tracking._skops import skops_io
 
 _log = logging.getLogger("tracking")
 # MLflow's model API takes the tracking server from the process, so only one server at a time.
+# What writing a model imports.
+_WRITERS = {
+    "lightgbm": ("lightgbm", "mlflow.lightgbm"),
+    "sklearn": ("mlflow.sklearn",),
+    "pytorch": ("torch", "mlflow.pytorch"),
+}
 _server = threading.RLock()
 _BASE = ("mlflow", "numpy", "pandas", "scipy", "cloudpickle")
 _NOISY = (
@@ -50,6 +57,16 @@ class LoggedModel:
     run_id: str
     flavor: str
     serialization: str
+
+
+def load_writers(*flavors: str) -> None:
+    """Import what writing models of these flavors will need, seconds of it; what is missing is no error."""
+    for module in (module for flavor in flavors for module in _WRITERS[flavor]):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    if "sklearn" in flavors:
+        with contextlib.suppress(ImportError):
+            skops_io()
 
 
 def log_trial_model(run_id: str, model: Any, **options: Any) -> LoggedModel:
@@ -160,14 +177,13 @@ def _attempts(flavor: str, model: Any, options: Mapping[str, Any]) -> list[Attem
 
 def _skops_arguments(model: Any) -> dict[str, Any]:
     """Trust the types that this very model consists of, and no others."""
-    import skops.io
-
+    io = skops_io()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.skops")
-        skops.io.dump(model, file)
-        types = skops.io.get_untrusted_types(file=file)
+        io.dump(model, file)
+        types = io.get_untrusted_types(file=file)
         # Fails here, before a model is logged, where skops cannot read what it wrote.
-        skops.io.load(file, trusted=types)
+        io.load(file, trusted=types)
     return {"sk_model": model, "serialization_format": "skops", "skops_trusted_types": types}
 
 
