@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flows._find import experiment_of, opened, request_data, tracking_of
+from flows._frames import whereabouts
 from flows._mlproject import is_project
 from flows._named import READY, load_objective
 from flows._plan import Plan, plan_request
@@ -45,6 +46,7 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
     limits = study.state.limits
     fields = {
         **data,
+        "data": whereabouts(data.get("data")),
         "name": study.name,
         "trials": limits.trials,
         "timeout": limits.seconds,

@@ -63,8 +63,7 @@ def tune(
     from flows._frames import kept
 
     with kept(more.get("data")) as data:
-        if "data" in more:
-            more["data"] = data
+        more = _as_kept(more, data)
         settings = more.pop("settings", None)
         fields = {
             "strategy": strategy if isinstance(strategy, str) else "auto",
@@ -80,7 +79,15 @@ def tune(
         }
         terms = {"objectives": objectives, "strategy": strategy, "settings": settings}
         plan = _plan(objective, fields, space, terms)
-    return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
+        return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
+
+
+def _as_kept(more: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """The request's fields with the kept data, whose columns have text for names."""
+    if data is more.get("data"):
+        return dict(more)
+    named = {n: str(more[n]) for n in ("target", "group", "time") if more.get(n) is not None}
+    return {**more, "data": data, **named}
 
 
 def _plan(objective: Any, fields: dict[str, Any], space: Any, terms: dict[str, Any]) -> Any:

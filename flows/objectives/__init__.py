@@ -91,10 +91,13 @@ def make_objective(
             hint = _nearest(name, known) or f" (it has {', '.join(known)})"
             raise _InputError(f"objective {kind!r} has no option {name!r}{hint}")
     given = {**_DEFAULTS.get(kind, {}), **{k: v for k, v in asked.items() if v is not None}}
-    if not isinstance(given.get("data"), str) or not given["data"]:
+    data = given.get("data")
+    if not isinstance(data, str) or not data:
+        got = f"got {data!r}" if isinstance(data, str | int | float | None) else f"got {type(data)}"
+        convert = "; give its .to_pandas()" if hasattr(data, "to_pandas") else ""
         raise _InputError(
             f"objective {kind!r} needs data: a path to CSV or Parquet, sklearn:NAME, or in tune() a "
-            f"DataFrame; got {given.get('data')!r}"
+            f"DataFrame of pandas; {got}{convert}"
         )
     plan = SplitPlan(**{_PLAN[k]: given.pop(k) for k in list(given) if k in _PLAN})
     table = {k: given.pop(k) for k in list(given) if k in _TABLE}

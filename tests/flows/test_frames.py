@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,16 @@ def frame(rows: int = 60) -> pd.DataFrame:
         },
         index=rng.permutation(rows),
     )
+
+
+class Elsewhere:
+    """As another library's frame."""
+
+    def to_parquet(self, path: Any, **_: Any) -> None:
+        raise AssertionError("written in its own way")
+
+    def to_pandas(self) -> pd.DataFrame:
+        return frame()
 
 
 def files() -> list[Path]:
@@ -67,14 +78,72 @@ def test_paths_and_names_stay_what_they_are(place: Place) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [frame().assign(b=[object()] * 60), frame().assign(b=[[]] * 60), pd.concat([frame(), frame()], axis=1)],
-    ids=["objects", "lists", "names twice"],
+    [
+        frame().assign(b=[object()] * 60),
+        frame().assign(b=[[]] * 60),
+        frame().assign(b=1j),
+        frame().assign(b=pd.cut(frame().a, 3)),
+        frame().assign(b=["text", 1] * 30),
+    ],
+    ids=["objects", "lists", "complex", "intervals", "kinds mixed"],
 )
-def test_a_frame_that_no_file_can_hold_is_refused_in_a_line(place: Place, wrong: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match="the data frame cannot be written as Parquet") as refused:
+def test_a_frame_that_no_file_can_hold_is_refused_in_a_line_that_names_the_column(
+    place: Place, wrong: pd.DataFrame
+) -> None:
+    with pytest.raises(InputError, match="cannot be written as Parquet, for its column 'b'") as refused:
         tune("lgbm", data=wrong, target="y", metric="auc", trials=2)
     assert "\n" not in str(refused.value)
     assert files() == []
+
+
+@pytest.mark.parametrize("names", [["a", "a", "b", "y"], ["1", 1, "b", "y"]], ids=["same", "same as text"])
+def test_names_that_a_file_cannot_tell_apart_are_refused(place: Place, names: list[Any]) -> None:
+    with pytest.raises(InputError, match=f"several columns named '{names[1]}' as text"):
+        tune("lgbm", data=frame().set_axis(names, axis=1), target="y", metric="auc", trials=2)
+
+
+@pytest.mark.parametrize("other", [frame()["a"], frame().to_numpy(), frame().to_dict(), Elsewhere()])
+def test_what_is_no_frame_of_pandas_is_refused_in_a_line(place: Place, other: Any) -> None:
+    with pytest.raises(InputError, match="a DataFrame of pandas; got <class") as refused:
+        tune("lgbm", data=other, target="y", metric="auc", trials=2)
+    assert "\n" not in str(refused.value)
+    assert (".to_pandas()" in str(refused.value)) == isinstance(other, Elsewhere)
+
+
+def test_mistakes_are_told_of_the_frame_and_not_of_its_file(place: Place) -> None:
+    with pytest.raises(InputError, match=r"^the data frame has no column 'z'"):
+        tune("lgbm", data=frame(), target="z", metric="auc", trials=2)
+
+
+def test_a_frame_is_left_as_it_is_and_what_hangs_on_it_does_not_matter(place: Place) -> None:
+    given = frame().rename(columns={"a": 0})
+    given.attrs["from"] = object()
+    with kept(given) as path:
+        pass
+    assert list(given.columns) == [0, "b", "c", "y"]
+    assert list(given.attrs) == ["from"]
+    assert list(pd.read_parquet(path).columns) == ["0", "b", "c", "y"]
+
+
+def test_columns_have_any_names_and_a_study_of_a_frame_moves_with_its_folder(
+    tracked: Place, hpo: Hpo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lightgbm")
+    numbered = frame().set_axis([0, 1, 2, 3], axis=1)
+    result = tune("lgbm", data=numbered, target=3, name="moves", tell=lambda line: None, **terms())
+    with pytest.raises(InputError, match="'moves'"):
+        tune("lgbm", data=frame(), target="y", name="moves", **terms())
+    assert [str(f) for f in files()] == [result.study.created.meta["request"]["data"]]
+    studies_home().parent.rename(tracked.folder / "moved")
+    monkeypatch.setenv("HPO_HOME", str(tracked.folder / "moved"))
+    assert hpo("extend", "moves", "--trials", 2).code == 0
+    assert hpo("delete", "moves").code == 0
+    assert files() == []
+
+
+def terms() -> dict[str, Any]:
+    """One trial on two folds in a thread."""
+    return {"metric": "auc", "folds": 2, "workers": 1, "trials": 1, "isolation": "thread"}
 
 
 def test_a_study_of_a_frame_goes_on_by_its_name_and_takes_the_file_along(tracked: Place, hpo: Hpo) -> None:
