@@ -171,7 +171,7 @@ def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:
     differences = [
         f"its {what} is {known.get(what)!r}, not {value!r}"
         for what, value in terms.identity.items()
-        if known.get(what, value) != value
+        if not _same(known.get(what, value), value)
     ]
     kept, asked = (meta.get("request", {}).get("repeats") or 1 for meta in (study.created.meta, terms.meta))
     if kept != asked:
@@ -187,6 +187,13 @@ def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:
             f"study {terms.name!r} exists and {'; '.join(differences)}. Run with the same terms to resume "
             "it, or choose another --name"
         )
+
+
+def _same(known: str, value: str) -> bool:
+    """A file that is run as a script has no module's name: deployed or imported, it is the same function's."""
+    (one, _, this), (other, _, that) = known.partition(":"), value.partition(":")
+    nameless = one.startswith("__") or other.startswith("__")  # __main__, and what Prefect loads files as
+    return known == value or (nameless and this == that != "")
 
 
 def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[str]:

@@ -121,6 +121,7 @@ def test_the_same_terms_resume_and_what_ran_is_repeated() -> None:
     ("changes", "says"),
     [
         ({"identity": {"objective": "there:loss"}}, "its objective is 'here:loss', not 'there:loss'"),
+        ({"identity": {"objective": "__main__:gain"}}, "its objective is 'here:loss', not '__main__:gain'"),
         ({"objectives": {"loss": "max"}}, "its objectives are"),
         ({"space": SearchSpace({"x": Float(0.0, 2.0)})}, "its search space is another one"),
     ],
@@ -134,6 +135,14 @@ def test_another_study_of_the_same_name_is_refused(changes: dict[str, Any], says
             refuse()
     assert (study_folder("mine") / "journal.jsonl").read_bytes() == before
     opened().journal.close()  # the refusal has let go of the lock
+
+
+@pytest.mark.parametrize(("first", "then"), [("__main__", "here"), ("here", "__main__"), ("here", "here")])
+def test_a_function_is_the_same_in_a_script_and_where_that_is_deployed(first: str, then: str) -> None:
+    opened(identity={"objective": f"{first}:loss"}).journal.close()
+    again = opened(identity={"objective": f"{then}:loss"})
+    assert again.resumed
+    again.journal.close()
 
 
 def test_an_edited_space_is_taken_on_purpose_and_keeps_what_fits() -> None:
