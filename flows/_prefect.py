@@ -18,7 +18,7 @@ from uuid import UUID
 from flows._embedded import embedded_api, home
 from flows._run_context import prefect_runs
 from flows._stretch import Orchestrate, Stretch
-from tracking import check_version
+from tracking import check_version, set_defaults
 
 # Prefect reads these when it is imported; whoever set them wins.
 QUIET = {
@@ -41,8 +41,7 @@ def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Call
     :class:`HpoError` when no server can be had, and for a version of Prefect that this was not made for.
     """
     check_version("prefect")
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    set_defaults(QUIET)
     # Counts, on whatever handlers there are, the events that Prefect has yet to deliver at the end.
     logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
     if os.environ.get("PREFECT_API_URL") or _profile_has_api():

@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from flows import _messages as m
 from flows._clock import steady_clock
 from flows._driver import Driver
 from flows._execute import Objective
+from flows._notes import TRACKING, newest
 from flows._prompt import prompt
+from flows._relay import stoppable
 from flows._runner import Runner, TrialLimits, Work
 from flows._stretch import Orchestrate, bare
 from flows._warm_start import begin_with
@@ -53,11 +53,15 @@ class Execution:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingTerms:
-    """Where the study is shown. ``adopt_run``: a run to use as the study's parent."""
+    """Where the study is shown.
+
+    ``adopt_run``: a run to use as the study's own. ``below``: a run of the caller's, to show it below.
+    """
 
     uri: str | None = None
     experiment: str | None = None
     adopt_run: str | None = None
+    below: str | None = None
     offline: bool = False
 
 
@@ -133,10 +137,13 @@ async def session(
     unused = False
     try:
         lines = [*opened.lines, *begin_with(opened.study, past, time.time())]
+        experiment = await asyncio.to_thread(_experiment, tracking, adopt, opened.study)
+        if adopt is None:
+            await asyncio.to_thread(_put_below, tracking, experiment, opened.study)
         tracker = StudyTracker(
             opened.folder,
             uri,
-            await asyncio.to_thread(_experiment, tracking, adopt, opened.study),
+            experiment,
             adopt_run=adopt,
             offline=tracking.offline,
         )
@@ -192,10 +199,14 @@ async def _connect(current: Session, tell: Callable[[str], None]) -> str | None:
 
 
 def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str:
-    """The one asked for, that which has the study, that of the run to adopt, the environment's, the name."""
-    shown = next((n.data["experiment"] for n in reversed(study.state.notes) if n.topic == "tracking"), None)
+    """The one asked for, that which has the study, that of the run to adopt or to show it below, the
+    environment's, the name.
+    """
+    shown = newest(study, TRACKING).get("experiment")
     if tracking.experiment or shown:
         return str(tracking.experiment or shown)
+    if tracking.below and not adopt and (found := _experiment_of(tracking, tracking.below)):
+        return found
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if (adopt or experiment_id) and not tracking.offline:
         from mlflow import MlflowClient
@@ -212,6 +223,32 @@ def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str
                 "tracking URI to the server that has it"
             ) from None
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or study.name
+
+
+def _put_below(tracking: TrackingTerms, experiment: str, study: Study) -> None:
+    """Note for the study's run that it is to be shown below the caller's; MLflow nests in one experiment."""
+    over = study.stopped is not None and not study.stopped.resumable
+    if (
+        not tracking.below
+        or tracking.offline
+        or over
+        or newest(study, TRACKING).get("run_id") == tracking.below
+    ):
+        return
+    if _experiment_of(tracking, tracking.below) == experiment:
+        study.note("tags", {"tags": {"mlflow.parentRunId": tracking.below}}, now=time.time())
+
+
+def _experiment_of(tracking: TrackingTerms, run_id: str) -> str | None:
+    """The experiment of a run of the caller's; ``None`` when it cannot be had: it is for looks only."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking.uri)
+    try:
+        return str(client.get_experiment(client.get_run(run_id).info.experiment_id).name)
+    except MlflowException:
+        return None
 
 
 def check_tracking(tracking: TrackingTerms) -> str | None:
@@ -276,7 +313,7 @@ async def drive(
     if current.connecting is not None:
         current.connecting.add_done_callback(on_connected)
     try:
-        with _signals(driver, tell, starting.cancel, recalled), prompt(current.connecting):
+        with stoppable(driver, tell, starting.cancel, recalled), prompt(current.connecting):
             await _started(starting, driver)
             current.may_connect.set()
             if not starting.cancelled():
@@ -386,58 +423,3 @@ async def _watching(current: Session, watch: Watch) -> None:
     while True:
         watch(current)
         await asyncio.sleep(0.2)
-
-
-@contextlib.contextmanager
-def _signals(
-    driver: Driver, tell: Callable[[str], None], give_up_start: Callable[[], object], recalled: Recalled
-) -> Iterator[None]:
-    """Ctrl-C once drains, twice interrupts; SIGTERM interrupts, or cancels. Only where signals can be had."""
-    loop = asyncio.get_running_loop()
-    ending: list[asyncio.Task[None]] = []
-    presses = 0
-
-    def on_sigint() -> None:
-        nonlocal presses
-        presses += 1
-        if presses == 1:
-            tell("stopping: what runs may finish or reach its next checkpoint; Ctrl-C again stops now")
-            driver.drain("interrupted")
-        else:
-            interrupt("interrupted")
-
-    def interrupt(reason: str) -> None:
-        driver.interrupt(reason)
-        give_up_start()
-
-    async def end() -> None:
-        # A Prefect worker ends the process of a flow run that it was told to cancel.
-        reason = ""
-        with contextlib.suppress(TimeoutError):
-            reason = await asyncio.wait_for(recalled(), _ANSWER_SECONDS)
-        if reason:
-            driver.cancel(reason)
-            give_up_start()
-        else:
-            interrupt("terminated")
-
-    def on_sigterm() -> None:
-        ending.append(asyncio.ensure_future(end()))
-
-    installed: list[tuple[signal.Signals, Any]] = []
-    try:
-        handlers = ((signal.SIGINT, on_sigint), (signal.SIGTERM, on_sigterm))
-        for number, handler in handlers:
-            before = signal.getsignal(number)
-            loop.add_signal_handler(number, handler)
-            installed.append((number, before))
-    except (ValueError, RuntimeError):
-        pass  # not the main thread: a notebook, or a test
-    try:
-        yield
-    finally:
-        for number, before in installed:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before)
-        for task in ending:
-            task.cancel()

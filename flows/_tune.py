@@ -6,16 +6,19 @@ import asyncio
 import contextvars
 import importlib
 import json
+import signal
 import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows._result import Result
 from flows.sources import sources_of
 from hpo_core import HpoError, InputError, Parameter, SearchSpace
+
+if TYPE_CHECKING:
+    from flows._relay import Relay
 
 
 def tune(
@@ -61,7 +64,9 @@ def tune(
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """
     from flows._frames import kept
+    from flows._relay import Relay
 
+    messages = Relay()
     with kept(more.get("data")) as data:
         more = _as_kept(more, data)
         settings = more.pop("settings", None)
@@ -79,7 +84,12 @@ def tune(
         }
         terms = {"objectives": objectives, "strategy": strategy, "settings": settings}
         plan = _plan(objective, fields, space, terms)
-        return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress)
+        result = _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress, messages)
+    if messages.terminated:
+        # The caller's process was told to end, not its study alone: what would come next shall not.
+        sys.stdout.flush()
+        signal.raise_signal(signal.SIGTERM)
+    return result
 
 
 def _as_kept(more: Mapping[str, Any], data: Any) -> dict[str, Any]:
@@ -110,15 +120,15 @@ def _plan(objective: Any, fields: dict[str, Any], space: Any, terms: dict[str, A
     return plan
 
 
-def _shown(plan: Any, tell: Callable[[str], None] | None, progress: bool | None) -> Result:
+def _shown(plan: Any, tell: Callable[[str], None] | None, progress: bool | None, messages: Relay) -> Result:
     if progress is None:
         progress = tell is None and (sys.stdout.isatty() or "ipykernel" in sys.modules)
     if not progress:
-        return run_plan(plan, tell=tell or print)
+        return run_plan(plan, tell=tell or print, messages=messages)
     from flows._live import make_view
 
     with make_view() as view:
-        return run_plan(plan, tell=tell or view.tell, watch=view.watch)
+        return run_plan(plan, tell=tell or view.tell, watch=view.watch, messages=messages)
 
 
 def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
@@ -172,9 +182,29 @@ def _space_text(space: Any) -> str | None:
 
 
 def run_plan(
-    plan: Any, *, tell: Callable[[str], None] = print, watch: Callable[[Any], None] = lambda s: None
+    plan: Any,
+    *,
+    tell: Callable[[str], None] = print,
+    watch: Callable[[Any], None] = lambda s: None,
+    messages: Relay | None = None,
 ) -> Result:
-    """Carry out a plan under Prefect, from any thread, with or without a running event loop."""
+    """Carry out a plan under Prefect, from any thread, with or without a running event loop.
+
+    Leaves the environment as it finds it. ``messages``: says afterwards whether the process was told to end.
+    """
+    from flows._relay import Relay, relay
+    from tracking import active_run_for, as_found
+
+    before = relay.set(messages or Relay())
+    try:
+        with as_found():
+            below = None if plan.tracking.offline else active_run_for(plan.tracking.uri)
+            return _run(replace(plan, tracking=replace(plan.tracking, below=below)), tell, watch)
+    finally:
+        relay.reset(before)
+
+
+def _run(plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None]) -> Result:
     from flows._carry import carry_out, nothing_to_do
     from flows._plan import with_past
     from flows._prefect import prefect_api
@@ -183,7 +213,7 @@ def run_plan(
 
     finished = check_before(plan.terms, edit=plan.edit)
     if nothing_to_do(plan, finished=finished):
-        return Result(**_in_fresh_loop(lambda: asyncio.run(carry_out(plan, tell=tell, watch=watch))))
+        return Result(**_in_fresh_loop(lambda: carry_out(plan, tell=tell, watch=watch)))
     plan = with_past(plan)
     with prefect_api(meanwhile=_load_mlflow) as ready:
         check_tracking(plan.tracking)
@@ -192,9 +222,9 @@ def run_plan(
         context = Handed(plan, tell, watch)
         ready()
 
-        def work() -> dict[str, Any]:
+        async def work() -> dict[str, Any]:
             handed.set(context)
-            return asyncio.run(_summary_of_flow(tune_flow, context))
+            return await _summary_of_flow(tune_flow, context)
 
         summary = _in_fresh_loop(work)
     return Result(**summary)
@@ -234,25 +264,24 @@ async def _summary_of_flow(flow: Any, context: Any) -> dict[str, Any]:
     return dict(context.summary)
 
 
-def _in_fresh_loop(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _in_fresh_loop(main: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
+    from flows._relay import relay, run_elsewhere
+
+    messages = relay.get()
+
+    async def stoppable() -> dict[str, Any]:
+        with messages.within():
+            return await main()
+
     # Prefect's settings, which server to use among them, are in the context; a new thread's is empty.
     context = contextvars.copy_context()
+
+    def work() -> dict[str, Any]:
+        return context.run(lambda: asyncio.run(stoppable()))
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return context.run(work)
+        return work()
     # A notebook: its loop is busy running us, so the study gets a thread with a loop of its own.
-    box: list[Any] = []
-
-    def target() -> None:
-        try:
-            box.append(context.run(work))
-        except BaseException as error:  # noqa: BLE001 - handed on to the caller's thread
-            box.append(error)
-
-    thread = threading.Thread(target=target, name="tune")
-    thread.start()
-    thread.join()
-    if isinstance(box[0], BaseException):
-        raise box[0]
-    return dict(box[0])
+    return dict(run_elsewhere(work, messages))

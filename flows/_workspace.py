@@ -190,7 +190,7 @@ def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:
 
 
 def _same(known: str, value: str) -> bool:
-    """A file that is run as a script has no module's name: deployed or imported, it is the same function's."""
+    """Whether two names mean one function: a file that is run as a script has no module's name."""
     (one, _, this), (other, _, that) = known.partition(":"), value.partition(":")
     nameless = one.startswith("__") or other.startswith("__")  # __main__, and what Prefect loads files as
     return known == value or (nameless and this == that != "")

@@ -13,6 +13,7 @@ if typing.TYPE_CHECKING:
     from tracking._active_run import trial_run_activator as trial_run_activator
     from tracking._board import Board as Board
     from tracking._board import BoardStudy as BoardStudy
+    from tracking._callers_run import active_run_for as active_run_for
     from tracking._checkpoints import CheckpointError as CheckpointError
     from tracking._checkpoints import delete_checkpoint as delete_checkpoint
     from tracking._checkpoints import load_checkpoint as load_checkpoint
@@ -53,6 +54,8 @@ if typing.TYPE_CHECKING:
     from tracking._retention import beyond_quota as beyond_quota
     from tracking._retention import disk_warning as disk_warning
     from tracking._retention import removable_checkpoints as removable_checkpoints
+    from tracking._settings import as_found as as_found
+    from tracking._settings import set_defaults as set_defaults
     from tracking._sqlite import database_file as database_file
     from tracking._sqlite import prepare_sqlite as prepare_sqlite
     from tracking._text import config_sha256 as config_sha256
@@ -64,18 +67,20 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "Away", "Belongings", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate",
-    "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable", "StudyTracker", "TrackerOptions",
-    "TrackerStatus", "TrackingError", "absolute_uri", "belongings", "beyond_quota", "brief",
-    "check_version", "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file",
-    "delete_checkpoint", "disk_warning", "draw_comparison", "fetch_checkpoints", "fetch_journal", "finite",
-    "load_checkpoint", "load_own_model", "load_writers", "locate_checkpoint", "log_model", "log_trial_model",
-    "past_runs", "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints", "repeat_run",
-    "roll_back", "save_checkpoint", "take_out", "trial_run", "trial_run_activator", "write_report",
+    "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable", "StudyTracker",
+    "TrackerOptions", "TrackerStatus", "TrackingError", "absolute_uri", "active_run_for", "as_found",
+    "belongings", "beyond_quota", "brief", "check_version", "comparison_html", "config_sha256",
+    "connect", "connect_to_study", "database_file", "delete_checkpoint", "disk_warning",
+    "draw_comparison", "fetch_checkpoints", "fetch_journal", "finite", "load_checkpoint",
+    "load_own_model", "load_writers", "locate_checkpoint", "log_model", "log_trial_model", "past_runs",
+    "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back",
+    "save_checkpoint", "set_defaults", "take_out", "trial_run", "trial_run_activator", "write_report",
 ]  # fmt: skip
 
 # Where each name lives.
 _HOMES = {
     "_active_run": "trial_run trial_run_activator",
+    "_callers_run": "active_run_for",
     "_board": "Board BoardStudy",
     "_checkpoints": "CheckpointError delete_checkpoint load_checkpoint locate_checkpoint save_checkpoint",
     "_compare_page": "comparison_html draw_comparison",
@@ -90,6 +95,7 @@ _HOMES = {
     "_repeat_run": "repeat_run",
     "_report": "write_report",
     "_retention": "Removable beyond_quota disk_warning removable_checkpoints",
+    "_settings": "as_found set_defaults",
     "_sqlite": "database_file prepare_sqlite",
     "_text": "config_sha256 finite redacted",
     "_tracker": "StudyTracker TrackerStatus",

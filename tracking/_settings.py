@@ -5,9 +5,12 @@ MLflow reads some of these when it is imported, so this module is imported befor
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import threading
+from collections.abc import Iterator, Mapping
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -24,17 +27,46 @@ _ENVIRONMENT = {
 # In a trial's process nobody repeats what the user's code does: there MLflow tries for a quarter of a
 # minute, not for four, before it is taken to be away.
 _FOR_TRIALS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
-_ours: set[str] = set()
+_ours: dict[str, str] = {}
+_lock = threading.Lock()
+_inside = 0
 
 
 def set_up_process() -> None:
     """Set MLflow's environment variables that nobody else has set, and quieten its loggers."""
-    for name, value in _ENVIRONMENT.items():
-        if name not in os.environ:
-            os.environ[name] = value
-            _ours.add(name)
+    set_defaults(_ENVIRONMENT)
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def set_defaults(variables: Mapping[str, str]) -> None:
+    """Set the environment variables that nobody else has set."""
+    for name, value in variables.items():
+        if name not in os.environ:
+            os.environ[name] = value
+            _ours[name] = value
+
+
+@contextlib.contextmanager
+def as_found() -> Iterator[None]:
+    """What :func:`set_defaults` has set goes when the last of those inside leaves.
+
+    For calls in somebody's process, which goes on afterwards: its own calls of MLflow shall be as patient as
+    they were, and the processes that it starts as talkative.
+    """
+    global _inside
+    with _lock:
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                for name, value in _ours.items():
+                    if os.environ.get(name) == value:
+                        del os.environ[name]
+                _ours.clear()
 
 
 def settings_for_trials() -> dict[str, str]:

@@ -1,0 +1,210 @@
+"""How a process that is told to stop tells the study in it, whichever thread that runs in.
+
+Signals arrive in the main thread. Where that has a running loop, as in a notebook or an async flow, it waits
+for the study in another thread, and hands on what interrupts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol
+
+from flows._driver import Driver
+
+# How long an answer may take when the process is to end anyway.
+_ANSWER_SECONDS = 2.0
+
+
+class Stops(Protocol):
+    """What can be asked of the study that runs."""
+
+    def press(self) -> object:
+        """Ctrl-C: once drains, twice interrupts."""
+
+    def end(self) -> object:
+        """The process is to end: interrupt the study, or cancel it."""
+
+
+class Relay:
+    """One call's. ``terminated``: the process was told to end, which is put off until the study is closed.
+
+    ``interrupted``: by Ctrl-C, in another thread than the study's.
+    """
+
+    def __init__(self) -> None:
+        self.terminated = False
+        self.interrupted = False
+        self._cancel: Callable[[], object] | None = None
+        self._stops: Stops | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @contextlib.contextmanager
+    def within(self) -> Iterator[None]:
+        """To be entered by the task that does everything; before and after its trials it is cancelled."""
+        loop = self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._cancel = task.cancel
+        if self.interrupted or self.terminated:
+            loop.call_soon(task.cancel)
+        try:
+            yield
+        finally:
+            self._cancel = None
+
+    @contextlib.contextmanager
+    def trials(self, stops: Stops) -> Iterator[None]:
+        """For as long as trials run."""
+        self._stops = stops
+        try:
+            yield
+        finally:
+            self._stops = None
+
+    def press(self, *_: object) -> None:
+        """Ctrl-C in another thread; takes no lock, for it is called by signals."""
+        self.interrupted = True
+        self._hand_on(lambda stops: stops.press())
+
+    def end(self, *_: object) -> None:
+        """SIGTERM in another thread."""
+        self.terminated = True
+        self._hand_on(lambda stops: stops.end())
+
+    def _hand_on(self, how: Callable[[Stops], object]) -> None:
+        def there() -> None:
+            if self._stops is not None:
+                how(self._stops)
+            elif self._cancel is not None:
+                self._cancel()
+
+        if self._cancel is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(there)
+
+
+relay: contextvars.ContextVar[Relay] = contextvars.ContextVar("relay")
+
+
+def run_elsewhere(work: Callable[[], Any], messages: Relay) -> Any:
+    """Do the work in a thread of its own, and hand on to it the signals that come meanwhile.
+
+    Raises ``KeyboardInterrupt`` when one cut the work short before or after its trials.
+    """
+    box: list[Any] = []
+
+    def target() -> None:
+        try:
+            box.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed on to the caller's thread
+            box.append(error)
+
+    thread = threading.Thread(target=target, name="tune")
+    with _instead(signal.SIGINT, messages.press), _instead(signal.SIGTERM, messages.end):
+        thread.start()
+        thread.join()
+    if isinstance(box[0], asyncio.CancelledError) and messages.interrupted:
+        raise KeyboardInterrupt
+    if isinstance(box[0], BaseException):
+        raise box[0]
+    return box[0]
+
+
+@contextlib.contextmanager
+def _instead(number: signal.Signals, handler: Callable[..., object]) -> Iterator[None]:
+    """Handle the signal so for a while. By asyncio's own handler, the first Ctrl-C waits for the loop."""
+    before = signal.getsignal(number)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+class _Stops:
+    """See :class:`Stops`."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        tell: Callable[[str], None],
+        give_up_start: Callable[[], object],
+        recalled: Callable[[], Awaitable[str]],
+    ) -> None:
+        self._driver = driver
+        self._tell = tell
+        self._give_up_start = give_up_start
+        self._recalled = recalled
+        self._presses = 0
+        self.ending: list[asyncio.Task[None]] = []
+
+    def press(self) -> None:
+        self._presses += 1
+        if self._presses == 1:
+            self._tell("stopping: what runs may finish or reach its next checkpoint; Ctrl-C again stops now")
+            self._driver.drain("interrupted")
+        else:
+            self._interrupt("interrupted")
+
+    def end(self) -> None:
+        self.ending.append(asyncio.ensure_future(self._end()))
+
+    def _interrupt(self, reason: str) -> None:
+        self._driver.interrupt(reason)
+        self._give_up_start()
+
+    async def _end(self) -> None:
+        # A Prefect worker ends the process of a flow run that it was told to cancel.
+        reason = ""
+        with contextlib.suppress(TimeoutError):
+            reason = await asyncio.wait_for(self._recalled(), _ANSWER_SECONDS)
+        if reason:
+            self._driver.cancel(reason)
+            self._give_up_start()
+        else:
+            self._interrupt("terminated")
+
+
+@contextlib.contextmanager
+def stoppable(
+    driver: Driver,
+    tell: Callable[[str], None],
+    give_up_start: Callable[[], object],
+    recalled: Callable[[], Awaitable[str]],
+) -> Iterator[None]:
+    """Ctrl-C once drains, twice interrupts; SIGTERM interrupts, or cancels."""
+    loop, messages = asyncio.get_running_loop(), relay.get(Relay())
+    stops = _Stops(driver, tell, give_up_start, recalled)
+
+    def on_sigterm() -> None:
+        messages.terminated = True
+        stops.end()
+
+    installed: list[tuple[signal.Signals, Any]] = []
+    try:
+        handlers: tuple[tuple[signal.Signals, Callable[[], None]], ...] = (
+            (signal.SIGINT, stops.press),
+            (signal.SIGTERM, on_sigterm),
+        )
+        for number, handler in handlers:
+            before = signal.getsignal(number)
+            loop.add_signal_handler(number, handler)
+            installed.append((number, before))
+    except (ValueError, RuntimeError):
+        pass  # not the main thread, which hands on what it gets
+    try:
+        with messages.trials(stops):
+            yield
+    finally:
+        for number, before in installed:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before)
+        for task in stops.ending:
+            task.cancel()

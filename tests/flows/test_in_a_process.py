@@ -1,0 +1,149 @@
+"""``tune`` in a process that has a life of its own: its signals, its environment and its MLflow runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from flows import Result, tune
+from flows._prefect import QUIET
+from tests.flows.conftest import Place
+from tracking._settings import _ENVIRONMENT
+
+
+def parabola(trial: Any) -> float:
+    """Anything."""
+    return float(trial.suggest_float("x", -1.0, 1.0) ** 2)
+
+
+def struck(number: int, by: signal.Signals) -> Callable[[Any], float]:
+    """The parabola; in that trial, the process gets the signal, and the trial waits until it is stopped."""
+
+    def objective(trial: Any) -> float:
+        if trial.number == number:
+            os.kill(os.getpid(), by)
+            while not trial.should_stop:
+                threading.Event().wait(0.01)  # between two looks
+        return parabola(trial)
+
+    return objective
+
+
+def quick(objective: Callable[[Any], float] = parabola, **more: Any) -> Result:
+    """Four random trials, one after the other, in a thread."""
+    fields: dict[str, Any] = {"trials": 4, "workers": 1, "strategy": "random", "isolation": "thread"}
+    return tune(objective, name="mine", tell=lambda line: None, **fields, **more)
+
+
+async def in_a_cell(objective: Callable[[Any], float]) -> Result:
+    """As a notebook calls it, or an async flow."""
+    return quick(objective)
+
+
+class Ended(Exception):
+    """What the caller's own handler of SIGTERM raises, as Prefect's does."""
+
+
+@pytest.fixture
+def on_sigterm() -> Iterator[None]:
+    def handler(*_: object) -> None:
+        raise Ended
+
+    before = signal.signal(signal.SIGTERM, handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_an_interrupted_cell_stops_its_study_and_gives_what_has_come_out(tracked: Place) -> None:
+    """The study used to run on in its thread, without anybody to wait for it."""
+    told = threading.Event()
+
+    def objective(trial: Any) -> float:
+        if trial.number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert told.wait(60)
+        return parabola(trial)
+
+    def tell(line: str) -> None:
+        if line.startswith("stopping"):
+            told.set()
+
+    async def cell() -> Result:
+        return tune(
+            objective, name="mine", trials=4, workers=1, strategy="random", isolation="thread", tell=tell
+        )
+
+    result = asyncio.run(cell())
+    assert (result.state, result.ended) == ("interrupted", "interrupted")
+    assert result.summary["counts"] == {"complete": 2}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda objective: quick(objective), lambda objective: asyncio.run(in_a_cell(objective))],
+    ids=["script", "async"],
+)
+@pytest.mark.usefixtures("on_sigterm")
+def test_a_process_that_is_told_to_end_closes_the_study_and_ends(
+    tracked: Place, call: Callable[[Callable[[Any], float]], Result]
+) -> None:
+    """``tune`` used to keep the signal to itself, so that a pipeline went on to publish."""
+    with pytest.raises(Ended):
+        call(struck(1, signal.SIGTERM))
+    study = tracked.study("mine")
+    assert study.stopped is None
+    assert len(study.trials) == 2
+
+
+def test_the_environment_is_left_as_it_was(tracked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in {*QUIET, *_ENVIRONMENT}:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    before = dict(os.environ)
+    seen: list[str | None] = []
+
+    def objective(trial: Any) -> float:
+        seen.append(os.environ.get("GIT_PYTHON_REFRESH"))
+        return parabola(trial)
+
+    quick(objective)
+    assert dict(os.environ) == before
+    assert seen == ["quiet"] * 4
+
+
+def test_a_study_is_shown_below_the_run_that_is_active_where_it_is_called(tracked: Place) -> None:
+    import mlflow
+
+    mlflow.set_experiment("pipelines")
+    parents = {}
+    try:
+        for name, more in (("first", {}), ("second", {}), ("elsewhere", {"experiment": "other"})):
+            with mlflow.start_run() as outer:
+                result = (
+                    quick(**more)
+                    if name != "elsewhere"
+                    else tune(
+                        parabola, name=name, trials=1, isolation="thread", tell=lambda line: None, **more
+                    )
+                )
+                assert mlflow.active_run().info.run_id == outer.info.run_id
+            run = mlflow.get_run(result.run_id)
+            parents[name] = (run.data.tags.get("mlflow.parentRunId"), outer.info.run_id)
+            same = run.info.experiment_id == outer.info.experiment_id
+            assert same == (name != "elsewhere")
+            assert mlflow.get_run(outer.info.run_id).info.status == "FINISHED"
+    finally:
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+        with contextlib.suppress(AttributeError):
+            mlflow.tracking.fluent._active_experiment_id = None
+    assert parents["first"][0] == parents["first"][1]
+    # It was finished: it stays where it was made.
+    assert parents["second"][0] == parents["first"][1]
+    assert parents["elsewhere"][0] is None
