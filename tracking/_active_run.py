@@ -237,7 +237,9 @@ def trial_run(
         _current.set_for_thread(trial)
     hook = None
     fluent = _loaded(_FLUENT)
+    callers: list[Any] = []
     if fluent is not None:
+        callers = _others(fluent, whole_process=whole_process)
         _push(fluent, whole_process=whole_process)
     else:
         hook = _AfterImport(lambda module: _push(module, whole_process=whole_process))
@@ -249,6 +251,7 @@ def trial_run(
             sys.meta_path.remove(hook)
         fluent = _loaded(_FLUENT)
         if fluent is not None:
+            _end_strays(fluent, callers, whole_process=whole_process)
             _pop(fluent, whole_process=whole_process)
         trial.close()
         if whole_process:
@@ -456,11 +459,37 @@ def _pop(fluent: ModuleType, *, whole_process: bool) -> None:
     run = _lazy_run(fluent)
     if whole_process:
         stack.default_factory = list
-        stacks = list(stack.get_all_thread_values().values())
-    else:
-        stacks = [stack.get()]
-    for runs in stacks:
+    for runs in _stacks(fluent, whole_process=whole_process):
         runs[:] = [r for r in runs if r is not run]
+
+
+def _stacks(fluent: ModuleType, *, whole_process: bool) -> list[list[Any]]:
+    stack = _stack(fluent)
+    if stack is None:
+        return []
+    return list(stack.get_all_thread_values().values()) if whole_process else [stack.get()]
+
+
+def _others(fluent: ModuleType, *, whole_process: bool) -> list[Any]:
+    """The active runs that are not a trial's own."""
+    stacks = _stacks(fluent, whole_process=whole_process)
+    lazy = _lazy_run(fluent) if stacks else None
+    return [run for runs in stacks for run in runs if run is not lazy]
+
+
+def _end_strays(fluent: ModuleType, callers: list[Any], *, whole_process: bool) -> None:
+    """End the runs that the objective has left open, as MLflow does at the end of a process.
+
+    Processes of trials are killed, so it would never, and what the next trial logs would go there.
+    """
+    strays = [run for run in _others(fluent, whole_process=whole_process) if run not in callers]
+    for runs in _stacks(fluent, whole_process=whole_process):
+        runs[:] = [run for run in runs if run not in strays]
+    for run in strays:
+        try:
+            fluent.MlflowClient().set_terminated(run.info.run_id)
+        except Exception as error:  # noqa: BLE001 - the trial itself is fine
+            _log.warning("run %s, which the objective left open, stays so: %s", run.info.run_id, brief(error))
 
 
 def _prepare_store() -> None:

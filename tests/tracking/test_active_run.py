@@ -70,6 +70,30 @@ def test_plain_calls_land_in_the_trials_run(connection: Connection, whole_proces
     assert [a.path for a in connection.client.list_artifacts(resolve.ids[0])] == ["a.txt"]
 
 
+@pytest.mark.parametrize("whole_process", [True, False])
+def test_runs_that_the_objective_leaves_open_are_ended_and_the_callers_are_not(
+    connection: Connection, whole_process: bool
+) -> None:
+    """They used to stay RUNNING for ever, and to take what the next trial in that process logged."""
+    resolve = Resolver(connection)
+    below: list[str] = []
+    with mlflow.start_run(experiment_id=connection.experiment_id) as outer:
+        for ends_its_own in (False, True):
+            with trial_run(resolve, whole_process=whole_process):
+                mlflow.log_metric("m", 1.0)
+                if ends_its_own:
+                    mlflow.end_run()
+                left = mlflow.start_run(nested=True, experiment_id=connection.experiment_id)
+                below.append(left.info.run_id)
+                mlflow.log_metric("left", 1.0)
+        active = mlflow.active_run()
+        assert active is not None
+        assert active.info.run_id == outer.info.run_id
+        assert connection.client.get_run(outer.info.run_id).info.status == "RUNNING"
+    assert [connection.client.get_run(run).info.status for run in below] == ["FINISHED"] * 2
+    assert [connection.client.get_run(run).data.metrics for run in resolve.ids] == [{"m": 1.0}] * 2
+
+
 def test_an_objective_without_mlflow_costs_no_import_and_no_question(tmp_path: Path) -> None:
     """In a fresh process; and one that imports MLflow later finds its run."""
     program = """
