@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -30,6 +31,8 @@ QUIET = {
 }
 # How long the end of a study waits for a Prefect server that may be about to come back.
 _AWAY_SECONDS, _LOOK_SECONDS = 10.0, 0.5
+# How long for what it has not got yet.
+_DELIVER_SECONDS = 10.0
 
 
 @contextlib.contextmanager
@@ -61,10 +64,34 @@ def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Call
         yield ready
 
 
-def _talking_to(url: str) -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def _talking_to(url: str) -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    return temporary_settings({PREFECT_API_URL: url})
+    with temporary_settings({PREFECT_API_URL: url}):
+        try:
+            yield
+        finally:
+            _deliver_all()
+
+
+def _deliver_all() -> None:
+    """Have Prefect deliver its events and logs now, and begin anew for the next study.
+
+    What sends them keeps to the server that it began with, for as long as the process lives: of a study on
+    another one they would be lost, its task runs with them, and the process would wait for them at its exit.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    def deliver() -> None:
+        for sender in (EventsWorker, APILogWorker):
+            sender.drain_all(timeout=_DELIVER_SECONDS, at_exit=False)
+
+    # In a thread with a running loop Prefect would hand out something to await.
+    thread = threading.Thread(target=deliver, name="deliver to Prefect")
+    thread.start()
+    thread.join()
 
 
 def _callers_api() -> str | None:

@@ -159,3 +159,16 @@ def test_in_a_flow_of_the_users_a_study_is_shown_on_that_flows_server(
         there, *asked = [url and url.rstrip("/") for url in of_the_user()]
     assert there is not None
     assert asked == [there, there]
+
+
+def test_what_sends_events_is_another_for_the_next_study(prefect_server: None) -> None:
+    """The next study may be on another server; its task runs were lost, and the process took 20 s to exit."""
+    from prefect.events.worker import EventsWorker
+
+    senders = []
+    for _ in range(2):
+        with prefect_api() as ready:
+            ready()
+            senders.append(EventsWorker.instance())
+            assert EventsWorker.instance() is senders[-1]
+    assert senders[0] is not senders[1]
