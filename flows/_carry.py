@@ -102,10 +102,10 @@ async def _load_for_the_end(current: Session, plan: Plan) -> None:
 
 
 def _load(flavors: tuple[str, ...]) -> None:
-    # Who needs something and cannot have it says so then.
-    with contextlib.suppress(Exception):
-        load_writers(*flavors)
-        for module in _FOR_THE_REPORT:
+    load_writers(*flavors)
+    for module in _FOR_THE_REPORT:
+        # Who needs it and cannot have it says so then.
+        with contextlib.suppress(Exception):
             importlib.import_module(module)
 
 

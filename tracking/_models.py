@@ -60,12 +60,15 @@ class LoggedModel:
 
 
 def load_writers(*flavors: str) -> None:
-    """Import what writing models of these flavors will need, seconds of it; what is missing is no error."""
+    """Import what writing models of these flavors will need, seconds of it.
+
+    What is missing or broken is passed over: who needs it and cannot have it says so then.
+    """
     for module in (module for flavor in flavors for module in _WRITERS[flavor]):
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(Exception):
             importlib.import_module(module)
     if "sklearn" in flavors:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(Exception):
             skops_io()
 
 

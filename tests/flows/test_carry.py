@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flows import _carry
+from tracking import _models
 
 
 @pytest.fixture
@@ -20,7 +21,8 @@ def needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "needed_for_the_report.py").write_text("")
     (tmp_path / "needed_and_broken.py").write_text("raise OSError('no such driver')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(_carry, "_FOR_THE_END", {"lgbm": ("needed_for_the_model", "needed_and_broken")})
+    monkeypatch.setattr(_models, "_WRITERS", {"lightgbm": ("needed_and_broken", "needed_for_the_model")})
+    monkeypatch.setattr(_carry, "_FLAVORS", {"lgbm": ("lightgbm",)})
     monkeypatch.setattr(_carry, "_FOR_THE_REPORT", ("needed_for_the_report",))
     monkeypatch.setattr(_carry, "_LOOK_SECONDS", 0.001)
     for name in ("needed_for_the_model", "needed_for_the_report"):

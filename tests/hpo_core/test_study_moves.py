@@ -147,9 +147,9 @@ def test_stopping_leaves_nothing_open_and_is_done_once() -> None:
         study.stop(state, "again")
         assert study.stopped is not None
         assert study.stopped.reason == "enough"
-        assert study.next() == Finish("enough")
+        assert study.next() == Finish("enough", state)
         assert snapshot(Study.replay(journal.events(), strategy=study.strategy)) == snapshot(study)
-    with pytest.raises(StudyStateError, match="'finished' or 'cancelled', got 'done'"):
+    with pytest.raises(StudyStateError, match="'finished', 'failed' or 'cancelled', got 'done'"):
         Study(LINE, strategy="random").stop("done")
 
 
