@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
@@ -42,6 +43,16 @@ class Relay:
         self._cancel: Callable[[], object] | None = None
         self._stops: Stops | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @contextlib.contextmanager
+    def passed_on(self) -> Iterator[None]:
+        """The caller's process was told to end, not its study alone: what would come next shall not."""
+        try:
+            yield
+        finally:
+            if self.terminated:
+                sys.stdout.flush()
+                signal.raise_signal(signal.SIGTERM)
 
     @contextlib.contextmanager
     def within(self) -> Iterator[None]:

@@ -137,9 +137,10 @@ async def session(
     unused = False
     try:
         lines = [*opened.lines, *begin_with(opened.study, past, time.time())]
-        experiment = await asyncio.to_thread(_experiment, tracking, adopt, opened.study)
-        if adopt is None:
-            await asyncio.to_thread(_put_below, tracking, experiment, opened.study)
+        above = None if adopt else await asyncio.to_thread(_experiment_above, tracking)
+        experiment = await asyncio.to_thread(_experiment, tracking, adopt, above, opened.study)
+        if tracking.below and above == experiment:
+            _put_below(tracking.below, opened.study)
         tracker = StudyTracker(
             opened.folder,
             uri,
@@ -198,15 +199,15 @@ async def _connect(current: Session, tell: Callable[[str], None]) -> str | None:
                 await asyncio.wait_for(current.over.wait(), _RETRY_SECONDS)
 
 
-def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str:
-    """The one asked for, that which has the study, that of the run to adopt or to show it below, the
-    environment's, the name.
+def _experiment(tracking: TrackingTerms, adopt: str | None, above: str | None, study: Study) -> str:
+    """The one asked for, that which has the study, that of the run to show it below (``above``) or to
+    adopt, the environment's, the name.
     """
     shown = newest(study, TRACKING).get("experiment")
     if tracking.experiment or shown:
         return str(tracking.experiment or shown)
-    if tracking.below and not adopt and (found := _experiment_of(tracking, tracking.below)):
-        return found
+    if above:
+        return above
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if (adopt or experiment_id) and not tracking.offline:
         from mlflow import MlflowClient
@@ -225,28 +226,23 @@ def _experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or study.name
 
 
-def _put_below(tracking: TrackingTerms, experiment: str, study: Study) -> None:
+def _put_below(run_id: str, study: Study) -> None:
     """Note for the study's run that it is to be shown below the caller's; MLflow nests in one experiment."""
     over = study.stopped is not None and not study.stopped.resumable
-    if (
-        not tracking.below
-        or tracking.offline
-        or over
-        or newest(study, TRACKING).get("run_id") == tracking.below
-    ):
-        return
-    if _experiment_of(tracking, tracking.below) == experiment:
-        study.note("tags", {"tags": {"mlflow.parentRunId": tracking.below}}, now=time.time())
+    if not over and newest(study, TRACKING).get("run_id") != run_id:
+        study.note("tags", {"tags": {"mlflow.parentRunId": run_id}}, now=time.time())
 
 
-def _experiment_of(tracking: TrackingTerms, run_id: str) -> str | None:
-    """The experiment of a run of the caller's; ``None`` when it cannot be had: it is for looks only."""
+def _experiment_above(tracking: TrackingTerms) -> str | None:
+    """The experiment of the caller's run; ``None`` when it cannot be had: it is for looks only."""
+    if tracking.below is None or tracking.offline:
+        return None
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking.uri)
     try:
-        return str(client.get_experiment(client.get_run(run_id).info.experiment_id).name)
+        return str(client.get_experiment(client.get_run(tracking.below).info.experiment_id).name)
     except MlflowException:
         return None
 

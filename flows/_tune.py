@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import importlib
 import json
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -67,7 +66,7 @@ def tune(
     from flows._relay import Relay
 
     messages = Relay()
-    with kept(more.get("data")) as data:
+    with messages.passed_on(), kept(more.get("data")) as data:
         more = _as_kept(more, data)
         settings = more.pop("settings", None)
         fields = {
@@ -84,12 +83,7 @@ def tune(
         }
         terms = {"objectives": objectives, "strategy": strategy, "settings": settings}
         plan = _plan(objective, fields, space, terms)
-        result = _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress, messages)
-    if messages.terminated:
-        # The caller's process was told to end, not its study alone: what would come next shall not.
-        sys.stdout.flush()
-        signal.raise_signal(signal.SIGTERM)
-    return result
+        return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress, messages)
 
 
 def _as_kept(more: Mapping[str, Any], data: Any) -> dict[str, Any]:

@@ -56,6 +56,17 @@ class Decider:
 
     def exhausted(self, now: float) -> str | None:
         """Which limit is spent, as a sentence, or ``None``."""
+        end = self._end_by_limits(now)
+        return None if end is None else end.reason
+
+    def _end_by_limits(self, now: float) -> Finish | None:
+        """How a limit ends the study; too many failures before the others, for the study has failed then."""
+        if (many := self._too_many_failures()) is not None:
+            return Finish(many, "failed")
+        spent = self._spent(now)
+        return None if spent is None else Finish(spent)
+
+    def _spent(self, now: float) -> str | None:
         limits, fold = self._fold.limits, self._fold
         running = now - fold.last_at if now > fold.last_at > 0.0 else 0.0
         if limits.seconds is not None and fold.seconds_spent + running >= limits.seconds:
@@ -64,7 +75,7 @@ class Decider:
             return f"the limit of {limits.steps} steps is used up"
         if limits.cost is not None and fold.cost_spent >= limits.cost:
             return f"the limit of {limits.cost:g} worker-seconds is used up"
-        return self._too_many_failures()
+        return None
 
     def _too_many_failures(self) -> str | None:
         most = self._fold.limits.failures
@@ -85,11 +96,8 @@ class Decider:
         if fold.stopped is not None:
             why = fold.stopped.reason or f"the study was stopped as {fold.stopped.state}"
             return Finish(why, fold.stopped.state)
-        if (many := self._too_many_failures()) is not None:
-            return self._finish_when_idle(many, "failed")
-        spent = self.exhausted(now)
-        if spent is not None:
-            return self._finish_when_idle(spent)
+        if (end := self._end_by_limits(now)) is not None:
+            return self._finish_when_idle(end.reason, end.state)
         waiting = history.in_state(TrialState.WAITING)
         if len(waiting):
             # One that failed and was queued again asks for its steps a second time.

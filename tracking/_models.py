@@ -27,13 +27,13 @@ from tracking._errors import brief
 from tracking._skops import skops_io
 
 _log = logging.getLogger("tracking")
-# MLflow's model API takes the tracking server from the process, so only one server at a time.
 # What writing a model imports.
 _WRITERS = {
     "lightgbm": ("lightgbm", "mlflow.lightgbm"),
     "sklearn": ("mlflow.sklearn",),
     "pytorch": ("torch", "mlflow.pytorch"),
 }
+# MLflow's model API takes the tracking server from the process, so only one server at a time.
 _server = threading.RLock()
 _BASE = ("mlflow", "numpy", "pandas", "scipy", "cloudpickle")
 _NOISY = (

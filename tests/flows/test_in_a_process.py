@@ -38,8 +38,8 @@ def struck(number: int, by: signal.Signals) -> Callable[[Any], float]:
 
 def quick(objective: Callable[[Any], float] = parabola, **more: Any) -> Result:
     """Four random trials, one after the other, in a thread."""
-    fields: dict[str, Any] = {"trials": 4, "workers": 1, "strategy": "random", "isolation": "thread"}
-    return tune(objective, name="mine", tell=lambda line: None, **fields, **more)
+    fields: dict[str, Any] = {"name": "mine", "trials": 4, "workers": 1, "strategy": "random"}
+    return tune(objective, **{"isolation": "thread", "tell": lambda line: None, **fields, **more})
 
 
 async def in_a_cell(objective: Callable[[Any], float]) -> Result:
@@ -76,9 +76,7 @@ def test_an_interrupted_cell_stops_its_study_and_gives_what_has_come_out(tracked
             told.set()
 
     async def cell() -> Result:
-        return tune(
-            objective, name="mine", trials=4, workers=1, strategy="random", isolation="thread", tell=tell
-        )
+        return quick(objective, tell=tell)
 
     result = asyncio.run(cell())
     assert (result.state, result.ended) == ("interrupted", "interrupted")
@@ -100,6 +98,24 @@ def test_a_process_that_is_told_to_end_closes_the_study_and_ends(
     study = tracked.study("mine")
     assert study.stopped is None
     assert len(study.trials) == 2
+
+
+@pytest.mark.usefixtures("on_sigterm")
+def test_a_process_that_is_told_to_end_before_the_first_trial_ends_by_that(
+    tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to end by an asyncio.CancelledError, which no caller expects."""
+    import flows._session
+
+    opened = flows._session.open_study
+
+    def struck_first(*args: Any, **more: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return opened(*args, **more)
+
+    monkeypatch.setattr(flows._session, "open_study", struck_first)
+    with pytest.raises(Ended):
+        asyncio.run(in_a_cell(parabola))
 
 
 def test_the_environment_is_left_as_it_was(tracked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,13 +142,7 @@ def test_a_study_is_shown_below_the_run_that_is_active_where_it_is_called(tracke
     try:
         for name, more in (("first", {}), ("second", {}), ("elsewhere", {"experiment": "other"})):
             with mlflow.start_run() as outer:
-                result = (
-                    quick(**more)
-                    if name != "elsewhere"
-                    else tune(
-                        parabola, name=name, trials=1, isolation="thread", tell=lambda line: None, **more
-                    )
-                )
+                result = quick(name="theirs" if name == "elsewhere" else "mine", **more)
                 assert mlflow.active_run().info.run_id == outer.info.run_id
             run = mlflow.get_run(result.run_id)
             parents[name] = (run.data.tags.get("mlflow.parentRunId"), outer.info.run_id)
