@@ -183,7 +183,7 @@ async def _carried(context: Handed) -> State[Any]:
         raise
     finally:
         await recall.close()
-        await expect_nothing_if_away()
+        await expect_nothing_if_away(context.tell)
     await publish(context.summary)
     return _state_of(context.summary)
 

@@ -19,7 +19,7 @@ from uuid import UUID
 from flows._embedded import embedded_api, home
 from flows._run_context import prefect_runs
 from flows._stretch import Orchestrate, Stretch
-from tracking import check_version, set_defaults
+from tracking import check_version, redacted, set_defaults
 
 # Prefect reads these when it is imported; whoever set them wins.
 QUIET = {
@@ -197,13 +197,14 @@ def impatient() -> Iterator[None]:
         yield
 
 
-async def expect_nothing_if_away() -> None:
+async def expect_nothing_if_away(tell: Callable[[str], None]) -> None:
     """Wait a moment for a Prefect API that does not answer, and then expect nothing of it any more.
 
     To be awaited at the end of a flow's function. The study's end would otherwise wait for minutes until
     Prefect gives up on the flow run's last state and on each event that it has still to deliver.
     """
-    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+    from prefect.context import SettingsContext, get_settings_context
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES
 
     url = PREFECT_API_URL.value()
     deadline = time.monotonic() + _AWAY_SECONDS
@@ -211,8 +212,15 @@ async def expect_nothing_if_away() -> None:
         if time.monotonic() < deadline:
             await asyncio.sleep(_LOOK_SECONDS)
             continue
+        tell(
+            f"Prefect does not answer at {redacted(str(url))}: its pages lack the end of this flow run, "
+            "and the study does not need them"
+        )
         # Never left: what Prefect does after the flow's function has returned runs in the same context.
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}).__enter__()
+        # Prefect's own `temporary_settings`, not left either, would end with its last reference.
+        context = get_settings_context()
+        settings = context.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
+        SettingsContext(profile=context.profile, settings=settings).__enter__()
         _drop_events()
         return
 

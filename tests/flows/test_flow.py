@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from prefect.utilities.callables import parameter_schema
 
+from flows._embedded import free_port
 from flows._flow import resume_flow, tune_flow
-from flows._prefect import prefect_api
+from flows._prefect import expect_nothing_if_away, prefect_api
 from flows._request import RUNNERS
 from hpo_core import TrialState
 from tests.flows.conftest import Hpo, Place
@@ -172,3 +173,25 @@ def test_what_sends_events_is_another_for_the_next_study(prefect_server: None) -
             senders.append(EventsWorker.instance())
             assert EventsWorker.instance() is senders[-1]
     assert senders[0] is not senders[1]
+
+
+def test_of_a_prefect_that_went_away_nothing_is_expected_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting for that did not outlive the function: the end of a study took twenty seconds more."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    import flows._prefect
+
+    monkeypatch.setattr(flows._prefect, "_AWAY_SECONDS", 0.0)
+    said: list[str] = []
+
+    async def end_of_a_flow() -> int:
+        await expect_nothing_if_away(said.append)
+        return int(PREFECT_CLIENT_MAX_RETRIES.value())
+
+    url = f"http://me:secret@127.0.0.1:{free_port()}/api"
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 5}):
+        assert asyncio.run(end_of_a_flow()) == 0
+        assert PREFECT_CLIENT_MAX_RETRIES.value() == 5
+    assert len(said) == 1
+    assert "does not answer" in said[0]
+    assert "secret" not in said[0]
