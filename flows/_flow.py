@@ -26,6 +26,7 @@ from flows._find import find
 from flows._flow_run import Recall, claim
 from flows._plan import Plan, plan_request
 from flows._prefect import expect_nothing_if_away, task_runs
+from flows._relay import Relay, relay
 from flows._request import Request
 from flows._result import Result
 from flows._session import Watch
@@ -169,15 +170,16 @@ async def _carried(context: Handed) -> State[Any]:
     context.begun = True
     recall = Recall()
     try:
-        context.summary = await carry_out(
-            context.plan,
-            tell=context.tell,
-            watch=context.watch,
-            orchestrate=task_runs(context.plan.terms.name, context.tell),
-            finalise=_final_model,
-            opened=claim,
-            recalled=recall,
-        )
+        with relay.get(Relay()).above_prefect():
+            context.summary = await carry_out(
+                context.plan,
+                tell=context.tell,
+                watch=context.watch,
+                orchestrate=task_runs(context.plan.terms.name, context.tell),
+                finalise=_final_model,
+                opened=claim,
+                recalled=recall,
+            )
     except BaseException as error:
         context.error = error
         raise

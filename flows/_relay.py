@@ -2,6 +2,9 @@
 
 Signals arrive in the main thread. Where that has a running loop, as in a notebook or an async flow, it waits
 for the study in another thread, and hands on what interrupts it.
+
+While trials run, the study decides how to stop them; before and after, what is being done is cancelled,
+which closes the study in good order all the same.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class Stops(Protocol):
 class Relay:
     """One call's. ``terminated``: the process was told to end, which is put off until the study is closed.
 
-    ``interrupted``: by Ctrl-C, in another thread than the study's.
+    ``interrupted``: by Ctrl-C while trials ran, or in another thread than the study's.
     """
 
     def __init__(self) -> None:
@@ -64,28 +67,44 @@ class Relay:
         if self.interrupted or self.terminated:
             loop.call_soon(task.cancel)
         try:
-            yield
+            with _instead(signal.SIGTERM, self.end):
+                yield
         finally:
-            self._cancel = None
+            self._cancel = self._loop = None
+
+    @contextlib.contextmanager
+    def above_prefect(self) -> Iterator[None]:
+        """To be entered in a flow: Prefect's own handler raises in the middle of whatever goes on.
+
+        In a flow that Prefect began, which nobody waits for here, Prefect's is the right one.
+        """
+        with _instead(signal.SIGTERM, self.end) if self._cancel is not None else contextlib.nullcontext():
+            yield
 
     @contextlib.contextmanager
     def trials(self, stops: Stops) -> Iterator[None]:
         """For as long as trials run."""
+        alone = self._loop is None
+        self._loop = asyncio.get_running_loop()
         self._stops = stops
         try:
-            yield
+            with _instead(signal.SIGINT, self.press), _instead(signal.SIGTERM, self.end):
+                yield
         finally:
             self._stops = None
+            if alone:
+                self._loop = None
 
     def press(self, *_: object) -> None:
-        """Ctrl-C in another thread; takes no lock, for it is called by signals."""
+        """Ctrl-C; takes no lock, for it is called by signals."""
         self.interrupted = True
         self._hand_on(lambda stops: stops.press())
 
     def end(self, *_: object) -> None:
-        """SIGTERM in another thread."""
-        self.terminated = True
-        self._hand_on(lambda stops: stops.end())
+        """SIGTERM; who says it twice does not want the study left open."""
+        if not self.terminated:
+            self.terminated = True
+            self._hand_on(lambda stops: stops.end())
 
     def _hand_on(self, how: Callable[[Stops], object]) -> None:
         def there() -> None:
@@ -94,7 +113,7 @@ class Relay:
             elif self._cancel is not None:
                 self._cancel()
 
-        if self._cancel is not None and self._loop is not None:
+        if self._loop is not None:
             self._loop.call_soon_threadsafe(there)
 
 
@@ -102,10 +121,7 @@ relay: contextvars.ContextVar[Relay] = contextvars.ContextVar("relay")
 
 
 def run_elsewhere(work: Callable[[], Any], messages: Relay) -> Any:
-    """Do the work in a thread of its own, and hand on to it the signals that come meanwhile.
-
-    Raises ``KeyboardInterrupt`` when one cut the work short before or after its trials.
-    """
+    """Do the work in a thread of its own, and hand on to it the signals that come meanwhile."""
     box: list[Any] = []
 
     def target() -> None:
@@ -118,8 +134,6 @@ def run_elsewhere(work: Callable[[], Any], messages: Relay) -> Any:
     with _instead(signal.SIGINT, messages.press), _instead(signal.SIGTERM, messages.end):
         thread.start()
         thread.join()
-    if isinstance(box[0], asyncio.CancelledError) and messages.interrupted:
-        raise KeyboardInterrupt
     if isinstance(box[0], BaseException):
         raise box[0]
     return box[0]
@@ -191,31 +205,10 @@ def stoppable(
     recalled: Callable[[], Awaitable[str]],
 ) -> Iterator[None]:
     """Ctrl-C once drains, twice interrupts; SIGTERM interrupts, or cancels."""
-    loop, messages = asyncio.get_running_loop(), relay.get(Relay())
     stops = _Stops(driver, tell, give_up_start, recalled)
-
-    def on_sigterm() -> None:
-        messages.terminated = True
-        stops.end()
-
-    installed: list[tuple[signal.Signals, Any]] = []
     try:
-        handlers: tuple[tuple[signal.Signals, Callable[[], None]], ...] = (
-            (signal.SIGINT, stops.press),
-            (signal.SIGTERM, on_sigterm),
-        )
-        for number, handler in handlers:
-            before = signal.getsignal(number)
-            loop.add_signal_handler(number, handler)
-            installed.append((number, before))
-    except (ValueError, RuntimeError):
-        pass  # not the main thread, which hands on what it gets
-    try:
-        with messages.trials(stops):
+        with relay.get(Relay()).trials(stops):
             yield
     finally:
-        for number, before in installed:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before)
         for task in stops.ending:
             task.cancel()

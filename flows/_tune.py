@@ -186,12 +186,13 @@ def run_plan(
 
     Leaves the environment as it finds it. ``messages``: says afterwards whether the process was told to end.
     """
+    from flows._hangup import hangup_ends
     from flows._relay import Relay, relay
     from tracking import active_run_for, as_found
 
     before = relay.set(messages or Relay())
     try:
-        with as_found():
+        with as_found(), hangup_ends():
             below = None if plan.tracking.offline else active_run_for(plan.tracking.uri)
             return _run(replace(plan, tracking=replace(plan.tracking, below=below)), tell, watch)
     finally:
@@ -267,11 +268,19 @@ def _in_fresh_loop(main: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> d
         with messages.within():
             return await main()
 
+    def to_the_end() -> dict[str, Any]:
+        try:
+            return asyncio.run(stoppable())
+        except asyncio.CancelledError:
+            if not (messages.interrupted or messages.terminated):
+                raise
+            raise KeyboardInterrupt from None
+
     # Prefect's settings, which server to use among them, are in the context; a new thread's is empty.
     context = contextvars.copy_context()
 
     def work() -> dict[str, Any]:
-        return context.run(lambda: asyncio.run(stoppable()))
+        return context.run(to_the_end)
 
     try:
         asyncio.get_running_loop()

@@ -20,6 +20,7 @@ import psutil
 import typer
 
 from flows._embedded import SERVER_ENVIRONMENT, free_port
+from flows._hangup import hangup_ends
 from flows._named import READY
 from hpo_core import HpoError, InputError
 from tracking import check_version
@@ -89,7 +90,7 @@ def up(mlflow_port: int, prefect_port: int, database: Path, artifacts: Path) -> 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     services: list[Service] = []
-    try:
+    with hangup_ends(), _ending(services):
         typer.echo("starting MLflow and Prefect ...")
         services.append(_mlflow(mlflow_port, database, artifacts, logs))
         services.append(_prefect(prefect_port, logs))
@@ -106,9 +107,6 @@ def up(mlflow_port: int, prefect_port: int, database: Path, artifacts: Path) -> 
             while up and not stop.wait(0.5):
                 for service in services:
                     service.check()
-    finally:
-        typer.echo("stopping ...")
-        _end(services)
     return 0
 
 
@@ -211,8 +209,17 @@ def _announce(tracking_uri: str, api_url: str, logs: Path) -> None:
     typer.echo(f"logs are in {logs}; Ctrl-C ends everything")
 
 
-def _end(services: list[Service]) -> None:
+@contextlib.contextmanager
+def _ending(services: list[Service]) -> Iterator[None]:
     """End what was started, the last first, so that studies that run can still say where they were."""
+    try:
+        yield
+    finally:
+        typer.echo("stopping ...")
+        _end(services)
+
+
+def _end(services: list[Service]) -> None:
     servers, deployments = services[:2], services[2:]
     for service in deployments:
         # Told to end itself, Prefect's runner would kill the flow runs without a word to them.

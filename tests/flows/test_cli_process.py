@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -50,19 +52,54 @@ def wait_until(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.05)  # between two looks
 
 
-class Command:
-    """``hpo`` in a process of its own, its output in two files."""
+# In a terminal of its own, the standard input, which it writes to as well.
+IN_A_TERMINAL = (
+    "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.dup2(0, 1); os.dup2(0, 2); "
+)
 
-    def __init__(self, place: Place, *arguments: object, **environment: str) -> None:
+
+class Terminal:
+    """A terminal whose window can be closed."""
+
+    def __init__(self) -> None:
+        self.window, self.line = pty.openpty()
+        self.seen = b""
+
+    def read(self) -> bytes:
+        """All that has been written to it; reads on, so that nobody has to wait."""
+        os.set_blocking(self.window, False)
+        with contextlib.suppress(BlockingIOError):
+            while more := os.read(self.window, 65536):
+                self.seen += more
+        return self.seen
+
+    def close(self) -> None:
+        """As the button does it, or a line that breaks."""
+        os.close(self.line)
+        os.close(self.window)
+
+
+class Command:
+    """``hpo`` in a process of its own, its output in two files, or in a terminal."""
+
+    def __init__(
+        self,
+        place: Place,
+        *arguments: object,
+        terminal: Terminal | None = None,
+        first: str = "",
+        **environment: str,
+    ) -> None:
         self.place = place
         self.out, self.err = place.folder / "out.txt", place.folder / "err.txt"
-        start = "import sys; from flows.cli import main; sys.exit(main())"
+        start = f"{first or IN_A_TERMINAL * (terminal is not None)}"
+        start += "import sys; from flows.cli import main; sys.exit(main())"
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-c", start, *map(str, arguments)],
                 cwd=place.folder,
                 env={**os.environ, "PYTHONPATH": search_path(ROOT), **environment},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if terminal is None else terminal.line,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
@@ -158,6 +195,36 @@ def test_ctrl_c_twice_stops_what_runs(start: Callable[..., Command]) -> None:
     assert [(t.state, t.losses) for t in command.trials()] == [(TrialState.WAITING, 0)] * 2
 
 
+def test_a_closed_terminal_ends_the_study_in_good_order(
+    start: Callable[..., Command], tracked: Place
+) -> None:
+    """It ended the driver at once: runs were left RUNNING, and Prefect's flow run too."""
+    import mlflow
+
+    terminal = Terminal()
+    command = start(*tune("stuck", 4), terminal=terminal)
+    wait_until(
+        lambda: terminal.read() and sum(t.step == 1 for t in command.trials()) == 2, "two running trials"
+    )
+    terminal.close()
+    assert command.end() == 130
+    assert command.out.read_text() == command.err.read_text() == ""
+    assert [(t.state, t.losses) for t in command.trials()] == [(TrialState.WAITING, 0)] * 2
+    client = mlflow.MlflowClient(f"sqlite:///{tracked.database}")
+    experiment = client.get_experiment_by_name("mine")
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["KILLED"] * 3
+
+
+def test_a_study_that_was_told_to_survive_its_terminal_does(start: Callable[..., Command]) -> None:
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); "  # as nohup does
+    command = start(*tune("slow", 6), first=ignoring)
+    wait_until(lambda: command.finished() >= 1, "a finished trial")
+    command.process.send_signal(signal.SIGHUP)
+    assert command.end() == 0
+    assert command.finished() == 6
+
+
 def test_cancel_from_another_terminal(start: Callable[..., Command]) -> None:
     command = start(*tune("stuck", 4))
     wait_until(lambda: sum(t.step == 1 for t in command.trials()) == 2, "two running trials")
@@ -200,6 +267,23 @@ def test_up_serves_deployments_and_leaves_nothing_behind(
     up.process.send_signal(signal.SIGINT)
     assert up.end() == 0
     assert up.err.read_text() == ""
+    assert psutil.wait_procs(group, timeout=10)[1] == []
+
+
+def test_servers_go_with_the_terminal_that_they_were_started_in(
+    start: Callable[..., Command], tmp_path: Path
+) -> None:
+    """They stayed, and kept their ports from the next ones."""
+    import psutil
+
+    terminal = Terminal()
+    ports = ("--mlflow-port", free_port(), "--prefect-port", free_port())
+    up = start("up", *ports, terminal=terminal, PREFECT_HOME=str(tmp_path / "prefect"))
+    process = psutil.Process(up.process.pid)
+    wait_until(lambda: terminal.read() and len(process.children()) == 2, "the servers")
+    group = process.children(recursive=True)
+    terminal.close()
+    assert up.end() == 0
     assert psutil.wait_procs(group, timeout=10)[1] == []
 
 

@@ -83,15 +83,17 @@ def test_an_interrupted_cell_stops_its_study_and_gives_what_has_come_out(tracked
     assert result.summary["counts"] == {"complete": 2}
 
 
-@pytest.mark.parametrize(
+Call = Callable[[Callable[[Any], float]], Result]
+either_way = pytest.mark.parametrize(
     "call",
     [lambda objective: quick(objective), lambda objective: asyncio.run(in_a_cell(objective))],
     ids=["script", "async"],
 )
+
+
+@either_way
 @pytest.mark.usefixtures("on_sigterm")
-def test_a_process_that_is_told_to_end_closes_the_study_and_ends(
-    tracked: Place, call: Callable[[Callable[[Any], float]], Result]
-) -> None:
+def test_a_process_that_is_told_to_end_closes_the_study_and_ends(tracked: Place, call: Call) -> None:
     """``tune`` used to keep the signal to itself, so that a pipeline went on to publish."""
     with pytest.raises(Ended):
         call(struck(1, signal.SIGTERM))
@@ -100,9 +102,10 @@ def test_a_process_that_is_told_to_end_closes_the_study_and_ends(
     assert len(study.trials) == 2
 
 
+@either_way
 @pytest.mark.usefixtures("on_sigterm")
 def test_a_process_that_is_told_to_end_before_the_first_trial_ends_by_that(
-    tracked: Place, monkeypatch: pytest.MonkeyPatch
+    tracked: Place, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     """It used to end by an asyncio.CancelledError, which no caller expects."""
     import flows._session
@@ -115,7 +118,31 @@ def test_a_process_that_is_told_to_end_before_the_first_trial_ends_by_that(
 
     monkeypatch.setattr(flows._session, "open_study", struck_first)
     with pytest.raises(Ended):
-        asyncio.run(in_a_cell(parabola))
+        call(parabola)
+
+
+@either_way
+@pytest.mark.usefixtures("on_sigterm")
+def test_a_process_that_is_told_to_end_after_the_last_trial_leaves_no_run_open(
+    tracked: Place, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    """A script died at once by it, and the study's run said RUNNING until somebody resumed the study."""
+    import mlflow
+
+    import flows._carry
+
+    async def struck_at_the_end(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # a second one must not keep the first from its work
+        await asyncio.sleep(60)
+        pytest.fail("nobody heard it")
+
+    monkeypatch.setattr(flows._carry, "attach_report", struck_at_the_end)
+    with pytest.raises(Ended):
+        call(parabola)
+    client = mlflow.MlflowClient(f"sqlite:///{tracked.database}")
+    runs = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 5
 
 
 def test_the_environment_is_left_as_it_was(tracked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
