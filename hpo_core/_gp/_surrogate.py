@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpo_core._gp._fit import Priors, fit
-from hpo_core._gp._outcomes import Outcomes, WarpName, warp
+from hpo_core._gp._outcomes import FLAT, Outcomes, WarpName, rescale, warp
 from hpo_core._gp._posterior import Factor, Posterior, condition, factorise
 
 if TYPE_CHECKING:
@@ -96,6 +96,12 @@ class Model:
         return condition(self.factor, warp(values, self.warp).z, priors.weight)
 
 
+def on_plateau(points: Points, values: NDArray[np.float64]) -> bool:
+    """Whether different ones of `points` (r) have the least of the `values` (r,), r >= 1."""
+    best = points.take(np.flatnonzero(rescale(values) < FLAT))
+    return bool((best.numeric != best.numeric[0]).any() or (best.codes != best.codes[0]).any())
+
+
 def fit_models(
     kinds: Kinds,
     embedding: Embedding,
@@ -103,10 +109,13 @@ def fit_models(
     values: NDArray[np.float64],
     priors: Priors,
 ) -> tuple[Model, ...]:
-    """A model of `values` (r,) at `points` (r), r >= 1, for each kernel and warp."""
-    warped: dict[WarpName, Outcomes] = {name: warp(values, name) for _, name in kinds}
+    """A model of `values` (r,) at `points` (r), r >= 1, for each kernel and warp that suits them."""
+    # On a plateau every result is at the pole of "log": its evidence grows without bound while its length
+    # scales shrink to the distances between them, and the search stays on the plateau (docs/gp.md).
+    suited = [kind for kind in kinds if kind[1] != "log" or not on_plateau(points, values)]
+    warped: dict[WarpName, Outcomes] = {name: warp(values, name) for _, name in suited}
     models: list[Model] = []
-    for kernel, name in kinds:
+    for kernel, name in suited:
         outcome = warped[name]
         # Warps of the same values agree on most length scales: the first fit starts the others.
         start = models[0].hyper.theta if models else None

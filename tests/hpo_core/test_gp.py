@@ -100,6 +100,20 @@ def test_finds_the_minimum_of_a_bowl(acquisition: Any) -> None:
     assert np.nanmin(loop.history.values) < (1e-4 if acquisition == "log_ei" else 5e-3)
 
 
+@pytest.mark.parametrize("seed", [1, 6, 7])
+def test_gets_off_a_plateau(seed: int) -> None:
+    def stairs(params: dict[str, Any]) -> float:
+        """A valley across the diagonal, in steps a ninth wide; least, 0, on one of them."""
+        along, across = params["x"] + params["y"] - 1.18, params["x"] - params["y"] + 0.44
+        steps = math.floor(9.0 * abs(along) + 0.3), math.floor(9.0 * abs(across) + 0.3)
+        return float(steps[0] ** 2 + 30 * steps[1] ** 2)
+
+    loop = Loop(GP(), plane(), seed=seed)
+    loop.run(stairs, 40)
+    # A logarithm of the regret, its pole at the step they are on, leaves these three at 16, 4 and 1.
+    assert np.nanmin(loop.history.values) == 0.0
+
+
 def test_finds_the_category_and_the_integer() -> None:
     loop = Loop(GP(), mixed_space())
     loop.run(bowl, 40)

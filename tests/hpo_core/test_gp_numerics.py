@@ -20,9 +20,9 @@ from hpo_core._gp._posterior import condition, factorise, imagine
 from hpo_core._gp._region import LARGEST, SMALLEST, START, SUCCESSES, Region, box
 from hpo_core._gp._score import Score, feasibility, single
 from hpo_core._gp._several import chebyshev, draw_weights, scalarise
-from hpo_core._gp._surrogate import GAP, choose_rows, last_refit
+from hpo_core._gp._surrogate import GAP, Kinds, choose_rows, fit_models, last_refit, on_plateau
 from hpo_core._pareto import hypervolume
-from hpo_core._space import SearchSpace
+from hpo_core._space import Categorical, Float, SearchSpace
 from tests.hpo_core.sampler_loop import mixed_space, small_space
 
 Array = NDArray[np.float64]
@@ -330,6 +330,30 @@ def test_rows_beyond_the_cap_are_the_best_the_newest_and_a_spread() -> None:
     assert set(980 + np.flatnonzero(usable[980:])) <= set(rows)
     assert set(np.argsort(order[:980])[:30]) <= set(rows)
     assert np.array_equal(choose_rows(order, usable, 40, 100), np.flatnonzero(usable))
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "said"),
+    [
+        ([[0.2, 0.25], [0.7, 0.25], [0.9, 0.25]], [1.0, 1.0, 2.0], True),
+        ([[0.2, 0.25], [0.7, 0.25], [0.9, 0.25]], [-1e308, -1e308, 1e308], True),
+        ([[0.2, 0.25], [0.2, 0.75], [0.9, 0.25]], [1.0, 1.0, 2.0], True),  # two categories
+        ([[0.2, 0.25], [0.2, 0.25], [0.9, 0.25]], [1.0, 1.0, 2.0], False),  # reported twice
+        ([[0.2, 0.25], [0.7, 0.25], [0.9, 0.25]], [1.0, 1.0 + 1e-9, 2.0], False),
+        ([[0.2, 0.25], [0.7, 0.25], [0.9, 0.25]], [1.0, 2.0, 2.0], False),
+        ([[0.2, 0.25]], [1.0], False),
+    ],
+)
+def test_where_two_places_share_the_best_value_there_is_no_logarithm_of_the_regret(
+    unit: list[list[float]], values: list[float], said: bool
+) -> None:
+    space = SearchSpace({"x": Float(0.0, 1.0), "c": Categorical(["a", "b"])})
+    embedding = make_embedding(space)
+    points, y = embedding(np.array(unit)), np.array(values)
+    assert on_plateau(points, y) is said
+    kinds: Kinds = (("matern", "half"), ("matern", "log"), ("matern", "fence"))
+    names = [model.warp for model in fit_models(kinds, embedding, points, y, Priors())]
+    assert names == (["half", "fence"] if said else ["half", "log", "fence"])
 
 
 def test_fit_finds_the_relevant_parameter_and_the_noise() -> None:
