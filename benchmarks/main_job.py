@@ -185,7 +185,7 @@ def _ahead(metric: str, ours: float | None, theirs: float | None) -> float:
 
 
 def report(rows: Sequence[Mapping[str, str]]) -> str:
-    """Scores per table and time, means over seeds, and on how many tables we are ahead."""
+    """Scores per table and time, means over seeds, and on how many tables we are ahead, seed by seed too."""
     parts: list[str] = []
     for seconds in sorted({r["seconds"] for r in rows}, key=float):
         here = [r for r in rows if r["seconds"] == seconds]
@@ -195,7 +195,14 @@ def report(rows: Sequence[Mapping[str, str]]) -> str:
             cells = [" / ".join(_text(_mean(own, tool, score)) for score in SCORES) for tool in tools]
             lines.append([name, own[0]["metric"], *cells])
         parts += [f"### {seconds} s", records.markdown(["table", "metric", *tools], lines)]
-        parts += [_count(here, peer) for peer in tools if peer != OURS and OURS in tools]
+        seeds = sorted({r["seed"] for r in here}, key=int)
+        for peer in tools if OURS in tools else ():
+            if peer == OURS:
+                continue
+            parts.append(_count(here, peer))
+            if len(seeds) > 1:
+                each = [f"seed {s}: {_count([r for r in here if r['seed'] == s], peer)}" for s in seeds]
+                parts.append("\n".join(f"- {line}" for line in each))
     return "\n\n".join(parts)
 
 
@@ -218,8 +225,9 @@ def _count(rows: Sequence[Mapping[str, str]], peer: str) -> str:
 
 
 def _mean(rows: Sequence[Mapping[str, str]], tool: str, score: str) -> float | None:
-    values = [float(r[score]) for r in rows if r["tool"] == tool and r[score]]
-    return statistics.fmean(values) if values else None
+    """The mean over seeds; none where one of the runs had nothing in time."""
+    scores = [r[score] for r in rows if r["tool"] == tool]
+    return statistics.fmean(map(float, scores)) if scores and all(scores) else None
 
 
 def _text(value: float | None) -> str:

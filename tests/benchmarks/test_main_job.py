@@ -37,12 +37,14 @@ def test_scores_tell_a_good_configuration_from_a_bad_one(tmp_path: Path) -> None
     assert len(train) == 1 + len(job.setting.split.train), "the peers get our training rows and no others"
 
 
-def test_the_report_counts_tables_on_which_ours_is_ahead() -> None:
-    def row(table: str, tool: str, held_out: str, cv: str) -> dict[str, str]:
-        metric = TABLES[table].metric
-        return {"table": table, "seconds": "30", "seed": "0", "tool": tool, "metric": metric,
-                "held_out": held_out, "cv": cv}  # fmt: skip
+def row(table: str, tool: str, held_out: str, cv: str, seed: str = "0") -> dict[str, str]:
+    """A row of the results."""
+    metric = TABLES[table].metric
+    return {"table": table, "seconds": "30", "seed": seed, "tool": tool, "metric": metric,
+            "held_out": held_out, "cv": cv}  # fmt: skip
 
+
+def test_the_report_counts_tables_on_which_ours_is_ahead() -> None:
     text = report(
         [
             row("wine", "hpo", "0.2", "0.3"),  # a loss: less is better
@@ -56,3 +58,16 @@ def test_the_report_counts_tables_on_which_ours_is_ahead() -> None:
     )
     assert "ahead of flaml, of 3 tables, on 2 held out and 0.5 cross-validated" in text
     assert "| missing | rmse | - / - | 2 / 2 |" in text
+
+
+def test_a_run_that_had_nothing_in_time_is_not_left_out_of_the_mean() -> None:
+    """A table on which one of two runs had found nothing counted as won by the other one."""
+    both = [row("wine", tool, "0.2", "0.2", seed) for tool in ("hpo", "flaml") for seed in ("1", "2")]
+    text = report([{**r, "held_out": "0.1", "cv": "0.1"} if r["tool"] == "hpo" else r for r in both])
+    assert "ahead of flaml, of 1 tables, on 1 held out and 1 cross-validated" in text
+    lost = [{**r, "held_out": "", "cv": ""} if (r["tool"], r["seed"]) == ("hpo", "2") else r for r in both]
+    text = report([{**r, "held_out": "0.1"} if (r["tool"], r["seed"]) == ("hpo", "1") else r for r in lost])
+    assert "| wine | logloss | - / - | 0.2 / 0.2 |" in text
+    assert "\nahead of flaml, of 1 tables, on 0 held out and 0 cross-validated" in text
+    assert "- seed 1: ahead of flaml, of 1 tables, on 1 held out and 0.5 cross-validated" in text
+    assert "- seed 2: ahead of flaml, of 1 tables, on 0 held out and 0 cross-validated" in text
