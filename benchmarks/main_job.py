@@ -254,7 +254,9 @@ def plot(rows: Sequence[Mapping[str, str]], path: Path) -> None:
 
 def _gain(rows: Sequence[Mapping[str, str]], peer: str, score: str) -> float:
     ours, theirs = _mean(rows, OURS, score), _mean(rows, peer, score)
-    if ours is None or not theirs:
+    if ours is None or theirs is None:
+        return 100.0 * (theirs is None) - 100.0 * (ours is None)  # who has none in time loses
+    if not theirs:
         return 0.0
     return 100 * (ours - theirs) / abs(theirs) * (1.0 if rows[0]["metric"] == "auc" else -1.0)
 

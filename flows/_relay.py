@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from flows._driver import Driver
+from flows._signals import instead
 
 # How long an answer may take when the process is to end anyway.
 _ANSWER_SECONDS = 2.0
@@ -67,19 +68,17 @@ class Relay:
         if self.interrupted or self.terminated:
             loop.call_soon(task.cancel)
         try:
-            with _instead(signal.SIGTERM, self.end):
+            with instead(signal.SIGTERM, self.end):
                 yield
         finally:
             self._cancel = self._loop = None
 
-    @contextlib.contextmanager
-    def above_prefect(self) -> Iterator[None]:
+    def above_prefect(self) -> contextlib.AbstractContextManager[None]:
         """To be entered in a flow: Prefect's own handler raises in the middle of whatever goes on.
 
         In a flow that Prefect began, which nobody waits for here, Prefect's is the right one.
         """
-        with _instead(signal.SIGTERM, self.end) if self._cancel is not None else contextlib.nullcontext():
-            yield
+        return contextlib.nullcontext() if self._cancel is None else instead(signal.SIGTERM, self.end)
 
     @contextlib.contextmanager
     def trials(self, stops: Stops) -> Iterator[None]:
@@ -88,7 +87,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._stops = stops
         try:
-            with _instead(signal.SIGINT, self.press), _instead(signal.SIGTERM, self.end):
+            with instead(signal.SIGINT, self.press), instead(signal.SIGTERM, self.end):
                 yield
         finally:
             self._stops = None
@@ -131,26 +130,12 @@ def run_elsewhere(work: Callable[[], Any], messages: Relay) -> Any:
             box.append(error)
 
     thread = threading.Thread(target=target, name="tune")
-    with _instead(signal.SIGINT, messages.press), _instead(signal.SIGTERM, messages.end):
+    with instead(signal.SIGINT, messages.press), instead(signal.SIGTERM, messages.end):
         thread.start()
         thread.join()
     if isinstance(box[0], BaseException):
         raise box[0]
     return box[0]
-
-
-@contextlib.contextmanager
-def _instead(number: signal.Signals, handler: Callable[..., object]) -> Iterator[None]:
-    """Handle the signal so for a while. By asyncio's own handler, the first Ctrl-C waits for the loop."""
-    before = signal.getsignal(number)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield
-        return
-    signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 class _Stops:

@@ -186,8 +186,8 @@ def run_plan(
 
     Leaves the environment as it finds it. ``messages``: says afterwards whether the process was told to end.
     """
-    from flows._hangup import hangup_ends
     from flows._relay import Relay, relay
+    from flows._signals import hangup_ends
     from tracking import active_run_for, as_found
 
     before = relay.set(messages or Relay())

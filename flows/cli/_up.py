@@ -20,8 +20,8 @@ import psutil
 import typer
 
 from flows._embedded import SERVER_ENVIRONMENT, free_port
-from flows._hangup import hangup_ends
 from flows._named import READY
+from flows._signals import hangup_ends
 from hpo_core import HpoError, InputError
 from tracking import check_version
 

@@ -92,8 +92,8 @@ class Command:
     ) -> None:
         self.place = place
         self.out, self.err = place.folder / "out.txt", place.folder / "err.txt"
-        start = f"{first or IN_A_TERMINAL * (terminal is not None)}"
-        start += "import sys; from flows.cli import main; sys.exit(main())"
+        first += "" if terminal is None else IN_A_TERMINAL
+        start = f"{first}import sys; from flows.cli import main; sys.exit(main())"
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-c", start, *map(str, arguments)],
@@ -125,8 +125,8 @@ def start(tracked: Place) -> Iterator[Callable[..., Command]]:
     (tracked.folder / "slowly.py").write_text(OBJECTIVE)
     commands: list[Command] = []
 
-    def begin(*arguments: object, **environment: str) -> Command:
-        commands.append(Command(tracked, *arguments, **environment))
+    def begin(*arguments: object, **more: Any) -> Command:
+        commands.append(Command(tracked, *arguments, **more))
         return commands[-1]
 
     yield begin
