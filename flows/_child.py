@@ -1,6 +1,7 @@
 """A worker process: ``python -m flows._child FD``. Warm, spawned, one segment at a time.
 
-It reads jobs from the socket ``FD`` and writes reports and outcomes to it. It dies with its driver:
+It loads the objective that standard input names, is told by the socket ``FD`` of the study, reads jobs from
+there and writes reports and outcomes to it. It dies with its driver:
 when the socket closes, its whole process group is killed, whatever the objective is doing. On Linux the
 kernel ends even a process that sits in C code and lets no other thread run. What a segment of some
 length came to is left in the study's folder first, for a driver that comes later.
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
+import inspect
 import os
 import queue
 import signal
@@ -22,6 +25,7 @@ from typing import Any, BinaryIO
 from flows import _messages as m
 from flows._execute import Objective, execute
 from flows._late import WORTH_SECONDS, leave
+from flows._prompt import uncollected
 from flows._trial import Signals
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
@@ -64,11 +68,15 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     stream = connection.makefile("rb")
     channel = SocketChannel(connection)
-    setup = m.decode(stream.readline())
+    setup = _setup()
     sys.path[:] = setup["path"]
     os.chdir(setup["cwd"])
-    objective, problem = _objective(setup["objective"])
-    active_run = _active_run(setup)
+    with uncollected():
+        objective, problem = _objective(setup["objective"])
+        gc.freeze()  # what it has loaded stays as long as the process does
+    study = m.decode(stream.readline())
+    _print_to(study["output"])
+    active_run = _active_run(study["tracking"])
     channel.send({"type": "ready", "problem": problem})
     jobs: queue.SimpleQueue[tuple[m.Job, Signals]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(stream, channel, jobs), daemon=True).start()
@@ -97,19 +105,44 @@ def _die_with_parent() -> None:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
+def _setup() -> dict[str, Any]:
+    """What standard input holds, which from then on is empty: it is not the objective's."""
+    with os.fdopen(os.dup(0), "rb") as given:
+        setup = m.decode(given.readline())
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return setup
+
+
+def _print_to(path: str) -> None:
+    for out in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            out.flush()
+    output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+
+
 def _objective(packed: str) -> tuple[Objective | None, str]:
+    """The objective, with all it can load before its first trial, or what keeps it from being loaded."""
     try:
-        return m.unpack(packed), ""
+        objective = m.unpack(packed)
+        warm_up = getattr(inspect.unwrap(objective), "warm_up", None)
+        if warm_up is not None:
+            warm_up()
+        return objective, ""
     except Exception as error:  # noqa: BLE001 - whatever an import raises is the user's to read
         return None, f"the objective cannot be loaded in a worker process: {type(error).__name__}: {error}"
 
 
-def _active_run(setup: dict[str, Any]) -> Any:
-    if not setup.get("tracking"):
+def _active_run(tracking: dict[str, Any]) -> Any:
+    if not tracking:
         return None
     from tracking import trial_run_activator
 
-    return trial_run_activator(**setup["tracking"])
+    return trial_run_activator(**tracking)
 
 
 def _listen(stream: BinaryIO, channel: SocketChannel, jobs: queue.SimpleQueue[tuple[m.Job, Signals]]) -> None:

@@ -5,17 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from flows import _messages as m
+from flows._child_process import ChildProcess, Crew
 from flows._messages import Job, Outcome
 from flows._runner import OnMessage, Work, message_of
 from flows._strays import Guard
@@ -23,108 +17,14 @@ from hpo_core import ObjectiveError
 
 # How often a slot with a memory limit is weighed.
 _WEIGH_SECONDS = 0.2
-_LINE_LIMIT = 64 * 2**20
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from flows._child import main; main(sys.argv)"
-
-
-class ChildProcess:
-    """One worker process and the line to it."""
-
-    def __init__(self, work: Work, environment: dict[str, str], output: Path) -> None:
-        ours, theirs = socket.socketpair()
-        here = str(Path(__file__).resolve().parent.parent)
-        self.output = output
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with theirs, output.open("ab") as sink:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _START, here, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                env={**_inherited(), **work.environment, **environment},
-                start_new_session=True,  # its own group, to be killed as one
-            )
-        self._work = work
-        self._socket = ours
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self.problem = ""
-
-    async def open(self) -> None:
-        """Hand over the objective and wait until the child is ready; ``problem`` says what is wrong."""
-        self._reader, self._writer = await asyncio.open_connection(sock=self._socket, limit=_LINE_LIMIT)
-        self.send(
-            {
-                "type": "setup",
-                "path": sys.path,
-                "cwd": str(Path.cwd()),
-                "objective": self._work.objective,
-                "tracking": self._work.tracking,
-            }
-        )
-        ready = await self.receive()
-        if ready is None:
-            self.problem = f"a worker process ended before it was ready: {_tail(self.output)}"
-        else:
-            self.problem = str(ready["problem"])
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Queue a message; a dead child is noticed by :meth:`receive`."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(m.encode(message))
-
-    async def receive(self) -> dict[str, Any] | None:
-        """The next message, or ``None`` when the child is gone."""
-        assert self._reader is not None
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            line = await self._reader.readline()
-            if line.endswith(b"\n"):
-                return m.decode(line)
-        return None
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self.process.poll() is None
-
-    async def kill(self) -> str:
-        """End the process and all it started; returns how it had ended, for people."""
-        await asyncio.to_thread(self.end)
-        code = await asyncio.to_thread(self.process.wait)
-        if self._writer is not None:
-            self._writer.close()
-        else:
-            self._socket.close()
-        return _died(code)
-
-    def end(self) -> None:
-        """SIGKILL to its group and to what it started outside of it, whatever they are doing."""
-        started: list[psutil.Process] = []
-        with contextlib.suppress(psutil.Error):
-            started = psutil.Process(self.process.pid).children(recursive=True)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        for process in started:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-
-    def memory(self) -> int:
-        """Resident bytes of the process and all it started."""
-        total = 0
-        with contextlib.suppress(psutil.Error):
-            root = psutil.Process(self.process.pid)
-            for process in [root, *root.children(recursive=True)]:
-                with contextlib.suppress(psutil.Error):
-                    total += process.memory_info().rss
-        return total
 
 
 class LocalRunner:
     """Slots on this machine, one warm process each.
 
     ``environments`` has one dict of variables per slot, set before the child imports anything.
-    ``output`` is the folder that takes what the children print.
+    ``output`` is the folder that takes what the children print. ``crew``: processes that load the objective
+    already, with the work's environment and no slot's own.
     """
 
     def __init__(
@@ -134,6 +34,7 @@ class LocalRunner:
         slots: int,
         environments: list[dict[str, str]] | None = None,
         output: Path | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self._work = work
         self._output = output or work.folder / "slots"
@@ -141,6 +42,8 @@ class LocalRunner:
         self._children: list[ChildProcess | None] = [None] * slots
         self._killed: dict[int, Outcome] = {}
         self._strays: Guard | None = None
+        if crew is not None:
+            self._children, self._strays = crew.join(slots)
 
     @property
     def slots(self) -> int:
@@ -164,14 +67,13 @@ class LocalRunner:
     def _spawn(self, slot: int) -> ChildProcess:
         if self._strays is None:
             self._strays = Guard()
-        environment = {**self._environments[slot], **self._strays.marks}
-        return ChildProcess(self._work, environment, self._output / f"{slot}.out")
+        environment = {**self._work.environment, **self._environments[slot], **self._strays.marks}
+        return ChildProcess(self._work.objective, environment)
 
     async def _fresh(self, slot: int) -> ChildProcess:
         child = self._children[slot] or self._spawn(slot)
         self._children[slot] = child
-        if child._reader is None:
-            await child.open()
+        await child.open(self._work.tracking, self._output / f"{slot}.out")
         return child
 
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
@@ -270,28 +172,8 @@ class LocalRunner:
             os.truncate(output, 0)
 
 
-def _inherited() -> dict[str, str]:
-    """This process's environment without what belongs to its own MLflow run."""
-    return {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"}
-
-
-def _died(code: int) -> str:
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
 def _outcome_of_death(died: str) -> Outcome:
     """A crash of the interpreter is the objective's doing; a kill from outside is not."""
     if died in ("killed by SIGKILL", "killed by SIGTERM", "killed by SIGHUP"):
         return Outcome(kind=m.LOST, reason=f"the worker process was {died}")
     return Outcome(kind=m.RAISED, reason=f"the worker process ended with {died}")
-
-
-def _tail(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        lines = path.read_text(errors="replace").strip().splitlines()
-        if lines:
-            return lines[-1][:300]
-    return "it printed nothing"

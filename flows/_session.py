@@ -7,11 +7,12 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flows import _messages as m
+from flows._child_process import Crew
 from flows._clock import steady_clock
 from flows._driver import Driver
 from flows._execute import Objective
@@ -39,6 +40,7 @@ class Execution:
 
     ``runner``: ``local``, ``dask`` or ``gpu``. ``isolation``: ``process`` or ``thread``.
     ``granularity``: seconds of tiny trials that share one Prefect task run. ``quota``: bytes for checkpoints.
+    ``crew``: processes for the local runner that load the objective already.
     """
 
     workers: int = 1
@@ -49,6 +51,7 @@ class Execution:
     quota: int | None = None
     gpus_per_trial: float | None = None
     dask: str | None = None
+    crew: Crew | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,11 +344,15 @@ def make_runner(
     if (most := current.study.state.limits.trials) is not None:
         # Each of them is a process that imports the objective, and a trial is never in two of them.
         execution = replace(execution, workers=min(execution.workers, most))
+    crew = execution.crew
+    packed = ""
+    if execution.isolation == "process":
+        packed = m.pack(objective) if crew is None else crew.objective
     work = Work(
-        objective=m.pack(objective) if execution.isolation == "process" else "",
+        objective=packed,
         folder=current.folder,
         tracking=current.tracker.worker_settings(),
-        environment={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+        environment=_environment(),
         limits=execution.limits,
     )
     if execution.isolation == "thread":
@@ -365,7 +372,28 @@ def make_runner(
             environments = [{"CUDA_VISIBLE_DEVICES": card} for card in cards]
             return LocalRunner(work, slots=len(cards), environments=environments)
         tell("this machine has no GPU that CUDA shows; the trials run on the CPU")
-    return LocalRunner(work, slots=execution.workers)
+    return LocalRunner(work, slots=execution.workers, crew=crew)
+
+
+@contextlib.contextmanager
+def crew_for(objective: Objective, execution: Execution, most: int | None) -> Iterator[Execution]:
+    """For a session that is about to be opened in the block: its worker processes begin to load now.
+
+    ``most``: trials of the study, as far as is known. Only those on this machine without cards of their own.
+    """
+    if execution.runner != "local" or execution.isolation != "process":
+        yield execution
+        return
+    size = execution.workers if most is None else min(execution.workers, most)
+    crew = Crew(m.pack(objective), _environment(), size)
+    try:
+        yield replace(execution, crew=crew)
+    finally:
+        crew.end()
+
+
+def _environment() -> dict[str, str]:
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
 
 def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) -> Runner:

@@ -203,7 +203,7 @@ def _run(plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None]) -
     from flows._carry import carry_out, nothing_to_do
     from flows._plan import with_past
     from flows._prefect import prefect_api
-    from flows._session import check_tracking
+    from flows._session import check_tracking, crew_for
     from flows._workspace import check_before
 
     finished = check_before(plan.terms, edit=plan.edit)
@@ -212,17 +212,27 @@ def _run(plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None]) -
     plan = with_past(plan)
     with prefect_api(meanwhile=_load_mlflow) as ready:
         check_tracking(plan.tracking)
+        # All that takes seconds to load does so beside the server.
+        with crew_for(plan.objective, plan.execution, plan.terms.limits.trials) as execution:
+            return _under_prefect(replace(plan, execution=execution), tell, watch, ready)
+
+
+def _under_prefect(
+    plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None], ready: Callable[[], None]
+) -> Result:
+    from flows._prompt import uncollected
+
+    with uncollected():
         from flows._flow import Handed, handed, tune_flow
 
-        context = Handed(plan, tell, watch)
         ready()
+    context = Handed(plan, tell, watch)
 
-        async def work() -> dict[str, Any]:
-            handed.set(context)
-            return await _summary_of_flow(tune_flow, context)
+    async def work() -> dict[str, Any]:
+        handed.set(context)
+        return await _summary_of_flow(tune_flow, context)
 
-        summary = _in_fresh_loop(work)
-    return Result(**summary)
+    return Result(**_in_fresh_loop(work))
 
 
 def _load_mlflow() -> None:

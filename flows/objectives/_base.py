@@ -241,6 +241,9 @@ class TableObjective(Protocol):
     def over_training(self) -> Self | None:
         """The same with training as its budget axis (rounds, epochs); ``None`` where it has no such axis."""
 
+    def warm_up(self) -> None:
+        """Load all that trials need; called in each worker process before its first trial."""
+
     def __call__(self, trial: Trial) -> float:
         """Evaluate ``trial.params``; the value of the metric."""
 

@@ -12,6 +12,7 @@ Two budget axes.
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Mapping
@@ -127,6 +128,11 @@ class LightGBM:
     def over_training(self) -> LightGBM:
         """The same over rounds."""
         return replace(self, budget="rounds")
+
+    def warm_up(self) -> None:
+        """Load all that trials need; called in each worker process before its first trial."""
+        importlib.import_module("lightgbm")
+        load_setting(self.table)
 
     def __call__(self, trial: Trial) -> float:
         """The cross-validated metric of ``trial.params``."""

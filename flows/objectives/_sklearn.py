@@ -236,6 +236,10 @@ class SklearnModel:
 
     # -- trials ----------------------------------------------------------------------------------
 
+    def warm_up(self) -> None:
+        """Load all that trials need; called in each worker process before its first trial."""
+        estimators.find(self.estimator, load_setting(self.table).problem)
+
     def __call__(self, trial: Trial) -> float:
         """The cross-validated metric of ``trial.params``."""
         setting = load_setting(self.table)

@@ -10,6 +10,7 @@ of (trial, fold, epoch). On the CPU an interrupted trial has the same losses bit
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,6 +111,11 @@ class TorchMLP:
     def over_training(self) -> TorchMLP:
         """Itself: a step is an epoch."""
         return self
+
+    def warm_up(self) -> None:
+        """Load all that trials need; called in each worker process before its first trial."""
+        importlib.import_module("torch")
+        load_setting(self.table)
 
     def __call__(self, trial: Trial) -> float:
         """The cross-validated metric of ``trial.params``."""

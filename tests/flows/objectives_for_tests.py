@@ -106,3 +106,18 @@ def discovers(trial: Any) -> float:
     if trial.suggest_categorical("kind", ["plain", "deep"]) == "deep":
         x += trial.suggest_int("depth", 1, 4)
     return float(x)
+
+
+class Prepared:
+    """An objective that has something to load, and says where it did."""
+
+    loaded_in = 0
+
+    def warm_up(self) -> None:
+        """What takes long."""
+        print("loading the table")
+        self.loaded_in = os.getpid()
+
+    def __call__(self, trial: Any) -> dict[str, float]:
+        """Where it was loaded, and where it ran."""
+        return {"loaded_in": float(self.loaded_in), "run_in": float(os.getpid())}

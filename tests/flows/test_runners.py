@@ -14,9 +14,11 @@ import psutil
 import pytest
 
 from flows import _messages as m
+from flows._child_process import Crew
 from flows._dask import DaskRunner
 from flows._local import LocalRunner
 from flows._messages import Job, Outcome
+from flows._repeats import Repeated
 from flows._runner import Message, Report, RunIdWanted, Runner, Saved, TrialLimits, Work
 from flows._session import Execution, Session, make_runner
 from flows._threads import ThreadRunner
@@ -299,6 +301,57 @@ def test_the_first_trial_finds_its_process_started(kind: str, tmp_path: Path) ->
 
     there, process = asyncio.run(go())
     assert process in there
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_an_objective_is_warm_before_its_first_trial(kind: str, wrapped: bool, tmp_path: Path) -> None:
+    """Each process loaded the table in its first trial, whose time that was not."""
+    objective: Any = objectives.Prepared()
+    if wrapped:
+        objective = Repeated(objective=objective, repeats=1, objectives={"loaded_in": "min"})
+
+    async def go() -> Outcome:
+        async with running(kind, objective, tmp_path) as runner:
+            return await asyncio.wait_for(runner.run(0, job(tmp_path), Heard()), PATIENCE)
+
+    values = asyncio.run(go()).values
+    assert isinstance(values, dict)
+    assert values["loaded_in"] == values["run_in"] > 0
+    if kind == "local":
+        assert "loading the table" in (tmp_path / "artifacts" / "0" / "output.txt").read_text()
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_a_runner_takes_over_processes_that_were_started_before_it(slots: int, tmp_path: Path) -> None:
+    """And whoever started them ends those that are left, with what they have started."""
+    before = set(psutil.Process().children())
+    crew = Crew(m.pack(lambda trial: float(os.getpid())), {"OMP_NUM_THREADS": "1"}, 2)
+    early = set(psutil.Process().children()) - before
+    runner = LocalRunner(Work(objective=crew.objective, folder=tmp_path), slots=slots, crew=crew)
+    crew.end()
+
+    async def go() -> set[Any]:
+        await runner.start()
+        jobs = (runner.run(slot, job(tmp_path), Heard()) for slot in range(slots))
+        outcomes = await asyncio.wait_for(asyncio.gather(*jobs), PATIENCE)
+        await runner.close()
+        return {outcome.values for outcome in outcomes}
+
+    used = asyncio.run(go())
+    assert len(used) == slots
+    assert len(used & {float(child.pid) for child in early}) == min(slots, 2)
+    assert psutil.wait_procs(early, timeout=PATIENCE)[1] == []
+
+
+def test_a_crew_that_nobody_needs_ends_with_all_it_started() -> None:
+    before = set(psutil.Process().children())
+    crew = Crew(m.pack(objectives.square), {}, 2)
+    there = set(psutil.Process().children()) - before
+    assert len(there) >= 2
+    crew.end()
+    crew.end()
+    assert psutil.wait_procs(there, timeout=PATIENCE)[1] == []
 
 
 @pytest.mark.skipif("dask" not in PROCESSES, reason="distributed is not installed")

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flows import Result, tune
 from flows._notes import TRACKING, newest
 from flows.cli._end import deliver
-from hpo_core import Categorical, Float, InputError, Int, TrialState
+from hpo_core import Categorical, Float, InputError, Int, Journal, Study, StudyLockedError, TrialState
 from hpo_core.samplers import Random
 from tests.flows.conftest import Place, copy_database
 from tests.flows.small_tables import mixed, written
@@ -276,6 +277,17 @@ def test_wrong_arguments_are_refused_before_anything_runs(
     assert says in str(refused.value)
     assert place.studies == []
     assert not place.database.exists()
+
+
+def test_a_study_that_another_driver_holds_leaves_no_process(tracked: Place) -> None:
+    """Worker processes start before the study is opened."""
+    before = set(psutil.Process().children())
+    folder = tracked.folder / ".hpo" / "studies" / "held"
+    with Journal(folder / "journal.jsonl") as journal:
+        Study({"x": Float(0.0, 1.0)}, name="held", journal=journal)
+        with pytest.raises(StudyLockedError):
+            tune(lambda trial: trial.suggest_float("x", 0.0, 1.0), name="held", trials=2, workers=2)
+    assert set(psutil.Process().children()) <= before
 
 
 def test_a_ready_objective_names_its_wrong_option(place: Place) -> None:
