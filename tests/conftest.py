@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.databases import copy_database, made_once, mlflow_database, prefect_database
 
 # Prefect and MLflow read their settings when they are first imported, which is before any fixture runs.
 _HOME = tempfile.TemporaryDirectory(prefix="hpo-tests-", ignore_cleanup_errors=True)
@@ -30,6 +33,36 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="session")
+def _of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def empty_database(_of_the_run: Path) -> Path:
+    """MLflow's, to be copied."""
+    return made_once(_of_the_run / "mlflow.db", mlflow_database)
+
+
+@pytest.fixture(scope="session")
+def empty_prefect(_of_the_run: Path) -> Path:
+    """Prefect's, to be copied to ``prefect.db`` in a home."""
+    return made_once(_of_the_run / "prefect.db", prefect_database)
+
+
+@pytest.fixture(scope="session")
+def prefect_url(empty_prefect: Path) -> Iterator[str]:
+    """The embedded server, up for the whole run."""
+    from flows._embedded import embedded_api, home
+
+    if not (home() / "prefect.db").exists():
+        copy_database(empty_prefect, home() / "prefect.db")
+    with embedded_api() as server:
+        yield server.url()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import copy_database
 from tests.faults.checks import check_whole
 from tests.faults.conftest import MakeDriver
 from tests.faults.harness import Driver, ServerProcess, mlflow_server, prefect_server
@@ -51,9 +52,11 @@ def test_what_mlflow_missed_at_the_end_is_delivered_by_hpo_sync(
     check_whole(driver)
 
 
-def test_a_prefect_server_that_dies_takes_no_study_along(make_driver: MakeDriver, tmp_path: Path) -> None:
+def test_a_prefect_server_that_dies_takes_no_study_along(
+    make_driver: MakeDriver, empty_prefect: Path, tmp_path: Path
+) -> None:
     home = tmp_path / "prefect"
-    home.mkdir()
+    copy_database(empty_prefect, home / "prefect.db")
     server, url = prefect_server(home)
     server.start()
     driver = make_driver(prefect=url)

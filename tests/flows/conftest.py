@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from flows._embedded import embedded_api
 from flows._workspace import read_study
 from flows.cli import main
 from hpo_core import Study
+from tests.databases import copy_database
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,30 +78,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
             del sys.modules[name]
 
 
-def copy_database(source: Path, target: Path) -> None:
-    """A copy that has what still stands in the source's write-ahead log."""
-    original, copy = sqlite3.connect(source), sqlite3.connect(target)
-    with contextlib.closing(original), contextlib.closing(copy):
-        original.backup(copy)
-
-
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to make a database; the tests start from copies of this one."""
-    from tracking import connect
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    connection = connect(f"sqlite:///{path}", "empty")
-    connection.client.delete_experiment(connection.experiment_id)
-    return path
-
-
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """Keeps the embedded server up for the whole test run."""
-    with embedded_api() as server:
-        server.url()
-        yield
+def prefect_server(prefect_url: str) -> None:
+    """For the tests that need no more of it than that it is up."""
 
 
 @pytest.fixture

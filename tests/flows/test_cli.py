@@ -17,7 +17,8 @@ from flows._find import flow_runs_of
 from flows._prefect import prefect_api
 from flows.cli import main
 from hpo_core import TrialState
-from tests.flows.conftest import Hpo, Place, copy_database
+from tests.databases import copy_database
+from tests.flows.conftest import Hpo, Place
 
 OBJECTIVE = '''
 """Objectives of the tests, in a file as a user writes it."""

@@ -18,6 +18,7 @@ import pytest
 
 from flows._embedded import free_port
 from hpo_core import Float, Journal, Study, TrialState
+from tests.databases import copy_database
 from tests.flows.conftest import Place
 from tests.flows.small_tables import mixed, written
 from tests.tracking.conftest import search_path
@@ -238,12 +239,13 @@ def test_cancel_from_another_terminal(start: Callable[..., Command]) -> None:
 
 @pytest.mark.slow
 def test_up_serves_deployments_and_leaves_nothing_behind(
-    start: Callable[..., Command], tracked: Place, tmp_path: Path
+    start: Callable[..., Command], tracked: Place, empty_prefect: Path, tmp_path: Path
 ) -> None:
     import psutil
 
     table = written(tracked.folder, mixed())
     # A home of its own: `hpo up` writes Prefect's profile.
+    copy_database(empty_prefect, tmp_path / "prefect" / "prefect.db")
     environment = {"PREFECT_HOME": str(tmp_path / "prefect"), "MLFLOW_TRACKING_URI": ""}
     up = start("up", "--mlflow-port", free_port(), "--prefect-port", free_port(), **environment)
     wait_until(lambda: "Ctrl-C ends everything" in up.out.read_text(), "the servers")
@@ -271,11 +273,12 @@ def test_up_serves_deployments_and_leaves_nothing_behind(
 
 
 def test_servers_go_with_the_terminal_that_they_were_started_in(
-    start: Callable[..., Command], tmp_path: Path
+    start: Callable[..., Command], empty_prefect: Path, tmp_path: Path
 ) -> None:
     """They stayed, and kept their ports from the next ones."""
     import psutil
 
+    copy_database(empty_prefect, tmp_path / "prefect" / "prefect.db")
     terminal = Terminal()
     ports = ("--mlflow-port", free_port(), "--prefect-port", free_port())
     up = start("up", *ports, terminal=terminal, PREFECT_HOME=str(tmp_path / "prefect"))

@@ -17,7 +17,8 @@ from flows._notes import TRACKING, newest
 from flows.cli._end import deliver
 from hpo_core import Categorical, Float, InputError, Int, Journal, Study, StudyLockedError, TrialState
 from hpo_core.samplers import Random
-from tests.flows.conftest import Place, copy_database
+from tests.databases import copy_database
+from tests.flows.conftest import Place
 from tests.flows.small_tables import mixed, written
 
 SPACE = {"x": Float(-1.0, 1.0), "kind": Categorical(["a", "b"])}

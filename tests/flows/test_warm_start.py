@@ -21,7 +21,8 @@ from flows.cli import main
 from flows.sources import parse_source
 from hpo_core import Categorical, Float, InputError, Int, SearchSpace
 from hpo_core.warm_start import Fitting, fit
-from tests.flows.conftest import Hpo, Place, copy_database
+from tests.databases import copy_database
+from tests.flows.conftest import Hpo, Place
 
 OBJECTIVE = '''
 """An objective with a space, as a user writes it."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import copy_database
 from tracking._connection import connect
 
 
@@ -30,11 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def sqlite_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database that exists: making one takes MLflow seconds."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-    connect(uri, "made")
-    return uri
+def sqlite_uri(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> str:
+    """A database of these tests' own, with an experiment."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    copy_database(empty_database, path)
+    connect(f"sqlite:///{path}", "made")
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -98,9 +100,10 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server_of_session(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Server]:
     """Started once."""
     server = Server(tmp_path_factory.mktemp("server"))
+    copy_database(empty_database, server.database)
     server.start()
     yield server
     server.kill()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.databases import copy_database
 from tests.tracking.conftest import Server, search_path
 from tests.tracking.studies import Script
 from tests.ui.browser import Tab, browser, chromium
@@ -82,9 +83,10 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Site]:
     """Started once."""
     made = Site(tmp_path_factory.mktemp("ui"))
+    copy_database(empty_database, made.server.database)
     made.server.start()
     yield made
     made.server.kill()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.databases import copy_database
 from tests.tracking.conftest import Server, search_path
 from tests.tracking.studies import Script
 from tests.ui.conftest import ROOT, entry_points
@@ -101,9 +102,10 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Guarded]:
     """Started once."""
     made = Guarded(tmp_path_factory.mktemp("guarded"))
+    copy_database(empty_database, made.server.database)
     try:
         made.fill()
         yield made
