@@ -30,12 +30,15 @@ from tracking import (
     Promotion,
     brief,
     config_sha256,
+    find_model,
     load_own_model,
     log_model,
     promote,
 )
 
 _RUN_ID_SECONDS = 60.0
+# Tells the final model of a trial from those that its objective may have logged.
+_FINAL = {"hpo.final": "true"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +81,12 @@ def _make_and_register(current: Session, plan: Plan, trial: TrialRecord) -> None
         if current.parent_run is not None:
             note |= logged(current, trial, final)
             _show_scores(current, final)
+        # Before it is registered: whoever goes on after a crash registers this one, not another.
+        current.study.note(FINAL_MODEL, note, now=current.now())
     if current.parent_run is not None and plan.register_as is not None:
         registration = Registration(name=plan.register_as)
         promotion = register(current.study, current.tracker.connection, plan, note, registration)
-        note |= outcome_of(promotion)
-    current.study.note(FINAL_MODEL, note, now=current.now())
+        current.study.note(FINAL_MODEL, {**note, **outcome_of(promotion)}, now=current.now())
 
 
 def fitted(study: Study, plan: Plan, trial: TrialRecord) -> FinalModel:
@@ -106,7 +110,8 @@ def logged(current: Session, trial: TrialRecord, final: FinalModel) -> dict[str,
     """Log the model to the trial's run; returns where it is, for the note."""
     connection = current.tracker.connection
     run_id = current.tracker.run_id(trial.number, _RUN_ID_SECONDS)
-    model = log_model(
+    # One that a driver logged which ended before it could journal that; it is the same to the last digit.
+    model = find_model(connection, run_id, _FINAL) or log_model(
         run_id,
         final.model,
         connection=connection,
@@ -114,6 +119,7 @@ def logged(current: Session, trial: TrialRecord, final: FinalModel) -> dict[str,
         pip_requirements=final.requirements,
         signature=_signature(final),
         input_example=final.example,
+        tags=_FINAL,
         **final.log_options,
     )
     connection.client.log_dict(run_id, final.contract, "model_contract.json")
@@ -126,7 +132,9 @@ def _show_model(connection: Connection, parent: str, model_id: str) -> None:
     """List the model, and the versions registered from it, on the study's run as well."""
     from mlflow.entities import LoggedModelOutput
 
-    connection.client.log_outputs(parent, models=[LoggedModelOutput(model_id, step=0)])
+    outputs = connection.client.get_run(parent).outputs
+    if model_id not in {model.model_id for model in (outputs.model_outputs if outputs else ())}:
+        connection.client.log_outputs(parent, models=[LoggedModelOutput(model_id, step=0)])
 
 
 def _signature(final: FinalModel) -> Any:

@@ -37,6 +37,7 @@ if typing.TYPE_CHECKING:
     from tracking._fetch import fetch_checkpoints as fetch_checkpoints
     from tracking._fetch import fetch_journal as fetch_journal
     from tracking._models import LoggedModel as LoggedModel
+    from tracking._models import find_model as find_model
     from tracking._models import load_writers as load_writers
     from tracking._models import log_model as log_model
     from tracking._models import log_trial_model as log_trial_model
@@ -71,7 +72,7 @@ __all__ = [
     "TrackerOptions", "TrackerStatus", "TrackingError", "absolute_uri", "active_run_for", "as_found",
     "belongings", "beyond_quota", "brief", "check_version", "comparison_html", "config_sha256",
     "connect", "connect_to_study", "database_file", "delete_checkpoint", "disk_warning",
-    "draw_comparison", "fetch_checkpoints", "fetch_journal", "finite", "load_checkpoint",
+    "draw_comparison", "fetch_checkpoints", "fetch_journal", "find_model", "finite", "load_checkpoint",
     "load_own_model", "load_writers", "locate_checkpoint", "log_model", "log_trial_model", "past_runs",
     "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back",
     "save_checkpoint", "set_defaults", "take_out", "trial_run", "trial_run_activator", "write_report",
@@ -88,7 +89,7 @@ _HOMES = {
     "_delete": "Belongings belongings take_out",
     "_errors": "Away NoRunYet NotComparable TrackingError brief",
     "_fetch": "fetch_checkpoints fetch_journal",
-    "_models": "LoggedModel load_writers log_model log_trial_model",
+    "_models": "LoggedModel find_model load_writers log_model log_trial_model",
     "_past_runs": "past_runs",
     "_projector": "TrackerOptions",
     "_registry": "Candidate Gate Promotion load_own_model promote roll_back",

@@ -124,6 +124,18 @@ def log_model(
     )
 
 
+def find_model(connection: Connection, run_id: str, tags: Mapping[str, str]) -> LoggedModel | None:
+    """The whole model that was logged to the run with these tags, or ``None``."""
+    client = connection.client
+    experiment = client.get_run(run_id).info.experiment_id
+    found = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+    for model in found:
+        if str(model.status) == "READY" and tags.items() <= model.tags.items():
+            form = model.tags.get("hpo.serialization", "")
+            return LoggedModel(model.model_id, f"models:/{model.model_id}", run_id, "", form)
+    return None
+
+
 def _log_once(flavor: str, run_id: str, arguments: dict[str, Any], tags: dict[str, str]) -> Any:
     from mlflow import MlflowClient
     from mlflow.models import Model

@@ -14,10 +14,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
 
-from flows._notes import TRACKING, newest
+from flows._notes import FINAL_MODEL, TRACKING, newest
+from hpo_core import Study
 from tests.flows.conftest import Hpo, Place
 from tests.flows.small_tables import mixed, written
 from tracking import config_sha256
@@ -152,10 +154,49 @@ def served(model: str, place: Place, rows: pd.DataFrame) -> list[str]:
             process.wait()
 
 
+@pytest.mark.parametrize("cut_at", ["the note", "the registry"])
+def test_a_driver_that_ends_while_it_registers_leaves_one_model_and_one_version(
+    cut_at: str, tracked: Place, hpo: Hpo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study that went on logged the model once more and registered it as version 2."""
+    from flows import _final
+
+    class Killed(BaseException):
+        """Nothing runs after it."""
+
+    def note(self: Study, topic: str, data: Any, now: float) -> None:
+        if topic == FINAL_MODEL:
+            raise Killed
+        whole(self, topic, data, now)
+
+    def after(*arguments: Any) -> Any:
+        register(*arguments)
+        raise Killed
+
+    whole, register = Study.note, _final.register
+    table = written(tracked.folder, mixed(120))
+    command = [
+        *("tune", "lgbm", "--data", table, "--target", "y", "--strategy", "random", "--trials", 2),
+        *("--isolation", "thread", "--workers", 1, "--folds", 2, "--option", "max_rounds=10"),
+        *("--name", "mine", "--register", "churn"),
+    ]
+    with monkeypatch.context() as broken:
+        if cut_at == "the note":
+            broken.setattr(Study, "note", note)
+        else:
+            broken.setattr(_final, "register", after)
+        with pytest.raises(Killed):
+            hpo(*command)
+    assert hpo(*command).code == 0
+    assert set(registered(tracked, "churn")["versions"]) == {"1"}
+    client = mlflow.MlflowClient(f"sqlite:///{tracked.database}")
+    experiment = client.get_experiment_by_name("mine")
+    assert experiment is not None
+    assert len(client.search_logged_models([experiment.experiment_id])) == 1
+
+
 @pytest.mark.slow
 def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked: Place, hpo: Hpo) -> None:
-    import mlflow
-
     table = written(tracked.folder, mixed(400))
     command = [
         *("tune", "lgbm", "--data", table, "--target", "y", "--strategy", "random", "--trials", 3),
