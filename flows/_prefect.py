@@ -65,6 +65,26 @@ def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Call
 
 
 @contextlib.contextmanager
+def heard_again() -> Iterator[None]:
+    """For a call in somebody's process: Prefect, if it is imported in the block, is as talkative afterwards
+    as it would be without us.
+
+    It reads the wish for quiet when it is imported and keeps to it, in the caller's own flows too. To be
+    left when the environment is again as it was.
+    """
+    ours = "prefect" not in sys.modules
+    try:
+        yield
+    finally:
+        if ours and "prefect" in sys.modules:
+            from prefect.context import refresh_global_settings_context
+            from prefect.logging.configuration import setup_logging
+
+            refresh_global_settings_context()
+            setup_logging()
+
+
+@contextlib.contextmanager
 def _talking_to(url: str) -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import importlib
 import json
@@ -63,10 +64,11 @@ def tune(
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """
     from flows._frames import kept
+    from flows._prefect import heard_again
     from flows._relay import Relay
 
     messages = Relay()
-    with messages.passed_on(), kept(more.get("data")) as data:
+    with messages.passed_on(), heard_again(), kept(more.get("data")) as data:
         more = _as_kept(more, data)
         settings = more.pop("settings", None)
         fields = {
@@ -212,8 +214,9 @@ def _run(plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None]) -
     plan = with_past(plan)
     with prefect_api(meanwhile=_load_mlflow) as ready:
         check_tracking(plan.tracking)
-        # All that takes seconds to load does so beside the server.
-        with crew_for(plan.objective, plan.execution, plan.terms.limits.trials) as execution:
+        # All that takes seconds to load does so beside the server. A finished study has no trials to run.
+        crew = crew_for(plan.objective, plan.execution, plan.terms.limits.trials)
+        with contextlib.nullcontext(plan.execution) if finished else crew as execution:
             return _under_prefect(replace(plan, execution=execution), tell, watch, ready)
 
 

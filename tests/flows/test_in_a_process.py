@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,10 @@ import pytest
 from flows import Result, tune
 from flows._prefect import QUIET
 from tests.flows.conftest import Place
+from tests.tracking.conftest import search_path
 from tracking._settings import _ENVIRONMENT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def parabola(trial: Any) -> float:
@@ -184,3 +190,35 @@ def test_a_study_is_shown_below_the_run_that_is_active_where_it_is_called(tracke
     # It was finished: it stays where it was made.
     assert parents["second"][0] == parents["first"][1]
     assert parents["elsewhere"][0] is None
+
+
+def test_prefect_speaks_again_in_a_script_that_had_it_from_us(tracked: Place) -> None:
+    """It stayed silent for as long as the process lived, in the script's own flows too."""
+    script = """
+from flows import tune
+
+def loss(trial):
+    return trial.suggest_float("x", 0.0, 1.0)
+
+def main():
+    tune(loss, trials=1, isolation="thread", tell=lambda line: None)
+    from prefect.logging import get_logger
+    get_logger("mine").info("a line of my own")
+
+if __name__ == "__main__":
+    main()
+"""
+    (tracked.folder / "script.py").write_text(script)
+    environment = {k: v for k, v in os.environ.items() if k not in QUIET}
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tracked.folder,
+        env={**environment, "PYTHONPATH": search_path(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a line of my own" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
