@@ -119,7 +119,9 @@ def test_torch_is_installed_only_without_cuda(
     monkeypatch.setenv("HPO_REQUIRE_TORCH", required)
     assert torch_script.main("constraints.txt") == code
     assert [call for call in calls if "--dry-run" not in call] == (
-        [("install", "--quiet", "--constraint", "constraints.txt", "torch")] if installs else []
+        [("install", "--quiet", "--no-compile", "--constraint", "constraints.txt", "torch")]
+        if installs
+        else []
     )
 
 
