@@ -47,6 +47,7 @@ class Relay:
         self._cancel: Callable[[], object] | None = None
         self._stops: Stops | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._context: contextvars.Context | None = None
 
     @contextlib.contextmanager
     def passed_on(self) -> Iterator[None]:
@@ -86,11 +87,13 @@ class Relay:
         alone = self._loop is None
         self._loop = asyncio.get_running_loop()
         self._stops = stops
+        # A signal comes in whichever context is there, and which flow run the study is in is in this one.
+        self._context = contextvars.copy_context()
         try:
             with instead(signal.SIGINT, self.press), instead(signal.SIGTERM, self.end):
                 yield
         finally:
-            self._stops = None
+            self._stops = self._context = None
             if alone:
                 self._loop = None
 
@@ -113,7 +116,7 @@ class Relay:
                 self._cancel()
 
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(there)
+            self._loop.call_soon_threadsafe(there, context=self._context)
 
 
 relay: contextvars.ContextVar[Relay] = contextvars.ContextVar("relay")

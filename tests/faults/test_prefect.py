@@ -89,6 +89,9 @@ def test_a_served_run_that_is_cancelled_stops_and_a_retry_of_it_is_a_resume(
     wait_until(lambda: api.state(flow_run) == "Cancelled", "the flow run's end")
     wait_until(lambda: runs_of(driver.tracking_uri)[0].info.status != "RUNNING", "MLflow to have all")
     check_cancelled(driver, "cancelled in Prefect")
+    # It says Cancelled of the flow run once more when its process is gone, whatever that is by then.
+    log = driver.folder / "serve.log"
+    wait_until(lambda: "Cancelled flow run" in log.read_text(), "Prefect's runner to see the end")
     driver.release()
     api.set_state(flow_run, "SCHEDULED", name="AwaitingRetry")
     wait_until(lambda: api.state(flow_run) == "Completed", "the retry's end")

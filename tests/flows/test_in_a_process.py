@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from flows import Result, tune
 from flows._prefect import QUIET
+from flows._relay import Relay
 from tests.flows.conftest import Place
 from tests.tracking.conftest import search_path
 from tracking._settings import _ENVIRONMENT
@@ -190,6 +192,31 @@ def test_a_study_is_shown_below_the_run_that_is_active_where_it_is_called(tracke
     # It was finished: it stays where it was made.
     assert parents["second"][0] == parents["first"][1]
     assert parents["elsewhere"][0] is None
+
+
+def test_what_a_signal_sets_off_knows_the_flow_run_that_it_is_in() -> None:
+    """The handler ran in whichever context the signal met, so a run cancelled in Prefect was `terminated`."""
+    flow_run: contextvars.ContextVar[str] = contextvars.ContextVar("flow_run", default="none")
+    asked: list[str] = []
+    heard = asyncio.Event()
+
+    class Stops:
+        def press(self) -> None:
+            """Not here."""
+
+        def end(self) -> None:
+            asked.append(flow_run.get())
+            heard.set()
+
+    async def study() -> None:
+        flow_run.set("mine")
+        with Relay().trials(Stops()):
+            there = contextvars.Context()
+            asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM, context=there)
+            await heard.wait()
+
+    asyncio.run(asyncio.wait_for(study(), 30))
+    assert asked == ["mine"]
 
 
 def test_prefect_speaks_again_in_a_script_that_had_it_from_us(tracked: Place) -> None:
