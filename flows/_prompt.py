@@ -29,21 +29,6 @@ def prompt(loading: asyncio.Future[Any] | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """For a block that imports much: what is imported stays, and collecting garbage finds none of it.
-
-    Prefect's server, MLflow and scikit-learn load in six sevenths of the time.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-@contextlib.contextmanager
 def exempt(loading: asyncio.Future[Any] | None) -> Iterator[None]:
     """What has been loaded stays out of garbage collections; to be done once in a process.
 

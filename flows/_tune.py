@@ -223,7 +223,7 @@ def _run(plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None]) -
 def _under_prefect(
     plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None], ready: Callable[[], None]
 ) -> Result:
-    from flows._prompt import uncollected
+    from flows._importing import uncollected
 
     with uncollected():
         from flows._flow import Handed, handed, tune_flow
