@@ -301,6 +301,8 @@ async def drive(
     )
     watcher = asyncio.create_task(_watching(current, watch))
     starting = asyncio.create_task(runner.start())
+    # The first proposals would wait for it, and idle workers with them.
+    loading = asyncio.create_task(asyncio.to_thread(current.study.strategy.warm_up))
     over = asyncio.Event()
     recall = asyncio.create_task(_heed_recall(driver, starting.cancel, recalled, over))
 
@@ -324,6 +326,8 @@ async def drive(
         over.set()
         await runner.close()
         watch(current)
+        # What cannot be imported is for the proposal that needs it to say.
+        await asyncio.gather(loading, return_exceptions=True)
         # Cancelled in the middle of a question it would leave a connection open.
         await asyncio.wait([recall], timeout=_ANSWER_SECONDS)
         recall.cancel()

@@ -174,3 +174,12 @@ class Strategy:
     def explain(self, trials: int | None, max_steps: int | None) -> Plan:
         """Rungs, brackets, counts and total cost."""
         return self.scheduler.explain(trials, max_steps)
+
+    def warm_up(self) -> None:
+        """Import what the first proposals need, which takes a second: for whoever has one before them.
+
+        A sampler that imports much when it is first asked has a method of this name. No decision changes.
+        """
+        warm_up = getattr(self.sampler, "warm_up", None)
+        if warm_up is not None:
+            warm_up()

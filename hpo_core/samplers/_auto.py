@@ -33,6 +33,7 @@ import numpy as np
 from hpo_core._parameters import NOMINAL
 from hpo_core._states import TrialState
 from hpo_core._strategy import Proposal, Sampler
+from hpo_core.samplers._qmc import load_scipy
 from hpo_core.samplers._rungs import by_folds
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Auto:
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Any space and any number of objectives will do."""
+
+    def warm_up(self) -> None:
+        """Import what the first proposals need: see :meth:`hpo_core.Strategy.warm_up`."""
+        importlib.import_module(_CLASSES["gp"][0])
+        load_scipy()
 
     def sample(self, history: History, rng: np.random.Generator) -> Proposal | None:
         """What the sampler that suits the study now proposes."""

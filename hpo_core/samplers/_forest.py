@@ -23,7 +23,7 @@ from hpo_core._history import History
 from hpo_core._pareto import scaled
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
-from hpo_core.samplers._qmc import start_point
+from hpo_core.samplers._qmc import load_scipy, start_point
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._rungs import Curves, Training, training_set
 from hpo_core.samplers._shared import FoldMemo, is_new
@@ -83,6 +83,10 @@ class Forest:
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Any space and any number of objectives will do."""
+
+    def warm_up(self) -> None:
+        """Import what the first proposals need: see :meth:`hpo_core.Strategy.warm_up`."""
+        load_scipy()
 
     def sample(self, history: History, rng: np.random.Generator) -> Proposal:
         """The configuration with the largest expected improvement that local search finds."""

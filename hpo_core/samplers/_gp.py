@@ -39,7 +39,7 @@ from hpo_core._gp._surrogate import Kinds
 from hpo_core._gp._threads import one_thread
 from hpo_core._pareto import nondominated, nondominated_rank
 from hpo_core._strategy import Proposal
-from hpo_core.samplers._qmc import Sobol
+from hpo_core.samplers._qmc import Sobol, load_scipy
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._rungs import Curves
 from hpo_core.samplers._shared import FoldMemo, is_new
@@ -105,6 +105,10 @@ class GP:
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Any space and any number of objectives will do."""
+
+    def warm_up(self) -> None:
+        """Import what the first proposals need: see :meth:`hpo_core.Strategy.warm_up`."""
+        load_scipy()
 
     def sample(self, history: History, rng: np.random.Generator) -> Proposal:
         """The next configuration; never ``None``."""

@@ -15,6 +15,7 @@ and those of inactive columns are dropped.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ from hpo_core._strategy import Proposal
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._shared import is_new
 
-__all__ = ["Halton", "Sobol", "halton_points", "sobol_points", "start_point"]
+__all__ = ["Halton", "Sobol", "halton_points", "load_scipy", "sobol_points", "start_point"]
 
 Array = NDArray[np.float64]
 
@@ -70,6 +71,10 @@ class Sobol:
                 f"strategy 'sobol' has direction numbers for {_SOBOL_COLUMNS} parameters, the "
                 f"space has {space.dims}; use 'halton' or 'random'"
             )
+
+    def warm_up(self) -> None:
+        """Import what the first proposals need: see :meth:`hpo_core.Strategy.warm_up`."""
+        load_scipy()
 
     def sample(self, history: History, rng: np.random.Generator) -> Proposal:
         """Point number ``history.n_trials`` of the sequence."""
@@ -161,6 +166,11 @@ def sobol_points(seed: int, dims: int, start: int, n: int) -> Array:
     # One by one: scipy warns where the first batch is not a power of two, but a study of trials
     # that come one at a time has no say in that.
     return np.concatenate([engine.random(1) for _ in range(n)])
+
+
+def load_scipy() -> None:
+    """Import what :func:`sobol_points` does: a second of scipy, and with it all that our models use of it."""
+    importlib.import_module("scipy.stats.qmc")
 
 
 def halton_points(seed: int, dims: int, start: int, n: int) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ from flows._request import Request
 from flows._room import Room
 from flows._runner import Curve, OnMessage, Report, Saved
 from flows._stretch import Stretch
-from hpo_core import Float, HpoError, Journal, SearchSpace, Segment, Study, TrialState
+from hpo_core import Float, HpoError, Journal, SearchSpace, Segment, Strategy, Study, TrialState
 
 SPACE = {"x": Float(0.0, 1.0)}
 Script = Callable[[Job, OnMessage, "FakeRunner"], Awaitable[Outcome]]
@@ -367,6 +368,31 @@ def test_a_cancel_request_is_heeded_while_the_workers_start(
     summary = asyncio.run(asyncio.wait_for(work, 60))
     assert summary["study"].stopped.state == "cancelled"
     assert runner.jobs == []
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_strategy_warms_up_while_workers_start(
+    broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong there goes wrong again in the proposal that needs it, if one does."""
+    warmed = threading.Event()
+
+    def warm_up(strategy: Strategy) -> None:
+        warmed.set()
+        if broken:
+            raise ImportError("no such library")
+
+    class Starting(FakeRunner):
+        async def start(self) -> None:
+            assert await asyncio.to_thread(warmed.wait, 30)
+
+    monkeypatch.setenv("HPO_HOME", str(tmp_path))
+    monkeypatch.setattr(_session, "make_runner", lambda *terms: Starting(at_once))
+    monkeypatch.setattr(Strategy, "warm_up", warm_up)
+    request = Request(name="mine", trials=4, offline=True, isolation="thread")
+    plan = plan_callable(lambda trial: 0.0, request=request, space=SearchSpace(SPACE), objectives=None)
+    summary = asyncio.run(carry_out(plan, tell=lambda line: None, watch=lambda session: None))
+    assert summary["study"].stopped.state == "finished"
 
 
 def test_the_time_limit_ends_running_trials(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -132,3 +134,19 @@ def test_ranks_carry_across_rungs_so_tpe_takes_over() -> None:
     assert notes[0].startswith("gp, as ")
     assert notes[max(notes)].startswith("tpe, as ")
     assert "compared by rank" in notes[max(notes)]
+
+
+def test_once_warm_no_proposal_imports_anything_of_scipy() -> None:
+    """Else the first ones would hold up the workers for a second."""
+    program = """
+import sys
+from hpo_core import Float, Study
+study = Study({"x": Float(0, 1), "y": Float(0, 1)}, name="warm", objectives={"loss": "min"})
+study.strategy.warm_up()
+before = set(sys.modules)
+for i in range(12):
+    study.tell(study.ask(), (i - 5.0) ** 2)
+print(sorted(m for m in set(sys.modules) - before if m.startswith(("scipy", "hpo_core"))))
+"""
+    done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "[]"
