@@ -201,7 +201,8 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
     lines: list[str] = []
     changes = _raised(study.state.limits, terms.limits, also_new=study.stopped is None)
     if study.stopped is not None and not study.stopped.resumable and not changes:
-        return [f"the study is {study.stopped.state}: {study.stopped.reason}"]
+        verb = "has" if study.stopped.state == "failed" else "is"
+        return [f"the study {verb} {study.stopped.state}: {study.stopped.reason}"]
     study.take_over(driver_label(), now)
     if edit and terms.space is not None and terms.space.digest() != study.state.declared.digest():
         study.change_space(terms.space, now)

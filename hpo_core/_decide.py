@@ -156,7 +156,7 @@ class Decider:
                     if fold.history.count(TrialState.RUNNING):
                         return action
                     # Waiting for nothing would be for ever; the schedulers' conformance test forbids it.
-                    return Finish(f"the scheduler waits although nothing runs: {why}")
+                    return self._finish_when_idle(f"the scheduler waits although nothing runs: {why}")
 
     def _fits(self, action: Start | Resume | Fork) -> bool:
         """Whether the limit on steps has room for the action's segment."""
@@ -185,8 +185,12 @@ class Decider:
         return f"the limit of {self._fold.limits.steps} steps has no room for another segment"
 
     def _finish_when_idle(self, reason: str, state: str = "finished") -> Wait | Finish:
-        running = self._fold.history.count(TrialState.RUNNING)
-        return Wait(f"{reason}; {running} trials still run") if running else Finish(reason, state)
+        history = self._fold.history
+        if running := history.count(TrialState.RUNNING):
+            return Wait(f"{reason}; {running} trials still run")
+        if state == "finished" and not history.count(TrialState.COMPLETE):
+            return Finish(f"no trial is complete: {reason}", "failed")
+        return Finish(reason, state)
 
     def _learn_conditions(self) -> None:
         """Let the sampler see on what the parameters depend that the objective asked for."""

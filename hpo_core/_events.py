@@ -230,8 +230,8 @@ class StudyExtended(Event):
 class StudyStopped(Event):
     """The study ended.
 
-    ``state``: ``finished`` when its plan is done or its time is up, ``failed`` when too many trials failed,
-    ``cancelled`` when somebody said so.
+    ``state``: ``finished`` when its plan is done or its time is up, ``failed`` when too many trials failed
+    or none is complete then, ``cancelled`` when somebody said so.
     """
 
     type: ClassVar[str] = "study_stopped"

@@ -11,7 +11,7 @@
 | out_of_memory, lost                       |                   |                                        |
 
 A study's run is RUNNING while a driver lives, FINISHED once its plan is done, KILLED when it was
-cancelled or suspended (``hpo.state`` says which), FAILED for any other end.
+cancelled or suspended (``hpo.state`` says which), FAILED when too many trials failed or none is complete.
 """
 
 from __future__ import annotations

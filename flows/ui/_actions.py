@@ -33,7 +33,7 @@ _TERMS = {
 # Why a study that has ended cannot be resumed.
 _OVER = {
     "finished": "the study is finished; extend it",
-    "failed": "too many trials failed; retry them",
+    "failed": "the study has failed; retry its trials, or extend it",
 }
 _BAD = ("failed", "timed_out", "out_of_memory", "lost")
 _LOG = "ui.log"

@@ -184,7 +184,7 @@ def test_a_study_without_one_complete_trial_is_a_failure(objectives: str, hpo: H
     said = hpo(*tune(objectives, "hopeless"))
     assert (said.code, said.err) == (1, "")
     assert "failed  RuntimeError: never works (trials 0, 1, 2, 3, 4, 5)" in said.out
-    assert runs(tracked)[0].info.status == "FINISHED"
+    assert runs(tracked)[0].info.status == "FAILED"
 
 
 def test_too_many_failures_end_the_study(objectives: str, hpo: Hpo, tracked: Place) -> None:
@@ -200,7 +200,7 @@ def test_too_many_failures_end_the_study(objectives: str, hpo: Hpo, tracked: Pla
     assert runs(tracked)[0].info.status == "FAILED"
     again = hpo(*some, 2)
     assert again.code == 1
-    assert "the study is failed: 2 trials failed, the limit is 2" in again.out
+    assert "the study has failed: 2 trials failed, the limit is 2" in again.out
     assert hpo(*some, 4).code == 0
     assert runs(tracked)[0].info.status == "FINISHED"
     assert tracked.study("mine").history.n_trials == 6

@@ -153,12 +153,19 @@ def test_trials_pause_and_go_on_from_their_checkpoints(tracked: Place) -> None:
 
 
 def test_a_failing_objective_leaves_a_result_without_a_best(tracked: Place) -> None:
+    from mlflow import MlflowClient
+
     def fails(trial: Any) -> float:
         raise ValueError("no")
 
     result = quick(fails)
     assert result.summary["counts"] == {"failed": 6}
     assert result.to_json()["best"] is None
+    assert result.state == "failed"
+    assert result.ended == "no trial is complete: all 6 trials have been started"
+    assert result.run_id is not None
+    client = MlflowClient(f"sqlite:///{tracked.database}")
+    assert client.get_run(result.run_id).info.status == "FAILED"
 
 
 def test_a_ready_objective_by_its_name(tracked: Place) -> None:

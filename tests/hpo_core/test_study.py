@@ -414,6 +414,30 @@ def test_the_limit_on_failures_counts_what_went_wrong() -> None:
         study.stop("tired")
 
 
+@pytest.mark.parametrize("limits", [{"trials": 2}, {"seconds": 5.0}], ids=str)
+def test_a_study_without_a_complete_trial_at_its_end_has_failed(limits: dict[str, float]) -> None:
+    study = Study(LINE, strategy="random", limits=limits, now=1.0)
+    first, second = study.ask(now=2.0), study.ask(now=2.0)
+    study.tell(first, state="failed", now=7.0)
+    assert isinstance(study.next(7.0), Wait)
+    study.report(second, 1, {"objective": 0.5}, now=7.0)
+    study.tell(second, state="pruned", now=7.0)
+    due = study.next(7.0)
+    assert isinstance(due, Finish)
+    assert due.reason.startswith("no trial is complete: ")
+    study.stop(due.state, due.reason, now=7.0)
+    assert study.stopped is not None
+    assert study.stopped.state == "failed"
+    study.requeue(0, now=8.0)
+    study.extend(trials=3, seconds=None, now=8.0)
+    segment = study.next(8.0)
+    assert isinstance(segment, Segment)
+    study.started(segment, now=8.0)
+    study.tell(segment.trial, 0.5, now=8.0)
+    study.extend(trials=2, now=8.0)
+    assert study.next(8.0) == Finish("all 2 trials have been started")
+
+
 def test_limits_are_extended_by_name() -> None:
     study = Study(LINE, strategy="random", limits={"trials": 1, "failures": 2})
     for limits, words in [
