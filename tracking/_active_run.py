@@ -19,6 +19,7 @@ store behind a URI. Where they are not as expected, the run is made active by ``
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -47,25 +48,58 @@ _log = logging.getLogger("tracking")
 
 
 class _Current:
-    """The trial whose objective is running: one for the process, or one for each thread."""
+    """The trial whose objective is running: one for the process, or one for each thread.
+
+    A thread's trial is an attribute of it, and goes on to the threads that it starts.
+    """
 
     def __init__(self) -> None:
-        self._of_thread = threading.local()
         self.of_process: _TrialRun | None = None
 
     def get(self) -> _TrialRun | None:
-        found: _TrialRun | None = getattr(self._of_thread, "trial", None)
-        return found or self.of_process
-
-    def set_for_thread(self, trial: _TrialRun | None) -> None:
-        self._of_thread.trial = trial
+        return _of(threading.current_thread()) or self.of_process
 
     def enter(self, trial: _TrialRun) -> None:
         """In the place of the one that is there."""
         if trial.whole_process:
             self.of_process = trial
         else:
-            self.set_for_thread(trial)
+            _pass_on_to_threads()
+            _give(threading.current_thread(), trial)
+
+    def leave(self, trial: _TrialRun, outer: _TrialRun | None = None) -> None:
+        """Back to the one around it, in all threads that have it."""
+        if trial.whole_process:
+            self.of_process = outer
+        for thread in _threads_of(trial):
+            _give(thread, outer)
+
+
+def _of(thread: threading.Thread) -> _TrialRun | None:
+    return getattr(thread, "_hpo_trial", None)
+
+
+def _give(thread: threading.Thread, trial: _TrialRun | None) -> None:
+    thread._hpo_trial = trial  # type: ignore[attr-defined]
+
+
+def _threads_of(trial: _TrialRun) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if _of(thread) is trial]
+
+
+def _pass_on_to_threads() -> None:
+    """Have a thread take over the trial of the one that starts it: Python itself does not tie the two."""
+    start = threading.Thread.start
+    if hasattr(start, "_hpo_passes_on"):
+        return
+
+    @functools.wraps(start)
+    def passing_on(thread: threading.Thread) -> None:
+        _give(thread, _of(threading.current_thread()))
+        start(thread)
+
+    passing_on._hpo_passes_on = True  # type: ignore[attr-defined]
+    threading.Thread.start = passing_on  # type: ignore[assignment, method-assign]
 
 
 _current = _Current()
@@ -226,23 +260,21 @@ def trial_run(
 
     ``resolve`` returns the run's id, or raises when there is none to be had; called at most once, from
     the first thread that uses MLflow. ``whole_process``: the process runs one trial at a time, so all its
-    threads get the run; otherwise only this thread does. ``scratch``: a folder for what is logged while
-    there is no server, see above. ``restored``: the caller brings back MLflow's variables that threads share.
+    threads get the run; otherwise this thread does, and those that it starts. ``scratch``: a folder for what
+    is logged while there is no server, see above. ``restored``: the caller brings back MLflow's variables
+    that threads share.
     """
     os.environ.pop("MLFLOW_RUN_ID", None)
     trial = _TrialRun(resolve, scratch, whole_process=whole_process, restored=restored)
-    if whole_process:
-        _current.of_process = trial
-    else:
-        _current.set_for_thread(trial)
+    _current.enter(trial)
     hook = None
     fluent = _loaded(_FLUENT)
     callers: list[Any] = []
     if fluent is not None:
         callers = _others(fluent, whole_process=whole_process)
-        _push(fluent, whole_process=whole_process)
+        _push(fluent)
     else:
-        hook = _AfterImport(lambda module: _push(module, whole_process=whole_process))
+        hook = _AfterImport(_push)
         sys.meta_path.insert(0, hook)
     try:
         yield
@@ -254,10 +286,7 @@ def trial_run(
             _end_strays(fluent, callers, whole_process=whole_process)
             _pop(fluent, whole_process=whole_process)
         trial.close()
-        if whole_process:
-            _current.of_process = None
-        else:
-            _current.set_for_thread(None)
+        _current.leave(trial)
 
 
 @contextlib.contextmanager
@@ -281,12 +310,12 @@ def run_below(make: Callable[[Any], str]) -> Iterator[Callable[[], str | None]]:
     _current.enter(inner)
     if fluent is not None:
         # The objective may have ended what it took for its own run.
-        _push(fluent, whole_process=inner.whole_process)
+        _push(fluent)
     try:
         yield lambda: ids[0] if ids else None
     finally:
         inner.close()
-        _current.enter(outer)
+        _current.leave(inner, outer)
 
 
 def trial_run_activator(
@@ -433,7 +462,7 @@ def _stack(fluent: ModuleType) -> Any:
     return stack if usable and hasattr(fluent, "ActiveRun") else None
 
 
-def _push(fluent: ModuleType, *, whole_process: bool) -> None:
+def _push(fluent: ModuleType) -> None:
     stack = _stack(fluent)
     if stack is None:
         # Another MLflow than we know: it adopts the run of this variable when it needs one.
@@ -442,9 +471,8 @@ def _push(fluent: ModuleType, *, whole_process: bool) -> None:
             os.environ["MLFLOW_RUN_ID"] = trial.resolve()
         return
     run = _lazy_run(fluent)
-    if whole_process:
-        # Threads that the objective starts find the run as well.
-        stack.default_factory = lambda: [run]
+    # Threads that the objective starts find the run as well.
+    stack.default_factory = lambda: [run] if _current.get() is not None else []
     here = stack.get()
     if run not in here:
         here.append(run)
@@ -457,17 +485,19 @@ def _pop(fluent: ModuleType, *, whole_process: bool) -> None:
         fluent.end_run("RUNNING")
         return
     run = _lazy_run(fluent)
-    if whole_process:
-        stack.default_factory = list
     for runs in _stacks(fluent, whole_process=whole_process):
         runs[:] = [r for r in runs if r is not run]
 
 
 def _stacks(fluent: ModuleType, *, whole_process: bool) -> list[list[Any]]:
     stack = _stack(fluent)
-    if stack is None:
+    trial = _current.get()
+    if stack is None or trial is None:
         return []
-    return list(stack.get_all_thread_values().values()) if whole_process else [stack.get()]
+    used: dict[int, list[Any]] = stack.get_all_thread_values()
+    if whole_process:
+        return list(used.values())
+    return [used[t.ident] for t in _threads_of(trial) if t.ident in used]
 
 
 def _others(fluent: ModuleType, *, whole_process: bool) -> list[Any]:

@@ -151,6 +151,35 @@ def test_trials_in_threads_keep_apart(connection: Connection) -> None:
         assert [m.value for m in history] == [number] * 3
 
 
+def test_threads_of_an_objective_log_to_the_trial_that_started_them(connection: Connection) -> None:
+    """Where trials are threads themselves, such calls used to open runs of their own that stayed RUNNING."""
+    together = threading.Barrier(2)
+
+    def in_a_thread_of_its_own(log: Callable[..., object], *arguments: object) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(log, *arguments).result(30)
+
+    def trial(number: int) -> str:
+        resolve = Resolver(connection)
+        with trial_run(resolve, whole_process=False):
+            together.wait(30)
+            with ThreadPoolExecutor(2) as pool:
+                done: list[Any] = [pool.submit(mlflow.log_metric, f"part-{i}", number) for i in range(2)]
+                done.append(pool.submit(in_a_thread_of_its_own, mlflow.log_param, "p", number))
+                for future in done:
+                    future.result(30)
+            together.wait(30)
+        return resolve.ids[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        ids = list(pool.map(trial, range(2)))
+    for number, run_id in enumerate(ids):
+        data = connection.client.get_run(run_id).data
+        expected = {"part-0": number, "part-1": number}
+        assert (data.metrics, data.params) == (expected, {"p": str(number)})
+    assert len(connection.client.search_runs([connection.experiment_id])) == 2
+
+
 def test_runs_of_the_user_nest_below_the_trial(connection: Connection) -> None:
     """And the trial's run is the active one again afterwards."""
     resolve = Resolver(connection)
