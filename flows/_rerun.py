@@ -116,10 +116,12 @@ def rerun(
 
 
 def _study_of(study: Study, record: TrialRecord) -> Study:
-    """A study of the same rules, in memory, whose one trial has the configuration."""
-    by_run = bool(study.created.meta.get("define_by_run"))
+    """A study of the same rules, in memory, whose one trial has the configuration.
+
+    It takes any: the trial may be from before an edit of the space, which would refuse or complete it.
+    """
     again = Study(
-        None if by_run else study.space,
+        None,
         objectives=study.objectives,
         strategy="random",
         seed=study.history.seed,

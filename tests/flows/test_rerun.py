@@ -151,6 +151,19 @@ def test_a_define_by_run_objective_gets_what_it_got() -> None:
     assert found.now == (TrialState.COMPLETE, {"loss": value})
 
 
+@pytest.mark.parametrize("edited", [{"x": Float(8.0, 9.0)}, {**SPACE.parameters, "y": Float(1.0, 2.0)}])
+def test_a_trial_from_before_an_edit_of_the_space_gets_what_it_got(edited: dict[str, Any]) -> None:
+    """One that is out of range now was refused, and one without a later parameter was completed."""
+    study = studied(seeded)
+    study.change_space(SearchSpace(edited))
+
+    def objective(trial: Any) -> float:
+        assert trial.params == study.trials[1].params
+        return seeded(trial)
+
+    assert rerun(study, 1, objective, identity={}).same()
+
+
 def test_what_cannot_be_run_again_is_refused() -> None:
     study = Study(SPACE, objectives={"loss": "min"}, strategy="random")
     study.ask()
