@@ -12,97 +12,35 @@ What happens when MLflow is away:
   which shares MLflow's global settings with other trials, what it logs is dropped with a warning.
 - Artifacts and models raise, since nobody else has a copy of them.
 
-The only module that knows MLflow's insides: the stack of active runs in ``mlflow.tracking.fluent`` and the
-store behind a URI. Where they are not as expected, the run is made active by ``start_run``, eagerly.
+Where MLflow's stack of active runs is not as expected (:mod:`tracking._fluent`), the run is made active by
+``start_run``, eagerly.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import importlib
 import logging
 import os
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tracking import _settings, _sqlite
+from tracking._current_trial import current
 from tracking._errors import brief, is_permanent
+from tracking._fluent import FLUENT, AfterImport, end_strays, known_stack, others, pop, prepare_store, push
 
-_FLUENT = "mlflow.tracking.fluent"
-_GUARDED = ("log_batch", "log_metric", "log_param", "set_tag", "log_inputs")
 # While MLflow is away, one call in so many seconds finds out whether it is back.
 _PAUSE = 30.0
 _MOST_KEPT = 10_000
 # Tells the driver's own process from its children, on any machine.
 PROCESS = uuid.uuid4().hex
 _log = logging.getLogger("tracking")
-
-
-class _Current:
-    """The trial whose objective is running: one for the process, or one for each thread.
-
-    A thread's trial is an attribute of it, and goes on to the threads that it starts.
-    """
-
-    def __init__(self) -> None:
-        self.of_process: _TrialRun | None = None
-
-    def get(self) -> _TrialRun | None:
-        return _of(threading.current_thread()) or self.of_process
-
-    def enter(self, trial: _TrialRun) -> None:
-        """In the place of the one that is there."""
-        if trial.whole_process:
-            self.of_process = trial
-        else:
-            _pass_on_to_threads()
-            _give(threading.current_thread(), trial)
-
-    def leave(self, trial: _TrialRun, outer: _TrialRun | None = None) -> None:
-        """Back to the one around it, in all threads that have it."""
-        if trial.whole_process:
-            self.of_process = outer
-        for thread in _threads_of(trial):
-            _give(thread, outer)
-
-
-def _of(thread: threading.Thread) -> _TrialRun | None:
-    return getattr(thread, "_hpo_trial", None)
-
-
-def _give(thread: threading.Thread, trial: _TrialRun | None) -> None:
-    thread._hpo_trial = trial  # type: ignore[attr-defined]
-
-
-def _threads_of(trial: _TrialRun) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if _of(thread) is trial]
-
-
-def _pass_on_to_threads() -> None:
-    """Have a thread take over the trial of the one that starts it: Python itself does not tie the two."""
-    start = threading.Thread.start
-    if hasattr(start, "_hpo_passes_on"):
-        return
-
-    @functools.wraps(start)
-    def passing_on(thread: threading.Thread) -> None:
-        _give(thread, _of(threading.current_thread()))
-        start(thread)
-
-    passing_on._hpo_passes_on = True  # type: ignore[attr-defined]
-    threading.Thread.start = passing_on  # type: ignore[assignment, method-assign]
-
-
-_current = _Current()
 
 
 class _TrialRun:
@@ -147,7 +85,7 @@ class _TrialRun:
         _settings.set_up_process()
         try:
             run_id = self.resolve()
-            _prepare_store()
+            prepare_store()
             run = MlflowClient().get_run(run_id)
             # Runs that the objective starts below this one belong to its experiment.
             if self._names_experiment and "MLFLOW_EXPERIMENT_ID" not in os.environ:
@@ -162,7 +100,7 @@ class _TrialRun:
         """A run in a database of our own; in a thread, one that exists nowhere."""
         if not self.whole_process:
             self._nowhere = True
-            _prepare_store()
+            prepare_store()
             _log.warning("what this trial logs to MLflow by itself is lost: %s", why)
             return _made_up_run()
         import mlflow
@@ -266,27 +204,27 @@ def trial_run(
     """
     os.environ.pop("MLFLOW_RUN_ID", None)
     trial = _TrialRun(resolve, scratch, whole_process=whole_process, restored=restored)
-    _current.enter(trial)
+    current.enter(trial)
     hook = None
-    fluent = _loaded(_FLUENT)
+    fluent = _loaded(FLUENT)
     callers: list[Any] = []
     if fluent is not None:
-        callers = _others(fluent, whole_process=whole_process)
-        _push(fluent)
+        callers = others(fluent, whole_process=whole_process)
+        push(fluent)
     else:
-        hook = _AfterImport(_push)
+        hook = AfterImport(push)
         sys.meta_path.insert(0, hook)
     try:
         yield
     finally:
         if hook is not None and hook in sys.meta_path:
             sys.meta_path.remove(hook)
-        fluent = _loaded(_FLUENT)
+        fluent = _loaded(FLUENT)
         if fluent is not None:
-            _end_strays(fluent, callers, whole_process=whole_process)
-            _pop(fluent, whole_process=whole_process)
+            end_strays(fluent, callers, whole_process=whole_process)
+            pop(fluent, whole_process=whole_process)
         trial.close()
-        _current.leave(trial)
+        current.leave(trial)
 
 
 @contextlib.contextmanager
@@ -296,8 +234,8 @@ def run_below(make: Callable[[Any], str]) -> Iterator[Callable[[], str | None]]:
     ``make`` makes it, given the trial's run, and returns its id. Yields a way to ask for that id, ``None`` as
     long as there is no such run. Outside of a trial, and with an MLflow that we do not know, nothing changes.
     """
-    outer, fluent = _current.get(), _loaded(_FLUENT)
-    if outer is None or (fluent is not None and _stack(fluent) is None):
+    outer, fluent = current.get(), _loaded(FLUENT)
+    if outer is None or (fluent is not None and known_stack(fluent) is None):
         yield lambda: None
         return
     ids: list[str] = []
@@ -307,15 +245,15 @@ def run_below(make: Callable[[Any], str]) -> Iterator[Callable[[], str | None]]:
         return ids[0]
 
     inner = outer.below(made)
-    _current.enter(inner)
+    current.enter(inner)
     if fluent is not None:
         # The objective may have ended what it took for its own run.
-        _push(fluent)
+        push(fluent)
     try:
         yield lambda: ids[0] if ids else None
     finally:
         inner.close()
-        _current.leave(inner, outer)
+        current.leave(inner, outer)
 
 
 def trial_run_activator(
@@ -394,161 +332,6 @@ def _set_environment(variables: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-# -- MLflow's insides --------------------------------------------------------------------------
-
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Calls back once MLflow's fluent module has been imported, whoever imports it."""
-
-    def __init__(self, then: Callable[[ModuleType], None]) -> None:
-        self._then = then
-
-    def find_spec(
-        self,
-        name: str,
-        path: Sequence[str] | None,  # noqa: ARG002
-        target: ModuleType | None = None,  # noqa: ARG002
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name != _FLUENT or self not in sys.meta_path:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.loader is None:
-            return spec
-        execute, then = spec.loader.exec_module, self._then
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            then(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
-def _lazy_run(fluent: ModuleType) -> Any:
-    """The one object that stands for the current trial on every stack; made once for the process."""
-    made = getattr(fluent, "_hpo_lazy_run", None)
-    if made is not None:
-        return made
-
-    class LazyRun(fluent.ActiveRun):  # type: ignore[name-defined]
-        """The active run of the current trial; looks it up when somebody wants to know more."""
-
-        def __init__(self) -> None:
-            pass
-
-        def __getattr__(self, name: str) -> Any:
-            # Run's own fields: _info, _data, _inputs, _outputs.
-            if name in ("_info", "_data", "_inputs", "_outputs"):
-                trial = _current.get()
-                if trial is None:
-                    raise RuntimeError("no trial is running in this process")
-                return getattr(trial.run, name)
-            raise AttributeError(name)
-
-        def __repr__(self) -> str:
-            return "<the run of this trial>"
-
-    made = LazyRun()
-    fluent._hpo_lazy_run = made  # type: ignore[attr-defined]
-    return made
-
-
-def _stack(fluent: ModuleType) -> Any:
-    stack = getattr(fluent, "_active_run_stack", None)
-    usable = all(hasattr(stack, n) for n in ("get", "default_factory", "get_all_thread_values"))
-    return stack if usable and hasattr(fluent, "ActiveRun") else None
-
-
-def _push(fluent: ModuleType) -> None:
-    stack = _stack(fluent)
-    if stack is None:
-        # Another MLflow than we know: it adopts the run of this variable when it needs one.
-        trial = _current.get()
-        if trial is not None:
-            os.environ["MLFLOW_RUN_ID"] = trial.resolve()
-        return
-    run = _lazy_run(fluent)
-    # Threads that the objective starts find the run as well.
-    stack.default_factory = lambda: [run] if _current.get() is not None else []
-    here = stack.get()
-    if run not in here:
-        here.append(run)
-
-
-def _pop(fluent: ModuleType, *, whole_process: bool) -> None:
-    stack = _stack(fluent)
-    if stack is None:
-        os.environ.pop("MLFLOW_RUN_ID", None)
-        fluent.end_run("RUNNING")
-        return
-    run = _lazy_run(fluent)
-    for runs in _stacks(fluent, whole_process=whole_process):
-        runs[:] = [r for r in runs if r is not run]
-
-
-def _stacks(fluent: ModuleType, *, whole_process: bool) -> list[list[Any]]:
-    stack = _stack(fluent)
-    trial = _current.get()
-    if stack is None or trial is None:
-        return []
-    used: dict[int, list[Any]] = stack.get_all_thread_values()
-    if whole_process:
-        return list(used.values())
-    return [used[t.ident] for t in _threads_of(trial) if t.ident in used]
-
-
-def _others(fluent: ModuleType, *, whole_process: bool) -> list[Any]:
-    """The active runs that are not a trial's own."""
-    stacks = _stacks(fluent, whole_process=whole_process)
-    lazy = _lazy_run(fluent) if stacks else None
-    return [run for runs in stacks for run in runs if run is not lazy]
-
-
-def _end_strays(fluent: ModuleType, callers: list[Any], *, whole_process: bool) -> None:
-    """End the runs that the objective has left open, as MLflow does at the end of a process.
-
-    Processes of trials are killed, so it would never, and what the next trial logs would go there.
-    """
-    strays = [run for run in _others(fluent, whole_process=whole_process) if run not in callers]
-    for runs in _stacks(fluent, whole_process=whole_process):
-        runs[:] = [run for run in runs if run not in strays]
-    for run in strays:
-        try:
-            fluent.MlflowClient().set_terminated(run.info.run_id)
-        except Exception as error:  # noqa: BLE001 - the trial itself is fine
-            _log.warning("run %s, which the objective left open, stays so: %s", run.info.run_id, brief(error))
-
-
-def _prepare_store() -> None:
-    """Let the store behind the current tracking URI survive outages in threads that run a trial."""
-    try:
-        from mlflow.tracking import get_tracking_uri
-        from mlflow.tracking._tracking_service.utils import _get_store
-
-        path = _sqlite.database_file(get_tracking_uri())
-        if path is not None:
-            _sqlite.prepare_sqlite(path)
-        store = _get_store()
-        if getattr(store, "_hpo_guarded", False):
-            return
-        for name in _GUARDED:
-            setattr(store, name, _guard(getattr(store, name)))
-        store._hpo_guarded = True
-    except (ImportError, AttributeError):
-        _log.debug("MLflow has no such store; writes are not guarded", exc_info=True)
-
-
-def _guard(write: Callable[..., Any]) -> Callable[..., Any]:
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        trial = _current.get()
-        if trial is None:
-            return write(*args, **kwargs)
-        return trial.guarded(lambda: write(*args, **kwargs))
-
-    return guarded
 
 
 def _is_outage(error: Exception) -> bool:

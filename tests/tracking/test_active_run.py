@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import fluent
 
 from tests.tracking.conftest import search_path
-from tracking import _active_run, trial_run, trial_run_activator
+from tracking import _fluent, trial_run, trial_run_activator
 from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect
 
@@ -216,6 +216,50 @@ def test_a_user_who_ends_the_run_does_not_break_the_next_trial(connection: Conne
     assert connection.client.get_run(second.ids[0]).data.metrics == {"m": 1.0}
 
 
+@pytest.mark.parametrize("whole_process", [True, False])
+def test_code_that_starts_and_ends_a_run_of_its_own_uses_the_trials(
+    connection: Connection, whole_process: bool
+) -> None:
+    """As training code that was written to run by itself does; MLflow refused it in a trial."""
+    resolve = Resolver(connection)
+    with trial_run(resolve, whole_process=whole_process):
+        mlflow.end_run()
+        with mlflow.start_run(run_name="mine", tags={"t": "x"}, description="what for") as run:
+            mlflow.log_metric("m", 1.0)
+            assert [run.info.run_id] == resolve.ids
+            with mlflow.start_run(nested=True, experiment_id=connection.experiment_id) as below:
+                mlflow.log_metric("below", 1.0)
+                with pytest.raises(Exception, match="is already active"):
+                    mlflow.start_run()
+        mlflow.start_run()
+        mlflow.log_metric("after", 2.0)
+        mlflow.end_run("FAILED")
+        mlflow.log_metric("later", 3.0)
+        with pytest.raises(ZeroDivisionError), mlflow.start_run():
+            raise ZeroDivisionError
+        with pytest.raises(TypeError, match="colour"):
+            mlflow.start_run(colour="red")
+    kept = connection.client.get_run(resolve.ids[0])
+    assert (kept.info.status, kept.info.run_name) == ("RUNNING", "mine")
+    assert kept.data.metrics == {"m": 1.0, "after": 2.0, "later": 3.0}
+    assert (kept.data.tags["t"], kept.data.tags["mlflow.note.content"]) == ("x", "what for")
+    child = connection.client.get_run(below.info.run_id)
+    assert (child.info.status, child.data.metrics) == ("FINISHED", {"below": 1.0})
+    assert child.data.tags["mlflow.parentRunId"] == resolve.ids[0]
+    assert len(connection.client.search_runs([connection.experiment_id])) == 2
+
+
+def test_outside_of_trials_runs_start_and_end_as_ever(connection: Connection) -> None:
+    with trial_run(Resolver(connection)):
+        pass
+    with mlflow.start_run(experiment_id=connection.experiment_id) as run:
+        with pytest.raises(Exception, match="is already active"):
+            mlflow.start_run()
+        mlflow.end_run()
+        assert mlflow.active_run() is None
+    assert connection.client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
 def nobody() -> str:
     """A driver whose tracking is offline."""
     raise RuntimeError("tracking is offline")
@@ -267,7 +311,7 @@ def flaky(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Flaky:
     """The store of ``connection``, before it is guarded."""
     store: Any = fluent._get_store()
     method = Flaky(type(store).log_batch.__get__(store))
-    for name in _active_run._GUARDED:
+    for name in _fluent._GUARDED:
         store.__dict__.pop(name, None)
     store.__dict__.pop("_hpo_guarded", None)
     monkeypatch.setattr(store, "log_batch", method, raising=False)
@@ -315,7 +359,7 @@ def test_another_mlflow_falls_back_to_its_environment_variable(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the stack of active runs is not as we know it, the run is adopted by its id."""
-    monkeypatch.setattr(_active_run, "_stack", lambda module: None)
+    monkeypatch.setattr(_fluent, "known_stack", lambda module: None)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", connection.experiment_id)
     resolve = Resolver(connection)
     with trial_run(resolve):
