@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from flows._report import renew_report
 from flows._request import Request
 from flows._result import Result
 from flows._workspace import study_folder
-from hpo_core import HpoError, InputError, Study, TrialRecord, TrialState
+from hpo_core import HpoError, InputError, SpaceError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
 from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Confirmation, confirmed
@@ -106,6 +106,7 @@ def confirm(
 def leaders(study: Study, top: int) -> list[TrialRecord]:
     """The best complete trials by the first objective, the winner first; of equal configurations the first.
 
+    Those that an edit of the space has taken out of it, or that lack one of its parameters, do not count.
     Raises :class:`InputError` where there is none, or where a configuration does not say how it came about.
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
@@ -118,11 +119,28 @@ def leaders(study: Study, top: int) -> list[TrialRecord]:
     complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
     if not complete:
         raise InputError(f"study {study.name!r} has no complete trial to confirm")
+    complete = [trial for trial in complete if _still_there(study, trial.params)]
+    if not complete:
+        raise InputError(f"study {study.name!r} has no complete trial in its space as it was edited")
     objective, sign = next(iter(study.objectives)), study.history.signs[0]
     found: dict[str, TrialRecord] = {}
     for trial in sorted(complete, key=lambda trial: (sign * trial.values[objective], trial.number)):
         found.setdefault(_key(trial.params), trial)
     return list(found.values())[:top]
+
+
+def _still_there(study: Study, params: Mapping[str, Any]) -> bool:
+    """Whether the study could try the configuration now, just as it is."""
+    if study.created.meta.get("define_by_run"):
+        return True
+    declared = study.state.declared
+    given = {name: value for name, value in params.items() if name in declared.parameters}
+    try:
+        point = declared.encode(given)
+    except SpaceError:
+        return False
+    whole = declared.snap(point[None, :])
+    return np.array_equal(np.isnan(point), np.isnan(whole[0])) and bool(declared.allowed(whole)[0])
 
 
 def _key(params: dict[str, Any]) -> str:

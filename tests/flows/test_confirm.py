@@ -22,7 +22,7 @@ from flows.cli import main
 from flows.objectives import TableConfig, make_objective
 from flows.objectives._base import Rerun
 from flows.objectives._fresh import FreshFolds
-from hpo_core import Categorical, Float, InputError, Study, TrialState
+from hpo_core import Categorical, Float, InputError, SearchSpace, Study, TrialState
 from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import CONFIRMED, Verdict
 from tests.flows.conftest import Place
@@ -161,6 +161,22 @@ def test_of_equal_configurations_the_better_trial_counts() -> None:
         study.enqueue({"x": x})
         study.tell(study.ask(), value)
     assert [trial.number for trial in leaders(study, 2)] == [2, 1]
+
+
+def test_what_an_edit_took_out_of_the_space_is_not_confirmed() -> None:
+    """It was refused with the words of a wrong value, or confirmed with a parameter that it never had."""
+    study = done(complete=0)
+    for x, value in ((0.1, 1.0), (0.8, 2.0)):
+        study.enqueue({"x": x})
+        study.tell(study.ask(), value)
+    study.change_space(SearchSpace({"x": Float(0.5, 1.0)}))
+    assert [trial.number for trial in leaders(study, 3)] == [1]
+    study.change_space(SearchSpace({"x": Float(0.5, 1.0), "y": Float(0.0, 1.0)}))
+    with pytest.raises(InputError, match="no complete trial in its space as it was edited"):
+        leaders(study, 3)
+    study.enqueue({"x": 0.7, "y": 0.2})
+    study.tell(study.ask(), 3.0)
+    assert [trial.number for trial in leaders(study, 3)] == [2]
 
 
 def test_a_study_that_runs_is_left_alone(tracked: Place) -> None:
