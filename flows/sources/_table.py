@@ -47,19 +47,20 @@ class ResultTable:
     def _rows(self) -> list[dict[str, str]]:
         try:
             with self.path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, dialect="excel-tab" if self.path.suffix == ".tsv" else "excel")
-                columns = list(reader.fieldnames or ())
-                rows = list(reader)
+                reader = csv.reader(file, dialect="excel-tab" if self.path.suffix == ".tsv" else "excel")
+                columns, *rows = [row for row in reader if row] or [[]]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(
                 f"{self.label} cannot be read ({error}); give a text file with a header"
             ) from None
-        if not columns or not all(columns) or len(set(columns)) < len(columns):
+        named = [name for name in columns if name]
+        if not named or len(set(named)) < len(named):
             raise InputError(f"{self.label} needs a header that names each column once, got {columns}")
-        uneven = [number for number, row in enumerate(rows, start=2) if None in row or None in row.values()]
+        uneven = [number for number, row in enumerate(rows, start=2) if len(row) != len(columns)]
         if uneven:
             raise InputError(f"{self.label}: row {uneven[0]} has more or fewer than {len(columns)} fields")
-        return rows
+        # A column without a name is no parameter: DataFrame.to_csv writes its index so.
+        return [{name: text for name, text in zip(columns, row, strict=True) if name} for row in rows]
 
 
 def from_csv(path: Path | str, *, params: Names | None = None, metrics: Names | None = None) -> ResultTable:

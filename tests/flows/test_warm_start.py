@@ -14,6 +14,7 @@ from typing import Any
 import hyperopt
 import numpy as np
 import optuna
+import pandas
 import pytest
 
 from flows import Result, from_csv, from_hyperopt, from_optuna, from_study, tune
@@ -226,6 +227,20 @@ def test_a_table_of_results(tmp_path: Path) -> None:
     assert len(ours(from_csv(tmp_path / "tabs.tsv", metrics={"loss": "val_loss"})).rows) == 3
 
 
+def test_a_table_as_pandas_writes_it(tmp_path: Path) -> None:
+    """With its index as a first column that has no name; a spreadsheet may leave such columns at the end."""
+    past = pandas.DataFrame({"x": [0.5, 0.1], "n": [3, 4], "kind": ["a", "b"], "loss": [1.25, 2.5]})
+    past.to_csv(tmp_path / "past.csv")
+    (tmp_path / "wide.csv").write_text("x,n,kind,loss,,\n0.5,3,a,1.25,,\n0.1,4,b,2.5,,seen\n")
+    for name in ("past.csv", "wide.csv"):
+        found = ours(from_csv(tmp_path / name))
+        assert [(p, v) for _, p, v in found.rows] == [
+            ({"x": 0.5, "n": 3, "kind": "a"}, {"loss": 1.25}),
+            ({"x": 0.1, "n": 4, "kind": "b"}, {"loss": 2.5}),
+        ]
+        assert not found.ignored
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -233,6 +248,7 @@ def test_a_table_of_results(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "cannot be read"),
         (b"", r"needs a header that names each column once, got \[\]"),
         (b"x,n,x\n1,2,3\n", "names each column once"),
+        (b",,\n1,2,3\n", r"names each column once, got \['', '', ''\]"),
         (b"x,n,kind,loss\n1,2,a\n", "row 2 has more or fewer than 4 fields"),
         (b"x,n,kind,loss\n", "nothing in csv:.* fits this study: it has no results"),
         (b"x,n,kind,score\n1,2,a,3\n", "has no metric 'loss'"),
