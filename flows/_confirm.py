@@ -31,6 +31,7 @@ from flows._result import Result
 from flows._workspace import study_folder
 from hpo_core import HpoError, InputError, SpaceError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
+from hpo_core._journal import JOURNAL
 from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Confirmation, confirmed
 from hpo_core.folds import fold_results, repeats_of
@@ -203,7 +204,7 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
 
 def _known(wish: Wish) -> Study | None:
     """The study that confirms, where it has been begun. Raises :class:`InputError` for any other."""
-    if not (study_folder(wish.named) / "journal.jsonl").exists():
+    if not (study_folder(wish.named) / JOURNAL).exists():
         return None
     known = find(wish.named)
     of = (known.created.meta.get("request") or {}).get("confirms")

@@ -6,20 +6,20 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from flows._notes import TRACKING, newest
-from flows._workspace import read_study, studies_home, study_folder
+from flows._workspace import read_study, studies_home, study_folder, study_names
 from hpo_core import HpoError, InputError, Journal, Study, TrialRecord
 from hpo_core._errors import nearest
+from hpo_core._journal import JOURNAL, lock_of
 
 
 def find(name: str) -> Study:
     """The study as it is now, for reading. Raises :class:`InputError` with the nearest names."""
     folder = study_folder(name)
-    if not (folder / "journal.jsonl").exists():
-        known = [path.parent.name for path in _journals()]
+    if not (folder / JOURNAL).exists():
+        known = study_names()
         others = nearest(name, known) or ("; `hpo list` names those that are there" if known else "")
         raise InputError(f"there is no study {name!r} in {studies_home()}{others}")
     return read_study(folder)
@@ -27,11 +27,11 @@ def find(name: str) -> Study:
 
 def find_all(complain: Callable[[str], None]) -> Iterator[Study]:
     """Every study that can be read; ``complain`` is called with a line for each of the others."""
-    for path in _journals():
+    for name in study_names():
         try:
-            yield read_study(path.parent)
+            yield read_study(studies_home() / name)
         except HpoError as error:
-            complain(f"{path.parent.name}: {error}")
+            complain(f"{name}: {error}")
 
 
 def trial_of(study: Study, number: int) -> TrialRecord:
@@ -45,14 +45,14 @@ def trial_of(study: Study, number: int) -> TrialRecord:
 @contextlib.contextmanager
 def opened(name: str) -> Iterator[Study]:
     """The study opened for writing, without driving it. Raises :class:`StudyLockedError`."""
-    with Journal(study_folder(name) / "journal.jsonl") as journal:
+    with Journal(study_folder(name) / JOURNAL) as journal:
         events, journal.events = journal.events, []
         yield Study.replay(events, journal=journal)
 
 
 def is_driven(name: str) -> bool:
     """Whether a living process on this machine holds the study's lock."""
-    path = study_folder(name) / "journal.lock"
+    path = lock_of(study_folder(name) / JOURNAL)
     if not path.exists():
         return False
     with path.open("rb") as lock:
@@ -91,9 +91,3 @@ def tracking_of(study: Study, given: str | None) -> str | None:
 def flow_runs_of(study: Study) -> list[str]:
     """The ids of the Prefect flow runs that drove the study."""
     return list(dict.fromkeys(str(n.data["id"]) for n in study.state.notes if n.topic == "flow_run"))
-
-
-def _journals() -> Iterator[Path]:
-    home = studies_home()
-    if home.is_dir():
-        yield from sorted(home.glob("*/journal.jsonl"))

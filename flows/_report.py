@@ -12,7 +12,7 @@ from pathlib import Path
 from flows._session import Session
 from flows._workspace import read_study
 from hpo_core import Study
-from hpo_core._journal import read_journal
+from hpo_core._journal import JOURNAL, read_journal
 
 # What lies here, the tracker uploads to the study's run when the driver leaves.
 _FOR_THE_STUDYS_RUN = ("artifacts", "study")
@@ -36,7 +36,7 @@ async def attach_report(current: Session, tell: Callable[[str], None]) -> None:
 
 def renew_report(study: Study, home: Path) -> str | None:
     """Leave a report in the study's folder for the tracker to upload; returns why there is none."""
-    folder, journal = home.joinpath(*_FOR_THE_STUDYS_RUN), home / "journal.jsonl"
+    folder, journal = home.joinpath(*_FOR_THE_STUDYS_RUN), home / JOURNAL
     try:
         if study.history.n_trials < _LARGE or not _by_a_process(journal, folder):
             write_study_report(study, journal, folder)

@@ -9,6 +9,7 @@ from flows._notes import WARM_START
 from flows._workspace import Terms, read_study, study_folder
 from flows.sources import Source
 from hpo_core import InputError, SpaceError, Study
+from hpo_core._journal import JOURNAL
 from hpo_core.warm_start import Fitting, adopt, fit
 
 # The tag of the study's run.
@@ -41,7 +42,7 @@ def read_past(
 
 def _begun_with(terms: Terms, home: Path | str | None) -> set[str]:
     folder = study_folder(terms.name, home)
-    if not (folder / "journal.jsonl").is_file():
+    if not (folder / JOURNAL).is_file():
         return set()
     try:
         study = read_study(folder, space=terms.space)

@@ -27,7 +27,7 @@ from hpo_core import (
     TrialState,
     make_strategy,
 )
-from hpo_core._journal import read_journal
+from hpo_core._journal import JOURNAL, lock_of, read_created, read_journal
 
 # What file systems take as a folder's name, of which a letter that is not Latin needs two to four.
 _NAME_BYTES = 240
@@ -70,6 +70,11 @@ def studies_home(home: Path | str | None = None) -> Path:
     return Path(home or os.environ.get("HPO_HOME") or ".hpo").expanduser().resolve() / "studies"
 
 
+def study_names(home: Path | str | None = None) -> list[str]:
+    """The names of all studies, sorted."""
+    return sorted(path.parent.name for path in studies_home(home).glob(f"*/{JOURNAL}"))
+
+
 def study_folder(name: str, home: Path | str | None = None) -> Path:
     """A study's folder. Raises :class:`InputError` for a name that makes no good folder."""
     good = isinstance(name, str) and re.fullmatch(r"[\w][\w .+-]{0,119}", name)
@@ -92,8 +97,8 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
     a living driver holds it.
     """
     folder = study_folder(terms.name, home)
-    fresh = not (folder / "journal.jsonl").exists()
-    journal = Journal(folder / "journal.jsonl")
+    fresh = not (folder / JOURNAL).exists()
+    journal = Journal(folder / JOURNAL)
     try:
         events, journal.events = journal.events, []
         if fresh or not events:
@@ -108,7 +113,7 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
         return Opened(study, journal, folder, resumed=True, lines=tuple(lines))
     except BaseException:
         journal.close()
-        if fresh and not (folder / "journal.jsonl").stat().st_size:
+        if fresh and not (folder / JOURNAL).stat().st_size:
             _remove_traces(folder)
         raise
 
@@ -118,7 +123,7 @@ def read_study(folder: Path, *, space: SearchSpace | None = None) -> Study:
 
     Raises :class:`InputError` when there is no study in the folder.
     """
-    events = (event for _, event, _ in read_journal(folder / "journal.jsonl"))
+    events = (event for _, event, _ in read_journal(folder / JOURNAL))
     first = next(events, None)
     if first is None:
         raise InputError(f"there is no study {folder.name!r} in {folder.parent}")
@@ -131,8 +136,7 @@ def check_before(terms: Terms, *, home: Path | str | None = None, edit: bool = F
     Returns whether there is such a study and it has ended, so that nothing needs to be run.
     """
     folder = study_folder(terms.name, home)
-    path = folder / "journal.jsonl"
-    if not path.exists() or next(iter(read_journal(path)), None) is None:
+    if read_created(folder / JOURNAL) is None:
         return False
     study = read_study(folder, space=terms.space)
     _check_same(study, terms, edit=edit)
@@ -156,8 +160,8 @@ def _created(terms: Terms, journal: Journal, now: float) -> Study:
 
 
 def _remove_traces(folder: Path) -> None:
-    for name in ("journal.jsonl", "journal.lock"):
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / JOURNAL, lock_of(folder / JOURNAL)):
+        path.unlink(missing_ok=True)
     folder.rmdir()
 
 

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Protocol
 
 from hpo_core._errors import InputError, JournalError, JournalWriteError, StudyLockedError
-from hpo_core._events import Event, event_from_json, event_to_json
+from hpo_core._events import Event, StudyCreated, event_from_json, event_to_json
+
+# What a journal is called in its study's folder.
+JOURNAL = "journal.jsonl"
 
 
 class EventSink(Protocol):
@@ -98,6 +101,19 @@ def read_journal(path: Path, *, start: int = 0) -> Iterator[tuple[int, Event, in
             yield seq, event, offset
 
 
+def read_created(path: Path) -> StudyCreated | None:
+    """The fixed terms of the journal's study, from its first line; ``None`` while it holds no study.
+
+    Raises :class:`JournalError` for a first line that is damaged, or another event's.
+    """
+    first = next((event for _, event, _ in read_journal(path)), None)
+    if first is None or isinstance(first, StudyCreated):
+        return first
+    raise JournalError(
+        f"journal {path} begins with {first.type} and not with a study; restore the file from a copy"
+    )
+
+
 def _line_at(path: Path, offset: int) -> bytes:
     with path.open("rb") as file:
         file.seek(offset)
@@ -111,6 +127,11 @@ def _check_torn(line: bytes) -> None:
     except ValueError:
         return
     raise ValueError(f"it ends in {line[-1:]!r} and not in a newline")
+
+
+def lock_of(journal: Path) -> Path:
+    """The file whose lock the driver of the journal's study holds."""
+    return journal.with_suffix(".lock")
 
 
 class Journal:
@@ -204,7 +225,7 @@ def _locked(path: Path) -> int:
     """The descriptor that holds the lock of the journal at ``path``."""
     import fcntl  # not on every platform that can otherwise import this package
 
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         # The kernel drops the lock when the process dies, however it dies.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 
 from hpo_core import InputError, Study, StudyLockedError
-from hpo_core._journal import read_journal
+from hpo_core._journal import JOURNAL, read_journal
 from tracking._checkpoints import CheckpointError, is_pickle, locate_checkpoint
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
 from tracking._lease import TAG, Lease
-from tracking._projector import JOURNAL
 from tracking._states import UID, trial_uid
 from tracking._uploads import JOURNAL_ARTIFACT, checkpoint_artifact
 

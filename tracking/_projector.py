@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hpo_core import InputError
 from hpo_core import _events as ev
-from hpo_core._journal import read_journal
+from hpo_core._journal import JOURNAL, read_created, read_journal
 from tracking._client_writer import ClientWriter
 from tracking._connection import Connection, set_primary_metric
 from tracking._cursor import Cursor, Known, Target
@@ -42,7 +42,6 @@ from tracking._writes import Refused, RunWrite, Writer
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-JOURNAL = "journal.jsonl"
 ARTIFACTS = "artifacts"
 # Files here belong to the study's run, as those in ``artifacts/17`` belong to trial 17's.
 STUDY_FILES = "study"
@@ -110,8 +109,8 @@ class Projector:
             raise
 
     def _open(self, now: float, adopt_run: str | None) -> str:
-        created = next((event for _, event, _ in read_journal(self._journal)), None)
-        if not isinstance(created, ev.StudyCreated):
+        created = read_created(self._journal)
+        if created is None:
             raise InputError(f"{self._journal} holds no study; expected a journal that begins with one")
         self.view = StudyView(created)
         self.view.terms.context_tags = _context_tags()

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from flows._find import find
 from flows._live import duration, make_console, number
-from flows._workspace import studies_home
+from flows._workspace import studies_home, study_names
 from hpo_core import InputError, Study
 from hpo_core.compare import Comparison, Effort, Side
 from hpo_core.compare import compare as compared
@@ -69,8 +69,7 @@ def _names(text: str) -> list[str]:
         if "*" not in part:
             names.append(part)
             continue
-        known = sorted(path.parent.name for path in studies_home().glob("*/journal.jsonl"))
-        matching = [name for name in known if fnmatch.fnmatchcase(name, part)]
+        matching = [name for name in study_names() if fnmatch.fnmatchcase(name, part)]
         if not matching:
             raise InputError(f"no study in {studies_home()} matches {part!r}; `hpo list` lists them")
         names += matching

@@ -22,10 +22,11 @@ def report(
     from flows._report import write_study_report
     from flows._workspace import study_folder
     from hpo_core import InputError
+    from hpo_core._journal import JOURNAL
 
     found = find(study)
     with tempfile.TemporaryDirectory() as scratch:
-        page = write_study_report(found, study_folder(study) / "journal.jsonl", Path(scratch))
+        page = write_study_report(found, study_folder(study) / JOURNAL, Path(scratch))
         try:
             shutil.copyfile(page, out)
         except OSError as error:

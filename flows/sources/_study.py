@@ -10,7 +10,7 @@ from flows.sources._source import Names
 from hpo_core import InputError, Study
 from hpo_core import _events as ev
 from hpo_core._errors import nearest
-from hpo_core._journal import read_journal
+from hpo_core._journal import JOURNAL, read_journal
 from hpo_core.warm_start import Outcome, Past
 
 __all__ = ["EarlierStudy", "from_study"]
@@ -33,9 +33,9 @@ class EarlierStudy:
 
     def read(self, tracking_uri: str | None) -> Past:
         """Its trials, and what it was warm-started with itself."""
-        from flows._workspace import study_folder
+        from flows._workspace import studies_home, study_folder, study_names
 
-        journal = study_folder(self.name, self.home) / "journal.jsonl"
+        journal = study_folder(self.name, self.home) / JOURNAL
         if journal.is_file():
             return self._past(journal)
         from tracking import connect_to_study, fetch_journal
@@ -43,8 +43,8 @@ class EarlierStudy:
         connection = connect_to_study(tracking_uri, self.name, self.experiment)
         if connection is None:
             raise InputError(
-                f"there is no study {self.name!r} to start from, neither in {journal.parent.parent} nor in "
-                f"MLflow{nearest(self.name, _names(journal.parent.parent))}"
+                f"there is no study {self.name!r} to start from, neither in {studies_home(self.home)} nor "
+                f"in MLflow{nearest(self.name, study_names(self.home))}"
             )
         with tempfile.TemporaryDirectory() as scratch:
             return self._past(fetch_journal(connection, self.name, Path(scratch)))
@@ -93,7 +93,3 @@ def from_study(
     return EarlierStudy(
         name=name, params=params or {}, metrics=metrics or {}, experiment=experiment, home=home
     )
-
-
-def _names(studies: Path) -> list[str]:
-    return [path.parent.name for path in studies.glob("*/journal.jsonl")]

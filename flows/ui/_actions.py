@@ -19,8 +19,7 @@ from flows._find import is_driven
 from flows._workspace import study_folder
 from hpo_core import InputError, JournalError
 from hpo_core._errors import nearest
-from hpo_core._events import StudyCreated
-from hpo_core._journal import read_journal
+from hpo_core._journal import JOURNAL, read_created
 from tracking import BoardStudy
 
 ACTIONS = ("cancel", "resume", "extend", "retry", "promote")
@@ -75,11 +74,10 @@ def _absent(study: BoardStudy) -> str:
     if os.environ.get(READ_ONLY):
         return f"this server only shows studies ({READ_ONLY} is set)"
     try:
-        path = study_folder(study.name) / "journal.jsonl"
-        created = next((event for _, event, _ in read_journal(path)), None) if path.exists() else None
+        created = read_created(study_folder(study.name) / JOURNAL)
     except (InputError, JournalError, OSError) as error:
         return f"the study's folder cannot be read here: {error}"
-    if not isinstance(created, StudyCreated) or created.study_id != study.study_id:
+    if created is None or created.study_id != study.study_id:
         return "the study's folder is not on this server; use the hpo command where it is"
     return ""
 
