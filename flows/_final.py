@@ -174,9 +174,9 @@ def register(
         raise InputError(f"folds have the tuned metric only, {', '.join(study.objectives)}; got {metric!r}")
     direction = get_metric(metric, plan.terms.meta["summary"]["task"]).direction
     trial = study.trials[note["trial"]]
-    uri = str(note.get("model_uri", ""))
+    model_id = str(note.get("model_uri", "")).removeprefix("models:/")
     candidate = Candidate(
-        model=LoggedModel(uri.removeprefix("models:/"), uri, str(note.get("run_id", "")), "", ""),
+        model=LoggedModel(model_id, str(note.get("run_id", ""))),
         scores=note["scores"],
         data_digest=plan.terms.identity["question"],
         lineage=lineage_of(study, trial),

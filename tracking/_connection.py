@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import sqlite3
@@ -10,10 +11,10 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
 from tracking import _settings, _sqlite
@@ -24,7 +25,7 @@ from tracking._versions import check_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
 _CONNECT_SECONDS = 5.0
 _PAGE = 1000
@@ -46,24 +47,30 @@ class Connection:
 
     def runs(self, query: str, *, most: int | None = None) -> Iterator[Run]:
         """All active runs of the experiment that match, oldest first, each once."""
-        token: str | None = None
+        search = functools.partial(
+            self.client.search_runs,
+            [self.experiment_id],
+            query,
+            max_results=min(_PAGE, most or _PAGE),
+            order_by=["attributes.start_time ASC"],
+        )
         seen: set[str] = set()
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                query,
-                max_results=min(_PAGE, most or _PAGE),
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            for run in page:
-                # Pages are offsets: a run that appears meanwhile shifts the others into the next page.
-                if run.info.run_id not in seen:
-                    seen.add(run.info.run_id)
-                    yield run
-            token = page.token
-            if not token or (most is not None and len(seen) >= most):
+        for run in paged(search):
+            # Pages are offsets: a run that appears meanwhile shifts the others into the next page.
+            if run.info.run_id in seen:
+                continue
+            seen.add(run.info.run_id)
+            yield run
+            if len(seen) == most:
                 return
+
+    def models(self, query: str | None = None) -> Iterator[LoggedModel]:
+        """The experiment's models that match, as MLflow knows them, newest first."""
+        newest = [{"field_name": "creation_time", "ascending": False}]
+        search = functools.partial(
+            self.client.search_logged_models, [self.experiment_id], query, order_by=newest
+        )
+        return paged(search)
 
     def study_runs(self, study_id: str) -> list[Run]:
         """The runs that stand for this study: one, or none, or ghosts of a creation that was repeated."""
@@ -85,6 +92,17 @@ class Connection:
         # A browser asks for the password itself; a link is printed and kept.
         base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
         return f"{base}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+
+def paged(search: Callable[..., Any]) -> Iterator[Any]:
+    """All that a search of MLflow's finds, which answers with one page for each ``page_token``."""
+    token: str | None = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _named(study: str) -> str:

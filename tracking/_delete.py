@@ -6,17 +6,18 @@ study's own run last, so that a deletion that was interrupted can be repeated.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tracking._connection import Connection
+from tracking._connection import Connection, paged
 from tracking._states import ROLE, STUDY_ID
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
-_PAGE, _VERSIONS = 100, 1000
+_VERSIONS = 1000  # in a page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +29,11 @@ class Belongings:
     """
 
     runs: tuple[Run, ...] = ()
-    models: tuple[Any, ...] = ()
+    models: tuple[LoggedModel, ...] = ()
     registered: frozenset[str] = frozenset()
 
     @property
-    def unregistered(self) -> tuple[Any, ...]:
+    def unregistered(self) -> tuple[LoggedModel, ...]:
         """The models that go with their runs."""
         return tuple(model for model in self.models if model.model_id not in self.registered)
 
@@ -44,7 +45,7 @@ def belongings(connection: Connection, study_id: str) -> Belongings:
     repeats = connection.runs(f"tags.`{STUDY_ID}` = '{study_id}' AND tags.`{ROLE}` = 'repeat'")
     runs = (*children, *repeats, *parents)
     ids = {run.info.run_id for run in runs}
-    models = tuple(model for model in _logged_models(connection) if model.source_run_id in ids)
+    models = tuple(model for model in connection.models() if model.source_run_id in ids)
     registered = frozenset(_registered(connection, ids, {model.model_id for model in models}))
     return Belongings(runs=runs, models=models, registered=registered)
 
@@ -61,33 +62,16 @@ def take_out(connection: Connection, found: Belongings) -> None:
         client.delete_run(run.info.run_id)
 
 
-def _logged_models(connection: Connection) -> Iterator[Any]:
-    token: str | None = None
-    while True:
-        page = connection.client.search_logged_models(
-            [connection.experiment_id], max_results=_PAGE, page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
 def _registered(connection: Connection, runs: set[str], models: set[str]) -> Iterator[str]:
     """The models and runs that versions are made of.
 
     A version does not always say which model or run it came from, but its source is the address of files
     or of a model, and either has the id in it. So all versions are read.
     """
-    token: str | None = None
-    while True:
-        page = connection.client.search_model_versions(max_results=_VERSIONS, page_token=token)
-        for version in page:
-            parts = {*str(version.source).replace(":", "/").split("/"), version.model_id}
-            yield from parts & models or ({*parts, version.run_id} & runs)
-        token = page.token
-        if not token:
-            return
+    search = functools.partial(connection.client.search_model_versions, max_results=_VERSIONS)
+    for version in paged(search):
+        parts = {*str(version.source).replace(":", "/").split("/"), version.model_id}
+        yield from parts & models or ({*parts, version.run_id} & runs)
 
 
 def _remove_files(connection: Connection, uri: str, owner: str) -> None:

@@ -27,6 +27,8 @@ from tracking._errors import brief
 from tracking._skops import skops_io
 
 _log = logging.getLogger("tracking")
+# Tags that say how a model was written.
+_FLAVOR, _SERIALIZATION = "hpo.flavor", "hpo.serialization"
 # What writing a model imports.
 _WRITERS = {
     "lightgbm": ("lightgbm", "mlflow.lightgbm"),
@@ -50,13 +52,21 @@ _LIBRARIES = {
 
 @dataclass(frozen=True, slots=True)
 class LoggedModel:
-    """A model in MLflow: ``uri`` is ``models:/m-...``; ``serialization``: the form it was written in."""
+    """A model that was logged to a run.
+
+    ``flavor``, and ``serialization``, the form it was written in: of one that was found, and not logged just
+    now, what its tags say, or nothing.
+    """
 
     model_id: str
-    uri: str
     run_id: str
-    flavor: str
-    serialization: str
+    flavor: str = ""
+    serialization: str = ""
+
+    @property
+    def uri(self) -> str:
+        """``models:/m-...``."""
+        return f"models:/{self.model_id}"
 
 
 def load_writers(*flavors: str) -> None:
@@ -108,7 +118,7 @@ def log_model(
                     flavor,
                     run_id,
                     {"name": name, "pip_requirements": requirements, **options, **arguments()},
-                    {**(tags or {}), "hpo.serialization": serialization},
+                    {**(tags or {}), _FLAVOR: flavor, _SERIALIZATION: serialization},
                 )
             except InputError:
                 raise
@@ -117,22 +127,26 @@ def log_model(
                 continue
             if failed:
                 _log.info("the model was logged as %s; %s", serialization, "; ".join(failed))
-            return LoggedModel(info.model_id, f"models:/{info.model_id}", run_id, flavor, serialization)
+            return LoggedModel(info.model_id, run_id, flavor, serialization)
     raise InputError(
         f"cannot log the {type(model).__name__} as {flavor}: {'; '.join(failed)}; pass flavor=, or an "
         "input_example if it is a torch module"
     )
 
 
-def find_model(connection: Connection, run_id: str, tags: Mapping[str, str]) -> LoggedModel | None:
-    """The whole model that was logged to the run with these tags, or ``None``."""
-    client = connection.client
-    experiment = client.get_run(run_id).info.experiment_id
-    found = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
-    for model in found:
-        if str(model.status) == "READY" and tags.items() <= model.tags.items():
-            form = model.tags.get("hpo.serialization", "")
-            return LoggedModel(model.model_id, f"models:/{model.model_id}", run_id, "", form)
+def find_model(
+    connection: Connection, run_id: str, tags: Mapping[str, str] | None = None
+) -> LoggedModel | None:
+    """The newest whole model with these tags that was logged to the run, or ``None``.
+
+    One whose logging was cut short is not whole. The run is in the connection's experiment.
+    """
+    wanted = (tags or {}).items()
+    for model in connection.models(f"source_run_id = '{run_id}'"):
+        if str(model.status) == "READY" and wanted <= model.tags.items():
+            return LoggedModel(
+                model.model_id, run_id, model.tags.get(_FLAVOR, ""), model.tags.get(_SERIALIZATION, "")
+            )
     return None
 
 

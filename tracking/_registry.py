@@ -6,6 +6,7 @@ so that :func:`roll_back` can go back step by step.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
 from hpo_core.folds import paired_test
-from tracking._connection import Connection
+from tracking._connection import Connection, paged
 from tracking._errors import NotComparable
 from tracking._models import LoggedModel, using_server
 from tracking._states import STUDY_ID
@@ -308,15 +309,8 @@ def _holder(connection: Connection, name: str, alias: str) -> ModelVersion | Non
 
 def _version_of(connection: Connection, name: str, model_id: str) -> ModelVersion | None:
     quoted = name.replace("'", "\\'")
-    token = None
-    while True:
-        page = connection.client.search_model_versions(f"name='{quoted}'", page_token=token)
-        for version in page:
-            if version.tags.get(_MODEL) == model_id:
-                return version
-        token = page.token
-        if not token:
-            return None
+    search = functools.partial(connection.client.search_model_versions, f"name='{quoted}'")
+    return next((version for version in paged(search) if version.tags.get(_MODEL) == model_id), None)
 
 
 def _previous(alias: str) -> str:

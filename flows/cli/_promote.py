@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import typer
 
@@ -22,7 +21,16 @@ from flows._workspace import study_folder
 from hpo_core import InputError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
 from hpo_core.folds import fold_results, repeats_of
-from tracking import Candidate, Connection, Gate, LoggedModel, Promotion, StudyTracker, probe
+from tracking import (
+    Candidate,
+    Connection,
+    Gate,
+    LoggedModel,
+    Promotion,
+    StudyTracker,
+    find_model,
+    probe,
+)
 from tracking import promote as through_gate
 from tracking import roll_back as give_back
 
@@ -177,15 +185,10 @@ def _promote_logged(current: Session, trial: TrialRecord, registration: _final.R
 
 
 def _logged_model(connection: Connection, run_id: str, trial: TrialRecord) -> LoggedModel:
-    found: list[Any] = connection.client.search_logged_models(
-        [connection.experiment_id],
-        f"source_run_id = '{run_id}'",
-        order_by=[{"field_name": "creation_time", "ascending": False}],
-    )
-    if not found:
+    found = find_model(connection, run_id)
+    if found is None:
         raise InputError(
             f"trial {trial.number} logged no model; call trial.log_model(model) in the objective, or "
             "promote a trial that did"
         )
-    newest_model = found[0]
-    return LoggedModel(newest_model.model_id, f"models:/{newest_model.model_id}", run_id, "", "")
+    return found

@@ -80,10 +80,3 @@ def test_no_folder_is_removed_that_is_not_the_runs_own(connection: Connection, t
     for uri in (tmp_path.as_uri(), f"{tmp_path.as_uri()}/x/../"):
         _delete._remove_files(connection, uri, "0123456789abcdef")
     assert (tmp_path / "precious.txt").exists()
-
-
-def test_models_are_read_page_by_page(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_delete, "_PAGE", 1)
-    found: tuple[Any, ...] = belongings(connection, "s").models
-    assert len({model.model_id for model in found}) == 2
-    assert all(isinstance(model, LoggedModel) for model in found)

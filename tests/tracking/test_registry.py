@@ -20,6 +20,7 @@ from tracking import (
     Gate,
     LoggedModel,
     NotComparable,
+    find_model,
     load_own_model,
     log_model,
     promote,
@@ -79,6 +80,24 @@ def test_scikit_learn_models_are_logged_in_the_safest_form(
     assert (tags["hpo.serialization"], tags["hpo.study_id"]) == (serialization, "s")
     assert mlflow.get_tracking_uri() == before
     assert mlflow.active_run() is None
+
+
+def test_the_newest_whole_model_of_a_run_is_found_beside_any_number_of_others(
+    connection: Connection, run: str
+) -> None:
+    """MLflow answers in pages of a hundred; what a killed process had begun to log cannot be loaded."""
+    whole = [
+        log_model(run, LogisticRegression(C=c).fit(X, Y), connection=connection, tags={"hpo.final": "true"})
+        for c in (1.0, 2.0)
+    ]
+    other = log_model(run, LogisticRegression().fit(X, Y), connection=connection)
+    assert find_model(connection, run) == other
+    assert find_model(connection, "another") is None
+    for _ in range(101):
+        connection.client.create_logged_model(
+            connection.experiment_id, name="model", source_run_id=run, tags={"hpo.final": "true"}
+        )
+    assert find_model(connection, run, {"hpo.final": "true"}) == whole[1]
 
 
 def test_lightgbm_models(connection: Connection, run: str) -> None:
