@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flows._find import experiment_of, opened, request_data, tracking_of
+from flows._find import experiment_of, opened, tracking_of
 from flows._frames import whereabouts
 from flows._mlproject import is_project
 from flows._named import READY, load_objective
+from flows._notes import request_data
 from flows._plan import Plan, plan_request
 from flows._request import Request
 from flows._workspace import requeue_failed
@@ -31,7 +32,7 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
     then. An empty one says that the function is at hand.
     """
     remedy = f"call tune() again with name={study.name!r} where it is defined" if remedy is None else remedy
-    data = request_data(study)
+    data = request_data(study.created.meta)
     if not data:
         raise InputError(f"study {study.name!r} does not say how it was started; call tune() with its name")
     objective = data["objective"]

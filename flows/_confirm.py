@@ -21,7 +21,7 @@ import numpy as np
 from flows._again import request_of
 from flows._execute import Objective
 from flows._find import experiment_of, find, is_driven, opened, tracking_of
-from flows._notes import TRACKING, newest
+from flows._notes import TRACKING, identity_of, newest, request_data
 from flows._plan import Plan, plan_callable, plan_request
 from flows._provenance import changes_since
 from flows._repeats import checked_repeats
@@ -207,7 +207,7 @@ def _known(wish: Wish) -> Study | None:
     if not (study_folder(wish.named) / JOURNAL).exists():
         return None
     known = find(wish.named)
-    of = (known.created.meta.get("request") or {}).get("confirms")
+    of = request_data(known.created.meta).get("confirms")
     if of != wish.study:
         raise InputError(f"study {wish.named!r} is no confirmation of {wish.study!r}; give another --name")
     if repeats_of(known) != wish.seeds(known):
@@ -219,7 +219,7 @@ def _known(wish: Wish) -> Study | None:
 
 
 def _trial_timeout(study: Study, repeats: int) -> float | None:
-    seconds = (study.created.meta.get("request") or {}).get("trial_timeout")
+    seconds = request_data(study.created.meta).get("trial_timeout")
     return None if seconds is None else float(seconds) * math.ceil(repeats / repeats_of(study))
 
 
@@ -240,7 +240,7 @@ def _fresh_seed(study: Study, named: str, seeds: int) -> int:
 
 
 def _check_data(study: Study, plan: Plan) -> None:
-    then, now = study.created.meta.get("identity") or {}, plan.terms.identity
+    then, now = identity_of(study.created.meta), plan.terms.identity
     if any(then.get(what, value) != value for what, value in now.items() if what in ("data", "question")):
         raise InputError(
             f"the data of study {study.name!r}, or the way they are split, have changed since, so its "

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows._notes import FINAL_MODEL, final_model, newest
+from flows._notes import FINAL_MODEL, final_model, identity_of, newest
 from flows._plan import Plan
 from flows._session import Session
 from flows.objectives import FinalModel, TrialInfo
@@ -201,7 +201,7 @@ def lineage_of(study: Study, trial: TrialRecord) -> dict[str, str]:
         "hpo.study_id": study.created.study_id,
         "hpo.trial": str(trial.number),
         "hpo.config_sha256": config_sha256(trial.params),
-        "hpo.objective": str((study.created.meta.get("identity") or {}).get("objective", "")),
+        "hpo.objective": str(identity_of(study.created.meta).get("objective", "")),
         **{f"hpo.value.{name}": repr(value) for name, value in trial.values.items()},
     }
 

@@ -6,9 +6,8 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from flows._notes import TRACKING, newest
+from flows._notes import TRACKING, newest, request_data
 from flows._workspace import read_study, studies_home, study_folder, study_names
 from hpo_core import HpoError, InputError, Journal, Study, TrialRecord
 from hpo_core._errors import nearest
@@ -70,15 +69,10 @@ def state_of(study: Study) -> str:
     return "running" if is_driven(study.name) else "interrupted"
 
 
-def request_data(study: Study) -> dict[str, Any]:
-    """What the study was asked to be, as the journal keeps it; empty for one made by other means."""
-    return dict(study.created.meta.get("request") or {})
-
-
 def experiment_of(study: Study) -> str:
     """The MLflow experiment that shows the study."""
     shown = newest(study, TRACKING).get("experiment")
-    return str(shown or request_data(study).get("experiment") or study.name)
+    return str(shown or request_data(study.created.meta).get("experiment") or study.name)
 
 
 def tracking_of(study: Study, given: str | None) -> str | None:

@@ -8,13 +8,14 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows._find import find_all, request_data
-from flows._workspace import studies_home
-from hpo_core import InputError, Study
+from flows._notes import request_data
+from flows._workspace import studies_home, study_names
+from hpo_core import InputError, JournalError, Study
+from hpo_core._journal import JOURNAL, read_created
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,16 +62,28 @@ def whereabouts(data: str | None) -> str | None:
 
 def forget_frame(study: Study) -> None:
     """Delete the file that the deleted study's data frame was kept in, unless another study needs it."""
-    path = _kept_as(str(request_data(study).get("data") or ""))
+    path = _kept_by(study.created.meta)
     if path is not None:
         _forget(path, but=study.name)
 
 
 def _forget(path: Path, but: str | None = None) -> None:
-    unread: list[str] = []
-    others = [request_data(other) for other in find_all(unread.append) if other.name != but]
-    if not unread and not any(_kept_as(str(other.get("data") or "")) == path for other in others):
+    if not any(_needed(path, name) for name in study_names() if name != but):
         path.unlink(missing_ok=True)
+
+
+def _needed(path: Path, name: str) -> bool:
+    """Whether the study of that name may need the file, which the first line of its journal says."""
+    try:
+        created = read_created(studies_home() / name / JOURNAL)
+    except JournalError:
+        created = None
+    return created is None or _kept_by(created.meta) == path
+
+
+def _kept_by(meta: Mapping[str, Any]) -> Path | None:
+    """The file of the study's data frame; ``None`` for a study of other data."""
+    return _kept_as(str(request_data(meta).get("data") or ""))
 
 
 def _kept_as(data: str) -> Path | None:

@@ -1,13 +1,26 @@
-"""What sessions leave in a study's journal for later readers: where it is shown, the final models made."""
+"""What a study's journal holds for later readers: what was asked for, where it is shown, the models made."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hpo_core import Study, TrialState
 
 TRACKING, FINAL_MODEL, PROMOTION = "tracking", "final_model", "promotion"
 WARM_START = "warm_start"
+
+
+def request_data(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The request that the study was made by, as in its ``meta``; empty for one made by other means."""
+    return dict(meta.get("request") or {})
+
+
+def identity_of(meta: Mapping[str, Any]) -> dict[str, str]:
+    """What must stay the same for the study to mean the same: ``objective``, of a ready one ``data`` and
+    ``question`` too; empty for a study made by other means.
+    """
+    return dict(meta.get("identity") or {})
 
 
 def newest(study: Study, topic: str, **match: Any) -> dict[str, Any]:

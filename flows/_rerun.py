@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flows._execute import execute
+from flows._notes import identity_of
 from flows._provenance import changes_since, provenance
 from flows._segment import Running, job_of, settle
 from flows._trial import Signals
@@ -210,7 +211,7 @@ def _first_difference(
 
 def _changes(study: Study, objective: Callable[[Any], Any], identity: Mapping[str, str]) -> Iterator[str]:
     meta = study.created.meta
-    known = meta.get("identity") or {}
+    known = identity_of(meta)
     if "data" in known and known["data"] != identity.get("data"):
         yield "the data have changed"
     elif "question" in known and known["question"] != identity.get("question"):

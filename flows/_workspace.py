@@ -10,11 +10,12 @@ import itertools
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows._notes import identity_of, request_data
 from hpo_core import (
     InputError,
     Journal,
@@ -171,13 +172,13 @@ def driver_label() -> str:
 
 
 def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:
-    known: Mapping[str, str] = study.created.meta.get("identity", {})
+    known = identity_of(study.created.meta)
     differences = [
         f"its {what} is {known.get(what)!r}, not {value!r}"
         for what, value in terms.identity.items()
         if not _same(known.get(what, value), value)
     ]
-    kept, asked = (meta.get("request", {}).get("repeats") or 1 for meta in (study.created.meta, terms.meta))
+    kept, asked = (request_data(meta).get("repeats") or 1 for meta in (study.created.meta, terms.meta))
     if kept != asked:
         differences.append(f"its configurations are run with {kept} repeats, not {asked}")
     if study.objectives != terms.objectives:
@@ -212,8 +213,8 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
         study.change_space(terms.space, now)
         lines.append("the search space was changed; earlier trials that still fit it are kept")
     # The same name can stand for another strategy where the study ends otherwise than it did.
-    wish = terms.meta.get("request", {}).get("strategy")
-    same = wish is not None and wish == study.created.meta.get("request", {}).get("strategy")
+    wish = request_data(terms.meta).get("strategy")
+    same = wish is not None and wish == request_data(study.created.meta).get("strategy")
     if not same and make_strategy(study.created.strategy).config != terms.strategy.config:
         lines.append(
             f"the study keeps its strategy {study.strategy.name!r} (asked for: {terms.strategy.name!r})"

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from flows._find import find
 from flows._live import duration, make_console, number
+from flows._notes import identity_of, request_data
 from flows._workspace import studies_home, study_names
 from hpo_core import InputError, Study
 from hpo_core.compare import Comparison, Effort, Side
@@ -81,8 +82,8 @@ def _same_folds(studies: Sequence[Study]) -> bool:
 
     def described(study: Study) -> str:
         meta = study.created.meta
-        identity, summary = meta.get("identity") or {}, meta.get("summary") or {}
-        options = (meta.get("request") or {}).get("options") or {}
+        identity, summary = identity_of(meta), meta.get("summary") or {}
+        options = request_data(meta).get("options") or {}
         # Of a function of the user's own nothing is known but which function it is.
         what = identity.get("data") or identity.get("objective")
         facts = {k: summary.get(k) for k in _FOLD_FACTS} | {k: options.get(k) for k in _FOLD_OPTIONS}
@@ -94,7 +95,7 @@ def _same_folds(studies: Sequence[Study]) -> bool:
 def _notes(studies: Sequence[Study]) -> list[str]:
     """What a reader should know before believing the numbers."""
     notes = []
-    data = {str((s.created.meta.get("identity") or {}).get("data")) for s in studies}
+    data = {str(identity_of(s.created.meta).get("data")) for s in studies}
     if len(data) > 1:
         notes.append("The studies were not run on the same data: their scores may not mean the same.")
     open_ = [study.name for study in studies if study.stopped is None]

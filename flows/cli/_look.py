@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from flows._find import find, find_all, request_data, state_of, trial_of
+from flows._find import find, find_all, state_of, trial_of
 from flows._live import (
     best_line,
     counted,
@@ -24,7 +24,7 @@ from flows._live import (
     test_line,
     ways_to_see,
 )
-from flows._notes import TRACKING, final_model, newest
+from flows._notes import TRACKING, final_model, newest, request_data
 from flows._warm_start import origin_lines, origins_of
 from flows._workspace import studies_home
 from flows.cli._output import complain
@@ -79,7 +79,7 @@ def show(name: str, *, as_json: bool) -> None:
         ("trials", f"{_of_planned(study)}: {counted(study)}; {spent}"),
     ]
     facts += [("began", line) for line in origin_lines(study)]
-    facts += [("confirms", str(of))] if (of := request_data(study).get("confirms")) else []
+    facts += [("confirms", str(of))] if (of := request_data(study.created.meta).get("confirms")) else []
     verdict = newest(study, CONFIRMS)
     facts += [("verdict", f"on the trials of {verdict['study']}: {verdict['sentence']}")] if verdict else []
     tell_facts(console, facts)

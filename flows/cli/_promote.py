@@ -12,9 +12,9 @@ import typer
 
 from flows import _final
 from flows._again import plan_of
-from flows._find import experiment_of, find, opened, request_data, tracking_of, trial_of
+from flows._find import experiment_of, find, opened, tracking_of, trial_of
 from flows._named import READY
-from flows._notes import FINAL_MODEL, PROMOTION, newest
+from flows._notes import FINAL_MODEL, PROMOTION, newest, request_data
 from flows._plan import Plan
 from flows._session import Session
 from flows._workspace import study_folder
@@ -64,7 +64,7 @@ def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
     # Refuses a margin or a level that is none before anything is made.
     Gate(metric="", margin=wish.margin, level=wish.level)
     trial = _trial(study, wish.trial)
-    ready = request_data(study).get("objective") in READY
+    ready = request_data(study.created.meta).get("objective") in READY
     plan = plan_of(study, tracking_uri=uri) if ready else None
     registration = _final.Registration(
         name=_model_name(study, wish.model),
@@ -120,7 +120,7 @@ def _trial(study: Study, number: int | None) -> TrialRecord:
 
 def _model_name(study: Study, given: str | None) -> str:
     noted = newest(study, PROMOTION).get("name") or newest(study, FINAL_MODEL).get("name")
-    return str(given or noted or request_data(study).get("register_as") or study.name)
+    return str(given or noted or request_data(study.created.meta).get("register_as") or study.name)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pandas as pd
 import pytest
 
 from flows import tune
-from flows._frames import kept
-from flows._workspace import studies_home
-from hpo_core import InputError
+from flows._frames import forget_frame, kept
+from flows._workspace import studies_home, study_folder
+from hpo_core import InputError, Journal, Study
+from hpo_core._journal import JOURNAL
 from tests.flows.conftest import Hpo, Place
 
 
@@ -113,6 +115,33 @@ def test_what_is_no_frame_of_pandas_is_refused_in_a_line(place: Place, other: An
 def test_mistakes_are_told_of_the_frame_and_not_of_its_file(place: Place) -> None:
     with pytest.raises(InputError, match=r"^the data frame has no column 'z'"):
         tune("lgbm", data=frame(), target="z", metric="auc", trials=2)
+
+
+def made_of(data: str, name: str) -> Study:
+    """A study of the data, without a trial."""
+    with Journal(study_folder(name) / JOURNAL) as journal:
+        return Study({}, name=name, meta={"request": {"data": data}}, journal=journal)
+
+
+def test_a_file_goes_with_the_last_study_whose_first_line_names_it(place: Place) -> None:
+    """Journals of thousands of trials are not read for it, and what is broken further on is no hindrance."""
+    with kept(frame()) as path:
+        mine, other = made_of(path, "mine"), made_of(path, "other")
+    for of_another_file in ("elsewhere.csv", path.replace("frame-", "frame-0")):
+        made_of(of_another_file, f"of {Path(of_another_file).stem}")
+    for broken in studies_home().glob(f"*/{JOURNAL}"):
+        broken.write_bytes(broken.read_bytes() + b"no event\n")
+    forget_frame(mine)
+    assert files() == [Path(path)]
+    shutil.rmtree(study_folder("other"))
+    begun = study_folder("mine") / JOURNAL
+    whole = begun.read_bytes()
+    begun.write_bytes(b"")  # a study that is just being made may be one of the frame
+    forget_frame(other)
+    assert files() == [Path(path)]
+    begun.write_bytes(whole)
+    forget_frame(mine)
+    assert files() == []
 
 
 def test_a_frame_is_left_as_it_is_and_what_hangs_on_it_does_not_matter(place: Place) -> None:
