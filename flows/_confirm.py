@@ -31,6 +31,7 @@ from flows._result import Result
 from flows._workspace import study_folder
 from hpo_core import HpoError, InputError, SpaceError, Study, TrialRecord, TrialState
 from hpo_core._errors import nearest
+from hpo_core._given import check_whole
 from hpo_core._journal import JOURNAL
 from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Confirmation, confirmed
@@ -110,8 +111,7 @@ def leaders(study: Study, top: int) -> list[TrialRecord]:
     Those that an edit of the space has taken out of it, or that lack one of its parameters, do not count.
     Raises :class:`InputError` where there is none, or where a configuration does not say how it came about.
     """
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise InputError(f"top must be a whole number of at least 1, got {top!r}")
+    check_whole("top", top)
     if study.strategy.training_steps == "needed":
         raise InputError(
             f"{study.strategy.name} changes hyperparameters during training, so the configurations of study "

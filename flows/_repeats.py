@@ -28,7 +28,7 @@ import numpy as np
 
 from flows._execute import Objective, plain_results
 from hpo_core import InputError, ObjectiveError, Strategy, StrategyError, TrialPruned, make_strategy
-from hpo_core._given import checked_metrics
+from hpo_core._given import check_whole, checked_metrics
 from hpo_core._history import FOLD, SPREAD
 from hpo_core._result import by_rule
 from hpo_core._trial import Suggesting, repeat_seed
@@ -207,8 +207,8 @@ def with_spread(done: Sequence[Mapping[str, float]], objectives: Mapping[str, st
 
 def checked_repeats(given: int | None) -> int | None:
     """How often each configuration is run; ``None`` for once. Raises :class:`InputError`."""
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
-        raise InputError(f"repeats must be a whole number of at least 1, got {given!r}")
+    if given is not None:
+        check_whole("repeats", given)
     return given if given != 1 else None
 
 

@@ -15,6 +15,7 @@ from flows._session import Execution, TrackingTerms
 from flows._workspace import study_folder
 from hpo_core import InputError, Limits, Settings
 from hpo_core._errors import nearest
+from hpo_core._given import check_whole, is_number
 from hpo_core._records import IMPROVEMENTS
 from tracking import redacted
 
@@ -133,17 +134,14 @@ def execution_of(request: Request) -> Execution:
     if request.name is not None:
         study_folder(request.name)
     workers = request.workers if request.workers is not None else (os.cpu_count() or 1)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
-    trials, seed = request.trials, request.seed
-    if trials is not None and (isinstance(trials, bool) or not isinstance(trials, int) or trials < 1):
-        raise InputError(f"trials must be a whole number of at least 1, got {trials!r}")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
+    check_whole("workers", workers)
+    if request.trials is not None:
+        check_whole("trials", request.trials)
+    if request.seed is not None:
+        check_whole("seed", request.seed, 0)
     for name in ("timeout", "trial_timeout", "trial_memory", "checkpoint_quota", "gpus_per_trial"):
         value = getattr(request, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (number and 0 < value < math.inf):
+        if value is not None and not (is_number(value) and 0 < value < math.inf):
             raise InputError(f"{name} must be a number above 0, got {value!r}")
     for name, known in (("runner", RUNNERS), ("isolation", ISOLATIONS)):
         value = getattr(request, name)

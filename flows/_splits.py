@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from flows._data import Problem
 from hpo_core import InputError
 from hpo_core._errors import nearest
+from hpo_core._given import check_whole
 
 Rows = NDArray[np.int64]
 
@@ -60,8 +61,7 @@ class SplitPlan:
             raise InputError(f"folds must be a whole number from 1 to 50, got {self.folds!r}")
         if not 0 < self.test_size <= 0.5:
             raise InputError(f"test_size must be above 0 and at most 0.5, got {self.test_size!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"seed must be a whole number from 0, got {self.seed!r}")
+        check_whole("seed", self.seed, 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from flows._messages import Job
 from hpo_core import InputError, TrialPaused, TrialPruned
+from hpo_core._given import check_whole
 from hpo_core._trial import Suggesting, Suggestions
 
 
@@ -148,8 +149,7 @@ class LiveTrial(Suggesting):
         Ends early when the study stops or pauses the trial; whatever the objective returns then is
         not taken as its final result.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise InputError(f"trial.steps needs a whole number of at least 1, got {n!r}")
+        check_whole("the number of trial.steps", n)
         self._stepping = True
         for step in range(self._job.from_step + 1, n + 1):
             yield step

@@ -1,13 +1,13 @@
-"""What users hand to a study, checked and in the study's own types."""
+"""What users hand over, checked and in our own types. A bool counts as no number, other than in Python."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
-from hpo_core._errors import InputError, nearest
+from hpo_core._errors import InputError, StrategyError, nearest
 from hpo_core._space import MissingPredicate, SearchSpace
 
 _R = TypeVar("_R")
@@ -81,6 +81,22 @@ def single(value: Any) -> Any:
         return value
     size = value.numel() if hasattr(value, "numel") else getattr(value, "size", 1)
     return value.item() if size == 1 else value
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is an ``int`` or a ``float``, finite or not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_whole(what: str, value: object, least: int = 1, kind: type[InputError] = InputError) -> None:
+    """Raise an error of that ``kind`` unless ``value`` is an ``int`` of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise kind(f"{what} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_option(owner: str, option: str, value: object, least: int) -> None:
+    """:func:`check_whole` of an option of a sampler or scheduler, with a :class:`StrategyError`."""
+    check_whole(f"{owner}: {option}", value, least, StrategyError)
 
 
 def checked_seed(seed: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from hpo_core import InputError
 from hpo_core._errors import nearest
+from hpo_core._given import is_number
 from hpo_core._pareto import nondominated
 from tracking._board import BoardStudy, BoardTrial, no_collection, parsed
 from tracking._states import TRIAL_STATUS
@@ -407,7 +408,7 @@ def _sort_key(study: BoardStudy, sort: str, rank: dict[int, int], now: int) -> C
 
 def _comparable(value: Any) -> tuple[int, float, str]:
     """Numbers by size, before everything else by its text."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if is_number(value):
         return 0, float(value), ""
     return 1, 0.0, label(value)
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from flows._saving import Saving
-from flows.callbacks._trial import Trial, report_and_save, whole
+from flows.callbacks._trial import Trial, report_and_save
 from hpo_core import InputError
+from hpo_core._given import check_whole
 
 __all__ = ["lightgbm_arguments", "xgboost_arguments"]
 
@@ -17,7 +18,9 @@ class _Watch:
     """What both libraries' callbacks do after a round."""
 
     def __init__(self, trial: Trial, rounds: int, every: int) -> None:
-        self._trial, self._rounds, self._every = trial, whole("rounds", rounds), whole("every", every)
+        check_whole("rounds", rounds)
+        check_whole("every", every)
+        self._trial, self._rounds, self._every = trial, rounds, every
         self._saving = Saving(trial, lambda: self._booster)
         self._booster: Any = None
 

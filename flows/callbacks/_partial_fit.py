@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from flows._saving import Saving
-from flows.callbacks._trial import Trial, whole
+from flows.callbacks._trial import Trial
 from hpo_core import InputError
+from hpo_core._given import check_whole
 
 __all__ = ["partial_fits"]
 
@@ -26,7 +27,7 @@ def partial_fits(
             f"{type(model).__name__} has no partial_fit, so it cannot learn in steps; report it once, "
             "without steps"
         )
-    whole("n", n)
+    check_whole("n", n)
     if hasattr(type(model), "predict") and _is_classifier(model):
         import numpy as np
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from flows._saving import Saving
-from flows.callbacks._trial import Trial, whole
+from flows.callbacks._trial import Trial
 from hpo_core import InputError
+from hpo_core._given import check_whole
 
 __all__ = ["epochs"]
 
@@ -24,7 +25,7 @@ def epochs(trial: Trial, n: int, **states: Any) -> Iterator[int]:
     """
     import torch
 
-    whole("n", n)
+    check_whole("n", n)
     for name, thing in states.items():
         if not (hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict")):
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from hpo_core import InputError, TrialPaused
+from hpo_core import TrialPaused
 
 
 class Checkpoint(Protocol):
@@ -45,10 +45,3 @@ def report_and_save(
     except TrialPaused:
         trial.save(step, content())
         raise
-
-
-def whole(name: str, value: Any) -> int:
-    """``value``, a whole number from 1. Raises :class:`InputError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number from 1, got {value!r}")
-    return value

@@ -28,6 +28,7 @@ from flows._metrics import Array, Metric, Needs, get_metric, score_all
 from flows._saving import Saving as Saving
 from flows._splits import Split, SplitPlan, make_split
 from hpo_core import InputError, SearchSpace
+from hpo_core._given import check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,8 +142,7 @@ class TableConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.threads, bool) or not isinstance(self.threads, int) or self.threads < 1:
-            raise InputError(f"threads must be a whole number from 1, got {self.threads!r}")
+        check_whole("threads", self.threads)
 
 
 @dataclass(frozen=True, eq=False)

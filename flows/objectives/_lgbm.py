@@ -58,6 +58,7 @@ from flows.objectives._lgbm_params import (
 from flows.objectives._lgbm_rounds import FoldBooster, FoldCurves, Rounds, dataset, valid_predictions
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, SearchSpace, TrialPruned
+from hpo_core._given import check_whole
 
 # Fewer rounds in a step are not worth setting up a booster in every fold.
 _MIN_STRIDE = 10
@@ -91,9 +92,8 @@ class LightGBM:
             raise InputError(f"budget must be 'folds' or 'rounds', got {self.budget!r}")
         for name in ("max_rounds", "patience", "rounds_per_step"):
             value = getattr(self, name)
-            optional = name == "rounds_per_step" and value is None
-            if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"{name} must be a whole number from 1, got {value!r}")
+            if value is not None or name != "rounds_per_step":
+                check_whole(name, value)
 
     @property
     def stride(self) -> int:

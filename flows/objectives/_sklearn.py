@@ -51,6 +51,7 @@ from flows.objectives._growth import FoldRows, Grown, Growth, Run
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, Parameter, TrialPruned
 from hpo_core._errors import nearest
+from hpo_core._given import check_whole
 
 # Rows of the trial fit in prepare().
 _DRY_ROWS = 200
@@ -83,9 +84,7 @@ class SklearnModel:
         if self.budget not in ("folds", "steps"):
             raise InputError(f"budget must be 'folds' or 'steps', got {self.budget!r}")
         for name in ("n_steps", "max_size", "patience"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a whole number from 1, got {value!r}")
+            check_whole(name, getattr(self, name))
         if self.max_size < self.n_steps:
             raise InputError(
                 f"max_size={self.max_size} cannot be spread over n_steps={self.n_steps}; raise it, or lower "

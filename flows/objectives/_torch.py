@@ -46,6 +46,7 @@ from hpo_core import (
     InputError,
     TrialPruned,
 )
+from hpo_core._given import check_whole
 
 if TYPE_CHECKING:
     import torch
@@ -73,9 +74,7 @@ class TorchMLP:
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "patience"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a whole number from 1, got {value!r}")
+            check_whole(name, getattr(self, name))
         if self.device not in DEVICES:
             raise InputError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
 

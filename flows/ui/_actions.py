@@ -19,6 +19,7 @@ from flows._find import is_driven
 from flows._workspace import study_folder
 from hpo_core import InputError, JournalError
 from hpo_core._errors import nearest
+from hpo_core._given import is_number
 from hpo_core._journal import JOURNAL, read_created
 from tracking import BoardStudy
 
@@ -118,7 +119,7 @@ def _whole(value: Any, name: str) -> int:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if is_number(value) and math.isfinite(value):
         return value
     raise InputError(f"{name} takes a number, got {value!r}")
 

@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
@@ -92,10 +93,8 @@ class CMAES:
     def __post_init__(self) -> None:
         if not (isinstance(self.sigma, int | float) and 0.0 < self.sigma <= 1.0):
             raise StrategyError(f"cmaes: sigma must be in (0, 1], got {self.sigma!r}")
-        if self.population is not None and (not isinstance(self.population, int) or self.population < 4):
-            raise StrategyError(
-                f"cmaes: population must be a whole number of at least 4, got {self.population!r}"
-            )
+        if self.population is not None:
+            check_option("cmaes", "population", self.population, 4)
         if self.restarts not in _RESTARTS:
             raise StrategyError(f"cmaes: restarts must be one of {_RESTARTS}, got {self.restarts!r}")
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._pareto import scaled
 from hpo_core._space import NOMINAL, SearchSpace
@@ -76,8 +77,7 @@ class Forest:
     _curves: FoldMemo[Curves] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.startup, bool) or not isinstance(self.startup, int) or self.startup < 2:
-            raise StrategyError(f"forest: startup must be a whole number >= 2, got {self.startup!r}")
+        check_option("forest", "startup", self.startup, 2)
         if not 0.0 <= self.interleave < 1.0:
             raise StrategyError(f"forest: interleave must be in [0, 1), got {self.interleave!r}")
 

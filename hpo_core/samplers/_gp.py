@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option
 from hpo_core._gp._acquire import Triple, ei, log_ei, log_pi, lower_bound
 from hpo_core._gp._branch import near, neglected
 from hpo_core._gp._climb import layout, maximise, pool
@@ -96,10 +97,8 @@ class GP:
             raise StrategyError(f"gp: acquisition must be one of {ACQUISITIONS}, got {self.acquisition!r}")
         for name, least in (("start", 1), ("cap", 10), ("region", 0)):
             value = getattr(self, name)
-            if value is None and name == "start":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise StrategyError(f"gp: {name} must be a whole number >= {least}, got {value!r}")
+            if value is not None or name != "start":
+                check_option("gp", name, value, least)
         if not (isinstance(self.beta, int | float) and 0.0 <= self.beta < 1e6):
             raise StrategyError(f"gp: beta must be a number >= 0, got {self.beta!r}")
 

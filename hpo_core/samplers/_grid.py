@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import SpaceError, StrategyError, nearest
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._space import Normal, Parameter, SearchSpace
 from hpo_core._strategy import Proposal
@@ -75,8 +76,7 @@ class Grid:
             else [("every parameter", self.resolution)]
         )
         for name, value in values:
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise StrategyError(f"grid: resolution of {name} must be a whole number >= 1, got {value!r}")
+            check_option("grid", f"resolution of {name}", value, 1)
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Raise for a ``resolution`` that names no parameter or misses one, and for a vast grid."""

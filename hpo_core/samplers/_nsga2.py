@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._pareto import crowding_distance, nondominated_rank
 from hpo_core._space import NOMINAL, SearchSpace
@@ -76,10 +77,7 @@ class NSGA2:
     _memo: FoldMemo[_Evolution] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.population, int) or self.population < 2:
-            raise StrategyError(
-                f"nsga2: population must be a whole number of at least 2, got {self.population!r}"
-            )
+        check_option("nsga2", "population", self.population, 2)
         for name in ("crossover", "swap"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise StrategyError(f"nsga2: {name} must be in [0, 1], got {getattr(self, name)!r}")

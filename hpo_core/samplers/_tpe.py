@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
@@ -69,9 +70,7 @@ class TPE:
 
     def __post_init__(self) -> None:
         for name in ("startup", "candidates"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise StrategyError(f"tpe: {name} must be a whole number >= 1, got {value!r}")
+            check_option("tpe", name, getattr(self, name), 1)
         if not 0.0 < self.good < 1.0:
             raise StrategyError(f"tpe: good must be a fraction between 0 and 1, got {self.good!r}")
         if not 0.0 < self.prior < math.inf:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps, Verdict
@@ -21,18 +22,18 @@ from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._gates import Gates
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._rungs import check_whole, hyperband_brackets, rung_steps
+from hpo_core.schedulers._rungs import hyperband_brackets, rung_steps
 from hpo_core.schedulers._timing import SettingUp, worthwhile
 
 __all__ = ["ASHA", "ASHAStopping"]
 
 
 def _check(owner: str, eta: int, min_steps: int, max_steps: int | None, brackets: int) -> None:
-    check_whole(owner, "eta", eta, 2)
-    check_whole(owner, "min_steps", min_steps, 1)
-    check_whole(owner, "brackets", brackets, 1)
+    check_option(owner, "eta", eta, 2)
+    check_option(owner, "min_steps", min_steps, 1)
+    check_option(owner, "brackets", brackets, 1)
     if max_steps is not None:
-        check_whole(owner, "max_steps", max_steps, 1)
+        check_option(owner, "max_steps", max_steps, 1)
 
 
 def _brackets(owner: str, end: int, eta: int, min_steps: int, brackets: int) -> list[tuple[int, ...]]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import is_number
 from hpo_core._history import FOLD, History
 from hpo_core._states import TrialState
 from hpo_core.schedulers._criterion import Criterion, usable
@@ -20,8 +21,7 @@ _FAR = 1e150
 
 def check_threshold(owner: str, p_threshold: float) -> None:
     """Raise :class:`StrategyError` for a number that is no probability."""
-    number = isinstance(p_threshold, int | float) and not isinstance(p_threshold, bool)
-    if not number or not 0 < float(p_threshold) < 1:
+    if not is_number(p_threshold) or not 0 < p_threshold < 1:
         raise StrategyError(f"{owner}: p_threshold must lie between 0 and 1, got {p_threshold!r}")
 
 

@@ -7,13 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._strategy import CONTINUE, Action, Plan, TrainingSteps, Verdict
 from hpo_core.schedulers._brackets import Brackets, plan_brackets
 from hpo_core.schedulers._common import end_step, needs_end
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._rungs import Bracket, check_whole, halving_sizes, rung_steps
+from hpo_core.schedulers._rungs import Bracket, halving_sizes, rung_steps
 
 __all__ = ["SuccessiveHalving"]
 
@@ -39,11 +40,11 @@ class SuccessiveHalving:
     _memo: Memo[Brackets] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_whole("successive_halving", "eta", self.eta, 2)
-        check_whole("successive_halving", "min_steps", self.min_steps, 1)
+        check_option("successive_halving", "eta", self.eta, 2)
+        check_option("successive_halving", "min_steps", self.min_steps, 1)
         for option in ("trials", "max_steps"):
             if getattr(self, option) is not None:
-                check_whole("successive_halving", option, getattr(self, option), 1)
+                check_option("successive_halving", option, getattr(self, option), 1)
         Criterion(self.metric, self.direction).check("successive_halving")
 
     def _pattern(self, end: int) -> tuple[Bracket, ...]:

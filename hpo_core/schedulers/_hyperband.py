@@ -9,13 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._strategy import CONTINUE, Action, Plan, TrainingSteps, Verdict
 from hpo_core.schedulers._brackets import Brackets, plan_brackets
 from hpo_core.schedulers._common import end_step, needs_end
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._rungs import check_whole, hyperband_brackets
+from hpo_core.schedulers._rungs import hyperband_brackets
 
 __all__ = ["Hyperband"]
 
@@ -41,11 +42,11 @@ class Hyperband:
     _memo: Memo[Brackets] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_whole("hyperband", "eta", self.eta, 2)
-        check_whole("hyperband", "min_steps", self.min_steps, 1)
+        check_option("hyperband", "eta", self.eta, 2)
+        check_option("hyperband", "min_steps", self.min_steps, 1)
         for option in ("max_steps", "rounds"):
             if getattr(self, option) is not None:
-                check_whole("hyperband", option, getattr(self, option), 1)
+                check_option("hyperband", option, getattr(self, option), 1)
         Criterion(self.metric, self.direction).check("hyperband")
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:

@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option, is_number
 from hpo_core._history import History
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, TrainingSteps, Verdict
@@ -23,7 +24,6 @@ from hpo_core.schedulers._common import end_step, idle, needs_end, settle, why_b
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._rungs import check_whole
 
 __all__ = ["Levels"]
 
@@ -56,10 +56,7 @@ class Levels:
         object.__setattr__(self, "levels", levels)
         object.__setattr__(self, "shares", shares)
         for option, values in (("levels", levels), ("shares", shares)):
-            bad = [
-                x for x in values if isinstance(x, bool) or not isinstance(x, int | float) or not 0 < x <= 1
-            ]
-            if bad or not values:
+            if not values or not all(is_number(x) and 0 < x <= 1 for x in values):
                 raise StrategyError(f"levels: {option} must be fractions above 0 and up to 1, got {values!r}")
         if len(levels) != len(shares):
             raise StrategyError(
@@ -70,7 +67,7 @@ class Levels:
         if shares[0] != 1 or any(a < b for a, b in pairwise(shares)):
             raise StrategyError(f"levels: shares must begin at 1.0 and not ascend, got {shares!r}")
         if self.max_steps is not None:
-            check_whole("levels", "max_steps", self.max_steps, 1)
+            check_option("levels", "max_steps", self.max_steps, 1)
         Criterion(self.metric, self.direction).check("levels")
 
     def _steps(self, end: int) -> tuple[int, ...]:

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option, is_number
 from hpo_core._history import History
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._rungs import check_whole
 from hpo_core.schedulers._window import check_window, is_due
 
 __all__ = ["Patience", "Threshold"]
 
 
 def _number(owner: str, option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise StrategyError(f"{owner}: {option} must be a finite number, got {value!r}")
 
 
@@ -77,7 +77,7 @@ class Patience:
     _memo: Memo[_Progress] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_whole("patience", "patience", self.patience, 1)
+        check_option("patience", "patience", self.patience, 1)
         check_window("patience", self.warmup_steps, 1)
         _number("patience", "min_delta", self.min_delta)
         if self.min_delta < 0:

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from hpo_core._errors import StrategyError, nearest
+from hpo_core._given import check_option, is_number
 from hpo_core._history import History
 from hpo_core._pareto import order_by_quality
 from hpo_core._states import TrialState
@@ -36,7 +37,6 @@ from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
 from hpo_core.schedulers._memo import Memo
 from hpo_core.schedulers._pbt_bandit import MOST, Intervals, best_by_bound
-from hpo_core.schedulers._rungs import check_whole
 
 __all__ = ["PBT", "Population"]
 
@@ -153,9 +153,8 @@ class PBT:
     def __post_init__(self) -> None:
         for option in ("population", "interval"):
             if getattr(self, option) is not None:
-                check_whole("pbt", option, getattr(self, option), 2 if option == "population" else 1)
-        fraction = isinstance(self.exploit, int | float) and not isinstance(self.exploit, bool)
-        if self.exploit != "tournament" and not (fraction and 0 < float(self.exploit) <= 0.5):
+                check_option("pbt", option, getattr(self, option), 2 if option == "population" else 1)
+        if self.exploit != "tournament" and not (is_number(self.exploit) and 0 < self.exploit <= 0.5):
             raise StrategyError(
                 f"pbt: exploit must be 'tournament' or a fraction above 0 and up to 0.5, got {self.exploit!r}"
             )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option, is_number
 from hpo_core._history import History
 from hpo_core._pareto import order_by_quality
 from hpo_core._states import TrialState
@@ -21,7 +22,6 @@ from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._rungs import check_whole
 from hpo_core.schedulers._window import check_window, is_due
 
 __all__ = ["Median", "Percentile"]
@@ -142,10 +142,9 @@ class Percentile:
     _memo: Memo[_Curves] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        known = isinstance(self.percentile, int | float) and not isinstance(self.percentile, bool)
-        if not known or not 0 <= self.percentile <= 100:
+        if not is_number(self.percentile) or not 0 <= self.percentile <= 100:
             raise StrategyError(f"percentile: must be a number from 0 to 100, got {self.percentile!r}")
-        check_whole("percentile", "startup_trials", self.startup_trials, 1)
+        check_option("percentile", "startup_trials", self.startup_trials, 1)
         check_window("percentile", self.warmup_steps, self.interval)
         Criterion(self.metric, self.direction).check("percentile")
 

@@ -27,13 +27,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
 from hpo_core.schedulers._champion import Champion, check_single, check_threshold
 from hpo_core.schedulers._common import needs_end, plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._rungs import check_whole
 
 __all__ = ["Race"]
 
@@ -90,7 +90,7 @@ class Race:
 
     def __post_init__(self) -> None:
         check_threshold("race", self.p_threshold)
-        check_whole("race", "startup_trials", self.startup_trials, 2)
+        check_option("race", "startup_trials", self.startup_trials, 2)
         Criterion(self.metric, self.direction).check("race")
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:

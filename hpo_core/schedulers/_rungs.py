@@ -16,14 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpo_core._errors import StrategyError
+from hpo_core._given import check_option
 
-__all__ = ["Bracket", "check_whole", "halving_sizes", "hyperband_brackets", "rung_steps"]
-
-
-def check_whole(owner: str, option: str, value: object, least: int) -> None:
-    """Raise :class:`StrategyError` unless ``value`` is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise StrategyError(f"{owner}: {option} must be a whole number of at least {least}, got {value!r}")
+__all__ = ["Bracket", "halving_sizes", "hyperband_brackets", "rung_steps"]
 
 
 def rung_steps(max_steps: int, eta: int, min_steps: int = 1) -> tuple[int, ...]:
@@ -32,9 +27,9 @@ def rung_steps(max_steps: int, eta: int, min_steps: int = 1) -> tuple[int, ...]:
     R, R // eta, R // eta^2, ... for as long as r eta^k <= R. So 243 / 3 gives six and 1000 / 10 four, and
     where R is no power of eta the rungs still lie a factor of eta apart and the last one is R.
     """
-    check_whole("rungs", "eta", eta, 2)
-    check_whole("rungs", "min_steps", min_steps, 1)
-    check_whole("rungs", "max_steps", max_steps, 1)
+    check_option("rungs", "eta", eta, 2)
+    check_option("rungs", "min_steps", min_steps, 1)
+    check_option("rungs", "max_steps", max_steps, 1)
     if min_steps > max_steps:
         raise StrategyError(
             f"rungs: min_steps must not be above max_steps, got min_steps={min_steps}, max_steps={max_steps}"

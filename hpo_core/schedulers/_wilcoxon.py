@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
 from hpo_core.schedulers._champion import Champion, check_single, check_threshold
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._rungs import check_whole
 
 __all__ = ["Wilcoxon", "signed_rank_p"]
 
@@ -76,7 +76,7 @@ class Wilcoxon:
 
     def __post_init__(self) -> None:
         check_threshold("wilcoxon", self.p_threshold)
-        check_whole("wilcoxon", "startup_steps", self.startup_steps, 1)
+        check_option("wilcoxon", "startup_steps", self.startup_steps, 1)
         Criterion(self.metric, self.direction).check("wilcoxon")
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:

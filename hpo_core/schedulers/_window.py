@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from hpo_core._given import check_option
 from hpo_core._history import History
-from hpo_core.schedulers._rungs import check_whole
 
 __all__ = ["check_window", "is_due"]
 
 
 def check_window(owner: str, warmup_steps: int, interval: int) -> None:
     """Raise :class:`StrategyError` for a window that means nothing."""
-    check_whole(owner, "warmup_steps", warmup_steps, 0)
-    check_whole(owner, "interval", interval, 1)
+    check_option(owner, "warmup_steps", warmup_steps, 0)
+    check_option(owner, "interval", interval, 1)
 
 
 def is_due(history: History, trial: int, warmup_steps: int, interval: int) -> bool:

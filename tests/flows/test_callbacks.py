@@ -261,7 +261,7 @@ def test_what_cannot_learn_in_steps_is_refused() -> None:
         next(partial_fits(None, 3, SVC(), X, Y))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="model=int has none"):
         next(epochs(None, 3, model=3))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="rounds must be a whole number from 1, got 0"):
+    with pytest.raises(InputError, match="rounds must be a whole number of at least 1, got 0"):
         lightgbm_arguments(None, rounds=0)  # type: ignore[arg-type]
 
 

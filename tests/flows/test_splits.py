@@ -179,7 +179,7 @@ def test_refusals(problem: Problem, plan: SplitPlan, words: str) -> None:
         ({"folds": 2.5}, "from 1 to 50, got 2.5"),
         ({"test_size": 0.0}, "above 0 and at most 0.5"),
         ({"test_size": 0.9}, "above 0 and at most 0.5"),
-        ({"seed": -1}, "from 0, got -1"),
+        ({"seed": -1}, "of at least 0, got -1"),
     ],
 )
 def test_plans_out_of_range(options: dict[str, object], words: str) -> None:

@@ -287,5 +287,5 @@ def test_every_branch_of_a_conditional_space_is_looked_into_again_and_again() ->
 def test_bad_options_are_refused() -> None:
     with pytest.raises(StrategyError, match="acquisition must be one of"):
         GP(acquisition="kg")  # type: ignore[arg-type]
-    with pytest.raises(StrategyError, match="cap must be a whole number >= 10"):
+    with pytest.raises(StrategyError, match="cap must be a whole number of at least 10"):
         GP(cap=1)

@@ -136,7 +136,7 @@ def test_two_objectives_reach_both_ends() -> None:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(StrategyError, match="startup must be a whole number >= 2, got 1"):
+    with pytest.raises(StrategyError, match="startup must be a whole number of at least 2, got 1"):
         Forest(startup=1)
     with pytest.raises(StrategyError, match="interleave must be in"):
         Forest(interleave=1.0)

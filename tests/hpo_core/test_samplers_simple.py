@@ -86,7 +86,7 @@ def test_grid_says_what_is_wrong_with_its_resolution() -> None:
         Grid(resolution={"n": 3}).check(space, 1)
     with pytest.raises(StrategyError, match=r"'rl'.*did you mean 'lr'"):
         Grid(resolution={"rl": 3}).check(space, 1)
-    with pytest.raises(StrategyError, match=">= 1, got 0"):
+    with pytest.raises(StrategyError, match="of at least 1, got 0"):
         Grid(resolution={"lr": 0})
     with pytest.raises(StrategyError, match="combinations cannot be covered"):
         Grid().check(SearchSpace({f"x{i}": Float(0.0, 1.0) for i in range(200)}), 1)

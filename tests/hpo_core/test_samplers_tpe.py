@@ -234,7 +234,7 @@ def test_stopped_trials_count_by_their_rank_at_their_step() -> None:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(StrategyError, match="startup must be a whole number >= 1, got 0"):
+    with pytest.raises(StrategyError, match="startup must be a whole number of at least 1, got 0"):
         TPE(startup=0)
     with pytest.raises(StrategyError, match="good must be a fraction"):
         TPE(good=1.0)
