@@ -111,9 +111,7 @@ class Stop:
 
 
 CONTINUE = None
-"""The verdict that lets a trial run on."""
-
-Verdict = Stop | None
+"""What a scheduler says of a trial that may run on."""
 
 
 TrainingSteps = Literal["needed", "better", ""]
@@ -138,7 +136,7 @@ class Scheduler(Protocol):
         """
         ...
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Whether a running trial, whose latest report has just been folded, may go on."""
         ...
 

@@ -42,7 +42,7 @@ from hpo_core._result import best_trial, ended, front, value_by_rule
 from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._strategies import make_strategy
-from hpo_core._strategy import Finish, Stop, Strategy, Verdict, Wait
+from hpo_core._strategy import Finish, Stop, Strategy, Wait
 from hpo_core._trial import Trial
 
 
@@ -251,7 +251,7 @@ class Study:
 
     def report(
         self, trial: Trial | int, step: int, metrics: Mapping[str, float] | float, now: float = 0.0
-    ) -> Verdict:
+    ) -> Stop | None:
         """Fold a running trial's metrics at a step, and say whether it may go on.
 
         ``None``: go on; :class:`Stop` says why not, and the trial is then to be told as pruned. Steps

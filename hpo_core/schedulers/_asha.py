@@ -16,7 +16,7 @@ from hpo_core._errors import StrategyError
 from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._states import TrialState
-from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps, Verdict
+from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps
 from hpo_core.schedulers._common import end_step, idle, needs_end, run_to_the_end, settle, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._gates import Gates
@@ -188,7 +188,7 @@ class ASHA:
             return Resume(best[0], best[1].next)
         return settle(history, "who goes on")
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Trials end at their targets."""
         return CONTINUE
 
@@ -262,7 +262,7 @@ class ASHAStopping:
         weights = _weights(end, self.eta, self.min_steps, self.brackets)
         return Start(bracket=gates.emptiest(history, weights))
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Stop a trial that was outside the best 1 / eta at a rung."""
         reason = self._gates(history).stopped.get(trial)
         return CONTINUE if reason is None else Stop(reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpo_core._history import History
-from hpo_core._strategy import CONTINUE, Action, Plan, Verdict
+from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 
 __all__ = ["Full"]
@@ -24,7 +24,7 @@ class Full:
         """Start another."""
         return run_to_the_end(history)
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Never stop."""
         return CONTINUE
 

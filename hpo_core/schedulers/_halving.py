@@ -9,7 +9,7 @@ import numpy as np
 
 from hpo_core._given import check_option
 from hpo_core._history import History
-from hpo_core._strategy import CONTINUE, Action, Plan, TrainingSteps, Verdict
+from hpo_core._strategy import CONTINUE, Action, Plan, Stop, TrainingSteps
 from hpo_core.schedulers._brackets import Brackets, plan_brackets
 from hpo_core.schedulers._common import end_step, needs_end
 from hpo_core.schedulers._criterion import Criterion
@@ -67,7 +67,7 @@ class SuccessiveHalving:
         """Promotions and ends of decided rungs, else a new configuration."""
         return self._brackets(history).next(history)
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Trials end at their targets."""
         return CONTINUE
 

@@ -19,7 +19,7 @@ from hpo_core._errors import StrategyError
 from hpo_core._given import check_option, is_number
 from hpo_core._history import History
 from hpo_core._states import TrialState
-from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, TrainingSteps, Verdict
+from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps
 from hpo_core.schedulers._common import end_step, idle, needs_end, settle, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
@@ -116,7 +116,7 @@ class Levels:
             return Resume(waiting[0], waiting[1].next)
         return settle(history, "who goes on")
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Trials end at their targets."""
         return CONTINUE
 

@@ -10,7 +10,7 @@ import numpy as np
 from hpo_core._errors import StrategyError
 from hpo_core._given import check_option, is_number
 from hpo_core._history import History
-from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
+from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._memo import Memo
@@ -96,7 +96,7 @@ class Patience:
         self._progress(history)
         return run_to_the_end(history)
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Stop the trial if it has stood still for too long."""
         progress = self._progress(history)
         progress.catch_up(history)
@@ -155,7 +155,7 @@ class Threshold:
         """Another trial, to its end."""
         return run_to_the_end(history)
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Stop the trial if its newest value is out of bounds."""
         if not is_due(history, trial, self.warmup_steps, self.interval):
             return CONTINUE

@@ -28,8 +28,8 @@ from hpo_core._strategy import (
     Plan,
     Resume,
     Start,
+    Stop,
     TrainingSteps,
-    Verdict,
     Wait,
 )
 from hpo_core.schedulers._common import end_step, needs_end, why_by_state
@@ -320,7 +320,7 @@ class PBT:
         chosen, gain = best_by_bound(seen, pending, candidates, step / people.interval, level)
         return draws[chosen], f"expected to improve by {gain:.3g} in an interval"
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Members end their intervals at their targets."""
         return CONTINUE
 

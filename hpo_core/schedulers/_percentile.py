@@ -18,7 +18,7 @@ from hpo_core._given import check_option, is_number
 from hpo_core._history import History
 from hpo_core._pareto import order_by_quality
 from hpo_core._states import TrialState
-from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
+from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._memo import Memo
@@ -162,7 +162,7 @@ class Percentile:
         self._memo.of(history, lambda: _Curves(Criterion(self.metric, self.direction).bind(history)))
         return run_to_the_end(history)
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Stop the trial if it is too far behind."""
         if not is_due(history, trial, self.warmup_steps, self.interval):
             return CONTINUE
@@ -230,7 +230,7 @@ class Median:
         """Another trial, to its end."""
         return self._rule.next(history, rng)
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Stop the trial if it is worse than the median."""
         return self._rule.judge(history, trial)
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from hpo_core._given import check_option
 from hpo_core._history import History
-from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
+from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._champion import Champion, check_single, check_threshold
 from hpo_core.schedulers._common import needs_end, plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion
@@ -106,7 +106,7 @@ class Race:
         self._field(history)
         return run_to_the_end(history)
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Stop the trial if it will hardly win."""
         racing = self._field(history)
         racing.catch_up(history)

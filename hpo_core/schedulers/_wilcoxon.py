@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hpo_core._given import check_option
 from hpo_core._history import History
-from hpo_core._strategy import CONTINUE, Action, Plan, Stop, Verdict
+from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._champion import Champion, check_single, check_threshold
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion
@@ -91,7 +91,7 @@ class Wilcoxon:
         self._champion(history)
         return run_to_the_end(history)
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Stop the trial if the test says so."""
         champion = self._champion(history)
         champion.catch_up(history)

@@ -12,7 +12,7 @@ from hpo_core import Float, SearchSpace, Segment, Study, StudyFinished
 from hpo_core._history import History
 from hpo_core._plan import Plan
 from hpo_core._strategies import compose
-from hpo_core._strategy import Action, Start, Stop, Strategy, Verdict
+from hpo_core._strategy import Action, Start, Stop, Strategy
 from hpo_core.samplers import Random
 from hpo_core.testing import Recorder
 
@@ -35,7 +35,7 @@ class Scripted:
         done = history.n_trials + int(resumed.sum())
         return self.actions[done] if done < len(self.actions) else Start()
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         """Stop what is above the limit."""
         value = history.reports.values[history.reports_of(trial)[-1], 0]
         return Stop(f"{value} is above {self.stop_above}") if value > self.stop_above else None

@@ -16,7 +16,7 @@ from hpo_core._history import History
 from hpo_core._plan import Plan
 from hpo_core._states import TrialState
 from hpo_core._strategies import SAMPLERS, SCHEDULERS
-from hpo_core._strategy import Action, Close, Finish, Fork, Proposal, Resume, Start, Verdict, Wait
+from hpo_core._strategy import Action, Close, Finish, Fork, Proposal, Resume, Start, Stop, Wait
 from hpo_core.samplers import Random
 from hpo_core.testing import SPACES, check_sampler, check_scheduler
 from tests.hpo_core.stubborn import Stubborn
@@ -225,7 +225,7 @@ class Mute(Fair):
 class Counting(Fair):
     """Remembers how often it has judged, which a replay does not know."""
 
-    def judge(self, history: History, trial: int) -> Verdict:
+    def judge(self, history: History, trial: int) -> Stop | None:
         self.actions.append(Start())
         return None
 
