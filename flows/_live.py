@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo_core import Study, TrialRecord, TrialState
+from hpo_core._states import BAD
 from hpo_core.folds import repeats_of, spread_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _WHOLE = ("MLflow", "next")
 _FAILURES = 3
 _BAR = 30
 _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-BAD = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
 
 
 class View(Protocol):

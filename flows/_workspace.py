@@ -29,6 +29,7 @@ from hpo_core import (
     make_strategy,
 )
 from hpo_core._journal import JOURNAL, lock_of, read_created, read_journal
+from hpo_core._states import BAD
 
 # What file systems take as a folder's name, of which a letter that is not Latin needs two to four.
 _NAME_BYTES = 240
@@ -265,8 +266,7 @@ def _raised(old: Limits, new: Limits, *, also_new: bool = False) -> dict[str, fl
 
 def requeue_failed(study: Study, now: float, *, wanted: Callable[[int], bool] = lambda n: True) -> int:
     """Queue trials that ended badly to be run again; returns how many."""
-    bad = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
-    numbers = [t.number for t in study.trials if t.state in bad and wanted(t.number)]
+    numbers = [t.number for t in study.trials if t.state in BAD and wanted(t.number)]
     for number in numbers:
         study.requeue(number, now)
     return len(numbers)

@@ -10,11 +10,11 @@ import numpy as np
 
 from hpo_core import _events as ev
 from hpo_core._errors import StrategyError
-from hpo_core._fold import BAD, Fold
+from hpo_core._fold import Fold
 from hpo_core._inferred import ConditionFinder
 from hpo_core._propose import Choice, Proposer
 from hpo_core._result import ended
-from hpo_core._states import TrialState
+from hpo_core._states import BAD, TrialState
 from hpo_core._stopping import StopRule
 from hpo_core._strategy import Action, Close, Finish, Fork, Resume, Start, Strategy, Wait
 from hpo_core._trial import trial_seed

@@ -23,9 +23,6 @@ _FROM: dict[type[ev.Event], TrialState] = {
     ev.AttemptLost: TrialState.RUNNING,
 }
 
-# What counts against the limit on failures.
-BAD = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
-
 
 class Fold:
     """Everything that follows from a journal: history, trials, queue, limits, clocks.

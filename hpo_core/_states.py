@@ -61,6 +61,9 @@ INFORMATIVE = frozenset(
 # States whose values are results to compare. Of the others a value may be known, and is not one.
 VALUED = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
 
+# Bad ends: they count against the limit on failures, and can be run once more.
+BAD = (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.LOST)
+
 _ENDS = frozenset(s for s in TrialState if s.finished)
 _MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.WAITING: frozenset({TrialState.RUNNING}) | _ENDS,

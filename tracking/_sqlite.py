@@ -109,13 +109,6 @@ def _on_connect(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def optimise(path: Path) -> None:
-    """Let SQLite gather statistics: reading metrics back gets ten times faster in a large database."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=1.0)) as db:
-        db.execute("PRAGMA analysis_limit=1000")
-        db.execute("PRAGMA optimize=0x10002")
-
-
 def _file_system(folder: Path) -> str:
     import psutil
 

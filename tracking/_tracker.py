@@ -224,13 +224,6 @@ class StudyTracker:
             return None
         return self._connection.url(self._projector.parent)
 
-    def trial_url(self, trial: int) -> str | None:
-        """Where a browser shows the trial's run; ``None`` while it has none."""
-        if self._connection is None:
-            return None
-        run_id = self._run_of(trial)
-        return None if run_id is None else self._connection.url(run_id)
-
     def _run_of(self, trial: int) -> str | None:
         projector = self._projector
         if projector is None or trial >= len(projector.view.trials):

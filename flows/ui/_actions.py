@@ -21,6 +21,7 @@ from hpo_core import InputError, JournalError
 from hpo_core._errors import nearest
 from hpo_core._given import is_number
 from hpo_core._journal import JOURNAL, read_created
+from hpo_core._states import BAD
 from tracking import BoardStudy
 
 ACTIONS = ("cancel", "resume", "extend", "retry", "promote")
@@ -35,7 +36,6 @@ _OVER = {
     "finished": "the study is finished; extend it",
     "failed": "the study has failed; retry its trials, or extend it",
 }
-_BAD = ("failed", "timed_out", "out_of_memory", "lost")
 _LOG = "ui.log"
 _START_SECONDS = 30.0
 _END_SECONDS = 900.0
@@ -65,7 +65,7 @@ def available(study: BoardStudy, counts: dict[str, int]) -> dict[str, str]:
         "cancel": f"the study is {state}" if ended and not driven else "",
         "resume": busy or _OVER.get(state, ""),
         "extend": busy or ("" if study.tags.get("hpo.limits", "{}") != "{}" else "the study has no limit"),
-        "retry": busy or ("" if any(counts.get(s) for s in _BAD) else "no trial ended badly"),
+        "retry": busy or ("" if any(counts.get(s.label) for s in BAD) else "no trial ended badly"),
         "promote": busy or ("" if counts.get("complete") else "no trial is complete"),
     }
 
