@@ -29,7 +29,7 @@ from flows._prefect import expect_nothing_if_away, task_runs
 from flows._relay import Relay, relay
 from flows._request import Request
 from flows._result import Result
-from flows._session import Watch
+from flows._session import Session, Watch
 
 
 class Handed:
@@ -203,5 +203,5 @@ def _state_of(summary: dict[str, Any]) -> State[Any]:
 
 
 @prefect_task(name="final model", cache_policy=NO_CACHE, persist_result=False)
-async def _final_model(current: Any, plan: Any) -> None:
+async def _final_model(current: Session, plan: Plan) -> None:
     await make_final_model(current, plan)

@@ -22,6 +22,7 @@ from hpo_core._states import BAD
 from hpo_core.folds import repeats_of, spread_of
 
 if TYPE_CHECKING:
+    from flows._result import Result
     from flows._session import Session
 
 # Between two plain lines; longer as the study goes on, so that a log of hours stays readable.
@@ -50,7 +51,7 @@ class View(Protocol):
     def watch(self, current: Session) -> None:
         """The state of things, several times a second."""
 
-    def conclude(self, result: Any) -> None:
+    def conclude(self, result: Result) -> None:
         """Leaderboard, failures, final model, links."""
 
 
@@ -103,7 +104,7 @@ class _Lines:
             self._last = now
             self.tell("  ".join(_standing(current.study)))
 
-    def conclude(self, result: Any) -> None:
+    def conclude(self, result: Result) -> None:
         conclude(self._console, result)
 
 
@@ -137,7 +138,7 @@ class _Terminal:
             self.tell(introduction(current))
         self._live.update(Group(*_rows(current.study)))
 
-    def conclude(self, result: Any) -> None:
+    def conclude(self, result: Result) -> None:
         conclude(self._console, result)
 
 
@@ -322,9 +323,9 @@ def failures(study: Study) -> list[str]:
 # -- the end -----------------------------------------------------------------------------------
 
 
-def conclude(console: Console, result: Any) -> None:
+def conclude(console: Console, result: Result) -> None:
     """The end of a session, for people."""
-    study: Study = result.study
+    study = result.study
     console.print()
     spent = duration(study.state.seconds_spent)
     _say(console, f"study {study.name}: {counted(study)} in {spent} ({result.ended})")

@@ -18,7 +18,10 @@ from flows.sources import sources_of
 from hpo_core import HpoError, InputError, Parameter, SearchSpace
 
 if TYPE_CHECKING:
+    from flows._flow import Handed
+    from flows._plan import Plan
     from flows._relay import Relay
+    from flows._session import Watch
 
 
 def tune(
@@ -96,7 +99,7 @@ def _as_kept(more: Mapping[str, Any], data: Any) -> dict[str, Any]:
     return {**more, "data": data, **named}
 
 
-def _plan(objective: Any, fields: dict[str, Any], space: Any, terms: dict[str, Any]) -> Any:
+def _plan(objective: Any, fields: dict[str, Any], space: Any, terms: dict[str, Any]) -> Plan:
     from flows._named import READY, label_of
     from flows._plan import plan_callable, plan_request
     from flows._request import OF_TABLES, Request, check_used, refuse
@@ -116,7 +119,7 @@ def _plan(objective: Any, fields: dict[str, Any], space: Any, terms: dict[str, A
     return plan
 
 
-def _shown(plan: Any, tell: Callable[[str], None] | None, progress: bool | None, messages: Relay) -> Result:
+def _shown(plan: Plan, tell: Callable[[str], None] | None, progress: bool | None, messages: Relay) -> Result:
     if progress is None:
         progress = tell is None and (sys.stdout.isatty() or "ipykernel" in sys.modules)
     if not progress:
@@ -178,10 +181,10 @@ def _space_text(space: Any) -> str | None:
 
 
 def run_plan(
-    plan: Any,
+    plan: Plan,
     *,
     tell: Callable[[str], None] = print,
-    watch: Callable[[Any], None] = lambda s: None,
+    watch: Watch = lambda session: None,
     messages: Relay | None = None,
 ) -> Result:
     """Carry out a plan under Prefect, from any thread, with or without a running event loop.
@@ -201,7 +204,7 @@ def run_plan(
         relay.reset(before)
 
 
-def _run(plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None]) -> Result:
+def _run(plan: Plan, tell: Callable[[str], None], watch: Watch) -> Result:
     from flows._carry import carry_out, nothing_to_do
     from flows._plan import with_past
     from flows._prefect import prefect_api
@@ -221,7 +224,7 @@ def _run(plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None]) -
 
 
 def _under_prefect(
-    plan: Any, tell: Callable[[str], None], watch: Callable[[Any], None], ready: Callable[[], None]
+    plan: Plan, tell: Callable[[str], None], watch: Watch, ready: Callable[[], None]
 ) -> Result:
     from flows._importing import uncollected
 
@@ -243,7 +246,7 @@ def _load_mlflow() -> None:
     importlib.import_module("mlflow")
 
 
-async def _summary_of_flow(flow: Any, context: Any) -> dict[str, Any]:
+async def _summary_of_flow(flow: Any, context: Handed) -> dict[str, Any]:
     """The study's result, even when Prefect cannot be reached, or cannot take the flow run's final state."""
     from flows._carry import carry_out
     from flows._prefect import impatient
