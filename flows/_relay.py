@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from flows._driver import Driver
+from flows._result import INTERRUPTED, TERMINATED
 from flows._signals import instead
 
 # How long an answer may take when the process is to end anyway.
@@ -162,9 +163,9 @@ class _Stops:
         self._presses += 1
         if self._presses == 1:
             self._tell("stopping: what runs may finish or reach its next checkpoint; Ctrl-C again stops now")
-            self._driver.drain("interrupted")
+            self._driver.drain(INTERRUPTED)
         else:
-            self._interrupt("interrupted")
+            self._interrupt(INTERRUPTED)
 
     def end(self) -> None:
         self.ending.append(asyncio.ensure_future(self._end()))
@@ -182,7 +183,7 @@ class _Stops:
             self._driver.cancel(reason)
             self._give_up_start()
         else:
-            self._interrupt("terminated")
+            self._interrupt(TERMINATED)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,9 @@ from typing import Any
 
 from hpo_core import Study, TrialRecord
 
+# Why a session ended that was broken off: by Ctrl-C, or with the process that it ran in.
+INTERRUPTED, TERMINATED = "interrupted", "terminated"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -31,6 +34,11 @@ class Result:
     def state(self) -> str:
         """``finished``; ``failed`` where as many trials failed as may; ``cancelled``; or ``interrupted``."""
         return "interrupted" if self.study.stopped is None else self.study.stopped.state
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether somebody ended this session before the study had come to its end."""
+        return self.ended in (INTERRUPTED, TERMINATED)
 
     @property
     def best(self) -> TrialRecord:

@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-_Name = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study", show_default=False)]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
+from flows.cli import _arguments as given
+
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing")]
-_Offline = Annotated[bool, typer.Option("--offline", help="Run without MLflow; deliver later")]
-_Tracking = Annotated[str | None, typer.Option(help="MLflow tracking server or database")]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,14 +51,14 @@ def up(
     return _up.up(mlflow_port, prefect_port, database, artifacts)
 
 
-def list_studies(as_json: _Json = False) -> None:
+def list_studies(as_json: given.AsJson = False) -> None:
     """List the studies below .hpo (or $HPO_HOME)."""
     from flows.cli import _look
 
     _look.list_studies(as_json=as_json)
 
 
-def show(study: _Name, as_json: _Json = False) -> None:
+def show(study: given.Study, as_json: given.AsJson = False) -> None:
     """Show a study: its state, the best trials, what failed."""
     from flows.cli import _look
 
@@ -68,7 +66,7 @@ def show(study: _Name, as_json: _Json = False) -> None:
 
 
 def why(
-    study: _Name,
+    study: given.Study,
     trial: Annotated[int | None, typer.Argument(help="Trial number", metavar="[TRIAL]")] = None,
 ) -> None:
     """Say why the study, or a trial, stands where it stands."""
@@ -90,7 +88,7 @@ def compare(
     score: Annotated[float | None, typer.Option(help="Also: what it took to reach this score")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with the curves")] = None,
     png: Annotated[Path | None, typer.Option(help="Write the curves as a picture")] = None,
-    as_json: _Json = False,
+    as_json: given.AsJson = False,
 ) -> None:
     """Compare studies: progress, effort to a score, significance.
 
@@ -103,10 +101,10 @@ def compare(
 
 
 def resume(
-    study: _Name,
-    offline: _Offline = False,
-    as_json: _Json = False,
-    tracking_uri: _Tracking = None,
+    study: given.Study,
+    offline: given.Offline = False,
+    as_json: given.AsJson = False,
+    tracking_uri: given.TrackingUri = None,
     experiment: Annotated[
         str | None, typer.Option(help="MLflow experiment to fetch the study from; default its name")
     ] = None,
@@ -125,12 +123,12 @@ def resume(
 
 
 def extend(
-    study: _Name,
+    study: given.Study,
     trials: Annotated[int | None, typer.Option(help="New total of trials")] = None,
     timeout: Annotated[float | None, typer.Option(help="New total of seconds")] = None,
-    offline: _Offline = False,
-    as_json: _Json = False,
-    tracking_uri: _Tracking = None,
+    offline: given.Offline = False,
+    as_json: given.AsJson = False,
+    tracking_uri: given.TrackingUri = None,
 ) -> int:
     """Raise a study's limits and go on."""
     from flows.cli import _go_on
@@ -139,12 +137,12 @@ def extend(
 
 
 def retry(
-    study: _Name,
+    study: given.Study,
     failed: Annotated[bool, typer.Option("--failed", help="All trials that ended badly")] = False,
     trial: Annotated[list[int] | None, typer.Option(help="This trial; may be repeated")] = None,
-    offline: _Offline = False,
-    as_json: _Json = False,
-    tracking_uri: _Tracking = None,
+    offline: given.Offline = False,
+    as_json: given.AsJson = False,
+    tracking_uri: given.TrackingUri = None,
 ) -> int:
     """Run trials that ended badly once more."""
     from flows.cli import _go_on
@@ -155,12 +153,12 @@ def retry(
 
 
 def rerun(
-    study: _Name,
+    study: given.Study,
     trial: Annotated[
         int | None, typer.Argument(help="Trial number; default the best", metavar="[TRIAL]")
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Relative difference that counts as the same")] = 0.0,
-    as_json: _Json = False,
+    as_json: given.AsJson = False,
 ) -> int:
     """Run a trial once more: does it come out the same?
 
@@ -173,16 +171,16 @@ def rerun(
 
 
 def confirm(
-    study: _Name,
+    study: given.Study,
     top: Annotated[int, typer.Option(help="The best so many complete trials")] = 3,
     repeats: Annotated[int | None, typer.Option(help="Fresh seeds for each of them; default 5")] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the study that does it; default STUDY-confirm")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Trials at once; default as the study")] = None,
-    offline: _Offline = False,
-    as_json: _Json = False,
-    tracking_uri: _Tracking = None,
+    offline: given.Offline = False,
+    as_json: given.AsJson = False,
+    tracking_uri: given.TrackingUri = None,
 ) -> int:
     """Run the best trials again on fresh seeds: is the winner the best?
 
@@ -204,7 +202,7 @@ def confirm(
 
 
 def promote(
-    study: _Name,
+    study: given.Study,
     trial: Annotated[int | None, typer.Option(help="Trial to promote; default the best one")] = None,
     model: Annotated[
         str | None, typer.Option(help="Registered model; default what --register said, or the study's name")
@@ -220,8 +218,8 @@ def promote(
         bool, typer.Option("--rollback", help="Give the alias back to the version before")
     ] = False,
     dry_run: _DryRun = False,
-    as_json: _Json = False,
-    tracking_uri: _Tracking = None,
+    as_json: given.AsJson = False,
+    tracking_uri: given.TrackingUri = None,
 ) -> int:
     """Give a trial's model an alias, if it beats the holder.
 
@@ -239,7 +237,7 @@ def promote(
     return _promote.promote(wish, as_json=as_json, tracking_uri=tracking_uri)
 
 
-def cancel(study: _Name) -> None:
+def cancel(study: given.Study) -> None:
     """Cancel a study; what runs is stopped within seconds.
 
     `hpo resume` goes on with it.
@@ -249,14 +247,14 @@ def cancel(study: _Name) -> None:
     _end.cancel(study)
 
 
-def sync(study: _Name, tracking_uri: _Tracking = None) -> int:
+def sync(study: given.Study, tracking_uri: given.TrackingUri = None) -> int:
     """Deliver to MLflow what it has not got yet."""
     from flows.cli import _end
 
     return _end.deliver(study, tracking_uri, anew=False)
 
 
-def resync(study: _Name, tracking_uri: _Tracking = None) -> int:
+def resync(study: given.Study, tracking_uri: given.TrackingUri = None) -> int:
     """Write a study's MLflow runs anew from its journal.
 
     Runs that are missing are made again; what users added to runs that are there stays.
@@ -267,12 +265,12 @@ def resync(study: _Name, tracking_uri: _Tracking = None) -> int:
 
 
 def delete(
-    study: _Name,
+    study: given.Study,
     dry_run: _DryRun = False,
     keep_runs: Annotated[
         bool, typer.Option("--keep-runs", help="Leave the runs in MLflow and Prefect")
     ] = False,
-    tracking_uri: _Tracking = None,
+    tracking_uri: given.TrackingUri = None,
 ) -> None:
     """Delete a study: journal, checkpoints, and its runs in MLflow and Prefect.
 

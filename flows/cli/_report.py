@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from flows.cli import _arguments as given
+
 
 def report(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study", show_default=False)],
+    study: given.Study,
     out: Annotated[Path, typer.Option(help="The file to write")] = Path("report.html"),
 ) -> None:
     """Write a study's report: one HTML file that needs no network.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from flows.cli import _arguments as given
 from flows.cli._dry_run import explain
 from flows.cli._output import only_json
 from tracking import finite
@@ -19,83 +20,45 @@ if TYPE_CHECKING:
 
 
 def tune(
-    objective: Annotated[
-        str,
-        typer.Argument(
-            help="lgbm, sklearn, torch, PATH.py:function, package.module:function or a project: FOLDER#ENTRY"
-        ),
-    ],
-    data: Annotated[str | None, typer.Option(help="CSV or Parquet file, or sklearn:NAME")] = None,
-    target: Annotated[str | None, typer.Option(help="Column to predict")] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="Metric to tune, such as auc or rmse; of a project rmse=min")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression")] = None,
-    space: Annotated[
-        str | None, typer.Option(help="YAML or JSON file that narrows or replaces the space")
-    ] = None,
-    strategy: Annotated[str, typer.Option(help="Such as auto, tpe, gp, asha, gp+asha, bohb")] = "auto",
-    trials: Annotated[
-        int | None,
-        typer.Option(help="The study's total, not this command's; default 100, with --timeout no limit"),
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds for the study")] = None,
-    workers: Annotated[int | None, typer.Option(help="Trials at once; default one per core")] = None,
-    runner: Annotated[str, typer.Option(help="local, dask or gpu")] = "local",
-    name: Annotated[str | None, typer.Option(help="Name of the study; the same name resumes it")] = None,
-    seed: Annotated[int, typer.Option(help="Everything random follows from it")] = 0,
-    register: Annotated[str | None, typer.Option(help="Registered model for the champion")] = None,
-    estimator: Annotated[str | None, typer.Option(help="sklearn: import path of the estimator")] = None,
-    folds: Annotated[int | None, typer.Option(help="Cross-validation folds")] = None,
-    split: Annotated[str | None, typer.Option(help="stratified, plain, grouped or time")] = None,
-    group: Annotated[str | None, typer.Option(help="Column whose rows stay together")] = None,
-    time_column: Annotated[str | None, typer.Option(help="Column that orders the rows in time")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE, further options of the objective")
-    ] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Step at which a trial is complete")] = None,
-    repeats: Annotated[
-        int | None, typer.Option(help="Runs of each configuration, with other seeds; their mean counts")
-    ] = None,
-    trial_timeout: Annotated[float | None, typer.Option(help="Seconds per trial, then it is killed")] = None,
-    trial_memory: Annotated[float | None, typer.Option(help="MiB per trial, then it is killed")] = None,
-    checkpoint_quota: Annotated[
-        float | None, typer.Option(help="MiB for all checkpoints; the least promising ones go first")
-    ] = None,
-    max_failures: Annotated[
-        int | None, typer.Option(help="Failed trials after which the study stops")
-    ] = None,
-    stop_when: Annotated[
-        str | None,
-        typer.Option(help="End when further trials are expected to gain less: noise, or a number"),
-    ] = None,
-    isolation: Annotated[str, typer.Option(help="process or thread")] = "process",
-    deterministic: Annotated[
-        bool,
-        typer.Option(
-            "--deterministic", help="Take results in the order of the trials: the same study every time"
-        ),
-    ] = False,
-    env_manager: Annotated[
-        str | None, typer.Option(help="Of a project: local, virtualenv, uv or conda; default local")
-    ] = None,
-    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs per trial, whole or a fraction")] = None,
-    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:8786")] = None,
-    experiment: Annotated[
-        str | None, typer.Option(help="MLflow experiment; default the study's name")
-    ] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow tracking server or database")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Run without MLflow; deliver later")] = False,
-    warm_start: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Results to begin with: study:NAME, mlflow:EXPERIMENT, csv:FILE or optuna:STORAGE#STUDY, "
-            "with ?OURS=THEIRS where names differ; may be repeated"
-        ),
-    ] = None,
-    edit_space: Annotated[bool, typer.Option("--edit-space", help="Go on with an edited space")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; create nothing")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    objective: given.Objective,
+    data: given.Data = None,
+    target: given.Target = None,
+    metric: given.Metric = None,
+    task: given.Task = None,
+    space: given.Space = None,
+    strategy: given.Strategy = "auto",
+    trials: given.Trials = None,
+    timeout: given.Timeout = None,
+    workers: given.Workers = None,
+    runner: given.Runner = "local",
+    name: given.Name = None,
+    seed: given.Seed = 0,
+    register: given.Register = None,
+    estimator: given.Estimator = None,
+    folds: given.Folds = None,
+    split: given.Split = None,
+    group: given.Group = None,
+    time_column: given.TimeColumn = None,
+    option: given.Option = None,
+    max_steps: given.MaxSteps = None,
+    repeats: given.Repeats = None,
+    trial_timeout: given.TrialTimeout = None,
+    trial_memory: given.TrialMemory = None,
+    checkpoint_quota: given.CheckpointQuota = None,
+    max_failures: given.MaxFailures = None,
+    stop_when: given.StopWhen = None,
+    isolation: given.Isolation = "process",
+    deterministic: given.Deterministic = False,
+    env_manager: given.EnvManager = None,
+    gpus_per_trial: given.GpusPerTrial = None,
+    dask: given.Dask = None,
+    experiment: given.Experiment = None,
+    tracking_uri: given.TrackingUri = None,
+    offline: given.Offline = False,
+    warm_start: given.WarmStart = None,
+    edit_space: given.EditSpace = False,
+    dry_run: given.DryRun = False,
+    as_json: given.AsJson = False,
 ) -> int:
     """Tune an objective: run a study, or resume it.
 
@@ -159,7 +122,7 @@ def carry_out(plan: Plan, *, as_json: bool) -> int:
         return 130
     if as_json:
         typer.echo(json.dumps(finite(result.to_json()), sort_keys=True))
-    if result.ended in ("interrupted", "terminated"):
+    if result.broken_off:
         return 130
     return 0 if result.summary["counts"].get("complete") and result.state != "failed" else 1
 
