@@ -109,9 +109,7 @@ def _setup() -> dict[str, Any]:
     """What standard input holds, which from then on is empty: it is not the objective's."""
     with os.fdopen(os.dup(0), "rb") as given:
         setup = m.decode(given.readline())
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    _point(os.devnull, os.O_RDONLY, 0)
     return setup
 
 
@@ -119,10 +117,15 @@ def _print_to(path: str) -> None:
     for out in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             out.flush()
-    output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+    _point(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 1, 2)
+
+
+def _point(path: str, flags: int, *descriptors: int) -> None:
+    """Make the descriptors those of the file."""
+    opened = os.open(path, flags, 0o666)
+    for descriptor in descriptors:
+        os.dup2(opened, descriptor)
+    os.close(opened)
 
 
 def _objective(packed: str) -> tuple[Objective | None, str]:

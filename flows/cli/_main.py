@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 
 import typer
 
+from flows._signals import silence
 from flows.cli import _commands, _report, _tune
 
 # Newer versions of typer bring their own copy of click; this is the UsageError of whichever is in use,
@@ -69,13 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _complain("interrupted", 130)
     except BrokenPipeError:
-        # The reader of a pipe left; nothing more can be said, not even at exit.
-        _write_no_more()
+        # The reader of a pipe left; nothing more can be said, and what is buffered must not fail at exit.
+        silence(sys.stdout.fileno())
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _write_no_more()
+        silence(sys.stdout.fileno())
         return _complain(f"nothing more can be written: {error}; make room, and try again", 1)
     except Exception as error:
         code = _exit_code(error)
@@ -89,11 +89,6 @@ def _write_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
-
-
-def _write_no_more() -> None:
-    """What is left to be written must not fail once more at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: Exception) -> str:
