@@ -12,7 +12,9 @@ from typing import Any
 
 from flows._chosen import chosen_strategy, on_axis, racing
 from flows._execute import Objective
+from flows._experiment import TrackingTerms
 from flows._find import find
+from flows._make_runner import Execution
 from flows._mlproject import is_project, open_project, parse_metrics
 from flows._named import (
     READY,
@@ -38,7 +40,6 @@ from flows._request import (
     settings_of,
     tracking_terms_of,
 )
-from flows._session import Execution, TrackingTerms
 from flows._warm_start import read_past
 from flows._workspace import Terms
 from flows.sources import Source, sources_of

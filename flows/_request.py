@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows._experiment import TrackingTerms
+from flows._make_runner import Execution
 from flows._named import READY
 from flows._runner import TrialLimits
-from flows._session import Execution, TrackingTerms
 from flows._workspace import study_folder
 from hpo_core import InputError, Limits, Settings
 from hpo_core._errors import nearest
@@ -19,8 +20,6 @@ from hpo_core._given import check_whole, is_number
 from hpo_core._records import IMPROVEMENTS
 from tracking import redacted
 
-RUNNERS = ("local", "dask", "gpu")
-ISOLATIONS = ("process", "thread")
 OF_TABLES = ("data", "target", "task", "register_as")
 # Trials of a study that nothing else would end.
 DEFAULT_TRIALS = 100
@@ -143,12 +142,6 @@ def execution_of(request: Request) -> Execution:
         value = getattr(request, name)
         if value is not None and not (is_number(value) and 0 < value < math.inf):
             raise InputError(f"{name} must be a number above 0, got {value!r}")
-    for name, known in (("runner", RUNNERS), ("isolation", ISOLATIONS)):
-        value = getattr(request, name)
-        if value not in known:
-            raise InputError(
-                f"{name} must be one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}"
-            )
     memory, quota = (
         None if mib is None else int(mib * 2**20) for mib in (request.trial_memory, request.checkpoint_quota)
     )

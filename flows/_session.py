@@ -7,65 +7,35 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows import _messages as m
-from flows._child_process import Crew
 from flows._clock import steady_clock
 from flows._driver import Driver
 from flows._execute import Objective
-from flows._notes import TRACKING, newest
+from flows._experiment import (
+    TrackingTerms,
+    check_tracking,
+    experiment_above,
+    experiment_of_session,
+    put_below,
+)
+from flows._make_runner import Execution, make_runner
 from flows._prompt import prompt
 from flows._relay import stoppable
-from flows._runner import Runner, TrialLimits, Work
 from flows._stretch import Orchestrate, bare
 from flows._warm_start import begin_with
 from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study
 from hpo_core.warm_start import Fitting
-from tracking import Away, StudyTracker, absolute_uri, probe
+from tracking import Away, StudyTracker, absolute_uri
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
 # How often whoever ordered the session is asked, and how long an answer may take when it is to end anyway.
 _LOOK_SECONDS, _RECALL_SECONDS, _ANSWER_SECONDS = 0.25, 1.0, 2.0
 _RETRY_SECONDS = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How and where trials run; nothing in here changes what a study finds.
-
-    ``runner``: ``local``, ``dask`` or ``gpu``. ``isolation``: ``process`` or ``thread``.
-    ``granularity``: seconds of tiny trials that share one Prefect task run. ``quota``: bytes for checkpoints.
-    ``crew``: processes for the local runner that load the objective already.
-    """
-
-    workers: int = 1
-    runner: str = "local"
-    isolation: str = "process"
-    limits: TrialLimits = field(default_factory=TrialLimits)
-    granularity: float = 1.0
-    quota: int | None = None
-    gpus_per_trial: float | None = None
-    dask: str | None = None
-    crew: Crew | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingTerms:
-    """Where the study is shown.
-
-    ``adopt_run``: a run to use as the study's own. ``below``: a run of the caller's, to show it below.
-    """
-
-    uri: str | None = None
-    experiment: str | None = None
-    adopt_run: str | None = None
-    below: str | None = None
-    offline: bool = False
 
 
 @dataclass(kw_only=True)
@@ -140,10 +110,10 @@ async def session(
     unused = False
     try:
         lines = [*opened.lines, *begin_with(opened.study, past, time.time())]
-        above = None if adopt else await asyncio.to_thread(_experiment_above, tracking)
-        experiment = await asyncio.to_thread(_experiment, tracking, adopt, above, opened.study)
+        above = None if adopt else await asyncio.to_thread(experiment_above, tracking)
+        experiment = await asyncio.to_thread(experiment_of_session, tracking, adopt, above, opened.study)
         if tracking.below and above == experiment:
-            _put_below(tracking.below, opened.study)
+            put_below(tracking.below, opened.study)
         tracker = StudyTracker(
             opened.folder,
             uri,
@@ -200,62 +170,6 @@ async def _connect(current: Session, tell: Callable[[str], None]) -> str | None:
                 tell(f"the study goes on, and waits to be shown in MLflow: {error}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(current.over.wait(), _RETRY_SECONDS)
-
-
-def _experiment(tracking: TrackingTerms, adopt: str | None, above: str | None, study: Study) -> str:
-    """The one asked for, that which has the study, that of the run to show it below (``above``) or to
-    adopt, the environment's, the name.
-    """
-    shown = newest(study, TRACKING).get("experiment")
-    if tracking.experiment or shown:
-        return str(tracking.experiment or shown)
-    if above:
-        return above
-    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if (adopt or experiment_id) and not tracking.offline:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
-        client = MlflowClient(tracking.uri)
-        try:
-            experiment_id = client.get_run(adopt).info.experiment_id if adopt else experiment_id
-            return str(client.get_experiment(experiment_id).name)
-        except MlflowException as error:
-            variable = "MLFLOW_RUN_ID" if adopt else "MLFLOW_EXPERIMENT_ID"
-            raise InputError(
-                f"{variable}={adopt or experiment_id} cannot be used ({error}); unset it, or point the "
-                "tracking URI to the server that has it"
-            ) from None
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or study.name
-
-
-def _put_below(run_id: str, study: Study) -> None:
-    """Note for the study's run that it is to be shown below the caller's; MLflow nests in one experiment."""
-    over = study.stopped is not None and not study.stopped.resumable
-    if not over and newest(study, TRACKING).get("run_id") != run_id:
-        study.note("tags", {"tags": {"mlflow.parentRunId": run_id}}, now=time.time())
-
-
-def _experiment_above(tracking: TrackingTerms) -> str | None:
-    """The experiment of the caller's run; ``None`` when it cannot be had: it is for looks only."""
-    if tracking.below is None or tracking.offline:
-        return None
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    client = MlflowClient(tracking.uri)
-    try:
-        return str(client.get_experiment(client.get_run(tracking.below).info.experiment_id).name)
-    except MlflowException:
-        return None
-
-
-def check_tracking(tracking: TrackingTerms) -> str | None:
-    """Where the study will be tracked; ``None`` when offline.
-
-    Raises :class:`InputError` when the tracking server does not answer; nothing is created then.
-    """
-    return None if tracking.offline else probe(tracking.uri)
 
 
 async def _close(opened: Opened, current: Session | None, tell: Callable[[str], None]) -> None:
@@ -332,98 +246,6 @@ async def drive(
         await asyncio.wait([recall], timeout=_ANSWER_SECONDS)
         recall.cancel()
     return current.ended
-
-
-def make_runner(
-    current: Session,
-    objective: Objective,
-    execution: Execution,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Runner:
-    """The runner that these terms ask for. Raises :class:`InputError` for terms that make none."""
-    if execution.runner not in ("local", "dask", "gpu"):
-        raise InputError(f"runner must be 'local', 'dask' or 'gpu', got {execution.runner!r}")
-    if execution.isolation not in ("process", "thread"):
-        raise InputError(f"isolation must be 'process' or 'thread', got {execution.isolation!r}")
-    if (most := current.study.state.limits.trials) is not None:
-        # Each of them is a process that imports the objective, and a trial is never in two of them.
-        execution = replace(execution, workers=min(execution.workers, most))
-    crew = execution.crew
-    packed = ""
-    if execution.isolation == "process":
-        packed = m.pack(objective) if crew is None else crew.objective
-    work = Work(
-        objective=packed,
-        folder=current.folder,
-        tracking=current.tracker.worker_settings(),
-        environment=_environment(),
-        limits=execution.limits,
-    )
-    if execution.isolation == "thread":
-        from flows._threads import ThreadRunner
-
-        return ThreadRunner(work, slots=execution.workers, objective=objective)
-    if execution.runner == "dask":
-        return _dask_runner(work, execution, tell)
-    from flows._local import LocalRunner
-
-    if execution.runner == "gpu":
-        from flows._gpu import gpu_slots, visible_gpus
-
-        gpus = visible_gpus()
-        if gpus:
-            cards = gpu_slots(gpus, gpus_per_trial=execution.gpus_per_trial or 1, most=execution.workers)
-            environments = [{"CUDA_VISIBLE_DEVICES": card} for card in cards]
-            return LocalRunner(work, slots=len(cards), environments=environments)
-        tell("this machine has no GPU that CUDA shows; the trials run on the CPU")
-    return LocalRunner(work, slots=execution.workers, crew=crew)
-
-
-@contextlib.contextmanager
-def crew_for(objective: Objective, execution: Execution, most: int | None) -> Iterator[Execution]:
-    """For a session that is about to be opened in the block: its worker processes begin to load now.
-
-    ``most``: trials of the study, as far as is known. Only those on this machine without cards of their own.
-    """
-    if execution.runner != "local" or execution.isolation != "process":
-        yield execution
-        return
-    size = execution.workers if most is None else min(execution.workers, most)
-    crew = Crew(m.pack(objective), _environment(), size)
-    try:
-        yield replace(execution, crew=crew)
-    finally:
-        crew.end()
-
-
-def _environment() -> dict[str, str]:
-    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-
-
-def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) -> Runner:
-    try:
-        from flows._dask import PATIENCE_SECONDS, DaskRunner
-    except ImportError as error:
-        raise InputError(
-            f"the dask runner needs the package distributed ({error}): pip install 'mlflow-hpo[dask]'"
-        ) from None
-    resources = {} if execution.gpus_per_trial is None else {"GPU": execution.gpus_per_trial}
-    patience = os.environ.get("HPO_DASK_PATIENCE", f"{PATIENCE_SECONDS:g}")
-    try:
-        seconds = float(patience)
-    except ValueError:
-        raise InputError(
-            f"HPO_DASK_PATIENCE must be a number of seconds, got {patience!r}; leave it out for "
-            f"{PATIENCE_SECONDS:g}"
-        ) from None
-    return DaskRunner(
-        work,
-        slots=execution.workers,
-        address=execution.dask,
-        resources=resources,
-        patience=seconds,
-        tell=tell,
-    )
 
 
 async def _started(starting: asyncio.Task[None], driver: Driver) -> None:

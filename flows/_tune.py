@@ -206,9 +206,10 @@ def run_plan(
 
 def _run(plan: Plan, tell: Callable[[str], None], watch: Watch) -> Result:
     from flows._carry import carry_out, nothing_to_do
+    from flows._experiment import check_tracking
+    from flows._make_runner import crew_for
     from flows._plan import with_past
     from flows._prefect import prefect_api
-    from flows._session import check_tracking, crew_for
     from flows._workspace import check_before
 
     finished = check_before(plan.terms, edit=plan.edit)

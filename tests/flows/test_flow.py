@@ -11,8 +11,8 @@ from prefect.utilities.callables import parameter_schema
 
 from flows._embedded import free_port
 from flows._flow import resume_flow, tune_flow
+from flows._make_runner import RUNNERS
 from flows._prefect import expect_nothing_if_away, prefect_api
-from flows._request import RUNNERS
 from hpo_core import TrialState
 from tests.flows.conftest import Hpo, Place
 

@@ -17,10 +17,11 @@ from flows import _messages as m
 from flows._child_process import Crew
 from flows._dask import DaskRunner
 from flows._local import LocalRunner
+from flows._make_runner import Execution, make_runner
 from flows._messages import Job, Outcome
 from flows._repeats import Repeated
 from flows._runner import Message, Report, RunIdWanted, Runner, Saved, TrialLimits, Work
-from flows._session import Execution, Session, make_runner
+from flows._session import Session
 from flows._threads import ThreadRunner
 from hpo_core import Float, InputError, Limits, ObjectiveError, Study
 from tests.flows import objectives_for_tests as objectives

@@ -1,0 +1,140 @@
+"""How and where trials run, and the runner for that."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from flows import _messages as m
+from flows._child_process import Crew
+from flows._execute import Objective
+from flows._runner import Runner, TrialLimits, Work
+from hpo_core import InputError
+from hpo_core._errors import nearest
+
+if TYPE_CHECKING:
+    from flows._session import Session
+
+RUNNERS = ("local", "dask", "gpu")
+ISOLATIONS = ("process", "thread")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How and where trials run; nothing in here changes what a study finds.
+
+    ``runner``: ``local``, ``dask`` or ``gpu``. ``isolation``: ``process`` or ``thread``.
+    ``granularity``: seconds of tiny trials that share one Prefect task run. ``quota``: bytes for checkpoints.
+    ``crew``: processes for the local runner that load the objective already.
+
+    Raises :class:`InputError` for a runner or an isolation that there is not.
+    """
+
+    workers: int = 1
+    runner: str = "local"
+    isolation: str = "process"
+    limits: TrialLimits = field(default_factory=TrialLimits)
+    granularity: float = 1.0
+    quota: int | None = None
+    gpus_per_trial: float | None = None
+    dask: str | None = None
+    crew: Crew | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("runner", RUNNERS), ("isolation", ISOLATIONS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(
+                    f"{name} must be one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}"
+                )
+
+
+def make_runner(
+    current: Session,
+    objective: Objective,
+    execution: Execution,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Runner:
+    """The runner that these terms ask for. Raises :class:`InputError` for terms that make none."""
+    if (most := current.study.state.limits.trials) is not None:
+        # Each of them is a process that imports the objective, and a trial is never in two of them.
+        execution = replace(execution, workers=min(execution.workers, most))
+    crew = execution.crew
+    packed = ""
+    if execution.isolation == "process":
+        packed = m.pack(objective) if crew is None else crew.objective
+    work = Work(
+        objective=packed,
+        folder=current.folder,
+        tracking=current.tracker.worker_settings(),
+        environment=_environment(),
+        limits=execution.limits,
+    )
+    if execution.isolation == "thread":
+        from flows._threads import ThreadRunner
+
+        return ThreadRunner(work, slots=execution.workers, objective=objective)
+    if execution.runner == "dask":
+        return _dask_runner(work, execution, tell)
+    from flows._local import LocalRunner
+
+    if execution.runner == "gpu":
+        from flows._gpu import gpu_slots, visible_gpus
+
+        gpus = visible_gpus()
+        if gpus:
+            cards = gpu_slots(gpus, gpus_per_trial=execution.gpus_per_trial or 1, most=execution.workers)
+            environments = [{"CUDA_VISIBLE_DEVICES": card} for card in cards]
+            return LocalRunner(work, slots=len(cards), environments=environments)
+        tell("this machine has no GPU that CUDA shows; the trials run on the CPU")
+    return LocalRunner(work, slots=execution.workers, crew=crew)
+
+
+def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) -> Runner:
+    try:
+        from flows._dask import PATIENCE_SECONDS, DaskRunner
+    except ImportError as error:
+        raise InputError(
+            f"the dask runner needs the package distributed ({error}): pip install 'mlflow-hpo[dask]'"
+        ) from None
+    resources = {} if execution.gpus_per_trial is None else {"GPU": execution.gpus_per_trial}
+    patience = os.environ.get("HPO_DASK_PATIENCE", f"{PATIENCE_SECONDS:g}")
+    try:
+        seconds = float(patience)
+    except ValueError:
+        raise InputError(
+            f"HPO_DASK_PATIENCE must be a number of seconds, got {patience!r}; leave it out for "
+            f"{PATIENCE_SECONDS:g}"
+        ) from None
+    return DaskRunner(
+        work,
+        slots=execution.workers,
+        address=execution.dask,
+        resources=resources,
+        patience=seconds,
+        tell=tell,
+    )
+
+
+@contextlib.contextmanager
+def crew_for(objective: Objective, execution: Execution, most: int | None) -> Iterator[Execution]:
+    """For a session that is about to be opened in the block: its worker processes begin to load now.
+
+    ``most``: trials of the study, as far as is known. Only those on this machine without cards of their own.
+    """
+    if execution.runner != "local" or execution.isolation != "process":
+        yield execution
+        return
+    size = execution.workers if most is None else min(execution.workers, most)
+    crew = Crew(m.pack(objective), _environment(), size)
+    try:
+        yield replace(execution, crew=crew)
+    finally:
+        crew.end()
+
+
+def _environment() -> dict[str, str]:
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
