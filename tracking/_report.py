@@ -11,7 +11,7 @@ import base64
 import gzip
 import html
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -75,18 +75,20 @@ def _importance(study: Study) -> _Found:
 
 
 def _figures(study: Study, found: _Found, events: list[Event]) -> list[Shown]:
+    return [*_of_results(study, found), *_of_parameters(study, found), *_of_the_course(study, events)]
+
+
+def _figure(
+    study: Study, title: str, words: str, plot: Callable[..., Any], *args: Any, **options: Any
+) -> Shown:
+    return Shown(title=title, words=words, make=partial(plot, study, *args, **options))
+
+
+def _of_results(study: Study, found: _Found) -> Iterator[Shown]:
+    """How good the trials are."""
     from hpo_core import plots
 
-    several = len(study.objectives) > 1
-    first = next(iter(found))
-    known = [i.name for i in found[first]]
-    ordered = [*known, *(n for n in study.space.column_names if n not in known)]
-    out: list[Shown] = []
-
-    def add(title: str, words: str, plot: Callable[..., Any], *args: Any, **options: Any) -> None:
-        out.append(Shown(title=title, words=words, make=partial(plot, study, *args, **options)))
-
-    repeats = repeats_of(study)
+    several, repeats = len(study.objectives) > 1, repeats_of(study)
     source = (
         f"the standard error over its {repeats} seeds"
         if repeats > 1
@@ -94,61 +96,76 @@ def _figures(study: Study, found: _Found, events: list[Event]) -> list[Shown]:
         "result as a Gaussian process sees it"
     )
     for name in found:
+        title = f"History of {name}" if several else "History"
         words = (
             f"Each trial's {name} by trial number, and the best so far. The band is its uncertainty: "
             f"{source}. The best of many noisy results is an optimistic one."
         )
-        add(f"History of {name}" if several else "History", words, plots.history, objective=name)
+        yield _figure(study, title, words, plots.history, objective=name)
     if several:
         words = (
             "Complete trials by their objectives; on the front are those that no other beats in all of them."
         )
-        add("Pareto front", words, plots.pareto)
+        yield _figure(study, "Pareto front", words, plots.pareto)
+
+
+def _of_parameters(study: Study, found: _Found) -> Iterator[Shown]:
+    """How the results depend on the parameters, of which the most important ones come first."""
+    from hpo_core import plots
+
+    several, first = len(study.objectives) > 1, next(iter(found))
+    known = [i.name for i in found[first]]
+    ordered = [*known, *(n for n in study.space.column_names if n not in known)]
     for name, rows in found.items():
         title = f"Parameter importance for {name}" if several else "Parameter importance"
-        add(title, _importance_words(rows), plots.importance, objective=name, found=rows)
-    add(
-        "Parallel coordinates",
+        yield _figure(study, title, _importance_words(rows), plots.importance, objective=name, found=rows)
+    words = (
         "A line for each complete trial through its parameters to its result; bright lines are the best. "
-        "Drag along an axis to select.",
-        plots.parallel_coordinates,
-        names=ordered,
+        "Drag along an axis to select."
     )
+    yield _figure(study, "Parallel coordinates", words, plots.parallel_coordinates, names=ordered)
     words = f"{first} over each parameter, the most important one first; bright points are later trials."
-    add("Slices", words, plots.slices, names=ordered)
+    yield _figure(study, "Slices", words, plots.slices, names=ordered)
     words = (
         "What a forest expects over the two most important parameters that vary together, others averaged "
         "out; bright is good."
     )
-    add("Contour", words, plots.contour, names=ordered)
+    yield _figure(study, "Contour", words, plots.contour, names=ordered)
     words = (
         "Complete trials over pairs of the most important parameters that vary together; the colour is the "
         f"trial's rank by {first}, bright is good."
     )
-    add("Rank", words, plots.rank, names=ordered)
+    yield _figure(study, "Rank", words, plots.rank, names=ordered)
     for name in found:
+        title = f"Rank correlation for {name}" if several else "Rank correlation"
         words = (
             f"Spearman's rank correlation of each parameter with {name} (first column), and among one "
             "another. Numbers stand where it is more than chance among independent trials; a sampler's "
             "trials are not quite that, and two parameters may go together because good results were sought "
             "there."
         )
-        title = f"Rank correlation for {name}" if several else "Rank correlation"
-        add(title, words, plots.correlation, objective=name)
+        yield _figure(study, title, words, plots.correlation, objective=name)
+
+
+def _of_the_course(study: Study, events: list[Event]) -> Iterator[Shown]:
+    """What happened while the study ran."""
+    from hpo_core import plots
+
     words = "What trials reported while they ran; pruned trials end where they were stopped."
-    add("Curves", words, plots.curves)
-    add("Rungs", "How many trials reached each step at which trials pause or end.", plots.rungs)
-    add("Lineage", "Which trial was forked from which, and the way to the best one.", plots.lineage)
+    yield _figure(study, "Curves", words, plots.curves)
+    words = "How many trials reached each step at which trials pause or end."
+    yield _figure(study, "Rungs", words, plots.rungs)
+    words = "Which trial was forked from which, and the way to the best one."
+    yield _figure(study, "Lineage", words, plots.lineage)
     words = (
         "The hyperparameters that changed while the best trial's model was trained, over its steps; "
         "hpo_core.schedules.followed gives them as a schedule to train by."
     )
-    add("The winner's schedule", words, plots.schedule)
+    yield _figure(study, "The winner's schedule", words, plots.schedule)
     words = "Which worker ran which trial when; gaps are time without work."
-    add("Workers over time", words, plots.timeline, events)
+    yield _figure(study, "Workers over time", words, plots.timeline, events)
     words = "How many trials ended without a result, by state and reason."
-    add("Trials without a result", words, plots.failures)
-    return out
+    yield _figure(study, "Trials without a result", words, plots.failures)
 
 
 def _importance_words(found: Sequence[Importance]) -> str:
