@@ -138,11 +138,7 @@ def contour(study: Study, *, objective: str | None = None, names: Sequence[str] 
     objective = list(study.objectives)[column]
     numbers, _ = _complete(study, column)
     space = study.space
-    pair = list(names or _by_importance(study, objective))
-    if len(pair) < 2:
-        raise c.nothing(study, "fewer than two searched parameters")
-    if len(pair) > 2:
-        pair = list(next(iter(_pairs(study, pair, numbers)), pair[:2]))
+    pair = _pair(study, names or _by_importance(study, objective), numbers)
     at = [space.column_names.index(n) for n in pair]
     history = study.history
     X, y = outcomes(history, column)
@@ -186,6 +182,13 @@ def contour(study: Study, *, objective: str | None = None, names: Sequence[str] 
     figure.update_xaxes(title_text=pair[0], **c.axis_of(study, pair[0]))
     figure.update_yaxes(title_text=pair[1], title_standoff=18, **c.axis_of(study, pair[1]))
     return figure
+
+
+def _pair(study: Study, names: Sequence[str], numbers: Ints) -> Sequence[str]:
+    """Two of the names: of more, the first two that vary together among the trials."""
+    if len(names) < 2:
+        raise c.nothing(study, "fewer than two searched parameters")
+    return names if len(names) == 2 else next(iter(_pairs(study, names, numbers)), names[:2])
 
 
 def _complete(study: Study, column: int) -> tuple[Ints, Array]:

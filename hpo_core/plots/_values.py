@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hpo_core._history import History
 from hpo_core._states import TrialState
 from hpo_core._study import Study
 from hpo_core.importance import Importance, column_of, importances
 from hpo_core.plots import _common as c
-from hpo_core.plots._common import Figure
+from hpo_core.plots._common import Array, Figure, Ints
 from hpo_core.uncertainty import band
 
 _MOST_POINTS = 2500
@@ -40,23 +41,7 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
     note = f"<br><sup>beyond the axis: {beyond:,}</sup>" if beyond else ""
     figure = c.figure(f"History of {name}{note}", xaxis_title="trial", yaxis_title=f"{name} ({direction})")
     for state in (TrialState.COMPLETE, TrialState.PRUNED):
-        numbers = np.flatnonzero((past.states == state) & np.isfinite(values))
-        shown = c.thinned(numbers, complete[records], _MOST_POINTS)
-        if len(shown):
-            left_out = f", {len(shown):,} of {len(numbers):,}" if len(shown) < len(numbers) else ""
-            figure.add_scatter(
-                x=shown,
-                y=values[shown],
-                mode="markers",
-                name=f"{state.label}{left_out}",
-                marker={
-                    "size": 6 if len(shown) < 500 else 4,
-                    "opacity": 0.65,
-                    "color": c.STATE_COLOURS[state],
-                    "symbol": "circle" if state is TrialState.COMPLETE else "x",
-                },
-                hovertemplate="trial %{x}: %{y:.6g}<extra></extra>",
-            )
+        _add_trials(figure, past, state, values, always=complete[records])
     # The line needs its corners only, and its end.
     corners = np.append(complete[records], max(past.n_trials - 1, int(complete[-1])))
     found = band(study, complete[records].tolist(), objective=name)
@@ -82,6 +67,28 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
     if span is not None:
         figure.update_yaxes(range=list(span))
     return figure
+
+
+def _add_trials(figure: Figure, past: History, state: TrialState, values: Array, *, always: Ints) -> None:
+    """Add the trials in that state, thinned but ``always`` these. ``values``: of all trials, ``(n,)``."""
+    numbers = np.flatnonzero((past.states == state) & np.isfinite(values))
+    shown = c.thinned(numbers, always, _MOST_POINTS)
+    if not len(shown):
+        return
+    left_out = f", {len(shown):,} of {len(numbers):,}" if len(shown) < len(numbers) else ""
+    figure.add_scatter(
+        x=shown,
+        y=values[shown],
+        mode="markers",
+        name=f"{state.label}{left_out}",
+        marker={
+            "size": 6 if len(shown) < 500 else 4,
+            "opacity": 0.65,
+            "color": c.STATE_COLOURS[state],
+            "symbol": "circle" if state is TrialState.COMPLETE else "x",
+        },
+        hovertemplate="trial %{x}: %{y:.6g}<extra></extra>",
+    )
 
 
 def importance(
