@@ -112,7 +112,7 @@ def check_callable(function: Objective) -> None:
             f"the objective must be a function of a trial, or the name of one, got {function!r}; hand over "
             "the function itself and not what it returns"
         )
-    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004 - the method itself
     for kind, found in (
         ("an async", inspect.iscoroutinefunction),
         ("a generator", inspect.isgeneratorfunction),

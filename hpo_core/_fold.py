@@ -34,7 +34,7 @@ class Fold:
         self, created: ev.StudyCreated, functions: Sequence[Callable[[dict[str, Any]], bool]] = ()
     ) -> None:
         self.created = created
-        self.limits = Limits(**created.limits)  # type: ignore[arg-type]
+        self.limits = Limits().updated(created.limits)
         self.settings = Settings(**created.settings)
         self.functions = functions
         # The space as its user wrote it; ``history.space`` also has what objectives asked for.

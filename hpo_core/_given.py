@@ -8,9 +8,10 @@ from typing import Any, TypeGuard, TypeVar
 import numpy as np
 
 from hpo_core._errors import InputError, StrategyError, nearest
+from hpo_core._records import Limits, Settings
 from hpo_core._space import MissingPredicate, SearchSpace
 
-_R = TypeVar("_R")
+_R = TypeVar("_R", Limits, Settings)
 
 
 def checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
@@ -42,7 +43,7 @@ def record_of(kind: type[_R], given: _R | Mapping[str, Any] | None) -> _R:
     if given is not None and not isinstance(given, Mapping):
         raise InputError(f"{what} must be a {kind.__name__} or a dict of its fields, got {given!r}")
     data: dict[str, Any] = {} if given is None else dict(given)
-    known = list(kind.__slots__)  # type: ignore[attr-defined]
+    known = list(kind.__slots__)
     for name in data:
         if name not in known:
             raise InputError(f"unknown name {name!r} among the {what}{nearest(str(name), known)} ({known})")

@@ -151,8 +151,9 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.path)
             end = 0
-            for _, event, end in read_journal(self.path):  # noqa: B007 - end is used below
+            for _, event, offset in read_journal(self.path):
                 self.events.append(event)
+                end = offset
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._file = os.open(self.path, flags, 0o644)
             if os.fstat(self._file).st_size > end:

@@ -110,7 +110,8 @@ class Limits:
                 raise InputError(
                     f"there is no limit {name!r}{nearest(name, self.__slots__)} ({', '.join(self.__slots__)})"
                 )
-        return replace(self, **dict(changes))  # type: ignore[arg-type]
+        fields: dict[str, Any] = dict(changes)
+        return replace(self, **fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,11 +106,11 @@ class SearchSpace:
         self.parents: tuple[tuple[int, ...], ...] = tuple(
             tuple(dict.fromkeys(parent for parent, _ in gates)) for gates in gated
         )
-        single = isinstance(constraints, str) or callable(constraints)
-        if not single and not isinstance(constraints, Sequence):
+        if isinstance(constraints, str) or callable(constraints):
+            constraints = [constraints]
+        elif not isinstance(constraints, Sequence):
             raise SpaceError(f"constraints are expressions or functions, one or a list, got {constraints!r}")
-        given: Sequence[str | Predicate] = [constraints] if single else constraints  # type: ignore[list-item,assignment]
-        self.constraints = tuple(Constraint.of(c, self.names) for c in given)
+        self.constraints = tuple(Constraint.of(c, self.names) for c in constraints)
 
     # -- shape ---------------------------------------------------------------------------------
 

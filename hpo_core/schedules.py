@@ -22,7 +22,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hpo_core._errors import InputError, nearest
 from hpo_core._parameters import Categorical, Constant, Parameter
@@ -237,7 +237,8 @@ def built(name: str, params: Mapping[str, Any]) -> Schedule:
     kind = str(params[selector])
     prefix = f"{name}.{kind}."
     options = {p.removeprefix(prefix): v for p, v in params.items() if p.startswith(prefix)}
-    return cast("Schedule", SCHEDULES[kind](**options))
+    made: Schedule = SCHEDULES[kind](**options)
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -154,6 +155,18 @@ def test_no_legacy_random_numbers(path: Path) -> None:
         if alias.name not in MODERN_RANDOM
     ]
     assert legacy + named + [found for found in imports(tree(path)) if found[1] == "random"] == []
+
+
+@modules(*PACKAGES)
+def test_each_exception_from_a_rule_says_why(path: Path) -> None:
+    """Whoever silences a check gives the reason on the same line."""
+    silent = [
+        (number, line.strip())
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if re.search(r"# (noqa|type: ignore)", line)
+        and not re.search(r"# noqa: [A-Z0-9, ]+ - \w|# type: ignore\[[a-z-]+\] +# \w", line)
+    ]
+    assert silent == []
 
 
 @modules(*PACKAGES)

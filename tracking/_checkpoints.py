@@ -178,7 +178,7 @@ def _write(folder: Path, thing: Any) -> dict[str, Any]:
     except TypeError:
         return _write_model(folder, thing)
     (folder / "tree.json").write_text(tree)
-    np.savez(folder / "tree.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(folder / "tree.npz", **arrays)  # type: ignore[arg-type]  # no name is allow_pickle
     return {"kind": "tree"}
 
 

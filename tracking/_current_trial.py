@@ -69,7 +69,7 @@ def _of(thread: threading.Thread) -> TrialRun | None:
 
 
 def _give(thread: threading.Thread, trial: TrialRun | None) -> None:
-    thread._hpo_trial = trial  # type: ignore[attr-defined]
+    thread._hpo_trial = trial  # type: ignore[attr-defined]  # its own, gone with it
 
 
 def threads_of(trial: TrialRun) -> list[threading.Thread]:
@@ -88,8 +88,8 @@ def _pass_on_to_threads() -> None:
         _give(thread, _of(threading.current_thread()))
         start(thread)
 
-    passing_on._hpo_passes_on = True  # type: ignore[attr-defined]
-    threading.Thread.start = passing_on  # type: ignore[assignment, method-assign]
+    passing_on._hpo_passes_on = True  # type: ignore[attr-defined]  # once for the process
+    threading.Thread.start = passing_on  # type: ignore[method-assign]  # see above
 
 
 current = _Current()

@@ -39,8 +39,8 @@ class AfterImport(importlib.abc.MetaPathFinder):
     def find_spec(
         self,
         name: str,
-        path: Sequence[str] | None,  # noqa: ARG002
-        target: ModuleType | None = None,  # noqa: ARG002
+        path: Sequence[str] | None,  # noqa: ARG002 - the protocol's
+        target: ModuleType | None = None,  # noqa: ARG002 - the protocol's
     ) -> importlib.machinery.ModuleSpec | None:
         if name != FLUENT or self not in sys.meta_path:
             return None
@@ -54,7 +54,7 @@ class AfterImport(importlib.abc.MetaPathFinder):
             execute(module)
             then(module)
 
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]  # this one loader only
         return spec
 
 
@@ -64,7 +64,7 @@ def _lazy_run(fluent: ModuleType) -> Any:
     if made is not None:
         return made
 
-    class LazyRun(fluent.ActiveRun):  # type: ignore[name-defined]
+    class LazyRun(fluent.ActiveRun):  # type: ignore[name-defined]  # of the module given
         """The active run of the current trial; looks it up when somebody wants to know more."""
 
         def __init__(self) -> None:
@@ -86,7 +86,7 @@ def _lazy_run(fluent: ModuleType) -> Any:
             return "<the run of this trial>"
 
     made = LazyRun()
-    fluent._hpo_lazy_run = made  # type: ignore[attr-defined]
+    fluent._hpo_lazy_run = made  # type: ignore[attr-defined]  # for whoever asks next
     return made
 
 
@@ -121,7 +121,7 @@ def _keep_open(fluent: ModuleType) -> None:
         if not is_trials():
             end(*args, **kwargs)
 
-    start_run._hpo_keeps_open = True  # type: ignore[attr-defined]
+    start_run._hpo_keeps_open = True  # type: ignore[attr-defined]  # once for the process
     package = sys.modules.get("mlflow")
     for name, before, now in (("start_run", start, start_run), ("end_run", end, end_run)):
         for module in (fluent, package):

@@ -67,7 +67,7 @@ def lightgbm_arguments(
         watch.trained(env.model, env.iteration + 1, scores)
 
     # After early stopping (30), whose last words this must not swallow.
-    after_round.order = 40  # type: ignore[attr-defined]
+    after_round.order = 40  # type: ignore[attr-defined]  # LightGBM sorts callbacks by it
     return {
         "num_boost_round": rounds - watch.done,
         "callbacks": [*callbacks, after_round],

@@ -28,7 +28,7 @@ def lightning_callback(trial: Trial) -> Any:
     installed.
     """
 
-    class Report(_callback_class()):  # type: ignore[misc]
+    class Report(_callback_class()):  # type: ignore[misc]  # of whichever Lightning is there
         def __init__(self) -> None:
             super().__init__()
             self._folder = tempfile.TemporaryDirectory(prefix="hpo-lightning-")

@@ -27,4 +27,4 @@ class FreshFolds:
         """Evaluate ``trial.params``; the value of the metric."""
         config = self.objective.table
         dealt = replace(config, plan=replace(config.plan, deal=trial.seed))
-        return replace(self.objective, table=dealt)(trial)  # type: ignore[type-var]
+        return replace(self.objective, table=dealt)(trial)  # type: ignore[type-var]  # a protocol of dataclasses

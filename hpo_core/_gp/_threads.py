@@ -14,7 +14,7 @@ from typing import Any
 @cache
 def _controller() -> Any:
     # numpy and scipy each bring a BLAS; both must be loaded before the controller looks for them.
-    import scipy.linalg  # noqa: F401
+    import scipy.linalg  # noqa: F401 - loaded for its BLAS
 
     try:
         from threadpoolctl import ThreadpoolController
