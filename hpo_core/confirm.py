@@ -26,7 +26,17 @@ import numpy as np
 from hpo_core._errors import InputError
 from hpo_core._study import Study
 
-__all__ = ["CONFIRMED", "CONFIRMS", "Again", "Confirmation", "Difference", "Verdict", "confirmed", "said_of"]
+__all__ = [
+    "CONFIRMED",
+    "CONFIRMS",
+    "Again",
+    "Confirmation",
+    "Difference",
+    "Verdict",
+    "around",
+    "confirmed",
+    "said_of",
+]
 
 # Topics of the notes by which the study that was confirmed, and the one that confirms it, keep what came out.
 CONFIRMED, CONFIRMS = "confirmation", "verdict"
@@ -154,16 +164,26 @@ def confirmed(leaders: Sequence[Again], direction: str) -> Confirmation:
     )
 
 
+def around(sentence: str, *, confirms: bool, changed: bool = False) -> tuple[str, str]:
+    """What a verdict's reader sees before and after the name of the other study, wherever that is.
+
+    ``confirms``: in the study that found it, else in the one that was confirmed, of which another trial may
+    have become the best since: ``changed``.
+    """
+    before = "Verdict on the trials of " if confirms else "Verdict of "
+    return before, f": {sentence}.{' Another trial has become the best since.' * changed}"
+
+
 def said_of(study: Study) -> str:
     """What was noted of a confirmation of the study, or by it of another one, in a line; empty if nothing."""
     newest = {note.topic: note.data for note in study.state.notes}
     if CONFIRMED in newest:
         data = newest[CONFIRMED]
-        line = f"Verdict of {data['study']}: {data['sentence']}."
         changed = len(study.objectives) == 1 and study.best.number != data["trials"][0]["trial"]
-        return f"{line} Another trial has become the best since." if changed else line
+        return str(data["study"]).join(around(data["sentence"], confirms=False, changed=changed))
     if CONFIRMS in newest:
-        return f"Verdict on the trials of {newest[CONFIRMS]['study']}: {newest[CONFIRMS]['sentence']}."
+        data = newest[CONFIRMS]
+        return str(data["study"]).join(around(data["sentence"], confirms=True))
     return ""
 
 

@@ -17,6 +17,7 @@ from hpo_core import InputError
 from hpo_core._errors import nearest
 from hpo_core._given import is_number
 from hpo_core._pareto import nondominated
+from hpo_core.confirm import around
 from tracking._board import BoardStudy, BoardTrial, no_collection, parsed
 from tracking._states import TRIAL_STATUS
 from tracking._text import finite
@@ -111,21 +112,27 @@ def head(study: BoardStudy) -> dict[str, Any]:
 
 
 def confirmation(study: BoardStudy) -> dict[str, Any] | None:
-    """What fresh seeds said, for a study that was confirmed, or that ``confirms`` another; else ``None``.
+    """What fresh seeds said, for a study that was confirmed, or that confirms another; else ``None``.
 
-    ``study``, ``study_id``: the other one. ``verdict``: a sentence in the numbers of the trials of the study
-    that was confirmed, empty while there is none. ``winner``: its best trial at that time.
+    ``study``, ``study_id``: the other one. ``before``, ``after``: what is to be read around its name.
     """
     by, of = parsed(study.tags.get("hpo.confirmed_by")), parsed(study.tags.get("hpo.confirms"))
     other = by or of
     if not other:
         return None
+    sentence = study.tags.get("hpo.confirmation" if by else "hpo.verdict", "")
+    if sentence:
+        best = next((trial.number for trial in ranked(study)), None)
+        changed = bool(by) and len(study.objectives) == 1 and best != by.get("winner")
+        before, after = around(sentence, confirms=not by, changed=changed)
+    else:
+        before = "Runs the best trials of "
+        after = f" again on {study.repeats} fresh seeds; the verdict follows when all are done."
     return {
-        "confirms": not by,
         "study": other.get("study"),
         "study_id": other.get("study_id"),
-        "verdict": study.tags.get("hpo.confirmation" if by else "hpo.verdict", ""),
-        "winner": by.get("winner"),
+        "before": before,
+        "after": after,
     }
 
 

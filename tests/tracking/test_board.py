@@ -301,17 +301,23 @@ def test_a_study_and_the_one_that_confirms_it_know_each_other(
     ids = script.study.created.study_id, again.study.created.study_id
     assert views.confirmation(shown.study(runs[0])) is None
     assert views.confirmation(shown.study(runs[1])) == {
-        "confirms": True, "study": "mine", "study_id": ids[0], "verdict": "", "winner": None,
+        "study": "mine", "study_id": ids[0], "before": "Runs the best trials of ",
+        "after": " again on 2 fresh seeds; the verdict follows when all are done.",
     }  # fmt: skip
     script.confirmed(again, "it holds")
     for each in (script, again):
         project(each, sqlite_uri, experiment)
     assert views.confirmation(shown.study(runs[0])) == {
-        "confirms": False, "study": "again", "study_id": ids[1], "verdict": "it holds", "winner": 0,
+        "study": "again", "study_id": ids[1], "before": "Verdict of ", "after": ": it holds.",
     }  # fmt: skip
-    found = views.confirmation(shown.study(runs[1]))
+    assert views.confirmation(shown.study(runs[1])) == {
+        "study": "mine", "study_id": ids[0], "before": "Verdict on the trials of ", "after": ": it holds.",
+    }  # fmt: skip
+    script.run(0.4)
+    project(script, sqlite_uri, experiment)
+    found = views.confirmation(board(sqlite_uri).study(runs[0]))
     assert found is not None
-    assert (found["confirms"], found["verdict"]) == (True, "it holds")
+    assert found["after"] == ": it holds. Another trial has become the best since."
     here = shown.study(runs[0]).experiment_id
     assert [shown.run_of(known) for known in ids] == [(runs[0], here), (runs[1], here)]
     MlflowClient(sqlite_uri).delete_run(runs[1])

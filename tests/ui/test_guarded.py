@@ -142,7 +142,7 @@ def test_a_verdict_leads_only_to_what_its_reader_may_see(guarded: Guarded) -> No
     """The sentence is the study's own; the page of the study that confirmed it may be another's."""
     for user, leads_to in (("admin", guarded.runs["secret"]), ("reader", None)):
         study = json.loads(guarded.ask(f"/hpo/api/studies/{guarded.runs['open']}", user)[1])
-        assert (study["confirmation"]["verdict"], study["confirmation"]["run_id"]) == ("it holds", leads_to)
+        assert (study["confirmation"]["after"], study["confirmation"]["run_id"]) == (": it holds.", leads_to)
 
 
 def test_only_editors_act(guarded: Guarded) -> None:

@@ -211,9 +211,7 @@ function verdict(s) {
   const found = s.confirmation;
   if (!found) return null;
   const other = found.run_id ? el("a", { href: link(found.run_id), "data-key": "confirmation" }, found.study) : found.study;
-  if (!found.verdict) return el("p", { class: "verdict" }, "Runs the best trials of ", other, ` again on ${s.repeats} fresh seeds; the verdict follows when all are done.`);
-  const changed = found.winner !== null && found.winner !== s.best_trial && Object.keys(s.objectives).length === 1;
-  return el("p", { class: "verdict" }, found.confirms ? "Verdict on the trials of " : "Verdict of ", other, `: ${found.verdict}.`, changed ? " Another trial has become the best since." : null);
+  return el("p", { class: "verdict" }, found.before, other, found.after);
 }
 
 function configuration(params) {
