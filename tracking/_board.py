@@ -97,6 +97,10 @@ class BoardStudy:
         """Name to ``min`` or ``max``."""
         return parsed(self.tags.get("hpo.objectives"))
 
+    def sign(self, objective: str) -> int:
+        """What makes a cost of the objective's values: -1 where it is maximised, else 1."""
+        return -1 if self.objectives[objective] == "max" else 1
+
     @property
     def repeats(self) -> int:
         """With how many seeds each configuration is run; 1 where it is no study of repeats."""

@@ -225,8 +225,8 @@ def ranked(study: BoardStudy) -> list[BoardTrial]:
     objectives = study.objectives
     if not objectives:
         return []
-    first, direction = next(iter(objectives.items()))
-    sign, needed = -1 if direction == "max" else 1, objectives.keys()
+    first = next(iter(objectives))
+    sign, needed = study.sign(first), objectives.keys()
 
     def key(t: BoardTrial) -> tuple[float, int] | None:
         return (sign * t.values[first], t.number) if t.ranked and t.values.keys() >= needed else None
@@ -241,7 +241,7 @@ def ranked(study: BoardStudy) -> list[BoardTrial]:
 @_once
 def pareto(study: BoardStudy) -> list[int]:
     """The trials that no other trial beats in everything; of equals the first."""
-    signs = {n: -1 if direction == "max" else 1 for n, direction in study.objectives.items()}
+    signs = {name: study.sign(name) for name in study.objectives}
     full = [t for t in study.trials.values() if t.ranked and t.values.keys() >= signs.keys()]
     if not full:
         return []
@@ -260,7 +260,7 @@ def history(study: BoardStudy) -> dict[str, Any]:
     of trials without a value. ``steps``: [place, best value, trial] at each improvement.
     """
     name, direction = next(iter(study.objectives.items()))
-    sign = -1 if direction == "max" else 1
+    sign = study.sign(name)
     ended = _in_order(study, "ended", lambda t: (t.end or 0, t.number) if t.state in TRIAL_STATUS else None)
     points, bad, steps = _told(study, ended, name, sign)
     kept = {row[0] for row in steps}
@@ -315,8 +315,8 @@ def scatter(study: BoardStudy, front: set[int]) -> dict[str, Any]:
         "x": x,
         "y": y,
         "points": thinned(rows, MOST_POINTS, lambda row: bool(row[3])),
-        "x_range": robust_range([r[0] for r in rows], -1 if study.objectives[x] == "max" else 1),
-        "y_range": robust_range([r[1] for r in rows], -1 if study.objectives[y] == "max" else 1),
+        "x_range": robust_range([r[0] for r in rows], study.sign(x)),
+        "y_range": robust_range([r[1] for r in rows], study.sign(y)),
     }
 
 
@@ -324,7 +324,7 @@ def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, A
     """The first objective against each parameter, complete trials only; the best tenth is kept."""
     if not ranking:
         return []
-    objective, direction = next(iter(study.objectives.items()))
+    objective = next(iter(study.objectives))
     declared = parsed(study.tags.get("hpo.space")).get("parameters", {})
     leaders = {t.number for t in ranking[: max(len(ranking) // 10, 10)][:60]}
     best = ranking[0].number
@@ -344,8 +344,7 @@ def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, A
         if not numeric:
             kept = [[label(row[0]), *row[1:]] for row in kept]
         shown.append({"name": name, "numeric": numeric, "log": log, "points": kept})
-    sign = -1 if direction == "max" else 1
-    limits = robust_range([t.values[objective] for t in ranking], sign)
+    limits = robust_range([t.values[objective] for t in ranking], study.sign(objective))
     return [{**one, "objective": objective, "range": limits} for one in shown]
 
 
