@@ -123,7 +123,7 @@ def confirmation(study: BoardStudy) -> dict[str, Any] | None:
     sentence = study.tags.get("hpo.confirmation" if by else "hpo.verdict", "")
     if sentence:
         best = next((trial.number for trial in ranked(study)), None)
-        changed = bool(by) and len(study.objectives) == 1 and best != by.get("winner")
+        changed = bool(by) and len(study.objectives) == 1 and by.get("winner") not in (None, best)
         before, after = around(sentence, confirms=not by, changed=changed)
     else:
         before = "Runs the best trials of "

@@ -89,7 +89,7 @@ def _pass_on_to_threads() -> None:
         start(thread)
 
     passing_on._hpo_passes_on = True  # type: ignore[attr-defined]  # once for the process
-    threading.Thread.start = passing_on  # type: ignore[method-assign]  # see above
+    threading.Thread.start = passing_on  # type: ignore[assignment]  # as above
 
 
 current = _Current()
