@@ -153,7 +153,7 @@ def progress_of(study: Study) -> dict[str, Any]:
     """Counts, best so far, seconds spent and an estimate of the seconds left."""
     history = study.history
     done = sum(history.count(s) for s in TrialState if s.finished)
-    planned = history.max_trials
+    planned = history.planned
     best = study.best if history.count(TrialState.COMPLETE) else None
     spent = study.state.seconds_spent
     left = None
@@ -205,11 +205,13 @@ def introduction(current: Session) -> str:
     """What is about to happen, in a line."""
     study = current.study
     aims = ", ".join(f"{_AIM[d]} {name}" for name, d in study.objectives.items())
-    total = study.history.max_trials
     p = progress_of(study)
+    planned = p["planned"]
     if current.resumed:
-        return f"resuming study {study.name}: {p['done']}{f' of {total}' if total else ''} trials are done"
-    many = f", {total} trials" if total else ""
+        return (
+            f"resuming study {study.name}: {p['done']}{f' of {planned}' if planned else ''} trials are done"
+        )
+    many = f", {planned} trials" if planned else ""
     workers, repeats = study.state.settings.workers, repeats_of(study)
     each = f", each with {repeats} seeds" if repeats > 1 else ""
     at_once = f", {workers} at once" if workers > 1 else ""
@@ -342,7 +344,7 @@ def conclude(console: Console, result: Result) -> None:
     if result.model:
         facts.append(("model", result.model))
     facts += ways_to_see(result.summary.get("tracking"))
-    tell_facts(console, facts + [("next", line) for line in _what_next(study)])
+    tell_facts(console, facts + [("next", line) for line in what_next(study)])
 
 
 def tell_facts(console: Console, facts: list[tuple[str, str]]) -> None:
@@ -392,13 +394,15 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [("MLflow", server), ("MLflow", f"http://127.0.0.1:5000/hpo/studies/{tracking['run_id']}")]
 
 
-def _what_next(study: Study) -> list[str]:
+def what_next(study: Study) -> list[str]:
+    """Commands that a user may want now."""
     name = f"'{study.name}'" if " " in study.name else study.name
     if study.stopped is None or study.stopped.resumable:
         return [f"hpo resume {name}"]
     lines = [f"hpo show {name}"]
-    if (trials := study.history.max_trials) is not None and study.stopped.state == "finished":
-        lines.append(f"hpo extend {name} --trials {2 * trials}")
+    # Where something else has ended it, the time or a space that is exhausted, more trials are no way on.
+    if study.history.trials_left == 0 and study.stopped.state == "finished":
+        lines.append(f"hpo extend {name} --trials {2 * (study.history.max_trials or 0)}")
     if any(study.history.count(s) for s in BAD):
         lines.append(f"hpo retry {name} --failed")
     return lines

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flows._notes import identity_of, request_data
+from flows._provenance import changes_since
 from hpo_core import (
     InputError,
     Journal,
@@ -210,6 +211,11 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
         verb = "has" if study.stopped.state == "failed" else "is"
         return [f"the study {verb} {study.stopped.state}: {study.stopped.reason}"]
     study.take_over(driver_label(), now)
+    then, this_time = (meta.get("made_with") or {} for meta in (study.created.meta, terms.meta))
+    if then and this_time and (differences := changes_since(then, this_time)):
+        lines.append(
+            f"since the study began, {'; '.join(differences)}: results of then and now are ranked together"
+        )
     if edit and terms.space is not None and terms.space.digest() != study.state.declared.digest():
         study.change_space(terms.space, now)
         lines.append("the search space was changed; earlier trials that still fit it are kept")

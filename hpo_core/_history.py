@@ -279,6 +279,11 @@ class History:
             return None
         return max(self.max_trials - (self.n_trials - self._forks), 0)
 
+    @property
+    def planned(self) -> int | None:
+        """How many trials the budget allows in all: forks come on top of it. ``None``: no limit."""
+        return None if self.max_trials is None else self.max_trials + self._forks
+
     def count(self, state: TrialState) -> int:
         """How many trials are in this state."""
         return int(self._counts[state])

@@ -34,7 +34,7 @@ _CHUNK = 500
 _MOST_POINTS = 50_000
 _LISTED = (
     STUDY, STUDY_ID, STATE, "hpo.reason", "hpo.objectives", "hpo.strategy", "hpo.limits", "hpo.counts",
-    "hpo.trials", "hpo.best_values", "hpo.best_trial", "hpo.repeats",
+    "hpo.planned", "hpo.trials", "hpo.best_values", "hpo.best_trial", "hpo.repeats",
 )  # fmt: skip
 
 

@@ -48,12 +48,18 @@ def listed(study: BoardStudy) -> dict[str, Any]:
         "strategy": strategy_name(study),
         "counts": counts,
         "done": sum(n for state, n in counts.items() if state in TRIAL_STATUS),
-        "planned": parsed(study.tags.get("hpo.limits")).get("trials"),
+        "planned": _planned(study),
         "repeats": study.repeats,
         "best": parsed(study.tags.get("hpo.best_values")) or None,
         "start": study.start,
         "end": study.end,
     }
+
+
+def _planned(study: BoardStudy) -> int | None:
+    """Trials that the budget allows in all; of a study from before the tag, without its forks."""
+    said = study.tags.get("hpo.planned", "")
+    return int(said) if said.isdecimal() else parsed(study.tags.get("hpo.limits")).get("trials")
 
 
 def strategy_name(study: BoardStudy) -> str:

@@ -239,7 +239,7 @@ def _summary(study: Study) -> str:
     counts = ", ".join(
         f"{history.count(s):,} {s.label.replace('_', ' ')}" for s in TrialState if history.count(s)
     )
-    planned = "" if history.max_trials is None else f" of {history.max_trials:,}"
+    planned = "" if history.planned is None else f" of {history.planned:,}"
     goals = [f"{'maximise' if d == 'max' else 'minimise'} {n}" for n, d in study.objectives.items()]
     ended = "still open" if stopped is None else f"{stopped.state}: {stopped.reason}".removesuffix(": ")
     warm = int((history.evidence.trials < 0).sum())

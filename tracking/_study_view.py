@@ -44,6 +44,7 @@ class StudyView:
         # The Pareto front as (minimised values, trial), by the first objective; of one objective, the best.
         self._front: list[tuple[list[float], int]] = []
         self._finished = 0
+        self._forks = 0
         self._sent: dict[str, str] = {}
         self._sent_status: str | None = None
 
@@ -57,6 +58,7 @@ class StudyView:
             case ev.TrialAsked():
                 self.trials.append(TrialView(self.terms, event))
                 self.counts["waiting"] += 1
+                self._forks += event.parent is not None
                 self.dirty = True
                 return self.trials[-1]
             case ev.StudyStopped():
@@ -133,11 +135,16 @@ class StudyView:
             reason=self.ended.reason if self.ended else "",
             objectives=created.objectives,
             strategy=str(created.strategy.get("name", created.strategy)),
-            planned=self.limits.get("trials"),
+            planned=self._planned(),
             counts={k: n for k, n in self.counts.items() if n > 0},
             best=self.best_trials(),
             seconds=max(self.last_at - milliseconds(created.at), 0) / 1000,
         )
+
+    def _planned(self) -> int | None:
+        """As :attr:`hpo_core._history.History.planned`."""
+        trials = self.limits.get("trials")
+        return None if trials is None else int(trials) + self._forks
 
     def pending(self, run_id: str | None, *, suspended: bool = False) -> RunWrite:
         """What the study's run does not show yet; ``suspended``: the driver is about to leave."""
@@ -160,6 +167,8 @@ class StudyView:
             NOTE: note(standing, run_id),
             **self.tags,
         }
+        if standing.planned is not None:
+            tags["hpo.planned"] = str(standing.planned)
         if created.meta.get("made_with"):
             tags["hpo.made_with"] = preview(config_json(created.meta["made_with"]), MAX_TAG)
         if created.meta.get("step_unit") == REPEAT:

@@ -24,7 +24,7 @@ class Standing:
     reason: str
     objectives: Mapping[str, str]
     strategy: str
-    planned: float | None
+    planned: int | None
     counts: Mapping[str, int]
     best: list[TrialView]
     seconds: float
@@ -36,7 +36,7 @@ def note(standing: Standing, run_id: str | None) -> str:
         f"{'maximise' if d == 'max' else 'minimise'} `{n}`" for n, d in standing.objectives.items()
     )
     finished = sum(n for state, n in standing.counts.items() if state in TRIAL_STATUS)
-    planned = f" of {standing.planned:g}" if standing.planned else ""
+    planned = f" of {standing.planned}" if standing.planned else ""
     headline, *table = _best_trial(standing) if len(standing.objectives) == 1 else _front(standing)
     # MLflow's page shows about three lines and folds the rest away: the result stands in the second.
     lines = [

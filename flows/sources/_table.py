@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from hpo_core import InputError
 from hpo_core.warm_start import Outcome, Past
 
 __all__ = ["ResultTable", "from_csv"]
+
+_WITH_A_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +50,10 @@ class ResultTable:
     def _rows(self) -> list[dict[str, str]]:
         try:
             with self.path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.reader(file, dialect="excel-tab" if self.path.suffix == ".tsv" else "excel")
-                columns, *rows = [row for row in reader if row] or [[]]
+                header = file.readline()
+                file.seek(0)
+                separator = max(",;\t", key=header.count)
+                columns, *rows = [row for row in csv.reader(file, delimiter=separator) if row] or [[]]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(
                 f"{self.label} cannot be read ({error}); give a text file with a header"
@@ -60,17 +65,25 @@ class ResultTable:
         if uneven:
             raise InputError(f"{self.label}: row {uneven[0]} has more or fewer than {len(columns)} fields")
         # A column without a name is no parameter: DataFrame.to_csv writes its index so.
-        return [{name: text for name, text in zip(columns, row, strict=True) if name} for row in rows]
+        fields = [{n: text for n, text in zip(columns, row, strict=True) if n} for row in rows]
+        if separator != ";":
+            return fields
+        # Spreadsheets separate by semicolons where they write decimals with a comma.
+        return [{n: _pointed(text) for n, text in row.items()} for row in fields]
 
 
 def from_csv(path: Path | str, *, params: Names | None = None, metrics: Names | None = None) -> ResultTable:
-    """The rows of a table of text with a header, comma-separated (``.tsv``: by tabs), one result each.
+    """The rows of a table of text with a header, separated by commas, semicolons or tabs, one result each.
 
     Its columns are parameters and metrics, in any order. ``params`` and ``metrics``: this study's name to the
     column's, where they differ; ``-NAME`` turns a metric's sign. An empty field is a parameter that was
     inactive; a row without the metric is left out.
     """
     return ResultTable(path=Path(path), params=params or {}, metrics=metrics or {})
+
+
+def _pointed(text: str) -> str:
+    return text.replace(",", ".") if _WITH_A_COMMA.fullmatch(text) else text
 
 
 def _number(text: str) -> float | None:

@@ -19,6 +19,7 @@ from flows._live import (
     progress_of,
     tell_facts,
     ways_to_see,
+    what_next,
 )
 from flows._live import test_line as line_of_test
 from hpo_core import Float, Study, TrialState
@@ -126,3 +127,13 @@ def test_a_command_to_copy_works_with_a_blank_in_the_path() -> None:
     assert shlex.split(server)[-1] == "sqlite:////home/me/my runs/x.db"
     (_, server), _ = ways_to_see({"run_id": "r", "uri": None, "url": None})
     assert server.endswith("--backend-store-uri $MLFLOW_TRACKING_URI")
+
+
+def test_more_trials_are_suggested_where_their_number_has_ended_the_study() -> None:
+    """Not where the space is exhausted or the time is up, which more of them would not change."""
+    made = study(*range(10))
+    made.stop(reason="all 10 trials have been started", now=20.0)
+    assert what_next(made) == ["hpo show study", "hpo extend study --trials 20"]
+    early = study(1.0, 2.0)
+    early.stop(reason="every configuration of the space has been tried", now=20.0)
+    assert what_next(early) == ["hpo show study"]

@@ -231,8 +231,10 @@ def test_a_table_as_pandas_writes_it(tmp_path: Path) -> None:
     """With its index as a first column that has no name; a spreadsheet may leave such columns at the end."""
     past = pandas.DataFrame({"x": [0.5, 0.1], "n": [3, 4], "kind": ["a", "b"], "loss": [1.25, 2.5]})
     past.to_csv(tmp_path / "past.csv")
+    past.to_csv(tmp_path / "semicolons.csv", sep=";", decimal=",")
+    past.to_csv(tmp_path / "tabs.tsv", sep="\t")
     (tmp_path / "wide.csv").write_text("x,n,kind,loss,,\n0.5,3,a,1.25,,\n0.1,4,b,2.5,,seen\n")
-    for name in ("past.csv", "wide.csv"):
+    for name in ("past.csv", "wide.csv", "semicolons.csv", "tabs.tsv"):
         found = ours(from_csv(tmp_path / name))
         assert [(p, v) for _, p, v in found.rows] == [
             ({"x": 0.5, "n": 3, "kind": "a"}, {"loss": 1.25}),

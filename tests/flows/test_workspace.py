@@ -177,6 +177,21 @@ def test_nothing_is_said_of_a_strategy_that_only_the_limits_made_another() -> No
     other.journal.close()
 
 
+def test_what_has_changed_since_the_study_began_is_said() -> None:
+    """Trials of an objective and of what has become of it were ranked together without a word."""
+    made_with = {"python": "3.11.7", "packages": {"numpy": "2.0"}, "code": "ab"}
+    opened(meta={"made_with": made_with}).journal.close()
+    same = opened(meta={"made_with": made_with})
+    assert same.lines == ()
+    same.journal.close()
+    other = opened(meta={"made_with": {**made_with, "code": "cd", "packages": {"numpy": "2.1"}}})
+    (line,) = other.lines
+    assert line.startswith(
+        "since the study began, numpy was 2.0 and is 2.1; the objective's file has changed: "
+    )
+    other.journal.close()
+
+
 def test_how_a_study_takes_its_results_stays_and_is_said() -> None:
     opened(settings=Settings(deterministic=True)).journal.close()
     plain = opened(settings=Settings())

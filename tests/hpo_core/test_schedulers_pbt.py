@@ -172,6 +172,8 @@ def test_a_member_that_fails_is_replaced_once_others_have_a_checkpoint() -> None
     assert (action.source, action.bracket) == (1, 0)
     fork = study.ask()
     assert fork.parent == 1
+    # Forks come on top of what was planned; it read "33 of 14 trials".
+    assert (study.history.planned, study.history.n_trials, study.history.trials_left) == (4, 4, 0)
     study.tell(fork, state="failed")
     study.tell(third, 0.6)
     again = ask(study)

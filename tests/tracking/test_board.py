@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from hpo_core import InputError
+from hpo_core._events import SegmentStarted, TrialAsked, TrialFinished
 from tests.tracking.studies import Script, eventful
 from tracking import Board, StudyTracker
 from tracking import _board_views as views
@@ -323,3 +324,20 @@ def test_a_study_and_the_one_that_confirms_it_know_each_other(
     MlflowClient(sqlite_uri).delete_run(runs[1])
     assert shown.run_of(ids[1]) is None
     assert views.confirmation(shown.study(runs[2])) is None
+
+
+def test_forks_come_on_top_of_what_was_planned(tmp_path: Path, sqlite_uri: str, experiment: str) -> None:
+    """The list and the run's description read "33 of 14 trials" of a population."""
+    script = Script(tmp_path, trials=2)
+    for value in (0.5, 0.25):
+        script.run(value)
+    fork = TrialAsked(at=script.now(), trial=2, params=script.study.trials[1].params, parent=1)
+    script.journal.append(fork)
+    script.journal.append(SegmentStarted(at=script.now(), trial=2, attempt=1))
+    script.journal.append(TrialFinished(at=script.now(), trial=2, state="complete", values={"loss": 0.125}))
+    found = board(sqlite_uri).study(project(script, sqlite_uri, experiment))
+    line = views.listed(found)
+    assert (line["done"], line["planned"]) == (3, 3)
+    assert "3 of 3 trials finished" in found.tags["mlflow.note.content"]
+    del found.tags["hpo.planned"]  # written by an earlier version
+    assert views.listed(found)["planned"] == 2
