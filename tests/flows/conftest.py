@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -81,6 +82,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 @pytest.fixture(scope="session")
 def prefect_server(prefect_url: str) -> None:
     """For the tests that need no more of it than that it is up."""
+    # It writes for good to the stderr that it is imported with, which must not be that of one test.
+    importlib.import_module("prefect.main")
 
 
 @pytest.fixture
