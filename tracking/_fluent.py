@@ -109,7 +109,9 @@ def _keep_open(fluent: ModuleType) -> None:
     @functools.wraps(start)
     def start_run(*args: Any, **kwargs: Any) -> Any:
         given = arguments.bind(*args, **kwargs).arguments
-        if not is_trials() or any(given.get(name) for name in ("nested", "run_id", "parent_run_id")):
+        other = given.get("nested") or given.get("parent_run_id")
+        named = given.get("run_id")
+        if not is_trials() or other or (named and named != run.info.run_id):
             return start(*args, **kwargs)
         said = {_RUN_NAME: given.get("run_name"), NOTE: given.get("description"), **(given.get("tags") or {})}
         if tags := {name: value for name, value in said.items() if value is not None}:

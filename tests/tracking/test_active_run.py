@@ -231,7 +231,7 @@ def test_code_that_starts_and_ends_a_run_of_its_own_uses_the_trials(
                 mlflow.log_metric("below", 1.0)
                 with pytest.raises(Exception, match="is already active"):
                     mlflow.start_run()
-        mlflow.start_run()
+        mlflow.start_run(run_id=resolve.ids[0])
         mlflow.log_metric("after", 2.0)
         mlflow.end_run("FAILED")
         mlflow.log_metric("later", 3.0)
