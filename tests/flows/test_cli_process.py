@@ -53,9 +53,10 @@ def wait_until(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.05)  # between two looks
 
 
-# In a terminal of its own, the standard input, which it writes to as well.
+# In a terminal of its own, the standard input, which it writes to as well; the tests may run under nohup.
 IN_A_TERMINAL = (
-    "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.dup2(0, 1); os.dup2(0, 2); "
+    "import fcntl, os, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.dup2(0, 1); os.dup2(0, 2); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
 )
 
 
