@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults.harness import ROOT, free_port
+from tests.faults.harness import ROOT, free_port, wait_until
 
 
 class Cluster:
@@ -19,6 +19,7 @@ class Cluster:
         self, folder: Path, trace: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = ()
     ) -> None:
         self._folder, self._trace = folder, trace
+        self._log = folder / "cluster.log"
         self._numbers = itertools.count()
         self.port = free_port()
         self.address = f"tcp://{host}:{self.port}"
@@ -27,7 +28,7 @@ class Cluster:
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self._folder / "cluster.log").open("ab") as sink:
+        with self._log.open("ab") as sink:
             return subprocess.Popen(
                 [*self._inside, sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]],
                 cwd=ROOT,
@@ -51,10 +52,16 @@ class Cluster:
         self.workers.clear()
 
     def restart(self) -> None:
-        """A scheduler at the same address, and two workers."""
+        """A scheduler at the same address, and two workers that have joined: without any no study begins."""
+        before = self._joined()
         self.start_scheduler()
         self.add_worker()
         self.add_worker()
+        wait_until(lambda: self._joined() == before + 2, "the workers to join their scheduler")
+
+    def _joined(self) -> int:
+        """How many workers have said so, those that are gone included."""
+        return self._log.read_bytes().count(b"Registered to:") if self._log.exists() else 0
 
     def add_worker(self) -> None:
         """One thread, no nanny: a dead worker stays dead."""

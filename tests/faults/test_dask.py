@@ -24,9 +24,11 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A scheduler and two workers."""
     (tmp_path / "trace").mkdir(exist_ok=True)
     made = Cluster(tmp_path, tmp_path / "trace")
-    made.restart()
-    yield made
-    made.close()
+    try:
+        made.restart()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture
