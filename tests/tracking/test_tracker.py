@@ -372,10 +372,12 @@ def test_closing_waits_as_long_as_something_arrives(
     def slowly(writes: list[Any], progress: Any) -> None:
         for item in writes:
             write([item], progress)
-            time.sleep(0.6)  # the slow server itself
+            time.sleep(1.0)  # the slow server itself
 
     monkeypatch.setattr(projector._writer, "write", slowly)
-    assert tracker.close(1.0)
+    began = time.monotonic()
+    assert tracker.close(3.0)
+    assert time.monotonic() > began + 3.0  # else it has shown nothing
     script.close()
     assert set(statuses(tracker.connection).values()) == {"FINISHED"}
 
