@@ -81,9 +81,9 @@ class Job:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Databases that exist already, as a user's do: making them takes seconds, once in a lifetime."""
+    """Databases and bytecode that exist already, as a user's do: making them takes seconds, once in a lifetime."""
     return {
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         "PYTHONPATH": str(ROOT),
         "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
         "PREFECT_HOME": str(home / "prefect"),
