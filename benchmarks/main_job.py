@@ -81,7 +81,7 @@ class Job:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Databases and bytecode that exist already, as a user's do: making them takes seconds, once in a lifetime."""
+    """Databases and bytecode that exist already, as a user's do: making them takes seconds, once."""
     return {
         **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         "PYTHONPATH": str(ROOT),
