@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flows._live import counted, duration, leaders, number
+from flows._live import counted, duration, number
 from hpo_core import Study, TrialState
+from hpo_core._result import leaders
 
 # A server that does not answer must not keep a study that is done.
 _SECONDS = 5.0
@@ -46,7 +47,7 @@ def markdown(study: Study, url: str | None, ended: str) -> str:
     lines = [f"**{_cell(study.name)}**: {counted(study)} in {spent} ({_cell(ended)})", ""]
     if study.history.count(TrialState.COMPLETE):
         objectives = list(study.objectives)
-        trials = leaders(study, _ROWS)
+        trials = [study.trials[n] for n in leaders(study.history)[:_ROWS].tolist()]
         names = list(dict.fromkeys(name for trial in trials for name in trial.params))
         header = ["trial", *objectives, "seconds", *names]
         lines += [_row(header), "|---" * len(header) + "|"]

@@ -33,12 +33,13 @@ from hpo_core import HpoError, InputError, SpaceError, Study, TrialRecord, Trial
 from hpo_core._errors import nearest
 from hpo_core._given import check_whole
 from hpo_core._journal import JOURNAL
+from hpo_core._result import ranked
 from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Confirmation, confirmed
 from hpo_core.folds import fold_results, repeats_of
 from tracking import finite
 
-__all__ = ["Wish", "concluded", "confirm", "leaders", "plan_confirmation", "results_table"]
+__all__ = ["Wish", "concluded", "confirm", "plan_confirmation", "results_table", "to_confirm"]
 
 # Fresh seeds where nobody says how many.
 SEEDS = 5
@@ -105,7 +106,7 @@ def confirm(
     return done[0]
 
 
-def leaders(study: Study, top: int) -> list[TrialRecord]:
+def to_confirm(study: Study, top: int) -> list[TrialRecord]:
     """The best complete trials by the first objective, the winner first; of equal configurations the first.
 
     Those that an edit of the space has taken out of it, or that lack one of its parameters, do not count.
@@ -117,16 +118,15 @@ def leaders(study: Study, top: int) -> list[TrialRecord]:
             f"{study.strategy.name} changes hyperparameters during training, so the configurations of study "
             f"{study.name!r} do not say how their results came about; only other strategies' can be confirmed"
         )
-    complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
+    complete = [study.trials[number] for number in ranked(study.history).tolist()]
     if not complete:
         raise InputError(f"study {study.name!r} has no complete trial to confirm")
-    complete = [trial for trial in complete if _still_there(study, trial.params)]
-    if not complete:
-        raise InputError(f"study {study.name!r} has no complete trial in its space as it was edited")
-    objective, sign = next(iter(study.objectives)), study.history.signs[0]
     found: dict[str, TrialRecord] = {}
-    for trial in sorted(complete, key=lambda trial: (sign * trial.values[objective], trial.number)):
-        found.setdefault(_key(trial.params), trial)
+    for trial in complete:
+        if _still_there(study, trial.params):
+            found.setdefault(_key(trial.params), trial)
+    if not found:
+        raise InputError(f"study {study.name!r} has no complete trial in its space as it was edited")
     return list(found.values())[:top]
 
 
@@ -159,7 +159,7 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
     study = find(wish.study)
     if is_driven(wish.study):
         raise InputError(f"study {wish.study!r} is running; confirm its winner once it has ended")
-    configurations = [trial.params for trial in leaders(study, wish.top)]
+    configurations = [trial.params for trial in to_confirm(study, wish.top)]
     known = _known(wish)
     seeds = wish.seeds(known)
     request = request_of(
@@ -267,7 +267,7 @@ def _outcome(wish: Wish) -> Confirmation:
     objective, direction = next(iter(study.objectives.items()))
     of = {_key(trial.params): trial for trial in again.trials}
     found = []
-    for leader in leaders(study, wish.top):
+    for leader in to_confirm(study, wish.top):
         trial = of.get(_key(leader.params))
         complete = trial is not None and trial.state is TrialState.COMPLETE
         found.append(

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo_core import Study, TrialRecord, TrialState
+from hpo_core._result import leaders
 from hpo_core._states import BAD
 from hpo_core.folds import repeats_of, spread_of
 
@@ -261,15 +262,6 @@ def _rows(study: Study) -> list[RenderableType]:
 # -- tables ------------------------------------------------------------------------------------
 
 
-def leaders(study: Study, most: int = _LEADERS) -> list[TrialRecord]:
-    """The best complete trials; of several objectives the Pareto front, by the first objective."""
-    several = len(study.objectives) > 1
-    trials = study.pareto_front if several else [t for t in study.trials if t.state is TrialState.COMPLETE]
-    first = next(iter(study.objectives))
-    sign = study.history.signs[0]
-    return sorted(trials, key=lambda t: sign * t.values[first])[:most]
-
-
 def leaderboard(study: Study) -> Table:
     """The leaders: score, seconds, configuration, as wide as the console."""
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
@@ -278,7 +270,8 @@ def leaderboard(study: Study) -> Table:
         table.add_column(printable(objective), justify="right", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)
-    for place, trial in enumerate(leaders(study)):
+    for place, leader in enumerate(leaders(study.history)[:_LEADERS].tolist()):
+        trial = study.trials[leader]
         table.add_row(
             str(trial.number),
             *(_with_spread(study, trial, o) for o in study.objectives),
@@ -368,9 +361,9 @@ def tell_facts(console: Console, facts: list[tuple[str, str]]) -> None:
 def best_line(study: Study) -> str:
     """The best trial, or how many share the front."""
     if len(study.objectives) > 1:
-        numbers = [str(t.number) for t in leaders(study)]
-        more = ", ..." if len(study.pareto_front) > len(numbers) else ""
-        return f"{len(study.pareto_front)} trials on the Pareto front: {', '.join(numbers)}{more}"
+        front = leaders(study.history).tolist()
+        more = ", ..." if len(front) > _LEADERS else ""
+        return f"{len(front)} trials on the Pareto front: {', '.join(map(str, front[:_LEADERS]))}{more}"
     return f"trial {study.best.number}, {scores(study.best.values)}"
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hpo_core import _events as ev
 from hpo_core._errors import StudyStateError, nearest
 from hpo_core._fold import Fold
+from hpo_core._history import History
 from hpo_core._pareto import nondominated
 from hpo_core._records import TrialRecord
 from hpo_core._states import TrialState
@@ -43,6 +44,21 @@ def by_rule(series: NDArray[np.float64], rule: str, direction: str) -> float:
     if rule == "best":
         return float(finite.min() if direction == "min" else finite.max())
     return float(finite[-int(rule[8:]) :].mean())
+
+
+def ranked(history: History, column: int = 0) -> NDArray[np.int64]:
+    """Numbers of the complete trials by one objective, the best first; of equals the earlier."""
+    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    return complete[np.argsort(history.values[complete, column], kind="stable")]
+
+
+def leaders(history: History) -> NDArray[np.int64]:
+    """Numbers of the trials to show first: all complete ones, the best first.
+
+    Of several objectives the Pareto front alone, in the order of the first of them.
+    """
+    best = ranked(history)
+    return best if history.n_objectives == 1 else best[nondominated(history.values[best])]
 
 
 def best_trial(fold: Fold) -> TrialRecord:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
+from hpo_core._result import ranked
 from hpo_core._states import TrialState
 from hpo_core._study import Study
 from hpo_core.folds import Paired, fold_results, paired_test, repeats_of
@@ -319,9 +320,8 @@ def _configurations(studies: Sequence[Study], objective: str, direction: str) ->
     best = []
     for study in studies:
         column = column_of(study, objective)
-        complete = np.flatnonzero(study.history.states == TrialState.COMPLETE)
-        winner = complete[np.argmin(study.history.values[complete, column])]
-        best.append(fold_results(study, int(winner), objective))
+        winner = int(ranked(study.history, column)[0])
+        best.append(fold_results(study, winner, objective))
     first, second = best
     seeds = {repeats_of(study) > 1 for study in studies}
     if len(first.keys() & second.keys()) < 2 or len(seeds) > 1:

@@ -19,10 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hpo_core import InputError, Study, TrialRecord, TrialState
 from hpo_core._events import Event
+from hpo_core._result import leaders
 from hpo_core.confirm import said_of
 from hpo_core.folds import repeats_of, spread_of
 from hpo_core.importance import Importance, importances
@@ -289,7 +288,8 @@ def _verdict(study: Study) -> str:
 
 
 def _leaderboard(study: Study) -> str:
-    trials = _leaders(study)
+    numbers = leaders(study.history).tolist()
+    trials = [study.trials[number] for number in numbers[:_MOST_ROWS]]
     if not trials:
         return ""
     values, names = list(study.objectives), list(study.space.names)
@@ -306,22 +306,12 @@ def _leaderboard(study: Study) -> str:
     more = f"<p>{hidden} further parameters are in the trials' runs.</p>" if hidden > 0 else ""
     title = "Best trials"
     if len(values) > 1:
-        front = len(study.pareto_front)
-        of = f": {len(trials)} of {front}" if len(trials) < front else ""
+        of = f": {len(trials)} of {len(numbers)}" if len(trials) < len(numbers) else ""
         title = f"Trials on the Pareto front{of}"
     return (
         f'<section><h2>{title}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>{more}</section>"
     )
-
-
-def _leaders(study: Study) -> list[TrialRecord]:
-    history = study.history
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
-    if len(study.objectives) > 1:
-        return study.pareto_front[:_MOST_ROWS]
-    order = np.argsort(history.values[complete, 0], kind="stable")[:_MOST_ROWS]
-    return [study.trials[int(number)] for number in complete[order]]
 
 
 def _space(study: Study) -> str:

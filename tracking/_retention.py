@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hpo_core import Study, TrialRecord, TrialState
+from hpo_core._result import leaders
 
 # A trial that ended so may be run again, and then goes on from its last checkpoint.
 _RETRIABLE = frozenset(
@@ -74,13 +75,8 @@ def _kept_steps(study: Study, trial: TrialRecord, *, best: bool, forks: bool) ->
 
 
 def _best_trials(study: Study, most: int) -> list[int]:
-    history = study.history
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
-    if history.n_objectives > 1:
-        return [t.number for t in study.pareto_front]
-    order = np.argsort(history.values[complete, 0], kind="stable")
-    numbers: list[int] = complete[order[:most]].tolist()
-    return numbers
+    best: list[int] = leaders(study.history).tolist()
+    return best if len(study.objectives) > 1 else best[:most]
 
 
 def _step_of_best(study: Study, trial: TrialRecord, steps: list[int]) -> int:

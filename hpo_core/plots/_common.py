@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
 from hpo_core._parameters import Parameter
+from hpo_core._result import ranked
 from hpo_core._states import TrialState
 from hpo_core._study import Study
 from hpo_core.importance import worst_to_show
@@ -87,10 +88,7 @@ def thinned(numbers: Ints, keep: Ints, most: int) -> Ints:
 
 def best_numbers(study: Study, column: int, most: int = 50) -> Ints:
     """The complete trials that are best by one objective, best first."""
-    history = study.history
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
-    order = np.argsort(history.values[complete, column], kind="stable")
-    return complete[order[:most]]
+    return ranked(study.history, column)[:most]
 
 
 def robust_range(shown: Array, direction: str) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flows import confirm, tune
-from flows._confirm import Wish, leaders, plan_confirmation
+from flows._confirm import Wish, plan_confirmation, to_confirm
 from flows._data import load_table, pose
 from flows._find import find, opened
 from flows._notes import TRACKING, newest
@@ -152,7 +152,7 @@ def done(strategy: str = "random", complete: int = 2) -> Study:
 )
 def test_what_cannot_be_confirmed(study: Callable[[], Study], top: int, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        leaders(study(), top)
+        to_confirm(study(), top)
 
 
 def test_of_equal_configurations_the_better_trial_counts() -> None:
@@ -160,7 +160,7 @@ def test_of_equal_configurations_the_better_trial_counts() -> None:
     for x, value in ((0.5, 3.0), (0.2, 2.0), (0.5, 1.0), (0.9, 4.0)):
         study.enqueue({"x": x})
         study.tell(study.ask(), value)
-    assert [trial.number for trial in leaders(study, 2)] == [2, 1]
+    assert [trial.number for trial in to_confirm(study, 2)] == [2, 1]
 
 
 def test_what_an_edit_took_out_of_the_space_is_not_confirmed() -> None:
@@ -170,13 +170,13 @@ def test_what_an_edit_took_out_of_the_space_is_not_confirmed() -> None:
         study.enqueue({"x": x})
         study.tell(study.ask(), value)
     study.change_space(SearchSpace({"x": Float(0.5, 1.0)}))
-    assert [trial.number for trial in leaders(study, 3)] == [1]
+    assert [trial.number for trial in to_confirm(study, 3)] == [1]
     study.change_space(SearchSpace({"x": Float(0.5, 1.0), "y": Float(0.0, 1.0)}))
     with pytest.raises(InputError, match="no complete trial in its space as it was edited"):
-        leaders(study, 3)
+        to_confirm(study, 3)
     study.enqueue({"x": 0.7, "y": 0.2})
     study.tell(study.ask(), 3.0)
-    assert [trial.number for trial in leaders(study, 3)] == [2]
+    assert [trial.number for trial in to_confirm(study, 3)] == [2]
 
 
 def test_a_study_that_runs_is_left_alone(tracked: Place) -> None:

@@ -13,7 +13,6 @@ from flows._live import (
     duration,
     failures,
     leaderboard,
-    leaders,
     make_console,
     number,
     progress_of,
@@ -62,13 +61,6 @@ def test_progress_counts_and_estimates() -> None:
     assert (p["done"], p["planned"], p["best"], p["best_trial"]) == (2, 10, {"loss": 1.0}, 1)
     assert p["left"] == pytest.approx(p["spent"] / 2 * 8)
     assert progress_of(study())["left"] is None
-
-
-@pytest.mark.parametrize(("direction", "order"), [("min", [1, 2, 0]), ("max", [0, 2, 1])])
-def test_leaders_are_the_best_first(direction: str, order: list[int]) -> None:
-    made = study(3.0, 1.0, 2.0, objectives={"loss": direction})
-    assert [t.number for t in leaders(made)] == order
-    assert [t.number for t in leaders(made, most=2)] == order[:2]
 
 
 def test_the_leaderboard_keeps_numbers_whole_and_cuts_the_configuration() -> None:

@@ -182,3 +182,13 @@ def test_the_report_of_repeats_says_the_spread_and_what_fresh_seeds_said(tmp_pat
     legends = {trace.get("name") for trace in json.loads(page.scripts["f0"])["data"]}
     assert "± standard error over 3 seeds" in legends
     assert "±" not in Page(report_html(ran(3))).text
+
+
+def test_of_several_objectives_the_front_is_listed_by_the_first(tmp_path: Path) -> None:
+    """The page had it by number, the screen and the flow run's summary by the first objective."""
+    study = Study({"x": Float(0, 1)}, objectives={"loss": "min", "gain": "max"}, strategy="random")
+    for loss in (3.0, 1.0, 2.0):
+        study.tell(study.ask(), {"loss": loss, "gain": loss})
+    page = report_html(study)
+    table = page[page.index("Trials on the Pareto front") :]
+    assert re.findall(r'<th scope="row">(\d+)</th>', table)[:3] == ["1", "2", "0"]
