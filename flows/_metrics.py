@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from hpo_core import InputError
 from hpo_core._errors import nearest
+from hpo_core._history import sign_of
 
 Array = NDArray[np.float64]
 Task = Literal["binary", "multiclass", "regression"]
@@ -59,7 +60,7 @@ class Metric:
     @property
     def sign(self) -> float:
         """``sign * value`` is to be minimised."""
-        return -1.0 if self.direction == "max" else 1.0
+        return sign_of(self.direction)
 
     def watch(self, task: Task) -> Metric:
         """The smooth metric that early stopping watches: itself, or the log loss."""

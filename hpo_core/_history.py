@@ -193,6 +193,11 @@ class Reports:
         self._rows.setdefault(trial, []).append(row)
 
 
+def sign_of(direction: str) -> float:
+    """``sign_of(direction) * value`` is a cost, to be minimised, for ``"min"`` and for ``"max"``."""
+    return 1.0 if direction == "min" else -1.0
+
+
 def minimised(values: Mapping[str, float], objectives: Sequence[str], signs: Sequence[float]) -> list[float]:
     """The objectives by name as (m,) numbers to be minimised.
 
@@ -217,7 +222,7 @@ class History:
     ) -> None:
         self.space = space
         self.objectives: tuple[str, ...] = tuple(objectives)
-        self.signs: Floats = np.array([1.0 if d == "min" else -1.0 for d in objectives.values()])
+        self.signs: Floats = np.array([sign_of(d) for d in objectives.values()])
         self._signs: list[float] = self.signs.tolist()
         self.seed = seed
         self.workers = workers

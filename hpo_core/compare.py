@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
+from hpo_core._history import sign_of
 from hpo_core._result import ranked
 from hpo_core._states import TrialState
 from hpo_core._study import Study
@@ -74,7 +75,8 @@ class Course:
 
     def effort(self, score: float, direction: str) -> Effort | None:
         """What it took to be at least as good as ``score``; ``None`` if it never was."""
-        reached = np.flatnonzero(self.best <= score if direction == "min" else self.best >= score)
+        sign = sign_of(direction)
+        reached = np.flatnonzero(sign * self.best <= sign * score)
         if not len(reached):
             return None
         i = int(reached[0])
@@ -206,8 +208,7 @@ def compare(
     )
     courses = [c for side in sides for c in side.courses]
     common = _common(courses)
-    worst = max if direction == "min" else min
-    target = worst(c.final for c in courses)
+    target = max((c.final for c in courses), key=lambda final: sign_of(direction) * final)
     single = all(len(side.courses) == 1 for side in sides)
     pair = _configurations(every, name, direction) if single and same_folds and len(sides) == 2 else None
     return Comparison(
@@ -260,7 +261,7 @@ def _common(courses: Sequence[Course]) -> int:
 def _differences(sides: Sequence[Side], common: int, direction: str) -> tuple[Difference, ...]:
     if not common or any(len(side.courses) < 2 for side in sides):
         return ()
-    sign = 1.0 if direction == "min" else -1.0
+    sign = sign_of(direction)
     first = sign * sides[0].best_at(common)
     raw = []
     for side in sides[1:]:

@@ -24,6 +24,7 @@ from enum import StrEnum
 import numpy as np
 
 from hpo_core._errors import InputError
+from hpo_core._history import sign_of
 from hpo_core._study import Study
 
 __all__ = [
@@ -138,7 +139,7 @@ def confirmed(leaders: Sequence[Again], direction: str) -> Confirmation:
     """
     winner, others = leaders[0], [leader for leader in leaders[1:] if leader.results]
     seeds = len(next((leader.results for leader in leaders if leader.results), ()))
-    sign = 1.0 if direction == "max" else -1.0
+    sign = -sign_of(direction)
     if not winner.results:
         best = max(others, key=lambda leader: sign * leader.mean, default=None)
         return Confirmation(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
 from hpo_core._history import FOLD as FOLD
-from hpo_core._history import SPREAD
+from hpo_core._history import SPREAD, sign_of
 from hpo_core._records import TrialRecord
 from hpo_core._study import Study
 from hpo_core.importance import column_of
@@ -106,8 +106,7 @@ def paired_test(
             f"a paired test needs results on at least two common {'seeds' if seeds else 'folds'}, got "
             f"{sorted(first)} and {sorted(second)}"
         )
-    sign = 1.0 if direction == "max" else -1.0
-    differences = sign * np.array([first[i] - second[i] for i in common])
+    differences = -sign_of(direction) * np.array([first[i] - second[i] for i in common])
     gain, error = float(differences.mean()), standard_error(differences, independent=seeds)
     degrees = len(common) - 1
     if error == 0.0:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
-from hpo_core._history import SPREAD
+from hpo_core._history import SPREAD, sign_of
 from tracking._states import PARENT_RUN_ID, ROLE, RUNNING, STATE, STUDY, STUDY_ID, TRIAL, TRIAL_STATUS
 from tracking._text import safe_key
 
@@ -97,9 +97,9 @@ class BoardStudy:
         """Name to ``min`` or ``max``."""
         return parsed(self.tags.get("hpo.objectives"))
 
-    def sign(self, objective: str) -> int:
-        """What makes a cost of the objective's values: -1 where it is maximised, else 1."""
-        return -1 if self.objectives[objective] == "max" else 1
+    def sign(self, objective: str) -> float:
+        """What makes a cost of the objective's values."""
+        return sign_of(self.objectives[objective])
 
     @property
     def repeats(self) -> int:

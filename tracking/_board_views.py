@@ -282,7 +282,7 @@ def history(study: BoardStudy) -> dict[str, Any]:
 
 
 def _told(
-    study: BoardStudy, ended: list[BoardTrial], name: str, sign: int
+    study: BoardStudy, ended: list[BoardTrial], name: str, sign: float
 ) -> tuple[list[list[Any]], list[list[int]], list[list[Any]]]:
     """``points``, ``bad`` and ``steps`` of :func:`history`, going on from where they were before."""
     before, points, bad, steps = study.kept.get("told", ([], [], [], []))
@@ -460,7 +460,7 @@ def thinned(rows: list[Any], most: int, keep: Callable[[Any], bool] | None = Non
     return [row for i, row in enumerate(rows) if i in chosen or keep(row)]
 
 
-def robust_range(values: list[float], sign: int) -> list[float] | None:
+def robust_range(values: list[float], sign: float) -> list[float] | None:
     """The axis: all of the good side, and the bad side up to where the far outliers begin."""
     if not values:
         return None

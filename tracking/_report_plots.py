@@ -105,7 +105,7 @@ def _history(study: Study, ax: Axes) -> None:
         if len(numbers):
             ax.plot(numbers, values[numbers], ".", color=colour, alpha=0.6, label=state.label)
     complete = np.flatnonzero(history.states == TrialState.COMPLETE)
-    best = (np.minimum if direction == "min" else np.maximum).accumulate(values[complete])
+    best = np.minimum.accumulate(history.values[complete, 0]) * history.signs[0]
     records = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
     found = band(study, complete[records].tolist())
     if found is not None:

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from hpo_core import _events as ev
+from hpo_core._history import sign_of
 from hpo_core.folds import REPEAT
 from tracking._states import NOTE, ROLE, STATE, STUDY, STUDY_ID, study_status
 from tracking._summary import Standing, note
@@ -109,12 +110,12 @@ class StudyView:
             return
         for name, direction in objectives.items():
             value = view.values[name]
-            sign = 1 if direction == "min" else -1
+            sign = sign_of(direction)
             if name not in self.best or sign * value < sign * self.best[name][0]:
                 self.best[name] = (value, view.number)
                 key = f"best_{self.terms.metrics.key(name)}"
                 self.points.append(Point(key, value, at, self._finished))
-        row = [view.values[n] if d == "min" else -view.values[n] for n, d in objectives.items()]
+        row = [sign_of(d) * view.values[n] for n, d in objectives.items()]
         if not any(_covers(other, row) for other, _ in self._front):
             rest = [kept for kept in self._front if not _covers(row, kept[0])]
             self._front = sorted([*rest, (row, view.number)])

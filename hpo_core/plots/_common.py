@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
+from hpo_core._history import sign_of
 from hpo_core._parameters import Parameter
 from hpo_core._result import ranked
 from hpo_core._states import TrialState
@@ -94,7 +95,7 @@ def best_numbers(study: Study, column: int, most: int = 50) -> Ints:
 def robust_range(shown: Array, direction: str) -> tuple[float, float] | None:
     """An axis range that leaves out disasters on the bad side; ``None`` where there are none."""
     finite = shown[np.isfinite(shown)]
-    towards = finite if direction == "min" else -finite
+    towards = sign_of(direction) * finite
     high = worst_to_show(towards)
     if not np.isfinite(high):
         return None

@@ -32,8 +32,7 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
     complete = np.flatnonzero((past.states == TrialState.COMPLETE) & np.isfinite(values))
     if not len(complete):
         raise c.nothing(study, "no complete trial")
-    better = np.minimum if direction == "min" else np.maximum
-    best = better.accumulate(values[complete])
+    best = np.minimum.accumulate(past.values[complete, column]) * past.signs[column]
     records = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
     span = c.robust_range(values[complete], direction)
     valued = values[np.isin(past.states, [TrialState.COMPLETE, TrialState.PRUNED]) & np.isfinite(values)]

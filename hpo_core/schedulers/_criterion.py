@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo_core._errors import StrategyError, nearest
-from hpo_core._history import History
+from hpo_core._history import History, sign_of
 from hpo_core._states import TrialState
 
 __all__ = ["Criterion", "Score", "Scores", "usable"]
@@ -57,7 +57,7 @@ class Criterion:
         if self.metric is None:
             return Scores(history.objectives, tuple(history.signs.tolist()))
         known = dict(zip(history.objectives, history.signs.tolist(), strict=True))
-        sign = None if self.direction is None else 1.0 if self.direction == "min" else -1.0
+        sign = None if self.direction is None else sign_of(self.direction)
         if sign is None and self.metric not in known:
             raise StrategyError(
                 f"metric {self.metric!r} is none of the objectives {list(known)}"
