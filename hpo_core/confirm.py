@@ -26,13 +26,13 @@ import numpy as np
 from hpo_core._errors import InputError
 from hpo_core._history import sign_of
 from hpo_core._study import Study
+from hpo_core.folds import Paired, paired_test
 
 __all__ = [
     "CONFIRMED",
     "CONFIRMS",
     "Again",
     "Confirmation",
-    "Difference",
     "Verdict",
     "around",
     "confirmed",
@@ -78,15 +78,6 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """``gain``: by how much a trial is better than the winner on average; ``low``, ``high``: its interval."""
-
-    gain: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
     """``leaders``: the study's winner first. ``differences`` from the winner, by trial.
 
@@ -94,7 +85,7 @@ class Confirmation:
     """
 
     leaders: tuple[Again, ...]
-    differences: Mapping[int, Difference]
+    differences: Mapping[int, Paired]
     verdict: Verdict
     trial: int | None
     seeds: int
@@ -127,7 +118,7 @@ class Confirmation:
         return f"the winner, trial {winner}, failed {on}: {self.winner.reason}"
 
 
-def _listed(trials: Sequence[int] | Mapping[int, Difference]) -> str:
+def _listed(trials: Sequence[int] | Mapping[int, Paired]) -> str:
     numbers = [str(trial) for trial in trials]
     return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
 
@@ -139,9 +130,8 @@ def confirmed(leaders: Sequence[Again], direction: str) -> Confirmation:
     """
     winner, others = leaders[0], [leader for leader in leaders[1:] if leader.results]
     seeds = len(next((leader.results for leader in leaders if leader.results), ()))
-    sign = -sign_of(direction)
     if not winner.results:
-        best = max(others, key=lambda leader: sign * leader.mean, default=None)
+        best = min(others, key=lambda leader: sign_of(direction) * leader.mean, default=None)
         return Confirmation(
             leaders=tuple(leaders),
             differences={},
@@ -149,8 +139,13 @@ def confirmed(leaders: Sequence[Again], direction: str) -> Confirmation:
             trial=None if best is None else best.trial,
             seeds=seeds,
         )
+    if any(other.results.keys() != winner.results.keys() for other in others):
+        seeds_of = {leader.trial: sorted(leader.results) for leader in (winner, *others)}
+        raise InputError(f"leaders need results on the same seeds, got those of {seeds_of}, by trial")
+    level = 1.0 - _ERROR / max(len(others), 1)
     differences = {
-        other.trial: _difference(other.results, winner.results, sign, len(others)) for other in others
+        other.trial: paired_test(other.results, winner.results, direction, seeds=True, level=level)
+        for other in others
     }
     verdict, trial = Verdict.OPEN, winner.trial
     better = {number: by for number, by in differences.items() if by.low > 0.0}
@@ -186,17 +181,3 @@ def said_of(study: Study) -> str:
         data = newest[CONFIRMS]
         return str(data["study"]).join(around(data["sentence"], confirms=True))
     return ""
-
-
-def _difference(other: Mapping[int, float], winner: Mapping[int, float], sign: float, m: int) -> Difference:
-    from scipy.special import stdtrit
-
-    if len(other) < 2 or other.keys() != winner.keys():
-        raise InputError(
-            f"results on the same seeds, at least two, are needed, got seeds {sorted(other)} and "
-            f"{sorted(winner)}"
-        )
-    d = sign * np.array([other[seed] - winner[seed] for seed in sorted(winner)])
-    gain, k = float(d.mean()), len(d)
-    reach = float(stdtrit(k - 1, 1.0 - _ERROR / m / 2.0) * d.std(ddof=1) / math.sqrt(k))
-    return Difference(gain=gain, low=gain - reach, high=gain + reach)

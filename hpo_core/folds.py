@@ -37,8 +37,8 @@ _LEVEL = 0.95
 class Paired:
     """``gain``: by how much the first is better on average, in the metric's units.
 
-    ``low`` and ``high``: its 95% confidence interval. ``p``: of a gain at least as large, were there none
-    (one-sided). ``folds``: how many folds both have, or ``seeds``.
+    ``low`` and ``high``: its confidence interval, at ``level``. ``p``: of a gain at least as large, were
+    there none (one-sided). ``folds``: how many folds both have, or ``seeds``.
     """
 
     gain: float
@@ -47,6 +47,7 @@ class Paired:
     p: float
     folds: int
     seeds: bool = False
+    level: float = _LEVEL
 
     def __str__(self) -> str:
         word, turned = ("better", 1) if self.gain >= 0 else ("worse", -1)
@@ -54,7 +55,7 @@ class Paired:
         over = f"{self.folds} {'seeds' if self.seeds else 'folds'}"
         return (
             f"{word} by {abs(self.gain):.4g} on average over {over} "
-            f"(95% interval {low:.4g} to {high:.4g}; p = {self.p:.3g} for better)"
+            f"({self.level:.0%} interval {low:.4g} to {high:.4g}; p = {self.p:.3g} for better)"
         )
 
 
@@ -92,13 +93,18 @@ def standard_error(results: NDArray[np.float64], *, independent: bool = False) -
 
 
 def paired_test(
-    first: Mapping[int, float], second: Mapping[int, float], direction: str, *, seeds: bool = False
+    first: Mapping[int, float],
+    second: Mapping[int, float],
+    direction: str,
+    *,
+    seeds: bool = False,
+    level: float = _LEVEL,
 ) -> Paired:
     """Whether the first is better than the second on the folds, or with the ``seeds``, that both have.
 
     Raises :class:`InputError` for fewer than two common folds.
     """
-    from scipy import stats
+    from scipy.special import stdtr, stdtrit
 
     common = sorted(first.keys() & second.keys())
     if len(common) < 2:
@@ -109,10 +115,15 @@ def paired_test(
     differences = -sign_of(direction) * np.array([first[i] - second[i] for i in common])
     gain, error = float(differences.mean()), standard_error(differences, independent=seeds)
     degrees = len(common) - 1
-    if error == 0.0:
-        # All differences are equal: certain, if anything differs at all.
-        p = 0.0 if gain > 0 else 1.0
-        return Paired(gain=gain, low=gain, high=gain, p=p, folds=len(common), seeds=seeds)
-    reach = float(stats.t.ppf(0.5 + _LEVEL / 2, degrees)) * error
-    p = float(stats.t.sf(gain / error, degrees))
-    return Paired(gain=gain, low=gain - reach, high=gain + reach, p=p, folds=len(common), seeds=seeds)
+    reach = float(stdtrit(degrees, 0.5 + level / 2)) * error
+    # Where all differences are equal it is certain, if anything differs at all.
+    p = float(stdtr(degrees, -gain / error)) if error else float(gain <= 0)
+    return Paired(
+        gain=gain,
+        low=gain - reach,
+        high=gain + reach,
+        p=p,
+        folds=len(common),
+        seeds=seeds,
+        level=level,
+    )

@@ -191,6 +191,7 @@ def test_results_with_different_seeds_are_independent() -> None:
     plain = stats.ttest_rel(list(a.values()), list(b.values()), alternative="greater")
     assert found.p == pytest.approx(plain.pvalue)
     assert "on average over 5 seeds (95% interval" in str(found)
+    assert "(99% interval" in str(paired_test(a, b, "max", seeds=True, level=0.99))
     assert paired_test(a, a, "max", seeds=True).seeds
     with pytest.raises(InputError, match="at least two common seeds"):
         paired_test({1: 1.0}, b, "max", seeds=True)

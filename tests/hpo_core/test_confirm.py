@@ -88,7 +88,7 @@ def test_a_winner_that_fails_leaves_the_best_of_the_others() -> None:
 
 def test_results_on_other_seeds_are_not_compared() -> None:
     winner = again(0, [1.0, 2.0, 3.0])
-    with pytest.raises(InputError, match="the same seeds, at least two"):
+    with pytest.raises(InputError, match=r"the same seeds, got those of {0: \[1, 2, 3\], 1: \[2, 3, 4\]}"):
         confirmed([winner, Again(trial=1, reported=0.0, results={2: 1.0, 3: 2.0, 4: 3.0})], "min")
     with pytest.raises(InputError, match="at least two"):
         confirmed([again(0, [1.0]), again(1, [2.0])], "min")
