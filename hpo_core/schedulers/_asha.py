@@ -22,7 +22,7 @@ from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._gates import Gates
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
 from hpo_core.schedulers._memo import Memo
-from hpo_core.schedulers._rungs import hyperband_brackets, rung_steps
+from hpo_core.schedulers._rungs import furthest_behind, hyperband_brackets, next_bracket, rung_steps
 from hpo_core.schedulers._timing import SettingUp, worthwhile
 
 __all__ = ["ASHA", "ASHAStopping"]
@@ -55,9 +55,8 @@ def _weights(end: int, eta: int, min_steps: int, brackets: int) -> list[int]:
 def _shares(trials: int, weights: Sequence[int]) -> list[int]:
     """``trials`` split by the rule that starts them: always the bracket furthest behind its share."""
     counts = [0] * len(weights)
-    for n in range(1, trials + 1):
-        behind = [w * n - c * sum(weights) for w, c in zip(weights, counts, strict=True)]
-        counts[behind.index(max(behind))] += 1
+    for _ in range(trials):
+        counts[furthest_behind(counts, weights)] += 1
     return counts
 
 
@@ -180,7 +179,7 @@ class ASHA:
             return Resume(due[0], due[1].next)
         if history.trials_left != 0:
             end = end_step(self.max_steps, history)
-            bracket = ladder.emptiest(_weights(end, self.eta, self.min_steps, self.brackets))
+            bracket = next_bracket(history, _weights(end, self.eta, self.min_steps, self.brackets))
             rungs = ladder.brackets[bracket]
             return Start(target=rungs[0].step if rungs else None, bracket=bracket)
         best = ladder.best_paused()
@@ -254,13 +253,13 @@ class ASHAStopping:
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """Another trial, to its end."""
-        gates = self._gates(history)
+        self._gates(history)
         action = run_to_the_end(history)
         if not isinstance(action, Start):
             return action
         end = end_step(self.max_steps, history)
         weights = _weights(end, self.eta, self.min_steps, self.brackets)
-        return Start(bracket=gates.emptiest(history, weights))
+        return Start(bracket=next_bracket(history, weights))
 
     def judge(self, history: History, trial: int) -> Stop | None:
         """Stop a trial that was outside the best 1 / eta at a rung."""

@@ -25,8 +25,6 @@ class Gates:
         self._rankings: list[list[Ranking]] = [[make_ranking(scores.width) for _ in s] for s in self._steps]
         self._passed: dict[int, int] = {}
         self._seen = 0
-        self._counted = 0
-        self._started = [0] * len(brackets)
         self.stopped: dict[int, str] = {}
 
     def catch_up(self, history: History) -> None:
@@ -62,12 +60,3 @@ class Gates:
                 )
                 break
         self._passed[trial] = rung
-
-    def emptiest(self, history: History, weights: Sequence[int]) -> int:
-        """The bracket that is furthest behind its share of the trials; the first among equals."""
-        for bracket in history.brackets[self._counted :].tolist():
-            self._started[min(bracket, len(self._started) - 1)] += 1
-        self._counted = history.n_trials
-        total, whole = history.n_trials + 1, sum(weights)
-        behind = [w * total - n * whole for w, n in zip(weights, self._started, strict=True)]
-        return behind.index(max(behind))

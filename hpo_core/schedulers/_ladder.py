@@ -48,8 +48,6 @@ class Ladder:
         self.descending = sorted(
             (rung for rungs in self.brackets for rung in rungs), key=lambda r: (-r.step, r.bracket)
         )
-        self.started = [0] * len(brackets)
-        self._known: set[int] = set()
         self.hopeless: dict[int, None] = {}
         """Paused trials without a usable score: they can never be promoted."""
         self.catch_up(history)
@@ -65,9 +63,6 @@ class Ladder:
 
     def _update(self, history: History, trial: int) -> None:
         bracket = min(int(history.brackets[trial]), len(self.brackets) - 1)
-        if trial not in self._known:
-            self._known.add(trial)
-            self.started[bracket] += 1
         state = TrialState(int(history.states[trial]))
         target, paused = int(history.targets[trial]), int(history.pauses[trial])
         complete = state is TrialState.COMPLETE
@@ -126,12 +121,6 @@ class Ladder:
         bracket = min(int(history.brackets[trial]), len(self.brackets) - 1)
         paused = int(history.pauses[trial])
         return next((r for r in self.brackets[bracket] if r.step <= paused < r.above), None)
-
-    def emptiest(self, weights: Sequence[int]) -> int:
-        """The bracket that is furthest behind its share of the trials; the first among equals."""
-        total = sum(self.started) + 1
-        behind = [w * total - n * sum(weights) for w, n in zip(weights, self.started, strict=True)]
-        return behind.index(max(behind))
 
 
 def why_paused(ladder: Ladder, history: History, trial: int, rule: Callable[[Rung, int], str]) -> str:

@@ -29,9 +29,5 @@ class Memo(Generic[View]):
             view = self._views[history] = make()
         return view
 
-    def drop(self) -> None:
-        """Forget everything; no decision changes."""
-        self._views.clear()
-
     def __reduce__(self) -> tuple[type[Memo[View]], tuple[()]]:
         return type(self), ()

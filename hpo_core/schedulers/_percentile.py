@@ -159,7 +159,7 @@ class Percentile:
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """Another trial, to its end."""
-        self._memo.of(history, lambda: _Curves(Criterion(self.metric, self.direction).bind(history)))
+        self._curves(history)
         return run_to_the_end(history)
 
     def judge(self, history: History, trial: int) -> Stop | None:

@@ -13,12 +13,23 @@ Logarithms of floats lose a rung where R / r is a power of eta (floor(log(243, 3
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from hpo_core._errors import StrategyError
 from hpo_core._given import check_option
+from hpo_core._history import History
 
-__all__ = ["Bracket", "halving_sizes", "hyperband_brackets", "rung_steps"]
+__all__ = [
+    "Bracket",
+    "furthest_behind",
+    "halving_sizes",
+    "hyperband_brackets",
+    "next_bracket",
+    "rung_steps",
+]
 
 
 def rung_steps(max_steps: int, eta: int, min_steps: int = 1) -> tuple[int, ...]:
@@ -86,3 +97,17 @@ def hyperband_brackets(max_steps: int, eta: int, min_steps: int = 1) -> tuple[Br
         n = (s_max + 1) // (s + 1) * eta**s
         brackets.append(Bracket(halving_sizes(n, s + 1, eta), steps[s_max - s :]))
     return tuple(brackets)
+
+
+def furthest_behind(started: Sequence[int], weights: Sequence[int]) -> int:
+    """The bracket that is furthest behind its share of the trials and the next one; the first of equals."""
+    total = sum(started) + 1
+    behind = [w * total - n * sum(weights) for w, n in zip(weights, started, strict=True)]
+    return behind.index(max(behind))
+
+
+def next_bracket(history: History, weights: Sequence[int]) -> int:
+    """The bracket of the next trial, for each to get its share; ``weights`` say how large that is."""
+    last = len(weights) - 1
+    started = np.bincount(np.minimum(history.brackets, last), minlength=last + 1)
+    return furthest_behind(started.tolist(), weights)
