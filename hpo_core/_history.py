@@ -379,6 +379,15 @@ class History:
             return np.array([not any(map(self._known_key, self._keys(u))) for u in points], dtype=bool)
         return np.array([not self._known_key(key) for key in self.space.keys(points)], dtype=bool)
 
+    def is_new(self, u: Floats) -> bool:
+        """The same of one point ``(d,)``."""
+        return bool(self.untried(u[None, :])[0])
+
+    def first_untried(self, points: Floats) -> Floats | None:
+        """The first of the points that is, ``(d,)``; ``None`` if none is."""
+        untried = self.untried(points)
+        return np.asarray(points[np.argmax(untried)]) if untried.any() else None
+
     def _known_key(self, key: bytes) -> bool:
         return key in self._seen or key in self._warm
 

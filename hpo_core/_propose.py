@@ -48,7 +48,7 @@ class Proposer:
         """
         if queue:
             return self._enqueued(history, queue[0])
-        proposal = self._sampler.sample(history, _stream(history, 0))
+        proposal = self._sampler.sample(history, sampler_rng(history, history.n_trials))
         if proposal is None:
             return None
         space = history.space
@@ -59,7 +59,7 @@ class Proposer:
         asked = self._policy == "reuse" and reuse
         if asked and earlier is not None and history.states[earlier] == TrialState.COMPLETE:
             return Choice(dict(history.params_of(earlier)), "sampler", proposal.note, reuse=earlier)
-        again = bool(space.names) and not history.untried(held[None, :])[0] and self._policy != "repeat"
+        again = bool(space.names) and not history.is_new(held) and self._policy != "repeat"
         if again or not space.allowed(u[None, :])[0]:
             fresh = self._fresh(history)
             if fresh is None:
@@ -70,13 +70,13 @@ class Proposer:
     def _fresh(self, history: History) -> Proposal | None:
         space = history.space
         for retry in range(1, _SAMPLER_RETRIES + 1):
-            proposal = self._sampler.sample(history, _stream(history, retry))
+            proposal = self._sampler.sample(history, _retry_rng(history, retry))
             if proposal is not None:
                 u = space.snap(proposal.u[None, :])[0]
-                if history.untried(_as_held(space, u)[None, :])[0] and space.allowed(u[None, :])[0]:
+                if history.is_new(_as_held(space, u)) and space.allowed(u[None, :])[0]:
                     return Proposal(u, proposal.note)
-        rng = _stream(history, _SAMPLER_RETRIES + 1)
-        found = _untried(history, space.sample(rng, _PRIOR_DRAWS))
+        rng = _retry_rng(history, _SAMPLER_RETRIES + 1)
+        found = history.first_untried(space.sample(rng, _PRIOR_DRAWS))
         if found is not None:
             return Proposal(found, "drawn from the prior, as the sampler repeated itself")
         if space.size is None:
@@ -84,9 +84,9 @@ class Proposer:
             return Proposal(space.sample(rng, 1)[0], "a repeat: the space is nearly a point")
         if space.size <= _LISTED:
             every = space.enumerate()
-            found = _untried(history, every[rng.permutation(len(every))])
+            found = history.first_untried(every[rng.permutation(len(every))])
         else:
-            found = _untried(history, space.sample(rng, 16 * _PRIOR_DRAWS))
+            found = history.first_untried(space.sample(rng, 16 * _PRIOR_DRAWS))
         return None if found is None else Proposal(found, "one of the few configurations not tried yet")
 
     def _enqueued(self, history: History, params: dict[str, Any]) -> Choice:
@@ -94,11 +94,11 @@ class Proposer:
         space = history.space
         known = {name: value for name, value in params.items() if name in space.parameters}
         note = "asked for by the user"
-        u = space.complete(known, _stream(history, 0))
+        u = space.complete(known, sampler_rng(history, history.n_trials))
         if u is None:
             # It was checked when it was enqueued, so this is bad luck or a space that has changed. The
             # user's word counts for more than a constraint, and a queue must not block the study.
-            u = space.complete(known, _stream(history, 0), constrained=False)
+            u = space.complete(known, sampler_rng(history, history.n_trials), constrained=False)
             note += "; no completion that meets the constraints was found"
         # A value that the unit cube would round (a float's last digit) is kept as the user wrote it,
         # and one that a define-by-run objective may ask for, whatever earlier trials did, is kept for it.
@@ -107,16 +107,15 @@ class Proposer:
         return Choice({**perhaps, **decoded}, "enqueued", note)
 
 
-def _stream(history: History, retry: int) -> np.random.Generator:
-    words = [history.seed, history.n_trials] if not retry else [history.seed, history.n_trials, 2, retry]
-    return np.random.default_rng(np.random.SeedSequence(words))
+def sampler_rng(history: History, trial: int) -> np.random.Generator:
+    """What the sampler draws ``trial`` with; one that draws an earlier trial again needs the same."""
+    return np.random.default_rng([history.seed, trial])
+
+
+def _retry_rng(history: History, retry: int) -> np.random.Generator:
+    return np.random.default_rng([history.seed, history.n_trials, 2, retry])
 
 
 def _as_held(space: SearchSpace, u: NDArray[np.float64]) -> NDArray[np.float64]:
     """``(d,)`` as the history will hold it, which has it from the values: these round, and so may a key."""
     return space.encode(space.configuration(u))
-
-
-def _untried(history: History, points: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    untried = history.untried(points)
-    return np.asarray(points[np.argmax(untried)]) if untried.any() else None

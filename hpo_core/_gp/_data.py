@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hpo_core._history import History
-    from hpo_core.samplers._shared import FoldMemo
+    from hpo_core._memo import Memo
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Data:
         return order
 
 
-def data_of(history: History, curves: FoldMemo[Curves]) -> Data:
+def data_of(history: History, curves: Memo[Curves]) -> Data:
     """What is known in `history`."""
     training = training_set(history, history.space.dims + 1, curves)
     usable = np.asarray(np.isfinite(training.values).all(axis=1))

@@ -14,7 +14,6 @@ stopped early) nothing is kept, and models see fewer rows instead.
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from hpo_core._gp._data import Data
     from hpo_core._history import History
+    from hpo_core._memo import Memo
     from hpo_core._space import SearchSpace
 
 # Rows that an objective's model needs at least: from one nothing follows.
@@ -46,8 +46,12 @@ FAILURE_KINDS: Kinds = (("matern", "fence"),)
 
 @dataclass(frozen=True)
 class State:
-    """Models of the objectives (m groups) and of failure (None without failures) at `length` rows."""
+    """Models of the objectives (m groups) and of failure (None without failures) at `length` rows.
 
+    `fitted`: the rows known when they were last refitted, `s` above.
+    """
+
+    fitted: int
     length: int
     rows: NDArray[np.intp]
     embedding: Embedding
@@ -69,7 +73,7 @@ class State:
         if failure is not None:
             failure_rows = np.concatenate([failure_rows, late])
             failure = failure.grown(self.embedding(data.X[failure_rows]))
-        return State(k, rows, self.embedding, points, models, failure, failure_rows)
+        return State(self.fitted, k, rows, self.embedding, points, models, failure, failure_rows)
 
     def failure_term(self, data: Data) -> Term | None:
         """Log probability of no failure; None if no or only failures are known to the model."""
@@ -90,7 +94,7 @@ def refit(space: SearchSpace, data: Data, s: int, kinds: Kinds, priors: Priors, 
     models = tuple(fit_models(kinds, embedding, points, y, priors) for y in data.y[rows].T)
     failed = ~data.usable[:s]
     if not failed.any():
-        return State(s, rows, embedding, points, models, None, np.empty(0, dtype=np.intp))
+        return State(s, s, rows, embedding, points, models, None, np.empty(0, dtype=np.intp))
     # Failures count as the best here: of the successes, those near them say most about the border,
     # and the best successes are where proposals will be.
     order = np.where(failed, -np.inf, data.order[:s])
@@ -98,32 +102,21 @@ def refit(space: SearchSpace, data: Data, s: int, kinds: Kinds, priors: Priors, 
     labels = failed[failure_rows].astype(np.float64)
     where = embedding(data.X[failure_rows])
     failure = fit_models(FAILURE_KINDS, embedding, where, labels, FAILURE_PRIORS)[0]
-    return State(s, rows, embedding, points, models, failure, failure_rows)
+    return State(s, s, rows, embedding, points, models, failure, failure_rows)
 
 
-class Memo:
-    """The last state and what it belongs to; may be emptied at any time."""
+def latest(memo: Memo[State], history: History, data: Data, kinds: Kinds, priors: Priors, cap: int) -> State:
+    """The state for all of `data`, whose usable rows are at least FEWEST; ``memo`` has the last one."""
+    k = len(data.y)
+    if data.step:
+        return refit(history.space, data, k, kinds, priors, min(cap, CAP_MOVING))
+    first = int(np.flatnonzero(data.usable)[FEWEST - 1]) + 1
+    s = max(last_refit(k), first)
 
-    def __init__(self) -> None:
-        self._evidence: weakref.ref[object] | None = None
-        self._key: tuple[int, int] = (0, 0)
-        self._state: State | None = None
+    def fitted() -> State:
+        return refit(history.space, data, s, kinds, priors, cap)
 
-    def __reduce__(self) -> tuple[type[Memo], tuple[()]]:
-        return Memo, ()
-
-    def state(self, history: History, data: Data, kinds: Kinds, priors: Priors, cap: int) -> State:
-        """The state for all of `data`, whose usable rows are at least FEWEST."""
-        k = len(data.y)
-        if data.step:
-            return refit(history.space, data, k, kinds, priors, min(cap, CAP_MOVING))
-        first = int(np.flatnonzero(data.usable)[FEWEST - 1]) + 1
-        s = max(last_refit(k), first)
-        evidence, key = history.evidence, (s, history.space.version)
-        same = self._evidence is not None and self._evidence() is evidence and self._key == key
-        held = self._state
-        if held is None or not same or held.length > k:
-            held = refit(history.space, data, s, kinds, priors, cap)
-        self._state = held.grown(data)
-        self._evidence, self._key = weakref.ref(evidence), key
-        return self._state
+    held = memo.of(history, fitted)
+    if held.fitted != s:
+        held = fitted()
+    return memo.put(history, held.grown(data))

@@ -38,10 +38,11 @@ from numpy.typing import NDArray
 from hpo_core._errors import StrategyError
 from hpo_core._given import check_option
 from hpo_core._history import History
+from hpo_core._memo import Memo
+from hpo_core._propose import sampler_rng
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
 from hpo_core.samplers._random import draw_new
-from hpo_core.samplers._shared import FoldMemo, is_new, trial_rng
 
 __all__ = ["CMAES"]
 
@@ -88,7 +89,7 @@ class CMAES:
     sigma: float = 1.0 / 6.0
     population: int | None = None
     restarts: str = "bipop"
-    _memo: FoldMemo[_Fold] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
+    _memo: Memo[_Fold] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.sigma, int | float) and 0.0 < self.sigma <= 1.0):
@@ -120,7 +121,7 @@ class CMAES:
             return Proposal(u=draw_new(history, rng), note="nothing to adapt: prior")
         drawn = list(_draws(fold, space, _seed(rng)))
         for u, _ in drawn:
-            if space.size is None or is_new(history, u):
+            if space.size is None or history.is_new(u):
                 optimizer = fold.optimizer
                 note = f"generation {optimizer.generation + 1} of run {fold.restarts + 1}"
                 if fold.epoch:
@@ -132,9 +133,9 @@ class CMAES:
     def _folded(self, history: History) -> _Fold:
         evidence = history.evidence
         epoch = len(evidence) // _EPOCH
-        fold = self._memo.state(history, lambda: self._begin(history, epoch))
+        fold = self._memo.of(history, lambda: self._begin(history, epoch))
         if fold.epoch != epoch:
-            fold = self._memo.renew(self._begin(history, epoch))
+            fold = self._memo.put(history, self._begin(history, epoch))
         for row in range(fold.rows, len(evidence)):
             fold.rows = row + 1
             if len(fold.free):
@@ -272,7 +273,7 @@ def _latent(fold: _Fold, history: History, u: Array, trial: int) -> Array:
     """The optimiser's own point behind canonical ``u``: drawn again, or injected."""
     if trial >= 0:
         # What was stored went through the user's units and back, hence the tolerance.
-        for point, own in _draws(fold, history.space, _seed(trial_rng(history, trial))):
+        for point, own in _draws(fold, history.space, _seed(sampler_rng(history, trial))):
             # Of what differs, inactive columns (NaN in both) compare as false too.
             if not (np.abs(point - u) > 1e-7).any():
                 return own

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from hpo_core._errors import StrategyError
 from hpo_core._given import check_option
 from hpo_core._history import History
+from hpo_core._memo import Memo
 from hpo_core._pareto import scaled
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
 from hpo_core.samplers._qmc import load_scipy, start_point
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._rungs import Curves, Training, training_set
-from hpo_core.samplers._shared import FoldMemo, is_new
 from hpo_core.samplers._trees import Grown, Trees, compressed
 
 __all__ = ["Forest"]
@@ -73,8 +73,8 @@ class Forest:
     startup: int = 8
     trees: Trees = field(default_factory=Trees)
     interleave: float = 0.05
-    _memo: FoldMemo[_Model] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
-    _curves: FoldMemo[Curves] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
+    _memo: Memo[_Model] = field(default_factory=Memo, init=False, repr=False, compare=False)
+    _curves: Memo[Curves] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_option("forest", "startup", self.startup, 2)
@@ -102,7 +102,7 @@ class Forest:
         best = float(forest.predict(tried)[0].min())
         ranked, gains = _maximise(space, forest, best, tried, rng)
         for u, gain in zip(ranked, gains, strict=True):
-            if is_new(history, u) and space.allowed(u[None, :])[0]:
+            if history.is_new(u) and space.allowed(u[None, :])[0]:
                 return Proposal(u=u, note=f"expected improvement {gain:.2g} on the log scale")
         return Proposal(u=draw_new(history, rng), note="no candidate is both new and allowed: prior")
 
@@ -119,7 +119,7 @@ class Forest:
             rows = _chosen(y, _KEPT_ANEW)
             seed = np.random.default_rng([history.seed, 3, k, data.step])
             return self.trees.fit(history.space, data.X[rows], compressed(y[rows]), seed), data.X[rows]
-        model = self._memo.state(history, _Model)
+        model = self._memo.of(history, _Model)
         length = _fit_length(k)
         if model.length != length:
             model.length, model.rows = length, _chosen(y[:length], _KEPT)

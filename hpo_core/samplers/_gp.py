@@ -35,15 +35,15 @@ from hpo_core._gp._posterior import Posterior, imagine
 from hpo_core._gp._region import Region, box
 from hpo_core._gp._score import Score, Term, single
 from hpo_core._gp._several import chebyshev, draw_weights, scalarise
-from hpo_core._gp._state import FEWEST, Memo, State
+from hpo_core._gp._state import FEWEST, State, latest
 from hpo_core._gp._surrogate import Kinds
 from hpo_core._gp._threads import one_thread
+from hpo_core._memo import Memo
 from hpo_core._pareto import nondominated, nondominated_rank
 from hpo_core._strategy import Proposal
 from hpo_core.samplers._qmc import Sobol, load_scipy
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._rungs import Curves
-from hpo_core.samplers._shared import FoldMemo, is_new
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,9 +88,9 @@ class GP:
     cap: int = 300
     beta: float = 2.0
     region: int = 20
-    _memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
-    _region: FoldMemo[Region] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
-    _curves: FoldMemo[Curves] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
+    _memo: Memo[State] = field(default_factory=Memo, init=False, repr=False, compare=False)
+    _region: Memo[Region] = field(default_factory=Memo, init=False, repr=False, compare=False)
+    _curves: Memo[Curves] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.acquisition not in ACQUISITIONS:
@@ -129,7 +129,7 @@ class GP:
 
     def _design(self, history: History, rng: np.random.Generator) -> Proposal:
         centre = history.space.default_unit()
-        if history.space.allowed(centre[None, :])[0] and is_new(history, centre):
+        if history.space.allowed(centre[None, :])[0] and history.is_new(centre):
             return Proposal(u=centre, note="start design: the default configuration")
         point = Sobol().sample(history, rng)
         return Proposal(u=point.u, note=f"start design: {point.note}")
@@ -137,7 +137,7 @@ class GP:
     def _model_based(self, history: History, data: Data, shape: Layout, rng: np.random.Generator) -> Proposal:
         space = history.space
         priors = PRIORS if shape.smooth.any() else GRID_PRIORS
-        state = self._memo.state(history, data, KINDS, priors, self.cap)
+        state = latest(self._memo, history, data, KINDS, priors, self.cap)
         terms, anchors, why = self._terms(data, state, rng)
         faces = self._faces(history, data, state)
         if faces is not None:
@@ -155,7 +155,7 @@ class GP:
             why += f", in the least tried {space.column_names[branch[0]]}"
 
         def may(v: NDArray[np.float64]) -> bool:
-            return is_new(history, v) and (branch is None or bool(near(v[branch[0]], branch[1])))
+            return history.is_new(v) and (branch is None or bool(near(v[branch[0]], branch[1])))
 
         u = maximise(space, shape, score, candidates, may, rng, box=inside)
         if u is None and branch is not None:
@@ -171,7 +171,7 @@ class GP:
         d = history.space.dims
         if d <= self.region or data.step or data.y.shape[1] > 1:
             return None
-        region = self._region.state(history, Region)
+        region = self._region.of(history, Region)
         # As in the paper: as many failures as there are dimensions, shared among the workers.
         region.grow(history.evidence.values[:, 0], max(4, math.ceil(d / history.workers)))
         values = np.where(data.usable, data.y[:, 0], np.inf)[region.first :]

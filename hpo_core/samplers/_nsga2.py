@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from hpo_core._errors import StrategyError
 from hpo_core._given import check_option
 from hpo_core._history import History
+from hpo_core._memo import Memo
 from hpo_core._pareto import crowding_distance, nondominated_rank
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
 from hpo_core.samplers._random import draw_new
-from hpo_core.samplers._shared import FoldMemo, is_new
 
 __all__ = ["NSGA2"]
 
@@ -74,7 +74,7 @@ class NSGA2:
     swap: float = 0.9
     eta_crossover: float = 15.0
     eta_mutation: float = 5.0
-    _memo: FoldMemo[_Evolution] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
+    _memo: Memo[_Evolution] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_option("nsga2", "population", self.population, 2)
@@ -97,13 +97,13 @@ class NSGA2:
         space = history.space
         for _ in range(_CHILDREN):
             child = space.snap(self._child(space, parents, rng)[None, :])
-            if space.allowed(child)[0] and is_new(history, child[0]):
+            if space.allowed(child)[0] and history.is_new(child[0]):
                 return Proposal(u=child[0], note=f"child of generation {evolution.generation}")
         return Proposal(u=draw_new(history, rng), note="no new child was allowed: prior")
 
     def _evolved(self, history: History) -> _Evolution:
         nobody = _select(np.empty((0, history.space.dims)), np.empty((0, history.n_objectives)), 0)
-        evolution = self._memo.state(history, lambda: _Evolution(nobody))
+        evolution = self._memo.of(history, lambda: _Evolution(nobody))
         evidence = history.evidence
         while evolution.rows + self.population <= len(evidence):
             rows = slice(evolution.rows, evolution.rows + self.population)

@@ -28,7 +28,6 @@ from hpo_core._history import History
 from hpo_core._space import SearchSpace
 from hpo_core._strategy import Proposal
 from hpo_core.samplers._random import draw_new
-from hpo_core.samplers._shared import is_new
 
 __all__ = ["Halton", "Sobol", "halton_points", "load_scipy", "sobol_points", "start_point"]
 
@@ -107,7 +106,7 @@ def _propose(history: History, rng: np.random.Generator, points: _Points, walk: 
     note = f"point {index} of the scrambled {name} sequence"
     if u is None:
         return Proposal(u=draw_new(history, rng), note="constraints left the sequence empty: prior")
-    if history.space.size is not None and not is_new(history, u):
+    if history.space.size is not None and not history.is_new(u):
         return Proposal(u=draw_new(history, rng), note=f"{note} was tried before: prior")
     return Proposal(u=u, note=note)
 
@@ -149,7 +148,7 @@ def start_point(history: History, rng: np.random.Generator) -> Array:
     u = space.default_unit()
     if index and space.dims:
         u = space.snap(sobol_points(history.seed, space.dims, index, 1))[0]
-    if space.allowed(u[None, :])[0] and is_new(history, u):
+    if space.allowed(u[None, :])[0] and history.is_new(u):
         return np.asarray(u)
     return draw_new(history, rng)
 

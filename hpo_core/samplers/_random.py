@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from hpo_core._history import History
 from hpo_core._space import SearchSpace
 from hpo_core._strategy import Proposal
-from hpo_core.samplers._shared import first_new, is_new
 
 __all__ = ["Random", "draw_new"]
 
@@ -44,9 +43,8 @@ def draw_new(history: History, rng: np.random.Generator) -> NDArray[np.float64]:
     if space.size is None:
         return np.asarray(space.sample(rng, 1)[0])
     draws = space.sample(rng, _DRAWS)
-    found = first_new(history, draws)
+    found = history.first_untried(draws)
     if found is None and space.size <= _LISTABLE:
         every = space.enumerate()
-        untried = [u for u in every[rng.permutation(len(every))] if is_new(history, u)]
-        found = untried[0] if untried else None
+        found = history.first_untried(every[rng.permutation(len(every))])
     return draws[0] if found is None else found

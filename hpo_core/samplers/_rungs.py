@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from hpo_core._columns import Column
 from hpo_core._history import FOLD, History
+from hpo_core._memo import Memo
 from hpo_core._states import TrialState
-from hpo_core.samplers._shared import FoldMemo
 
 __all__ = ["Curves", "Training", "training_set"]
 
@@ -116,7 +116,7 @@ def by_folds(history: History) -> bool:
     return all(history.reports.has(name + FOLD) for name in history.objectives)
 
 
-def training_set(history: History, fewest: int, memo: FoldMemo[Curves]) -> Training:
+def training_set(history: History, fewest: int, memo: Memo[Curves]) -> Training:
     """What a model should learn from: final results, or, where trials stop early, values at a step.
 
     ``fewest`` trials must have reached a step for it to be the one compared at; until then, final
@@ -126,7 +126,7 @@ def training_set(history: History, fewest: int, memo: FoldMemo[Curves]) -> Train
     stopped = history.count(TrialState.PRUNED) + history.count(TrialState.PAUSED)
     if not stopped or not len(history.reports):
         return Training(evidence.X, evidence.values, history.pending_X)
-    curves = memo.state(history, Curves)
+    curves = memo.of(history, Curves)
     curves.grow(history)
     if curves.folds is not None:
         return _over_folds(history, curves.folds.view)

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._history import History
+from hpo_core._memo import Memo
 from hpo_core._pareto import order_by_quality
-from hpo_core.samplers._shared import FoldMemo
 
 __all__ = ["KEPT", "MOST_GOOD", "Split", "Splitter", "improvement"]
 
@@ -96,8 +96,8 @@ class Splitter:
     """Splits results at a fraction; keeps the folds of one study between calls."""
 
     def __init__(self) -> None:
-        self._best: FoldMemo[Best] = FoldMemo()
-        self._archive: FoldMemo[Archive] = FoldMemo()
+        self._best: Memo[Best] = Memo()
+        self._archive: Memo[Archive] = Memo()
 
     def split(self, values: Array, fraction: float) -> Split:
         """Split any results ``(k, m)``."""
@@ -109,11 +109,11 @@ class Splitter:
         values = history.evidence.values
         gamma = n_good(fraction, values)
         if values.shape[1] == 1:
-            best = self._best.state(history, Best)
+            best = self._best.of(history, Best)
             best.grow(values[:, 0])
             order = np.array([row for _, row in best.best[: gamma + KEPT]], dtype=np.int64)
         else:
-            archive = self._archive.state(history, Archive)
+            archive = self._archive.of(history, Archive)
             archive.grow(values)
             kept = np.array(archive.kept, dtype=np.int64)
             order = kept[order_by_quality(values[kept], most=gamma)]

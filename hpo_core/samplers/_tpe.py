@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from hpo_core._errors import StrategyError
 from hpo_core._given import check_option
 from hpo_core._history import History
+from hpo_core._memo import Memo
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
 from hpo_core.samplers._parzen import Mixture, neighbour_bandwidths
 from hpo_core.samplers._qmc import load_scipy, start_point
 from hpo_core.samplers._random import draw_new
 from hpo_core.samplers._rungs import Curves, training_set
-from hpo_core.samplers._shared import FoldMemo, first_new
 from hpo_core.samplers._split import Splitter
 
 __all__ = ["TPE"]
@@ -43,6 +43,8 @@ _FRESH = 25
 # Kernels are never narrower than this, nor than 1 / (1 + their number) ("magic clipping"), so that
 # a cluster of good results cannot shut the search in.
 _NARROWEST = 0.01
+# So many of the best candidates are looked through for a new one: each look may be a call in Python.
+_LOOKED_AT = 64
 # On a discrete column, a kernel narrower than a fraction of a cell is a point mass in any case.
 _NARROWEST_CELLS = 0.25
 
@@ -66,7 +68,7 @@ class TPE:
     good: float = 0.1
     prior: float = 1.0
     _splitter: Splitter = field(default_factory=Splitter, init=False, repr=False, compare=False)
-    _curves: FoldMemo[Curves] = field(default_factory=FoldMemo, init=False, repr=False, compare=False)
+    _curves: Memo[Curves] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("startup", "candidates"):
@@ -99,7 +101,7 @@ class TPE:
         candidates = space.snap(likely.draw(rng, self.candidates))
         candidates = candidates[space.allowed(candidates)]
         score = likely.log_density(candidates) - unlikely.log_density(candidates)
-        u = first_new(history, candidates[np.argsort(-score, kind="stable")])
+        u = history.first_untried(candidates[np.argsort(-score, kind="stable")[:_LOOKED_AT]])
         if u is None:
             return Proposal(u=draw_new(history, rng), note="every candidate was tried before: prior")
         among = f"{len(split.good)} good and {len(X)} other results"

@@ -11,11 +11,11 @@ import numpy as np
 
 from hpo_core._given import check_option
 from hpo_core._history import History
+from hpo_core._memo import Memo
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop, TrainingSteps
 from hpo_core.schedulers._brackets import Brackets, plan_brackets
 from hpo_core.schedulers._common import end_step, needs_end
 from hpo_core.schedulers._criterion import Criterion
-from hpo_core.schedulers._memo import Memo
 from hpo_core.schedulers._rungs import hyperband_brackets
 
 __all__ = ["Hyperband"]

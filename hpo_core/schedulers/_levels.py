@@ -18,12 +18,12 @@ import numpy as np
 from hpo_core._errors import StrategyError
 from hpo_core._given import check_option, is_number
 from hpo_core._history import History
+from hpo_core._memo import Memo
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps
 from hpo_core.schedulers._common import end_step, idle, needs_end, settle, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
-from hpo_core.schedulers._memo import Memo
 
 __all__ = ["Levels"]
 

@@ -17,6 +17,7 @@ import numpy as np
 from hpo_core._errors import StrategyError, nearest
 from hpo_core._given import check_option, is_number
 from hpo_core._history import History
+from hpo_core._memo import Memo
 from hpo_core._pareto import order_by_quality
 from hpo_core._states import TrialState
 from hpo_core._strategy import (
@@ -35,7 +36,6 @@ from hpo_core._strategy import (
 from hpo_core.schedulers._common import end_step, needs_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
-from hpo_core.schedulers._memo import Memo
 from hpo_core.schedulers._pbt_bandit import MOST, Intervals, best_by_bound
 
 __all__ = ["PBT", "Population"]

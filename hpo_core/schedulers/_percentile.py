@@ -16,12 +16,12 @@ import numpy as np
 from hpo_core._errors import StrategyError
 from hpo_core._given import check_option, is_number
 from hpo_core._history import History
+from hpo_core._memo import Memo
 from hpo_core._pareto import order_by_quality
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
-from hpo_core.schedulers._memo import Memo
 from hpo_core.schedulers._window import check_window, is_due
 
 __all__ = ["Median", "Percentile"]

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from hpo_core._given import check_option
 from hpo_core._history import History
+from hpo_core._memo import Memo
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._champion import Champion, check_single, check_threshold
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion
-from hpo_core.schedulers._memo import Memo
 
 __all__ = ["Wilcoxon", "signed_rank_p"]
 

@@ -10,10 +10,10 @@ import pytest
 from cmaes import CMA
 
 from hpo_core._errors import StrategyError
+from hpo_core._propose import sampler_rng
 from hpo_core._space import Categorical, Float, Int, SearchSpace
 from hpo_core.samplers import CMAES
 from hpo_core.samplers._cmaes import _core, _seed
-from hpo_core.samplers._shared import trial_rng
 from tests.hpo_core.sampler_loop import Loop
 
 
@@ -32,7 +32,7 @@ def test_one_at_a_time_it_is_the_package_bit_for_bit() -> None:
     peer = CMA(mean=np.full(d, 0.5), sigma=1 / 6, bounds=np.tile([0.0, 1.0], (d, 1)), seed=0)
     told: list[tuple[np.ndarray, float]] = []
     for trial in range(300):
-        peer.reseed_rng(_seed(trial_rng(loop.history, trial)))
+        peer.reseed_rng(_seed(sampler_rng(loop.history, trial)))
         x = peer.ask()
         assert np.array_equal(x, loop.history.X[trial])
         told.append((x, ellipsoid({str(i): v for i, v in enumerate(x)})))

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
+from hpo_core._memo import Memo
 from hpo_core._space import Float, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core.samplers import Random
 from hpo_core.samplers._auto import choose
 from hpo_core.samplers._rungs import Curves, Training, _transported, training_set
-from hpo_core.samplers._shared import FoldMemo
 from tests.hpo_core.sampler_loop import Loop
 
 
@@ -34,7 +34,7 @@ def study(
 
 
 def trained(loop: Loop, fewest: int) -> Training:
-    return training_set(loop.history, fewest, FoldMemo[Curves]())
+    return training_set(loop.history, fewest, Memo[Curves]())
 
 
 PRUNED, COMPLETE, FAILED, PAUSED = (

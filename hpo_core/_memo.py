@@ -1,0 +1,41 @@
+"""What a sampler or scheduler remembers of a history between two calls: a view that catches up, no decision.
+
+A memo holds nothing that could not be read off the history again; copying or pickling its owner drops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from hpo_core._history import History
+from hpo_core._space import SearchSpace
+
+__all__ = ["Memo"]
+
+View = TypeVar("View")
+
+
+class Memo(Generic[View]):
+    """One view for each history, for as long as it lives; made anew when its space changes.
+
+    A view itself counts how far it has read: rows of evidence and of reports never change, but for what a new
+    version of the space does to them.
+    """
+
+    def __init__(self) -> None:
+        self._views: WeakKeyDictionary[History, tuple[SearchSpace, View]] = WeakKeyDictionary()
+
+    def of(self, history: History, make: Callable[[], View]) -> View:
+        """The view of this history; made when there is none."""
+        kept = self._views.get(history)
+        return kept[1] if kept is not None and kept[0] is history.space else self.put(history, make())
+
+    def put(self, history: History, view: View) -> View:
+        """Keep ``view`` in place of the last one."""
+        self._views[history] = history.space, view
+        return view
+
+    def __reduce__(self) -> tuple[type[Memo[View]], tuple[()]]:
+        return type(self), ()
