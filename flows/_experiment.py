@@ -33,34 +33,46 @@ def check_tracking(tracking: TrackingTerms) -> str | None:
     return None if tracking.offline else probe(tracking.uri)
 
 
-def experiment_of_session(tracking: TrackingTerms, adopt: str | None, above: str | None, study: Study) -> str:
-    """The one asked for, that which has the study, that of the run to show it below (``above``) or to
-    adopt, the environment's, the name.
+def settle_experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str:
+    """Where a session shows the study; noted in it if that is below the caller's run.
+
+    It is the one asked for, that which has the study, that of the caller's run, that of the run to
+    ``adopt``, the environment's, or the study's name. MLflow nests runs of one experiment only.
     """
-    shown = newest(study, TRACKING).get("experiment")
-    if tracking.experiment or shown:
-        return str(tracking.experiment or shown)
-    if above:
-        return above
+    above = None if adopt else _experiment_above(tracking)
+    shown: str | None = newest(study, TRACKING).get("experiment")
+    asked = tracking.experiment or shown or above
+    experiment = asked or _experiment_around(tracking, adopt) or study.name
+    over = study.stopped is not None and not study.stopped.resumable
+    if experiment == above and not over and newest(study, TRACKING).get("run_id") != tracking.below:
+        study.note("tags", {"tags": {"mlflow.parentRunId": tracking.below}}, now=time.time())
+    return experiment
+
+
+def _experiment_around(tracking: TrackingTerms, adopt: str | None) -> str | None:
+    """That of the run to adopt, else what the environment says.
+
+    Raises :class:`InputError` where the server does not have it.
+    """
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if (adopt or experiment_id) and not tracking.offline:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
+    if tracking.offline or not (adopt or experiment_id):
+        return os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-        client = MlflowClient(tracking.uri)
-        try:
-            experiment_id = client.get_run(adopt).info.experiment_id if adopt else experiment_id
-            return str(client.get_experiment(experiment_id).name)
-        except MlflowException as error:
-            variable = "MLFLOW_RUN_ID" if adopt else "MLFLOW_EXPERIMENT_ID"
-            raise InputError(
-                f"{variable}={adopt or experiment_id} cannot be used ({error}); unset it, or point the "
-                "tracking URI to the server that has it"
-            ) from None
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or study.name
+    client = MlflowClient(tracking.uri)
+    try:
+        experiment_id = client.get_run(adopt).info.experiment_id if adopt else experiment_id
+        return str(client.get_experiment(experiment_id).name)
+    except MlflowException as error:
+        variable = "MLFLOW_RUN_ID" if adopt else "MLFLOW_EXPERIMENT_ID"
+        raise InputError(
+            f"{variable}={adopt or experiment_id} cannot be used ({error}); unset it, or point the "
+            "tracking URI to the server that has it"
+        ) from None
 
 
-def experiment_above(tracking: TrackingTerms) -> str | None:
+def _experiment_above(tracking: TrackingTerms) -> str | None:
     """The experiment of the caller's run; ``None`` when it cannot be had: it is for looks only."""
     if tracking.below is None or tracking.offline:
         return None
@@ -72,10 +84,3 @@ def experiment_above(tracking: TrackingTerms) -> str | None:
         return str(client.get_experiment(client.get_run(tracking.below).info.experiment_id).name)
     except MlflowException:
         return None
-
-
-def put_below(run_id: str, study: Study) -> None:
-    """Note for the study's run that it is to be shown below the caller's; MLflow nests in one experiment."""
-    over = study.stopped is not None and not study.stopped.resumable
-    if not over and newest(study, TRACKING).get("run_id") != run_id:
-        study.note("tags", {"tags": {"mlflow.parentRunId": run_id}}, now=time.time())

@@ -14,13 +14,7 @@ from pathlib import Path
 from flows._clock import steady_clock
 from flows._driver import Driver
 from flows._execute import Objective
-from flows._experiment import (
-    TrackingTerms,
-    check_tracking,
-    experiment_above,
-    experiment_of_session,
-    put_below,
-)
+from flows._experiment import TrackingTerms, check_tracking, settle_experiment
 from flows._make_runner import Execution, make_runner
 from flows._prompt import prompt
 from flows._relay import stoppable
@@ -110,17 +104,8 @@ async def session(
     unused = False
     try:
         lines = [*opened.lines, *begin_with(opened.study, past, time.time())]
-        above = None if adopt else await asyncio.to_thread(experiment_above, tracking)
-        experiment = await asyncio.to_thread(experiment_of_session, tracking, adopt, above, opened.study)
-        if tracking.below and above == experiment:
-            put_below(tracking.below, opened.study)
-        tracker = StudyTracker(
-            opened.folder,
-            uri,
-            experiment,
-            adopt_run=adopt,
-            offline=tracking.offline,
-        )
+        experiment = await asyncio.to_thread(settle_experiment, tracking, adopt, opened.study)
+        tracker = StudyTracker(opened.folder, uri, experiment, adopt_run=adopt, offline=tracking.offline)
         for line in lines:
             tell(line)
         current = Session(
