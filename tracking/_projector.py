@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hpo_core import InputError
 from hpo_core import _events as ev
@@ -20,11 +19,11 @@ from hpo_core._journal import JOURNAL, read_created, read_journal
 from tracking._client_writer import ClientWriter
 from tracking._connection import Connection, set_primary_metric
 from tracking._cursor import Cursor, Known, Target
-from tracking._errors import brief, is_permanent
 from tracking._lease import RENEWED_AFTER, SECONDS, Lease, check_ours
 from tracking._lease import TAG as LEASE
+from tracking._runs import StudyRuns
 from tracking._sqlite_writer import SqliteWriter
-from tracking._states import KILLED, RUNNING, STUDY, STUDY_ID, TRIAL_STATUS, UID, trial_uid
+from tracking._states import STUDY
 from tracking._study_view import StudyView
 from tracking._table import FILE as TABLE
 from tracking._table import write_table
@@ -39,14 +38,11 @@ from tracking._uploads import (
 )
 from tracking._writes import Refused, RunWrite, Writer
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
 ARTIFACTS = "artifacts"
 # Files here belong to the study's run, as those in ``artifacts/17`` belong to trial 17's.
 STUDY_FILES = "study"
-# More lookups by uid than this are slower than reading all runs of the study at once.
-_FEW = 20
+# So many of the best trials have their checkpoints uploaded.
+_BEST = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +113,8 @@ class Projector:
         connection = self._connection
         target = Target(created.study_id, connection.uri, connection.experiment_id)
         cursor = self._cursor = Cursor(self._folder, target, events=_count_lines(self._journal))
-        parent = self._known_parent(cursor.parent) or self._search_parent()
+        runs = self._runs = StudyRuns(connection, created.study_id)
+        parent = runs.parent(cursor.parent)
         if parent is None or cursor.parent != parent:
             cursor.trials = {}
         if parent is None:
@@ -125,12 +122,11 @@ class Projector:
         else:
             if cursor.parent != parent:
                 # Without notes: everything that MLflow has, also of trials that this journal lacks.
-                found = self._sorted_out(connection.children(parent))
-                cursor.trials = {
-                    int(uid.rpartition(":")[2]): Known(r.info.run_id) for uid, r in found.items()
-                }
+                cursor.trials = {n: Known(run_id) for n, run_id in runs.of_trials(parent).items()}
             if adopt_run not in (None, parent):
-                self._point_to(parent, str(adopt_run))
+                # `mlflow run` opened a run for a study that has one: leave a trace from the one to the other.
+                connection.client.set_tag(adopt_run, STUDY, created.name)
+                connection.client.set_tag(adopt_run, "hpo.resumed_run_id", parent)
         self.parent = self.view.terms.parent_run = parent
         self._restored = cursor.trials
         cursor.begin(parent)
@@ -141,85 +137,25 @@ class Projector:
         self._write_parent(now, suspended=False)
         return parent
 
-    def _known_parent(self, noted: str | None) -> str | None:
-        if noted is None:
-            return None
-        try:
-            run = self._connection.client.get_run(noted)
-        except Exception as error:
-            if is_permanent(error):
-                return None
-            raise
-        ours = run.data.tags.get(STUDY_ID) == self.view.terms.created.study_id
-        return noted if ours and run.info.lifecycle_stage == "active" else None
-
-    def _search_parent(self) -> str | None:
-        runs = self._connection.study_runs(self.view.terms.created.study_id)
-        for ghost in runs[1:]:
-            self._remove(ghost.info.run_id)
-        return runs[0].info.run_id if runs else None
-
     def _new_parent(self, adopt_run: str | None) -> str:
         client = self._connection.client
         objective, direction = next(iter(self.view.terms.created.objectives.items()))
         key = self.view.terms.metrics.key(objective)
         set_primary_metric(self._connection, key, maximise=direction == "max")
-        if adopt_run is None:
-            write = self.view.pending(None)
-            run = client.create_run(
-                self._connection.experiment_id,
-                start_time=write.start_time,
-                tags=write.tags,
-                run_name=write.name,
-            )
-            run_id: str = run.info.run_id
-            return run_id
-        try:
-            info = client.get_run(adopt_run).info
-        except Exception as error:
-            if not is_permanent(error):
-                raise
-            raise InputError(
-                f"cannot make run {adopt_run!r} the study's: {brief(error)}; unset MLFLOW_RUN_ID, or point "
-                "the tracking URI to the server that has it"
-            ) from None
-        if info.experiment_id != self._connection.experiment_id:
-            raise InputError(
-                f"cannot make run {adopt_run!r} the study's: it is in experiment {info.experiment_id}, the "
-                f"study in {self._connection.experiment_id}; leave the experiment's name out, or unset "
-                "MLFLOW_RUN_ID"
-            )
-        # Whoever made the run has said where it comes from.
-        self.view.hide_context()
-        return adopt_run
-
-    def _point_to(self, parent: str, run_id: str) -> None:
-        """``mlflow run`` opened a run for a study that has one: leave a trace from the one to the other."""
-        name = self.view.terms.created.name
-        client = self._connection.client
-        client.set_tag(run_id, STUDY, name)
-        client.set_tag(run_id, "hpo.resumed_run_id", parent)
-
-    def _sorted_out(self, runs: Iterable[Run]) -> dict[str, Run]:
-        """Runs by uid. Of several with one uid the most advanced stays; the others are removed."""
-        found: dict[str, Run] = {}
-        for run in runs:
-            uid = run.data.tags.get(UID)
-            if uid is None:
-                continue
-            other = found.setdefault(uid, run)
-            if other is run:
-                continue
-            # Only the run that was written to has metrics; a ghost has the tags of its creation.
-            keep, drop = (run, other) if len(run.data.metrics) > len(other.data.metrics) else (other, run)
-            found[uid] = keep
-            self._remove(drop.info.run_id)
-        return found
-
-    def _remove(self, run_id: str) -> None:
-        client = self._connection.client
-        client.set_terminated(run_id, KILLED)
-        client.delete_run(run_id)
+        if adopt_run is not None:
+            self._runs.check_adoptable(adopt_run)
+            # Whoever made the run has said where it comes from.
+            self.view.hide_context()
+            return adopt_run
+        write = self.view.pending(None)
+        run = client.create_run(
+            self._connection.experiment_id,
+            start_time=write.start_time,
+            tags=write.tags,
+            run_name=write.name,
+        )
+        run_id: str = run.info.run_id
+        return run_id
 
     def _enqueue_leftovers(self) -> None:
         folder = self._folder / ARTIFACTS
@@ -322,7 +258,7 @@ class Projector:
             pass
         self._write_parent(now, suspended=suspended)
         self._connection.client.set_tag(self.parent, LEASE, "")
-        self._sweep()
+        self._runs.sweep(self.parent, self.view.trials)
         table = self._folder / TABLE
         write_table(table, self.view.trials, self.view.terms.created.objectives)
         self.uploads.add(TABLE, file_upload(self._connection.client, self.parent, table))
@@ -330,7 +266,7 @@ class Projector:
         if files.is_dir():
             self.uploads.add(STUDY_FILES, folder_upload(self._connection.client, self.parent, files))
         if self._options.checkpoints != "none":
-            for view in self.view.best_trials(_FEW):
+            for view in self.view.best_trials(_BEST):
                 self._enqueue_checkpoints(view, view.checkpoints)
 
     def upload_journal(self, now: float) -> None:
@@ -348,21 +284,11 @@ class Projector:
 
     def _look_up(self, views: list[TrialView]) -> None:
         """Runs whose creation was begun but never confirmed may exist."""
-        if not views:
-            return
-        study = self.view.terms.created.study_id
-        if len(views) > _FEW:
-            found = self._sorted_out(self._connection.children(self.parent))
-        else:
-            found = {}
-            for view in views:
-                query = f"tags.`{UID}` = '{trial_uid(study, view.number)}'"
-                found.update(self._sorted_out(self._connection.runs(query)))
+        found = self._runs.of_trials(self.parent, [view.number for view in views])
         for view in views:
-            run = found.get(trial_uid(study, view.number))
             view.intended = False
-            if run is not None:
-                view.adopt(run.info.run_id)
+            if view.number in found:
+                view.adopt(found[view.number])
 
     def _renew_lease(self, now: float) -> None:
         """Hold the study for another while. Raises :class:`Fenced` when another driver has it."""
@@ -406,7 +332,7 @@ class Projector:
             self._enqueue_checkpoints(view, [max(view.checkpoints)])
         if view.finished and view.number in self._asked_for:
             self._asked_for.discard(view.number)
-            self._close_below(run_id)
+            self._runs.close_below(run_id)
 
     def _note(self, trial: int, known: Known) -> None:
         if self._cursor is not None:
@@ -434,25 +360,6 @@ class Projector:
             if run_id is not None:
                 upload = checkpoint_upload(client, run_id, self._folder, uri, step)
                 self.uploads.add(f"{CHECKPOINTS}/{view.number}/{step}", upload)
-
-    def _close_below(self, run_id: str) -> None:
-        """Runs that the trial's own code opened and that its death left open."""
-        for run in self._connection.children(run_id, f" AND attributes.status = '{RUNNING}'"):
-            self._connection.client.set_terminated(run.info.run_id, KILLED)
-
-    def _sweep(self) -> None:
-        """Nothing of the study stays RUNNING: ghosts of repeated creations, statuses that user code set."""
-        study = self.view.terms.created.study_id
-        by_uid = {trial_uid(study, view.number): view for view in self.view.trials}
-        client = self._connection.client
-        for run in list(self._connection.children(self.parent, f" AND attributes.status = '{RUNNING}'")):
-            view = by_uid.get(run.data.tags.get(UID, ""))
-            if view is None:
-                continue
-            if view.run_id not in (None, run.info.run_id):
-                self._remove(run.info.run_id)
-            else:
-                client.set_terminated(run.info.run_id, TRIAL_STATUS.get(view.state, KILLED))
 
 
 @functools.cache
