@@ -23,7 +23,6 @@ from typing import Any
 import cloudpickle
 import dask
 from distributed import Client, LocalCluster
-from distributed.security import Security
 
 from flows import _messages as m
 from flows._dask_worker import command, leave, run_segment, try_objective, warm_up
@@ -89,7 +88,6 @@ class DaskRunner:
         *,
         slots: int | None,
         address: str | None = None,
-        security: Security | None = None,
         resources: dict[str, float] | None = None,
         patience: float = PATIENCE_SECONDS,
         tell: Callable[[str], None] = lambda line: None,
@@ -97,7 +95,6 @@ class DaskRunner:
         self._work = work
         self._slots = slots
         self._address = address
-        self._security = security
         self._resources = resources or {}
         self._topic = f"hpo-{uuid.uuid4().hex}"
         self._cluster: LocalCluster | None = None
@@ -166,7 +163,6 @@ class DaskRunner:
         client = Client(
             self._cluster or self._address,
             asynchronous=True,
-            security=self._security,
             timeout=_CONNECT_SECONDS,
             set_as_default=False,
         )

@@ -143,8 +143,8 @@ class _Terminal:
         conclude(self._console, result)
 
 
-def _say(console: Console, line: str, style: str = "") -> None:
-    console.print(line, markup=False, soft_wrap=True, style=style or None)
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)
 
 
 # -- the figures -------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from flows._notes import WARM_START
 from flows._workspace import Terms, read_study, study_folder
@@ -17,11 +16,7 @@ _TAG = "hpo.warm_start"
 
 
 def read_past(
-    terms: Terms,
-    sources: Sequence[Source],
-    *,
-    tracking_uri: str | None = None,
-    home: Path | str | None = None,
+    terms: Terms, sources: Sequence[Source], *, tracking_uri: str | None = None
 ) -> tuple[Fitting, ...]:
     """What of the sources fits the study; those that it has begun with already are not read again.
 
@@ -29,7 +24,7 @@ def read_past(
     """
     if not sources:
         return ()
-    done = _begun_with(terms, home)
+    done = _begun_with(terms)
     found: dict[str, Fitting] = {}
     for source in sources:
         if source.label == f"study:{terms.name}":
@@ -40,8 +35,8 @@ def read_past(
     return tuple(found.values())
 
 
-def _begun_with(terms: Terms, home: Path | str | None) -> set[str]:
-    folder = study_folder(terms.name, home)
+def _begun_with(terms: Terms) -> set[str]:
+    folder = study_folder(terms.name)
     if not (folder / JOURNAL).is_file():
         return set()
     try:

@@ -89,7 +89,7 @@ class Infeasible(TrialSignal):
     """Raised in an objective when the configuration cannot be evaluated at all."""
 
 
-def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: ``"; did you mean 'a' or 'b'?"``, or an empty string.
 
     Matching ignores case, so that ``Target`` finds ``target``.
@@ -97,7 +97,7 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
     by_lower: dict[str, str] = {}
     for candidate in known:
         by_lower.setdefault(candidate.lower(), candidate)
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=most, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5)
     if not close:
         return ""
     return "; did you mean " + " or ".join(repr(by_lower[c]) for c in close) + "?"

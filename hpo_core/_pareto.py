@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "crowding_distance",
-    "dominates",
     "hypervolume",
-    "hypervolume_contributions",
     "nondominated",
     "nondominated_rank",
     "order_by_quality",
@@ -34,11 +32,6 @@ __all__ = [
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-
-def dominates(a: Array, b: Array) -> bool:
-    """Whether ``a`` ``(m,)`` is nowhere worse than ``b`` ``(m,)`` and somewhere better."""
-    return bool(np.all(a <= b) and np.any(a < b))
 
 
 def nondominated(V: Array) -> Bools:
@@ -171,28 +164,6 @@ def _exclusive(v: Array, others: Array, r: Array) -> float:
     if limited.shape[1] > 3:
         limited = limited[nondominated(limited)]
     return inclusive - _volume(limited, r)
-
-
-def hypervolume_contributions(V: Array, r: Array) -> Array:
-    """(n,) volume that each row of ``V`` ``(n, m)`` alone dominates below ``r`` ``(m,)``.
-
-    Zero for dominated and repeated rows, rows not below ``r`` and rows with a ``NaN``.
-    """
-    contributions = np.zeros(len(V))
-    inside = np.flatnonzero((r > V).all(axis=1))
-    if not len(inside):
-        return contributions
-    front = inside[nondominated(V[inside])]
-    if V.shape[1] == 2 and len(front) == len(inside):
-        order = front[np.lexsort((V[front, 1], V[front, 0]))]
-        S = V[order]
-        right = np.append(S[1:, 0], r[0])
-        above = np.concatenate([[r[1]], S[:-1, 1]])
-        contributions[order] = (right - S[:, 0]) * (above - S[:, 1])
-        return contributions
-    for i in front:
-        contributions[i] = max(_exclusive(V[i], V[inside[inside != i]], r), 0.0)
-    return contributions
 
 
 def select_by_hypervolume(V: Array, k: int, r: Array) -> Ints:

@@ -57,7 +57,7 @@ def is_permanent(error: Exception) -> bool:
     return code in _PERMANENT and not any(text in str(error) for text in _PASSING)
 
 
-def brief(error: BaseException, limit: int = 200) -> str:
-    """The error as one line."""
+def brief(error: BaseException) -> str:
+    """The error as one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -63,9 +63,9 @@ def write_report(study: Study, folder: Path, events: Iterable[Event] = ()) -> li
     return [page, *draw_plots(study, found, folder / PLOTS)]
 
 
-def report_html(study: Study, events: Iterable[Event] = ()) -> str:
-    """The page of :func:`write_report` as text."""
-    return _page(study, _figures(study, _importance(study), list(events)))
+def report_html(study: Study) -> str:
+    """The page of :func:`write_report` as text, without what only the journal's events say."""
+    return _page(study, _figures(study, _importance(study), []))
 
 
 def _importance(study: Study) -> _Found:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FEW = 24
 # Alternatives tried at each unordered column in one step of the local search.
 CHOICES = 16
+# Candidates that are improved, and the steps that each may take up the gradient.
+STARTS, STEPS = 5, 25
 Box = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
 SIGMAS = np.array([0.3, 0.1, 0.03, 0.01])
 
@@ -252,12 +254,10 @@ def maximise(
     rng: np.random.Generator,
     *,
     box: Box | None = None,
-    starts: int = 5,
-    steps: int = 25,
 ) -> NDArray[np.float64] | None:
     """The best new, allowed configuration found; None if none was.
 
-    `candidates` (n, d) canonical; the best `starts` of them are improved, smooth columns inside `box`.
+    `candidates` (n, d) canonical; the best few of them are improved, smooth columns inside `box`.
     """
     best = Best(space, is_new)
     box = box or (np.zeros(space.dims), np.ones(space.dims))
@@ -268,12 +268,12 @@ def maximise(
     values = score.values(candidates)
     order = np.argsort(-values, kind="stable")
     best.offer(candidates[order], values[order])
-    points = _spread(candidates[order], starts)
+    points = _spread(candidates[order], STARTS)
     rounds = 2 if shape.smooth.any() and shape.grids else 1
     for _ in range(rounds):
         if shape.smooth.any():
             free = shape.smooth[None, :] & ~np.isnan(points)
-            end = ascend(score, points, free, box, steps // rounds)
+            end = ascend(score, points, free, box, STEPS // rounds)
             if space.constraints:
                 path = [points + share * (end - points) for share in (0.25, 0.5, 0.75, 0.9)]
                 between = space.snap(np.concatenate(path))
