@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flows._live import counted, duration, number
+from flows._words import counted, duration, number
 from hpo_core import Study, TrialState
 from hpo_core._result import leaders
 

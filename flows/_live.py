@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
-import shlex
 import textwrap
 import time
 from types import TracebackType
@@ -17,9 +14,23 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from flows._words import (
+    LEADERS,
+    best_line,
+    configuration,
+    counted,
+    duration,
+    failures,
+    number,
+    printable,
+    progress_of,
+    scores,
+    test_line,
+    ways_to_see,
+    what_next,
+)
 from hpo_core import Study, TrialRecord, TrialState
 from hpo_core._result import leaders
-from hpo_core._states import BAD
 from hpo_core.folds import repeats_of, spread_of
 
 if TYPE_CHECKING:
@@ -28,13 +39,9 @@ if TYPE_CHECKING:
 
 # Between two plain lines; longer as the study goes on, so that a log of hours stays readable.
 _PLAIN_SECONDS, _PLAIN_SECONDS_MOST = 5.0, 60.0
-_LEADERS = 10
-_SCORES = 4
 # Labels of lines that are commands and links.
 _WHOLE = ("MLflow", "next")
-_FAILURES = 3
 _BAR = 30
-_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class View(Protocol):
@@ -59,11 +66,6 @@ class View(Protocol):
 def make_console(**options: Any) -> Console:
     """For texts that users, objectives and other people's studies have written: no markup is read in them."""
     return Console(markup=False, highlight=False, **options)
-
-
-def printable(text: str) -> str:
-    """``text`` with escapes for what would steer a terminal: control characters, changes of direction."""
-    return _STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def make_view(*, quiet: bool = False) -> View:
@@ -147,59 +149,7 @@ def _say(console: Console, line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-# -- the figures -------------------------------------------------------------------------------
-
-
-def progress_of(study: Study) -> dict[str, Any]:
-    """Counts, best so far, seconds spent and an estimate of the seconds left."""
-    history = study.history
-    done = sum(history.count(s) for s in TrialState if s.finished)
-    planned = history.planned
-    best = study.best if history.count(TrialState.COMPLETE) else None
-    spent = study.state.seconds_spent
-    left = None
-    if planned and done and spent:
-        left = spent / done * max(planned - done, 0)
-    if (seconds := study.state.limits.seconds) is not None:
-        by_clock = max(seconds - spent, 0.0)
-        left = by_clock if left is None else min(left, by_clock)
-    return {
-        "done": done,
-        "planned": planned,
-        "running": history.count(TrialState.RUNNING),
-        "paused": history.count(TrialState.PAUSED),
-        "failed": sum(history.count(s) for s in BAD),
-        "best": None if best is None else dict(best.values),
-        "best_trial": None if best is None else best.number,
-        "spent": spent,
-        "left": left,
-    }
-
-
-def duration(seconds: float | None) -> str:
-    """``1 h 02 min``, ``3 min 05 s``, ``7 s``; a dash for unknown."""
-    if seconds is None or not math.isfinite(seconds):
-        return "-"
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
-
-
-def number(value: float) -> str:
-    """Six significant digits."""
-    return f"{value:.6g}"
-
-
-def scores(values: dict[str, float]) -> str:
-    """``auc 0.991, f1 0.95``."""
-    return printable(", ".join(f"{name} {number(value)}" for name, value in values.items()))
-
-
-def counted(study: Study) -> str:
-    """``28 complete, 2 failed``."""
-    counts = {s.label: study.history.count(s) for s in TrialState}
-    return ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items() if n) or "no trial yet"
+# -- while it runs -----------------------------------------------------------------------------
 
 
 def introduction(current: Session) -> str:
@@ -270,7 +220,7 @@ def leaderboard(study: Study) -> Table:
         table.add_column(printable(objective), justify="right", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)
-    for place, leader in enumerate(leaders(study.history)[:_LEADERS].tolist()):
+    for place, leader in enumerate(leaders(study.history)[:LEADERS].tolist()):
         trial = study.trials[leader]
         table.add_row(
             str(trial.number),
@@ -287,32 +237,6 @@ def _with_spread(study: Study, trial: TrialRecord, objective: str) -> str:
     spread = spread_of(study, trial, objective)
     value = number(trial.values[objective])
     return value if spread is None else f"{value} ± {spread:.2g}"
-
-
-def configuration(trial: TrialRecord) -> str:
-    """``lr=0.01  depth=3``."""
-    return printable("  ".join(f"{name}={_short(value)}" for name, value in trial.params.items()))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def failures(study: Study) -> list[str]:
-    """Why trials ended badly, the most frequent reason first, with the trials' numbers."""
-    by_reason: dict[str, list[int]] = {}
-    for trial in study.trials:
-        if trial.state in BAD:
-            label = "" if trial.state is TrialState.FAILED else trial.state.label.replace("_", " ") + ": "
-            by_reason.setdefault(f"{label}{trial.reason}"[:160], []).append(trial.number)
-    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    lines = []
-    for reason, numbers in ordered[:_FAILURES]:
-        listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
-        lines.append(f"{reason} (trial{'s' if len(numbers) > 1 else ''} {listed})")
-    if len(ordered) > _FAILURES:
-        lines.append(f"and {len(ordered) - _FAILURES} more reasons")
-    return lines
 
 
 # -- the end -----------------------------------------------------------------------------------
@@ -356,46 +280,3 @@ def tell_facts(console: Console, facts: list[tuple[str, str]]) -> None:
         )
         for line in wrapped:
             _say(console, line)
-
-
-def best_line(study: Study) -> str:
-    """The best trial, or how many share the front."""
-    if len(study.objectives) > 1:
-        front = leaders(study.history).tolist()
-        more = ", ..." if len(front) > _LEADERS else ""
-        return f"{len(front)} trials on the Pareto front: {', '.join(map(str, front[:_LEADERS]))}{more}"
-    return f"trial {study.best.number}, {scores(study.best.values)}"
-
-
-def test_line(final: dict[str, float]) -> str:
-    """The final model's scores, the tuned metric first."""
-    first, *others = [scores({name: value}) for name, value in final.items()]
-    rest = f" ({', '.join(others[: _SCORES - 1])})" if others else ""
-    return f"{first}{rest} on rows that tuning never saw"
-
-
-def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """How to open the study in a browser."""
-    if not tracking or not tracking.get("run_id"):  # it has not been shown yet
-        return []
-    if tracking.get("url"):
-        return [("MLflow", tracking["url"])]
-    # MLflow's own server, and the study pages on it.
-    # A URI with a password is not kept; whoever has one has it in the environment.
-    uri = shlex.quote(tracking["uri"]) if tracking["uri"] else "$MLFLOW_TRACKING_URI"
-    server = f"mlflow server --app-name hpo --backend-store-uri {uri}"
-    return [("MLflow", server), ("MLflow", f"http://127.0.0.1:5000/hpo/studies/{tracking['run_id']}")]
-
-
-def what_next(study: Study) -> list[str]:
-    """Commands that a user may want now."""
-    name = f"'{study.name}'" if " " in study.name else study.name
-    if study.stopped is None or study.stopped.resumable:
-        return [f"hpo resume {name}"]
-    lines = [f"hpo show {name}"]
-    # Where something else has ended it, the time or a space that is exhausted, more trials are no way on.
-    if study.history.trials_left == 0 and study.stopped.state == "finished":
-        lines.append(f"hpo extend {name} --trials {2 * (study.history.max_trials or 0)}")
-    if any(study.history.count(s) for s in BAD):
-        lines.append(f"hpo retry {name} --failed")
-    return lines

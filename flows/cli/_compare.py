@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from flows._find import find
-from flows._live import duration, make_console, number
+from flows._live import make_console
 from flows._notes import identity_of, request_data
+from flows._words import duration, number
 from flows._workspace import studies_home, study_names
 from hpo_core import InputError, Study
 from hpo_core.compare import Comparison, Effort, Side

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from flows._confirm import Wish, concluded, plan_confirmation, results_table
-from flows._live import make_console, printable
+from flows._live import make_console
+from flows._words import printable
 from flows.cli._output import only_json
 from flows.cli._tune import watched
 

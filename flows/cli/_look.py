@@ -9,23 +9,21 @@ import typer
 from rich.table import Table
 
 from flows._find import find, find_all, state_of, trial_of
-from flows._live import (
+from flows._live import leaderboard, make_console, tell_facts
+from flows._notes import TRACKING, final_model, newest, request_data
+from flows._warm_start import origin_lines, origins_of
+from flows._words import (
     best_line,
     counted,
     duration,
     failures,
-    leaderboard,
-    make_console,
     number,
     printable,
     progress_of,
     scores,
-    tell_facts,
     test_line,
     ways_to_see,
 )
-from flows._notes import TRACKING, final_model, newest, request_data
-from flows._warm_start import origin_lines, origins_of
 from flows._workspace import studies_home
 from flows.cli._output import complain
 from hpo_core import Study, TrialRecord, TrialState

@@ -9,18 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows._live import (
-    duration,
-    failures,
-    leaderboard,
-    make_console,
-    number,
-    progress_of,
-    tell_facts,
-    ways_to_see,
-    what_next,
-)
-from flows._live import test_line as line_of_test
+from flows._live import leaderboard, make_console, tell_facts
+from flows._words import duration, failures, number, progress_of, ways_to_see, what_next
+from flows._words import test_line as line_of_test
 from hpo_core import Float, Study, TrialState
 
 
