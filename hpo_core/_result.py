@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core import _events as ev
-from hpo_core._errors import StudyStateError, nearest
+from hpo_core._errors import InputError, StudyStateError, nearest
 from hpo_core._fold import Fold
 from hpo_core._history import History
 from hpo_core._pareto import nondominated
@@ -44,6 +44,16 @@ def by_rule(series: NDArray[np.float64], rule: str, direction: str) -> float:
     if rule == "best":
         return float(finite.min() if direction == "min" else finite.max())
     return float(finite[-int(rule[8:]) :].mean())
+
+
+def column_of(history: History, objective: str | None) -> int:
+    """The column of an objective, the first by default. Raises :class:`InputError` for an unknown one."""
+    names = list(history.objectives)
+    if objective is None:
+        return 0
+    if objective not in names:
+        raise InputError(f"there is no objective {objective!r}{nearest(objective, names)} (known: {names})")
+    return names.index(objective)
 
 
 def ranked(history: History, column: int = 0) -> NDArray[np.int64]:

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
 from hpo_core._history import sign_of
-from hpo_core._result import ranked
+from hpo_core._result import column_of, ranked
 from hpo_core._states import TrialState
 from hpo_core._study import Study
 from hpo_core.folds import Paired, fold_results, paired_test, repeats_of
-from hpo_core.importance import column_of
 
 __all__ = ["AXES", "Comparison", "Course", "Difference", "Effort", "Side", "compare", "course"]
 
@@ -167,7 +166,7 @@ class Comparison:
 
 def course(study: Study, objective: str | None = None) -> Course:
     """The study's course. Raises :class:`InputError` when no trial is complete."""
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     history, trials = study.history, study.trials
     moves = {t: i for i, t in enumerate(history.moves.tolist())}
     order = sorted((t.number for t in trials if t.state.finished), key=lambda n: moves[n])
@@ -320,7 +319,7 @@ def _holm(ps: Sequence[float]) -> list[float]:
 def _configurations(studies: Sequence[Study], objective: str, direction: str) -> Paired | None:
     best = []
     for study in studies:
-        column = column_of(study, objective)
+        column = column_of(study.history, objective)
         winner = int(ranked(study.history, column)[0])
         best.append(fold_results(study, winner, objective))
     first, second = best

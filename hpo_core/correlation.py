@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._result import column_of
 from hpo_core._space import NOMINAL
 from hpo_core._study import Study
-from hpo_core.importance import column_of, mid_ranks, outcomes
+from hpo_core.importance import mid_ranks, outcomes
 
 __all__ = ["Correlations", "correlations"]
 
@@ -63,7 +64,7 @@ def correlations(study: Study, *, objective: str | None = None) -> Correlations:
     Complete trials and observations count by value, pruned ones as in
     :func:`hpo_core.importance.outcomes`. Raises :class:`InputError` for an unknown objective.
     """
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     X, y = outcomes(study.history, column)
     if len(y) > _MOST_ROWS:
         rows = np.random.default_rng(0).choice(len(y), _MOST_ROWS, replace=False)

@@ -23,8 +23,8 @@ from hpo_core._errors import InputError
 from hpo_core._history import FOLD as FOLD
 from hpo_core._history import SPREAD, sign_of
 from hpo_core._records import TrialRecord
+from hpo_core._result import column_of
 from hpo_core._study import Study
-from hpo_core.importance import column_of
 
 __all__ = ["REPEAT", "Paired", "fold_results", "paired_test", "repeats_of", "spread_of", "standard_error"]
 
@@ -61,7 +61,7 @@ class Paired:
 
 def fold_results(study: Study, trial: int, objective: str | None = None) -> dict[int, float]:
     """The trial's finite results by fold, as the user gave them; empty where it reported none."""
-    name = list(study.objectives)[column_of(study, objective)]
+    name = list(study.objectives)[column_of(study.history, objective)]
     reports = study.history.reports
     rows = study.history.reports_of(trial)
     found = zip(reports.steps[rows].tolist(), reports.metric_of(trial, name + FOLD).tolist(), strict=True)

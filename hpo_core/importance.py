@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._errors import InputError, nearest
+from hpo_core._errors import InputError
 from hpo_core._history import History
+from hpo_core._result import column_of
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._study import Study
@@ -77,7 +78,7 @@ def importances(
     """
     if not 0.0 < quantile < 1.0:
         raise InputError(f"quantile must lie between 0 and 1, got {quantile!r}")
-    X, y = outcomes(study.history, column_of(study, objective))
+    X, y = outcomes(study.history, column_of(study.history, objective))
     rng = np.random.default_rng(seed)
     found: dict[int, Importance] = {}
     active = ~np.isnan(X)
@@ -103,16 +104,6 @@ def importances(
                 trials=len(z),
             )
     return sorted(found.values(), key=lambda i: (-i.share, i.name))
-
-
-def column_of(study: Study, objective: str | None) -> int:
-    """The column of an objective, the first by default. Raises :class:`InputError` for an unknown one."""
-    names = list(study.objectives)
-    if objective is None:
-        return 0
-    if objective not in names:
-        raise InputError(f"there is no objective {objective!r}{nearest(objective, names)} (known: {names})")
-    return names.index(objective)
 
 
 def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._result import column_of
 from hpo_core._states import TrialState
 from hpo_core._stopping import LEAST, LEAST_PER_COLUMN, result_noise
 from hpo_core._study import Study
 from hpo_core.folds import fold_results, repeats_of, standard_error
-from hpo_core.importance import column_of
 
 __all__ = ["Band", "band"]
 
@@ -42,7 +42,7 @@ def band(study: Study, trials: Sequence[int], *, objective: str | None = None) -
 
     Raises :class:`InputError` for an unknown objective.
     """
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     name = list(study.objectives)[column]
     repeats = repeats_of(study)
     errors = np.array(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpo_core import _events as ev
+from hpo_core._result import column_of
 from hpo_core._states import TrialState
 from hpo_core._study import Study
-from hpo_core.importance import column_of
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Array, Figure, Ints
 
@@ -25,7 +25,7 @@ _FEW = 6
 
 def curves(study: Study, *, objective: str | None = None) -> Figure:
     """What trials reported by step; the best one stands out, pruned ones end where they were stopped."""
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     name, direction = list(study.objectives.items())[column]
     past, reports = study.history, study.history.reports
     numbers = np.unique(reports.trials[np.isfinite(reports.values[:, column])])
@@ -244,7 +244,7 @@ def _first_line(reason: str) -> str:
 
 def lineage(study: Study, *, objective: str | None = None) -> Figure:
     """Which trial was forked from which and when; the way to the best trial stands out."""
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     past = study.history
     if not (past.parents >= 0).any():
         raise c.nothing(study, "no forks")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hpo_core._result import column_of
 from hpo_core._study import Study
 from hpo_core.correlation import correlations
-from hpo_core.importance import column_of, mid_ranks
+from hpo_core.importance import mid_ranks
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Figure
 from hpo_core.plots._space import _by_importance, _complete, _pairs, _places
@@ -74,7 +75,7 @@ def rank(study: Study, *, objective: str | None = None, names: Sequence[str] | N
     """
     from plotly.subplots import make_subplots
 
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     numbers, z = _complete(study, column)
     listed = list(names or _by_importance(study, list(study.objectives)[column]))
     few = names is not None and len(listed) <= _MOST_CHOSEN

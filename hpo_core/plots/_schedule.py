@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hpo_core._result import column_of
 from hpo_core._study import Study
-from hpo_core.importance import column_of
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Figure
 from hpo_core.schedules import Stretch, lineage
@@ -23,7 +23,7 @@ def schedule(study: Study, *, objective: str | None = None) -> Figure:
     """
     from plotly.subplots import make_subplots
 
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     best = c.best_numbers(study, column, 1)
     way = lineage(study, int(best[0])) if len(best) else ()
     names = [name for name in study.space.column_names if len(_values(study, way, name)) > 1][:_MOST_ROWS]

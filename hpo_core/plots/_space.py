@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from hpo_core._result import column_of
 from hpo_core._states import TrialState
 from hpo_core._study import Study
-from hpo_core.importance import column_of, importances, outcomes
+from hpo_core.importance import importances, outcomes
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Array, Figure, Ints
 from hpo_core.samplers._trees import Trees
@@ -35,7 +36,7 @@ def parallel_coordinates(
     real values as labels; every category has a place and a name of its own, and so has being inactive.
     ``names``: parameters to show, in this order; all by default, the first fourteen of many.
     """
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     numbers, z = _complete(study, column)
     name = list(study.objectives)[column]
     space = study.space
@@ -85,7 +86,7 @@ def slices(study: Study, *, objective: str | None = None, names: Sequence[str] |
     """
     from plotly.subplots import make_subplots
 
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     objective = list(study.objectives)[column]
     numbers, _ = _complete(study, column)
     shown = list(names or _by_importance(study, objective))[:_MOST_SLICES]
@@ -134,7 +135,7 @@ def contour(study: Study, *, objective: str | None = None, names: Sequence[str] 
     two that vary together (:func:`_pairs`). Of conditional parameters the picture is of the trials in which
     both are active.
     """
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     objective = list(study.objectives)[column]
     numbers, _ = _complete(study, column)
     space = study.space

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from hpo_core._history import History
+from hpo_core._result import column_of
 from hpo_core._states import TrialState
 from hpo_core._study import Study
-from hpo_core.importance import Importance, column_of, importances
+from hpo_core.importance import Importance, importances
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Array, Figure, Ints
 from hpo_core.uncertainty import band
@@ -25,7 +26,7 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
     beyond the axis; the title counts them. The band around the best is its uncertainty, see
     :mod:`hpo_core.uncertainty`.
     """
-    column = column_of(study, objective)
+    column = column_of(study.history, objective)
     name, direction = list(study.objectives.items())[column]
     past = study.history
     values = past.values[:, column] * past.signs[column]
@@ -98,7 +99,7 @@ def importance(
     The whiskers run from the 5th to the 95th percentile over the trees. ``found``: the result of
     :func:`hpo_core.importance.importances` where it is at hand.
     """
-    name = list(study.objectives)[column_of(study, objective)]
+    name = list(study.objectives)[column_of(study.history, objective)]
     found = importances(study, objective=objective) if found is None else found
     if not found:
         raise c.nothing(study, "too few different results to tell what matters")
