@@ -18,23 +18,25 @@ View = TypeVar("View")
 
 
 class Memo(Generic[View]):
-    """One view for each history, for as long as it lives; made anew when its space changes.
+    """One view for each history, for as long as it lives; made anew when its space, or the ``key``, changes.
 
     A view itself counts how far it has read: rows of evidence and of reports never change, but for what a new
     version of the space does to them.
     """
 
     def __init__(self) -> None:
-        self._views: WeakKeyDictionary[History, tuple[SearchSpace, View]] = WeakKeyDictionary()
+        self._views: WeakKeyDictionary[History, tuple[SearchSpace, object, View]] = WeakKeyDictionary()
 
-    def of(self, history: History, make: Callable[[], View]) -> View:
+    def of(self, history: History, make: Callable[[], View], key: object = None) -> View:
         """The view of this history; made when there is none."""
-        kept = self._views.get(history)
-        return kept[1] if kept is not None and kept[0] is history.space else self.put(history, make())
+        space, known, view = self._views.get(history, (None, None, None))
+        if view is None or space is not history.space or known != key:
+            return self.put(history, make(), key)
+        return view
 
-    def put(self, history: History, view: View) -> View:
+    def put(self, history: History, view: View, key: object = None) -> View:
         """Keep ``view`` in place of the last one."""
-        self._views[history] = history.space, view
+        self._views[history] = history.space, key, view
         return view
 
     def __reduce__(self) -> tuple[type[Memo[View]], tuple[()]]:

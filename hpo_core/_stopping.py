@@ -23,10 +23,11 @@ function of the first L results, and so the same however often it is asked for, 
 from __future__ import annotations
 
 import math
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from hpo_core._memo import Memo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,25 +49,15 @@ class StopRule:
     """Whether a study has found what there is to find, by its limit on ``improvement``."""
 
     def __init__(self) -> None:
-        self._evidence: weakref.ref[object] | None = None
-        self._key: tuple[object, ...] = ()
-        self._reason: str | None = None
-
-    def __reduce__(self) -> tuple[type[StopRule], tuple[()]]:
-        # A copied or pickled study looks again.
-        return StopRule, ()
+        self._memo: Memo[str] = Memo()
 
     def enough(self, history: History, improvement: float | str | None) -> str | None:
         """The reason to stop, or ``None``. ``improvement`` as in :class:`hpo_core.Limits`."""
         if improvement is None or improvement == "never" or not history.space.dims:
             return None
         look = last_look(len(history.evidence))
-        key = (look, history.space.version, improvement)
-        same = self._evidence is not None and self._evidence() is history.evidence
-        if not same or key != self._key:
-            self._reason = _reason(history, look, improvement)
-            self._evidence, self._key = weakref.ref(history.evidence), key
-        return self._reason
+        found = self._memo.of(history, lambda: _reason(history, look, improvement) or "", (look, improvement))
+        return found or None
 
 
 def last_look(k: int) -> int:

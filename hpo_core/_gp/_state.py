@@ -46,12 +46,8 @@ FAILURE_KINDS: Kinds = (("matern", "fence"),)
 
 @dataclass(frozen=True)
 class State:
-    """Models of the objectives (m groups) and of failure (None without failures) at `length` rows.
+    """Models of the objectives (m groups) and of failure (None without failures) at `length` rows."""
 
-    `fitted`: the rows known when they were last refitted, `s` above.
-    """
-
-    fitted: int
     length: int
     rows: NDArray[np.intp]
     embedding: Embedding
@@ -73,7 +69,7 @@ class State:
         if failure is not None:
             failure_rows = np.concatenate([failure_rows, late])
             failure = failure.grown(self.embedding(data.X[failure_rows]))
-        return State(self.fitted, k, rows, self.embedding, points, models, failure, failure_rows)
+        return State(k, rows, self.embedding, points, models, failure, failure_rows)
 
     def failure_term(self, data: Data) -> Term | None:
         """Log probability of no failure; None if no or only failures are known to the model."""
@@ -94,7 +90,7 @@ def refit(space: SearchSpace, data: Data, s: int, kinds: Kinds, priors: Priors, 
     models = tuple(fit_models(kinds, embedding, points, y, priors) for y in data.y[rows].T)
     failed = ~data.usable[:s]
     if not failed.any():
-        return State(s, s, rows, embedding, points, models, None, np.empty(0, dtype=np.intp))
+        return State(s, rows, embedding, points, models, None, np.empty(0, dtype=np.intp))
     # Failures count as the best here: of the successes, those near them say most about the border,
     # and the best successes are where proposals will be.
     order = np.where(failed, -np.inf, data.order[:s])
@@ -102,7 +98,7 @@ def refit(space: SearchSpace, data: Data, s: int, kinds: Kinds, priors: Priors, 
     labels = failed[failure_rows].astype(np.float64)
     where = embedding(data.X[failure_rows])
     failure = fit_models(FAILURE_KINDS, embedding, where, labels, FAILURE_PRIORS)[0]
-    return State(s, s, rows, embedding, points, models, failure, failure_rows)
+    return State(s, rows, embedding, points, models, failure, failure_rows)
 
 
 def latest(memo: Memo[State], history: History, data: Data, kinds: Kinds, priors: Priors, cap: int) -> State:
@@ -112,11 +108,5 @@ def latest(memo: Memo[State], history: History, data: Data, kinds: Kinds, priors
         return refit(history.space, data, k, kinds, priors, min(cap, CAP_MOVING))
     first = int(np.flatnonzero(data.usable)[FEWEST - 1]) + 1
     s = max(last_refit(k), first)
-
-    def fitted() -> State:
-        return refit(history.space, data, s, kinds, priors, cap)
-
-    held = memo.of(history, fitted)
-    if held.fitted != s:
-        held = fitted()
-    return memo.put(history, held.grown(data))
+    held = memo.of(history, lambda: refit(history.space, data, s, kinds, priors, cap), key=s)
+    return memo.put(history, held.grown(data), key=s)

@@ -133,9 +133,7 @@ class CMAES:
     def _folded(self, history: History) -> _Fold:
         evidence = history.evidence
         epoch = len(evidence) // _EPOCH
-        fold = self._memo.of(history, lambda: self._begin(history, epoch))
-        if fold.epoch != epoch:
-            fold = self._memo.put(history, self._begin(history, epoch))
+        fold = self._memo.of(history, lambda: self._begin(history, epoch), key=epoch)
         for row in range(fold.rows, len(evidence)):
             fold.rows = row + 1
             if len(fold.free):

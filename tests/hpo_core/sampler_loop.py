@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hpo_core._history import History
+from hpo_core._propose import sampler_rng
 from hpo_core._space import Categorical, Constant, Float, Int, LogNormal, Normal, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._strategy import Sampler
@@ -35,8 +36,7 @@ class Loop:
     def propose(self) -> np.ndarray | None:
         """What the sampler would ask next, without asking it."""
         history = self.history
-        rng = np.random.default_rng(np.random.SeedSequence([history.seed, history.n_trials]))
-        proposal = self.sampler.sample(history, rng)
+        proposal = self.sampler.sample(history, sampler_rng(history, history.n_trials))
         if proposal is None:
             return None
         self.notes.append(proposal.note)
