@@ -2,8 +2,9 @@
 
 Two kinds. One that stops trials is asked after every step whether to go on (Optuna's pruners, Ray Tune's
 ASHA). One that plans budgets hands out a configuration with the step to run it to (SMAC's multi-fidelity
-facade, DEHB): a configuration that has been run before goes on from there, which neither library arranges by
-itself, so that theirs cost as little as ours; and a worker that they would let wait waits.
+facade, DEHB, Ray Tune's BOHB): a configuration that has been run before goes on from there, which SMAC and
+DEHB do not arrange by themselves, so that theirs cost as little as ours; and a worker that they would let
+wait waits.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import tempfile
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from benchmarks.curves import STEPS, Curves
 
@@ -77,10 +80,13 @@ class _Optuna:
 
 
 class _RayTrial:
-    """What Ray's ASHA looks at in a trial."""
+    """What Ray's schedulers look at in a trial."""
+
+    is_saving = False
 
     def __init__(self, number: int) -> None:
         self.trial_id = str(number)
+        self.status = "PENDING"
 
 
 class _Ray:
@@ -194,6 +200,72 @@ class _DEHB:
         self._dehb.tell(job, {"fitness": loss if math.isfinite(loss) else 1e30, "cost": seconds})
 
 
+class _RayBOHB:
+    """Ray Tune's ``HyperBandForBOHB`` with ``TuneBOHB``, which samples by HpBandSter's kernel densities.
+
+    It stands where Ray's controller does between the two and calls them in its order: one new trial is kept
+    waiting, the scheduler chooses between it and those that were paused, and the sampler hears of a milestone
+    unless the trial ends there.
+    """
+
+    def __init__(self, name: str, curves: Curves, seed: int) -> None:
+        from ray.tune.schedulers import HyperBandForBOHB
+        from ray.tune.search.bohb import TuneBOHB
+
+        del name
+        np.random.seed(seed)  # noqa: NPY002 - HpBandSter draws from the global generator
+        self.searcher = TuneBOHB(_integers(curves, seed), metric="loss", mode="min", seed=seed)
+        self.search_alg = self  # the scheduler reaches the sampler through ``search_alg.searcher``
+        self._scheduler = HyperBandForBOHB(metric="loss", mode="min", max_t=STEPS, reduction_factor=ETA)
+        self._trials: list[_RayTrial] = []
+        # A milestone that the scheduler does not pause a trial at: it keeps its worker.
+        self._goes_on: list[_RayTrial] = []
+
+    def get_trials(self) -> list[_RayTrial]:
+        """For the scheduler."""
+        return self._trials
+
+    def stop_trial(self, trial: _RayTrial) -> None:
+        """For the scheduler: a trial that waits is not to go on."""
+        if trial.status != "TERMINATED":
+            self._scheduler.on_trial_remove(self, trial)
+            self.searcher.on_trial_complete(trial.trial_id)
+            trial.status = "TERMINATED"
+
+    def _keep_one_waiting(self) -> None:
+        if not any(t.status == "PENDING" for t in self._trials):
+            self._trials.append(_RayTrial(len(self._trials)))
+            self.searcher.suggest(self._trials[-1].trial_id)
+            self._scheduler.on_trial_add(self, self._trials[-1])
+
+    def ask(self) -> tuple[Any, Hashable, Mapping[str, int], int] | None:
+        self._keep_one_waiting()
+        trial = self._goes_on.pop() if self._goes_on else self._scheduler.choose_trial_to_run(self)
+        trial.status = "RUNNING"
+        params = {n: int(v) for n, v in dict(self.searcher.trial_to_params[trial.trial_id]).items()}
+        # By trial: it takes a configuration that comes again for a new one, and trains that one anew.
+        return trial, trial.trial_id, params, self._milestone(trial)
+
+    def _milestone(self, trial: _RayTrial) -> int:
+        return int(self._scheduler._trial_info[trial][0]._cumul_r)
+
+    def tell(self, job: Any, loss: float, seconds: float) -> None:
+        del seconds
+        self._keep_one_waiting()  # while the job ran
+        result = {"training_iteration": self._milestone(job), "loss": loss if math.isfinite(loss) else 1e30}
+        decision = self._scheduler.on_trial_result(self, job, result)
+        if decision == "STOP":
+            self._scheduler.on_trial_complete(self, job, result)
+            self.searcher.on_trial_complete(job.trial_id, result=result)
+            job.status = "TERMINATED"
+            return
+        self.searcher.on_trial_result(job.trial_id, result)
+        if decision == "PAUSE":
+            job.status = "PAUSED"
+        else:
+            self._goes_on.append(job)
+
+
 _STOPPERS: dict[str, Callable[[str, Curves, int], Stopper]] = {
     "optuna-hyperband": _Optuna,
     "optuna-median": _Optuna,
@@ -201,9 +273,13 @@ _STOPPERS: dict[str, Callable[[str, Curves, int], Stopper]] = {
     "ray-asha": _Ray,
     "ray-asha-optuna": _Ray,
 }
-_PLANNERS: dict[str, Callable[[str, Curves, int], Planner]] = {"smac-multi-fidelity": _SMAC, "dehb": _DEHB}
+_PLANNERS: dict[str, Callable[[str, Curves, int], Planner]] = {
+    "smac-multi-fidelity": _SMAC,
+    "dehb": _DEHB,
+    "ray-bohb": _RayBOHB,
+}
 PEERS = (*_STOPPERS, *_PLANNERS)
-PEER_PACKAGES = ("optuna", "ray", "smac", "dehb")
+PEER_PACKAGES = ("optuna", "ray", "hpbandster", "smac", "dehb")
 
 
 def peer_incumbents(name: str, curves: Curves, workers: int, until: float, seed: int) -> Found:
