@@ -43,7 +43,9 @@ types: dev
 	$(BIN)/mypy
 
 # In the order of their names: files with few but long tests would come last, and one worker wait for the other.
+# The tests start hundreds of processes, each of which would compile our code anew where PYTHONDONTWRITEBYTECODE is set.
 tests: dev
+	$(BIN)/python -m compileall -q hpo_core flows tracking
 	$(BIN)/python -m pytest -q -m "not faults" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15
 
 fuzz: dev
