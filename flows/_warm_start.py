@@ -77,5 +77,9 @@ def origins_of(study: Study) -> dict[str, int]:
 
 
 def origin_lines(study: Study) -> list[str]:
-    """The same in sentences, with what was left out."""
-    return [str(n.data["text"]) for n in study.state.notes if n.topic == WARM_START]
+    """The same in sentences, with what was left out, and with what an objective turned out not to ask for."""
+    lines = [str(n.data["text"]) for n in study.state.notes if n.topic == WARM_START]
+    fitting, observed = int((study.history.evidence.trials < 0).sum()), len(study.state.observed)
+    if study.history.define_by_run and fitting < observed:
+        lines.append(f"{fitting:,} of {observed:,} results fit what the objective has asked for so far")
+    return lines

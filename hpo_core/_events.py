@@ -77,12 +77,16 @@ class Enqueued(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed(Event):
-    """A result from elsewhere: evidence for the sampler, not a trial of this study."""
+    """A result from elsewhere: evidence for the sampler, not a trial of this study.
+
+    ``text``: the values of the parameters are text, read by the types that the space has for them.
+    """
 
     type: ClassVar[str] = "observed"
     params: Params
     values: Metrics = field(default_factory=dict)
     source: str = ""
+    text: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

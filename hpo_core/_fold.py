@@ -179,7 +179,7 @@ class Fold:
         self.notes.append(event)
 
     def _observed(self, event: ev.Observed) -> None:
-        self.history._observe(event.params, event.values)
+        self.history._observe(event.params, event.values, text=event.text)
         if event.source:
             self.observed.add(event.source)
 

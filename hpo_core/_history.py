@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from hpo_core._columns import Column
 from hpo_core._errors import SpaceError
+from hpo_core._fitting import Unfit, fitted
 from hpo_core._space import SearchSpace
 from hpo_core._states import INFORMATIVE, VALUED, TrialState
 
@@ -238,7 +239,7 @@ class History:
         self._fits: list[bool] = []
         # Everything ever learned, whether it fits the present space or not: the space may change back.
         self._known = Evidence(0, self.n_objectives)
-        self._observed: list[dict[str, Any]] = []
+        self._observed: list[tuple[dict[str, Any], bool]] = []
         # A study that declares nothing learns the names from its objective.
         self.define_by_run = not space.names
         self._open: dict[int, None] = {}
@@ -498,12 +499,12 @@ class History:
             if self._fits[trial]:
                 self.evidence._append(self._X.view[trial], row, state, step, trial)
 
-    def _observe(self, params: dict[str, Any], values: Mapping[str, float]) -> None:
+    def _observe(self, params: dict[str, Any], values: Mapping[str, float], *, text: bool = False) -> None:
         row = self._minimised(values)
         state = TrialState.FAILED if np.isnan(row).any() else TrialState.COMPLETE
-        self._observed.append(params)
+        self._observed.append((params, text))
         self._known._append(_NOWHERE, row, state, 0, -1)
-        u, fits = self._encoded(params)
+        u, fits = self._matched(params) if text else self._encoded(params)
         if fits:
             self._warm.add(self.space.key(u))
             self._leave_out(u)
@@ -528,6 +529,14 @@ class History:
         except SpaceError:
             return np.full(self.space.dims, np.nan), False
 
+    def _matched(self, params: Mapping[str, Any]) -> tuple[Floats, bool]:
+        """The same for text from a source that may say more, or less, than an objective asks for."""
+        try:
+            u = self.space.encode(fitted(self.space, params, text=True))
+        except Unfit:
+            return np.full(self.space.dims, np.nan), False
+        return u, not np.isnan(u).all()
+
     def _change_space(self, space: SearchSpace) -> None:
         """Re-encode everything under a new version of the space; what does not fit it is left out."""
         self.space = space
@@ -550,7 +559,8 @@ class History:
                 if self._fits[trial]:
                     self.evidence._append(self._X.view[trial], values, state, step, trial)
                 continue
-            u, fits = self._encoded(next(elsewhere))
+            params, text = next(elsewhere)
+            u, fits = self._matched(params) if text else self._encoded(params)
             if fits:
                 self._warm.add(space.key(u))
                 self._leave_out(u)

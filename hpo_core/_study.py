@@ -418,14 +418,18 @@ class Study:
         values: Mapping[str, float] | float,
         *,
         source: str = "",
+        text: bool = False,
         now: float = 0.0,
     ) -> None:
         """Add a result from elsewhere as evidence; it is no trial of this study and costs no budget.
 
-        ``values`` must have every objective; a value that is not finite says that it failed. Raises
-        :class:`SpaceError` as :meth:`enqueue` does.
+        ``values`` must have every objective; a value that is not finite says that it failed. ``text``: the
+        parameters' values are text, as MLflow keeps them; they are read by the types that the space has, or
+        that a define-by-run objective turns out to ask for, names beyond these are ignored, and the result
+        counts as long as it then fits. Raises :class:`SpaceError` as :meth:`enqueue` does, unless ``text``.
         """
-        given, named = self._checked_params(params), checked_metrics(values, self.objectives)
+        given = dict(params) if text else self._checked_params(params)
+        named = checked_metrics(values, self.objectives)
         for name in self.objectives:
             if name not in named:
                 raise InputError(
@@ -433,7 +437,7 @@ class Study:
                     f"{named!r}{nearest(name, named)}"
                 )
         at = now or self._fold.last_at
-        self._record(ev.Observed(at=at, params=given, values=named, source=source))
+        self._record(ev.Observed(at=at, params=given, values=named, source=source, text=text))
 
     def _checked_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(params, Mapping):

@@ -9,19 +9,14 @@ never ended, says nothing that could stand beside complete results, and is left 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from hpo_core._conditions import same
-from hpo_core._domain import json_text
 from hpo_core._errors import InputError, SpaceError, nearest
-from hpo_core._parameters import Categorical, Constant, Int, Parameter
+from hpo_core._fitting import Unfit, fitted
 from hpo_core._space import SearchSpace
 from hpo_core._states import INFORMATIVE, TrialState
 from hpo_core._study import Study
@@ -69,13 +64,15 @@ class Fitting:
     """What of a :class:`Past` fits a study. ``rows``: key, configuration, values; NaN for a failure.
 
     ``skipped``: how many results were left out, by reason. ``ignored``: parameters of the source that the
-    space does not have.
+    space does not have. ``text``: keys of the rows whose configuration is still text, for want of a declared
+    space.
     """
 
     source: str
     rows: Sequence[tuple[str, dict[str, Any], dict[str, float]]]
     skipped: Mapping[str, int]
     ignored: Sequence[str] = ()
+    text: frozenset[str] = frozenset()
 
     @property
     def failures(self) -> int:
@@ -91,22 +88,20 @@ class Fitting:
             out.append(f"left out {sum(self.skipped.values()):,}: {reasons}")
         if self.ignored:
             out.append(f"ignored {_listed(self.ignored)}, which the space does not have")
+        if self.text:
+            out.append("its parameters are matched with those that the objective asks for")
         return "; ".join(out)
 
 
 def fit(space: SearchSpace | None, objectives: Mapping[str, str], past: Past) -> Fitting:
     """Which results fit, mapped to this study's names, and how many do not.
 
-    ``space``: ``None`` for define-by-run; every configuration may then still turn out to fit.
+    ``space``: ``None`` for define-by-run; every configuration may then still turn out to fit, and its text is
+    read when the objective has asked for its parameters.
 
     Raises :class:`InputError` when an objective is not found in the source or has the other direction,
     when a name to map is neither an objective nor a parameter, and when nothing fits.
     """
-    if space is None and any(outcome.text for outcome in past.outcomes):
-        raise InputError(
-            f"{past.source} has its parameters as text, which only a declared space can read; declare the "
-            "space (space=..., --space FILE)"
-        )
     known = [*objectives, *(space.names if space is not None else past.params)]
     for ours in (n for n in past.params if n not in known):
         hint = nearest(ours, known)
@@ -118,7 +113,7 @@ def fit(space: SearchSpace | None, objectives: Mapping[str, str], past: Past) ->
         try:
             values = _values(outcome, metrics)
             rows.append((outcome.key, _params(space, outcome, past.params), values))
-        except _Unfit as reason:
+        except Unfit as reason:
             skipped[str(reason)] += 1
     if not rows:
         said = ", ".join(f"{n:,} {why}" for why, n in skipped.most_common()) or "it has no results"
@@ -134,6 +129,7 @@ def fit(space: SearchSpace | None, objectives: Mapping[str, str], past: Past) ->
         rows=rows,
         skipped=dict(skipped.most_common()),
         ignored=sorted(met - used),
+        text=frozenset(o.key for o in past.outcomes if o.text and space is None),
     )
 
 
@@ -146,12 +142,8 @@ def adopt(study: Study, fitting: Fitting, now: float = 0.0) -> int:
             continue
         # A define-by-run study may know by now that a value is out of range.
         with contextlib.suppress(SpaceError):
-            study.observe(params, values, source=key, now=now)
+            study.observe(params, values, source=key, text=key in fitting.text, now=now)
     return len(known) - before
-
-
-class _Unfit(Exception):
-    """Why a result is left out, in words that follow a number."""
 
 
 def _metrics(objectives: Mapping[str, str], past: Past) -> dict[str, tuple[str, float]]:
@@ -197,88 +189,29 @@ def _verb(direction: str) -> str:
 
 def _values(outcome: Outcome, metrics: Mapping[str, tuple[str, float]]) -> dict[str, float]:
     if outcome.state is TrialState.PRUNED:
-        raise _Unfit("pruned")
+        raise Unfit("pruned")
     if not outcome.state.finished or outcome.state not in INFORMATIVE:
-        raise _Unfit("without an end")
+        raise Unfit("without an end")
     if outcome.state is not TrialState.COMPLETE:
         return dict.fromkeys(metrics, math.nan)
     values: dict[str, float] = {}
     for name, (metric, sign) in metrics.items():
         value = outcome.values.get(metric)
         if value is None:
-            raise _Unfit(f"without the metric {metric!r}")
+            raise Unfit(f"without the metric {metric!r}")
         if not math.isfinite(value):
-            raise _Unfit(f"with {metric!r} not finite")
+            raise Unfit(f"with {metric!r} not finite")
         values[name] = sign * float(value)
     return values
 
 
 def _params(space: SearchSpace | None, outcome: Outcome, renamed: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration in the space's names and types."""
-    if space is None:
-        ours = {theirs: name for name, theirs in renamed.items()}
-        return {ours.get(name, name): value for name, value in outcome.params.items()}
-    found: dict[str, Any] = {}
-    for name, parameter in space.parameters.items():
-        theirs = renamed.get(name, name)
-        if theirs not in outcome.params:
-            continue
-        value = outcome.params[theirs]
-        try:
-            value = read_text(parameter, value) if outcome.text else _plain(parameter, value)
-            parameter.encode(value, name)
-        except SpaceError:
-            raise _Unfit(f"with {name!r} outside its range") from None
-        found[name] = value
-    return _whole(space, found)
-
-
-def _whole(space: SearchSpace, params: dict[str, Any]) -> dict[str, Any]:
-    """The active part of the configuration, if all of it is there and the constraints hold."""
-    u = space.encode(params)
-    complete = space.snap(u[None, :])
-    missing = np.flatnonzero(np.isnan(u) & ~np.isnan(complete[0]))
-    if len(missing):
-        raise _Unfit(f"without {space.column_names[int(missing[0])]!r}")
-    if not space.allowed(complete)[0]:
-        raise _Unfit("against the constraints")
-    inactive = {n for n, v in zip(space.column_names, u, strict=True) if np.isnan(v)}
-    return {name: value for name, value in params.items() if name not in inactive}
-
-
-def _plain(parameter: Parameter, value: Any) -> Any:
-    """Whole numbers that came as floats, as Hyperopt has them, are whole."""
-    if isinstance(parameter, Int) and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
-def read_text(parameter: Parameter, text: Any) -> Any:
-    """The value that a text, written by ``str`` or as JSON, stands for. Raises :class:`SpaceError`."""
-    if not isinstance(text, str):
-        return text
-    if isinstance(parameter, Categorical | Constant):
-        choices = parameter.choices if isinstance(parameter, Categorical) else (parameter.value,)
-        found = [c for c in choices if _says(text, c)]
-        if len(found) != 1:
-            raise SpaceError(f"{text!r} stands for {found or 'none'} of the choices {list(choices)!r}")
-        return found[0]
-    try:
-        number = float(text)
-    except ValueError:
-        raise SpaceError(f"{text!r} is no number") from None
-    return _plain(parameter, number)
-
-
-def _says(text: str, choice: Any) -> bool:
-    if text in (str(choice), json_text(choice)):
-        return True
-    if isinstance(choice, str):
-        return False
-    try:
-        return same(json.loads(text), choice)
-    except ValueError:
-        return False
+    """The configuration in the space's names and types; in the names alone where nothing is declared."""
+    given = outcome.params
+    taken = {*renamed} if space is not None else {*renamed, *renamed.values()}
+    named = {name: value for name, value in given.items() if name not in taken}
+    named |= {name: given[theirs] for name, theirs in renamed.items() if theirs in given}
+    return named if space is None else fitted(space, named, text=outcome.text)
 
 
 def _listed(names: Iterable[str]) -> str:

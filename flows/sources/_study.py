@@ -63,7 +63,7 @@ class EarlierStudy:
             for trial in study.trials
         ]
         elsewhere = [
-            Outcome(key=e.source or f"{uid}:observed-{i}", params=e.params, values=e.values)
+            Outcome(key=e.source or f"{uid}:observed-{i}", params=e.params, values=e.values, text=e.text)
             for i, e in enumerate(events)
             if isinstance(e, ev.Observed)
         ]

@@ -47,6 +47,10 @@ def narrow(trial):
 narrow.space = {"x": Float(-5.0, 0.0)}
 
 
+def asking(trial):
+    return trial.suggest_float("x", -5.0, 5.0) ** 2 + trial.suggest_int("y", 1, 2)
+
+
 def gain(trial):
     return {"gain": -(trial.params["x"] ** 2)}
 
@@ -340,6 +344,30 @@ def test_pickles_are_not_loaded(tmp_path: Path) -> None:
     for given in (tmp_path / "trials.pkl", str(tmp_path / "trials.pkl"), b"\x80\x04"):
         with pytest.raises(InputError, match="takes the Trials object itself"):
             from_hyperopt(given)
+
+
+def test_an_objective_that_just_asks_begins_with_runs_by_hand(begun: Place, hpo: Hpo) -> None:
+    """They are matched with what it asks for; those that it has no room for are counted, not hidden."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{begun.database}")
+    experiment = client.create_experiment("by-hand")
+    for x, y in [("0.25", "1"), ("-3", "2.0"), ("0.5", "3"), ("1e99", "1")]:
+        run = client.create_run(experiment).info.run_id
+        for name, value in {"x": x, "y": y, "author": "me"}.items():
+            client.log_param(run, name, value)
+        client.log_metric(run, "loss", 1.0)
+        client.set_terminated(run)
+    terms = ("--strategy", "random", "--isolation", "thread", "--workers", 1, "--trials", 2)
+    said = hpo("tune", "mine.py:asking", "--name", "new", *terms, "--warm-start", "mlflow:by-hand")
+    assert said.code == 0, said.err
+    assert "its parameters are matched with those that the objective asks for" in " ".join(said.out.split())
+    study = begun.study("new")
+    evidence = study.history.evidence
+    known = [study.space.decode(x) for x in evidence.X[evidence.trials < 0]]
+    assert sorted((round(p["x"], 9), p["y"]) for p in known) == [(-3.0, 2), (0.25, 1)]
+    shown = " ".join(hpo("show", "new").out.split())
+    assert "2 of 4 results fit what the objective has asked for so far" in shown
 
 
 def valley(trial: Any) -> float:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_core import Categorical, Float, InputError, Int, SearchSpace, Study, TrialState
+from hpo_core import Categorical, Float, InputError, Int, SearchSpace, Study, Trial, TrialState
 from hpo_core.warm_start import Outcome, Past, adopt, fit
 from tests.hpo_core.space_strategies import spaces
+from tests.hpo_core.studies import recorded, replayed
 
 SPACE = SearchSpace(
     {
@@ -194,15 +195,82 @@ def test_a_model_uses_what_it_was_given() -> None:
     assert sum(abs(x - 0.7) < 0.15 for x in tried) >= 8
 
 
-def test_define_by_run_takes_values_but_no_text() -> None:
-    """What the objective will ask for is not known yet; text has no type then."""
+def ask_for(trial: Trial, *, deep: bool = False) -> float:
+    """What an objective asks for: ``depth`` only with one kind."""
+    rate = trial.suggest_float("rate", 1e-3, 1.0, log=True)
+    layers = trial.suggest_int("layers", 1, 4)
+    kind = trial.suggest_categorical("kind", ["a", "b"])
+    return rate * layers + (trial.suggest_int("depth", 1, 3) if deep and kind == "b" else 0)
+
+
+def test_define_by_run_takes_values() -> None:
+    """What the objective will ask for is not known yet."""
     study = Study(None, strategy="random")
     adopt(study, fit(None, {"loss": "min"}, past(outcome(0))))
     trial = study.ask()
-    trial.suggest_float("rate", 1e-3, 1.0, log=True)
-    trial.suggest_int("layers", 1, 4)
-    trial.suggest_categorical("kind", ["a", "b"])
-    study.tell(trial, 1.0)
+    study.tell(trial, ask_for(trial))
     assert sorted(study.history.evidence.trials.tolist()) == [-1, 0]
-    with pytest.raises(InputError, match="declare the space"):
-        fit(None, {"loss": "min"}, past(Outcome(key="k", params={"x": "1"}, text=True)))
+
+
+def as_text(key: str, loss: float = 0.5, **params: object) -> Outcome:
+    """A run by hand, with a parameter that no objective asks for."""
+    given = {name: str(value) for name, value in params.items()}
+    return Outcome(key=key, params={**given, "author": "me"}, values={"loss": loss}, text=True)
+
+
+def test_define_by_run_reads_text_once_the_objective_has_asked() -> None:
+    """MLflow keeps text, which has no type before that; such runs were refused: declare the space."""
+    runs = [
+        as_text("good", rate=0.1, layers=2.0, kind="a"),
+        as_text("renamed", lr=0.2, layers=3, kind="b"),
+        as_text("out of range", rate=7, layers=2, kind="a"),
+        as_text("of another kind", rate=0.1, layers=2, kind="z"),
+        as_text("incomplete", layers=2, kind="a"),
+        as_text("no number", rate="auto", layers=2, kind="a"),
+    ]
+    found = fit(None, {"loss": "min"}, past(*runs[:1], *runs[2:]))
+    renamed = fit(None, {"loss": "min"}, past(runs[1], params={"rate": "lr"}))
+    assert "matched with those that the objective asks for" in str(found)
+    study, journal = recorded(None, strategy="random")
+    assert (adopt(study, found), adopt(study, renamed)) == (5, 1)
+    assert study.history.evidence.trials.tolist() == []
+    trial = study.ask()
+    study.tell(trial, ask_for(trial))
+    for same in (study, replayed(journal)):
+        evidence = same.history.evidence
+        known = [same.space.decode(x) for x in evidence.X[evidence.trials < 0]]
+        assert known == [
+            {"rate": pytest.approx(0.1), "layers": 2, "kind": "a"},
+            {"rate": pytest.approx(0.2), "layers": 3, "kind": "b"},
+        ]
+
+
+def test_text_without_a_conditional_parameter_fits_once_the_condition_is_known() -> None:
+    study = Study(None, strategy="random", seed=2)
+    runs = [
+        as_text("shallow", rate=0.1, layers=2, kind="a"),
+        as_text("deep", rate=0.2, layers=2, kind="b", depth=3),
+    ]
+    adopt(study, fit(None, {"loss": "min"}, past(*runs)))
+    for _ in range(20):
+        trial = study.ask()
+        study.tell(trial, ask_for(trial, deep=True))
+    assert study.space.parameters["depth"].conditions
+    evidence = study.history.evidence
+    known = [study.space.decode(x) for x in evidence.X[evidence.trials < 0]]
+    assert [set(params) for params in known] == [
+        {"rate", "layers", "kind"},
+        {"rate", "layers", "kind", "depth"},
+    ]
+
+
+def test_a_sampler_learns_from_text_that_an_objective_has_given_types() -> None:
+    outcomes = [as_text(f"k{i}", loss=(i / 30 - 0.7) ** 2, x=i / 30) for i in range(30)]
+    study = Study(None, strategy="tpe", seed=1)
+    adopt(study, fit(None, {"loss": "min"}, past(*outcomes)))
+    tried = []
+    for _ in range(11):
+        trial = study.ask()
+        tried.append(trial.suggest_float("x", 0.0, 1.0))
+        study.tell(trial, (tried[-1] - 0.7) ** 2)
+    assert sum(abs(x - 0.7) < 0.15 for x in tried[1:]) >= 8
