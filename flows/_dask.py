@@ -6,6 +6,7 @@ again by itself when its worker dies; we take the loss at once instead and let t
 
 A scheduler that dies takes what was in flight along. The runner then waits for it to come back at the
 same address, with workers, for as long as its patience lasts; the segments are cut off and due again.
+As long it waits at the start for workers to join a scheduler that has none yet.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from tracking import redacted
 
 _CONNECT_SECONDS = 15
 _DASK = logging.getLogger("distributed")
+# Where a scheduler says which workers come and go.
+_ALL = "all"
 # How often a scheduler that is gone is tried again, and how long one that comes back is waited for.
 _RETRY_SECONDS, PATIENCE_SECONDS = 0.5, 300.0
 # How long a worker that is told to kill its segment may take to say so.
@@ -63,9 +66,12 @@ class _Line:
     come back with it, so a line that was cut once is cut for good.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, resources: dict[str, float]) -> None:
         self.client = client
         self._comm = client.scheduler_comm
+        # A cluster that scales with its load starts its first worker for a task only, and keeps the last one
+        # only while it holds a result.
+        self._load = client.submit(int, key=f"hpo-load-{uuid.uuid4().hex}", resources=resources or None)
 
     @property
     def cut(self) -> bool:
@@ -79,7 +85,8 @@ class DaskRunner:
     ``address``: of a running scheduler (``tcp://`` or ``tls://``); ``None`` starts a cluster on this
     machine. ``slots``: segments in flight at once; ``None`` takes one per worker thread.
     ``resources``: what each segment needs of its worker, such as ``{"GPU": 1}``. ``patience``: seconds
-    that a scheduler which was lost may be away. ``tell`` is called with a line for the user.
+    that a scheduler which was lost may be away, and that the first workers may take to join. ``tell`` is
+    called with a line for the user.
     """
 
     def __init__(
@@ -103,6 +110,7 @@ class DaskRunner:
         self._tell = tell
         self._line: _Line | None = None
         self._mending: asyncio.Task[None] | None = None
+        self._deserted = False
         self._flying: dict[str, _Segment] = {}
         self._by_slot: dict[int, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -135,8 +143,20 @@ class DaskRunner:
                 # other users of this machine out.
                 security=True,
             )
+        client, workers = await self._first_workers()
+        threads = sum(w["nthreads"] for w in workers.values())
+        if self._slots is None:
+            self._slots = threads
+        await self._ship(client)
+        if threads <= self.slots:  # of more it would be anybody's guess which will be used
+            await client.run(warm_up, self._topic, self._shipped(), on_error="return")
+
+    async def _first_workers(self) -> tuple[Client, dict[str, Any]]:
         try:
             client = await self._connect()
+            if self._cluster is not None:
+                await client.wait_for_workers(self.slots)
+            return client, await self._joined(client)
         except ValueError:
             raise InputError(
                 f"--dask takes an address such as 'tcp://host:8786', got {redacted(repr(self._address))}"
@@ -146,16 +166,19 @@ class DaskRunner:
                 f"no Dask scheduler answers at {self._address!r} ({error}); start one with `dask "
                 "scheduler`, or leave --dask out for a cluster on this machine"
             ) from None
-        if self._cluster is not None:
-            await client.wait_for_workers(self.slots)
-        workers = await self._workers(client)
-        self._check_workers(workers)
-        threads = sum(w["nthreads"] for w in workers.values())
-        if self._slots is None:
-            self._slots = threads
-        await self._ship(client)
-        if threads <= self.slots:  # of more it would be anybody's guess which will be used
-            await client.run(warm_up, self._topic, self._shipped(), on_error="return")
+
+    async def _joined(self, client: Client) -> dict[str, Any]:
+        """The workers, once there are some that can take a segment: a cluster may start them on demand."""
+        deadline = time.monotonic() + self._patience
+        told = False
+        while problem := self._wanting(workers := await self._workers(client)):
+            if time.monotonic() >= deadline:
+                raise InputError(f"{problem}, and none came within {self._patience:g} s")
+            if not told:
+                told = True
+                self._tell(f"{problem}; waiting {self._patience:g} s for one to join")
+            await asyncio.sleep(_RETRY_SECONDS)
+        return workers
 
     # -- the connection ------------------------------------------------------------------------
 
@@ -171,8 +194,9 @@ class DaskRunner:
         except BaseException:
             self._in_background(client.close())
             raise
-        self._line = _Line(client)
+        self._line = _Line(client, self._resources)
         client.subscribe_topic(self._topic, self._on_event)
+        client.subscribe_topic(_ALL, self._on_cluster_event)
         return client
 
     async def _connected(self) -> Client:
@@ -219,7 +243,8 @@ class DaskRunner:
                 await self._hang_up()
                 await self._connect()
             assert self._line is not None
-            self._check_workers(await self._workers(self._line.client))
+            if problem := self._wanting(await self._workers(self._line.client)):
+                return problem
             await self._ship(self._line.client)
         except (OSError, TimeoutError, InputError) as error:
             return str(error) or type(error).__name__
@@ -228,6 +253,8 @@ class DaskRunner:
     async def _hang_up(self) -> None:
         line, self._line = self._line, None
         if line is not None:
+            if not line.cut:  # else the scheduler complains that it cannot tell a client of its own leaving
+                line.client.unsubscribe_topic(_ALL)
             # What a broken connection still complains of, or waits for, is nobody's business.
             await asyncio.wait({self._in_background(line.client.close())}, timeout=_HANG_UP_SECONDS)
 
@@ -247,15 +274,17 @@ class DaskRunner:
     async def _workers(self, client: Client) -> dict[str, Any]:
         return dict((await client.scheduler.identity(n_workers=-1))["workers"])
 
-    def _check_workers(self, workers: dict[str, Any]) -> None:
+    def _wanting(self, workers: dict[str, Any]) -> str:
+        """What keeps every segment from being run, if anything does."""
         if not workers:
-            raise InputError(f"the Dask scheduler at {self._address!r} has no workers; start some first")
+            return f"the Dask scheduler at {self._address!r} has no workers"
         for resource, amount in self._resources.items():
             if not any(w.get("resources", {}).get(resource, 0) >= amount for w in workers.values()):
-                raise InputError(
-                    f"no Dask worker offers {resource}={amount:g}, so every trial would wait for ever; start "
-                    f"workers with --resources {resource}={amount:g}"
+                return (
+                    f"no Dask worker offers {resource}={amount:g} (start workers with --resources "
+                    f"{resource}={amount:g})"
                 )
+        return ""
 
     async def _ship(self, client: Client) -> None:
         problem = await self._problem(client)
@@ -304,6 +333,27 @@ class DaskRunner:
         segment = self._flying.get(str(data.get("key")))
         if segment is not None:
             segment.inbox.put_nowait(data)
+
+    def _on_cluster_event(self, event: tuple[float, dict[str, Any]]) -> None:
+        """A scheduler that we did not configure keeps what a dead worker ran for the next one to join."""
+        _, data = event
+        if data.get("action") == "remove-worker":
+            for segment in self._flying.values():
+                if segment.worker == data["worker"]:
+                    segment.reason = segment.reason or f"the Dask worker {segment.worker} was lost"
+                    segment.end()
+        if self._address is not None and data.get("action") in ("add-worker", "remove-worker"):
+            self._in_background(self._look_for_workers())
+
+    async def _look_for_workers(self) -> None:
+        """Tell when the last worker has left, and when one has joined then."""
+        if self._line is None or self._line.cut:
+            return
+        problem = self._wanting(await self._workers(self._line.client))
+        if bool(problem) != self._deserted:
+            self._deserted = bool(problem)
+            waits = f"{problem} any more; the study goes on when one joins"
+            self._tell(waits if problem else "a Dask worker has joined; the study goes on")
 
     # -- segments ------------------------------------------------------------------------------
 
