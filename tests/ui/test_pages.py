@@ -113,6 +113,34 @@ def test_the_page_orders_trials_as_the_server_does(site: Site, tab: Tab) -> None
     assert errors(tab) == []
 
 
+def test_a_parameter_that_is_none_is_not_shown_as_an_inactive_one(site: Site, tab: Tab) -> None:
+    """In the table, as the best configuration, on the trial's page and side by side."""
+    space = {
+        "depth": Categorical([None]),
+        "kind": Categorical(["a", "b"]),
+        "only": Float(0, 1).when("kind", "a"),
+    }
+    script = site.study("nothing", space=space)
+    while len({trial.params["kind"] for trial in script.study.trials}) < 2:
+        script.run(1.0)
+    without = next(t.number for t in script.study.trials if t.params["kind"] == "b")
+    run = site.show(script)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until(
+        f"trialsOf('{run}').ready && document.querySelector('tbody tr') && document.querySelector('dl')"
+    )
+    assert tab.run("document.querySelector('dl').innerText").split()[:2] == ["depth", "null"]
+    row = tab.run(f"document.querySelector('[data-key=trial-{without}]').closest('tr').innerText").split()
+    assert row[-3:] == ["null", "b", "–"]
+    tab.open(f"{site.server.uri}/hpo/studies/{run}/trials/{without}")
+    tab.until("document.querySelector('tbody tr th')")
+    assert tab.run("document.querySelector('tbody tr').innerText").split()[:2] == ["depth", "null"]
+    tab.open(f"{site.server.uri}/hpo/studies/{run}/compare?trials=0,{without or 1}")
+    tab.until("document.querySelector('tr.differs')")
+    assert "depth null null" in " ".join(tab.text().split())
+    assert errors(tab) == []
+
+
 def test_a_click_needs_no_server(site: Site, tab: Tab) -> None:
     """Once a study is there: sorting, paging, opening, comparing and going back, all without an answer."""
     script = site.study("alone")

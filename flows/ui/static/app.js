@@ -215,7 +215,7 @@ function verdict(s) {
 }
 
 function configuration(params) {
-  return el("dl", null, Object.entries(params || {}).map(([n, v]) => [el("dt", null, n), el("dd", null, number(v))]));
+  return el("dl", null, Object.entries(params || {}).map(([n, v]) => [el("dt", null, n), el("dd", null, setting(v))]));
 }
 
 function historyOf(s, run, place) {
@@ -300,7 +300,7 @@ function trialTable(run, place) {
       last.objectives.map((o) => el("td", { class: "number" }, spread(r.values[o], r.spread[o]))),
       el("td", { class: "number" }, r.step),
       el("td", { class: "number" }, duration(r.seconds)),
-      last.params.map((p) => el("td", { class: numeric[p] ? "number" : null }, number(r.params[p])))));
+      last.params.map((p) => el("td", { class: numeric[p] ? "number" : null }, setting(r.params[p])))));
     const ready = chosen.size > 1;
     redraw(place,
       el("div", { class: "head" }, el("h2", null, "Trials"), el("span", { class: "spring" }),
@@ -359,10 +359,10 @@ function trialParts(t, run) {
     el("div", { class: "columns" },
       el("section", { class: "card" }, el("h2", null, "Configuration"), el("div", { class: "scroll" }, el("table", null,
         el("thead", null, el("tr", null, el("th", { scope: "col" }, "parameter"), el("th", { scope: "col", class: "number" }, "value"), other ? el("th", { scope: "col", class: "number" }, `best (trial ${other.trial})`) : null)),
-        el("tbody", null, names.map((n) => el("tr", null, el("th", { scope: "row" }, n), el("td", { class: "number wide" }, number(t.params[n])), other ? el("td", { class: "number wide" }, number(other.params[n])) : null)))))),
+        el("tbody", null, names.map((n) => el("tr", null, el("th", { scope: "row" }, n), el("td", { class: "number wide" }, setting(t.params[n])), other ? el("td", { class: "number wide" }, setting(other.params[n])) : null)))))),
       el("section", { class: "card" }, el("h2", null, "Facts"), el("dl", { class: "left" }, Object.entries(facts).filter(([, v]) => v).map(([n, v]) => [el("dt", null, n), el("dd", null, text(v))])))),
     Object.keys(t.curves).length ? el("section", { class: "card" }, el("h2", null, "Curves"), el("div", { class: "curves" }, Object.keys(t.curves).map((n) => el("div", null, el("h3", null, n), el("figure", { "data-curve": n }))))) : null,
-    el("section", { class: "card" }, el("h2", null, "Metrics"), el("dl", { class: "left" }, Object.entries(t.metrics).map(([n, v]) => [el("dt", null, n), el("dd", null, number(v))]))),
+    el("section", { class: "card" }, el("h2", null, "Metrics"), el("dl", { class: "left" }, Object.entries(t.metrics).map(([n, v]) => [el("dt", null, n), el("dd", null, setting(v))]))),
   ].filter(Boolean);
 }
 
@@ -407,7 +407,7 @@ function comparison(data, run) {
     el("tbody", null,
       row("state", data.trials.map((t) => state(t.state))), row("rank", data.trials.map((t) => t.rank)),
       objectives.map((o) => row(o, data.trials.map((t) => spread(t.values[o], t.spread[o])))), row("time", data.trials.map((t) => duration(t.seconds))), row(data.study.repeats > 1 ? "seeds" : "step", data.trials.map((t) => t.step)),
-      group("Parameters"), used.map((p) => row(p, data.trials.map((t) => t.params[p]), true)))));
+      group("Parameters"), used.map((p) => row(p, data.trials.map((t) => setting(t.params[p])), true)))));
 }
 
 // -- which page -----------------------------------------------------------------------------

@@ -31,6 +31,8 @@ function text(value) {
   if (value === null || value === undefined) return "–";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
+// A parameter may be set to nothing, which is not the same as being inactive.
+const setting = (value) => (value === null ? "null" : number(value));
 const words = (state) => state.replaceAll("_", " ");
 
 function duration(seconds) {
