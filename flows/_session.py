@@ -23,13 +23,13 @@ from flows._warm_start import begin_with
 from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study
 from hpo_core.warm_start import Fitting
-from tracking import Away, StudyTracker, absolute_uri
+from tracking import Away, StudyTracker, absolute_uri, redacted
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
 # How often whoever ordered the session is asked, and how long an answer may take when it is to end anyway.
 _LOOK_SECONDS, _RECALL_SECONDS, _ANSWER_SECONDS = 0.25, 1.0, 2.0
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS, _WATCH_SECONDS = 1.0, 0.2
 
 
 @dataclass(kw_only=True)
@@ -164,11 +164,16 @@ async def _close(opened: Opened, current: Session | None, tell: Callable[[str], 
         if current.connecting is not None:
             await asyncio.wait([current.connecting])  # if it failed, whoever needed it has been told
         current.tracker.notify()
-        if not await asyncio.to_thread(current.tracker.close, _DELIVER_SECONDS):
+        complete = await asyncio.to_thread(current.tracker.close, _DELIVER_SECONDS)
+        status = current.tracker.status
+        why = redacted(status.degraded or "")
+        if not complete:
             tell(
-                f"MLflow has not taken everything yet; `hpo sync {opened.study.name}`, or the next command "
-                "on this study, delivers the rest"
+                f"MLflow has not taken everything yet{f' ({why})' if why else ''}; `hpo sync "
+                f"{opened.study.name}`, or the next command on this study, delivers the rest"
             )
+        elif status.refused:
+            tell(why)
     opened.journal.close()
 
 
@@ -198,7 +203,7 @@ async def drive(
         quota=execution.quota,
         now=current.now,
     )
-    watcher = asyncio.create_task(_watching(current, watch))
+    watcher = asyncio.create_task(_watching(current, watch, tell))
     starting = asyncio.create_task(runner.start())
     # The first proposals would wait for it, and idle workers with them.
     loading = asyncio.create_task(asyncio.to_thread(current.study.strategy.warm_up))
@@ -254,7 +259,13 @@ async def _heed_recall(
             await asyncio.wait_for(over.wait(), _RECALL_SECONDS)
 
 
-async def _watching(current: Session, watch: Watch) -> None:
+async def _watching(current: Session, watch: Watch, tell: Callable[[str], None]) -> None:
+    """Show the session several times a second, and say when MLflow goes away and when it is back."""
+    away = False
     while True:
         watch(current)
-        await asyncio.sleep(0.2)
+        trouble = current.tracker.status.away
+        if (trouble is not None) != away:
+            away = trouble is not None
+            tell(redacted(trouble) if trouble else "MLflow is back, and gets what has waited")
+        await asyncio.sleep(_WATCH_SECONDS)

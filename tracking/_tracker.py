@@ -15,7 +15,7 @@ from tracking import _settings
 from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect, refused, resolve_uri
 from tracking._cursor import FILE
-from tracking._errors import NoRunYet, TrackingError, brief
+from tracking._errors import NoRunYet, TrackingError, brief, is_permanent
 from tracking._lease import Fenced
 from tracking._projector import Projector, TrackerOptions
 
@@ -30,13 +30,16 @@ class TrackerStatus:
     """``degraded``: what is wrong between us and MLflow, in a sentence, or ``None``.
 
     ``delivered_seq``: MLflow shows all events up to this one. ``pending_events``: how many wait.
-    ``pending_files``: uploads that wait.
+    ``pending_files``: uploads that wait. ``away``: why nothing arrives at the moment, in a sentence, or
+    ``None``. ``refused``: how many items MLflow will never take.
     """
 
     degraded: str | None
     delivered_seq: int
     pending_events: int
     pending_files: int = 0
+    away: str | None = None
+    refused: int = 0
 
 
 class StudyTracker:
@@ -74,6 +77,7 @@ class StudyTracker:
         self._wanted: set[int] = set()
         self._deadline: float | None = None
         self._complete = False
+        self._away: str | None = None
         self._degraded: str | None = "tracking is offline" if offline else None
         self._started = offline  # or failed to
         self._counts = (-1, 0)
@@ -161,7 +165,12 @@ class StudyTracker:
         files = projector.uploads.pending if projector else 0
         degraded = self._degraded or (projector.uploads.trouble if projector else None)
         return TrackerStatus(
-            degraded=degraded, delivered_seq=delivered, pending_events=pending, pending_files=files
+            degraded=degraded,
+            delivered_seq=delivered,
+            pending_events=pending,
+            pending_files=files,
+            away=self._away,
+            refused=len(projector.refusals) if projector else 0,
         )
 
     def close(self, timeout: float = 30.0) -> bool:
@@ -243,13 +252,13 @@ class StudyTracker:
                 self._round(projector, closing)
                 if closing:
                     break
-                pause, not_before, self._degraded = _FIRST_PAUSE, 0.0, self._refusals(projector)
+                pause, not_before = _FIRST_PAUSE, 0.0
+                self._away, self._degraded = None, self._refusals(projector)
             except Fenced as error:
                 self._degraded = self.fenced = str(error)
                 break
             except Exception as error:  # noqa: BLE001 - whatever MLflow does, training goes on
-                away = "MLflow is away, everything waits in the journal: "
-                self._degraded = brief(error) if isinstance(error, JournalError) else away + brief(error)
+                self._away = self._degraded = _trouble(error)
                 not_before = time.monotonic() + (_PAUSE_WHEN_CLOSING if closing else pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
             gathered = time.monotonic() + _GATHER
@@ -316,4 +325,12 @@ class StudyTracker:
             return None
         number, what, why = projector.refusals[-1]
         where = "the study" if number < 0 else f"trial {number}"
-        return f"MLflow refused {len(projector.refusals)} items, the last was {what} of {where}: {why}"
+        items = len(projector.refusals)
+        return f"MLflow refused {items} item{'s' * (items > 1)}, the last was {what} of {where}: {why}"
+
+
+def _trouble(error: Exception) -> str:
+    if isinstance(error, JournalError):
+        return brief(error)
+    what = "takes nothing" if is_permanent(error) else "is away"
+    return f"MLflow {what}, everything waits in the journal: {brief(error)}"

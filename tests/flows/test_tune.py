@@ -20,6 +20,7 @@ from hpo_core.samplers import Random
 from tests.databases import copy_database
 from tests.flows.conftest import Place
 from tests.flows.small_tables import mixed, written
+from tracking._projector import Projector
 
 SPACE = {"x": Float(-1.0, 1.0), "kind": Categorical(["a", "b"])}
 
@@ -238,6 +239,43 @@ def test_a_server_that_goes_away_before_it_has_heard_of_the_study_costs_nothing(
     assert [line for line in lines if "`hpo sync mine` delivers everything" in line]
     # Which has to know where, though MLflow was never heard of again.
     assert newest(result.study, TRACKING) == {"uri": uri, "experiment": "elsewhere"}
+
+
+def test_an_outage_is_told_when_it_begins_and_when_it_ends(
+    tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was seen at the end of the study only, after a night without a line in MLflow."""
+    away, back = threading.Event(), threading.Event()
+    deliver_now = Projector.deliver
+
+    def deliver_unless_away(projector: Projector, now: float, **how: bool) -> bool:
+        if not away.is_set():
+            raise OSError("no route to host")
+        return deliver_now(projector, now, **how)
+
+    def tell(line: str) -> None:
+        for event, words in ((away, "MLflow is away, everything waits"), (back, "MLflow is back")):
+            if words in line:
+                event.set()
+
+    def objective(trial: Any) -> float:
+        return float(away.wait(60) and back.wait(60))
+
+    monkeypatch.setattr(Projector, "deliver", deliver_unless_away)
+    assert quick(objective, trials=1, tell=tell).best.values == {"loss": 1.0}
+
+
+def test_what_mlflow_refuses_for_good_is_told(tracked: Place) -> None:
+    """A run that somebody deleted while its trial ran was missing without a word."""
+    import mlflow
+
+    def delete_own_run(trial: Any) -> float:
+        mlflow.delete_run(mlflow.active_run().info.run_id)
+        return 1.0
+
+    lines: list[str] = []
+    assert quick(delete_own_run, trials=1, tell=lines.append).summary["counts"] == {"complete": 1}
+    assert [line for line in lines if "MLflow refused 1 item, the last was run of trial 0" in line]
 
 
 def test_what_was_tracked_offline_is_delivered_to_the_place_that_was_meant(
