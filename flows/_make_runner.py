@@ -86,7 +86,11 @@ def make_runner(
 
         gpus = visible_gpus()
         if gpus:
-            cards = gpu_slots(gpus, gpus_per_trial=execution.gpus_per_trial or 1, most=execution.workers)
+            each = execution.gpus_per_trial or 1
+            cards = gpu_slots(gpus, gpus_per_trial=each, most=execution.workers)
+            if len(cards) < execution.workers:
+                share = f"each trial takes {each:g} of GPUs {', '.join(gpus)}"
+                tell(f"{len(cards)} at once, not {execution.workers}: {share}")
             environments = [{"CUDA_VISIBLE_DEVICES": card} for card in cards]
             return LocalRunner(work, slots=len(cards), environments=environments)
         tell("this machine has no GPU that CUDA shows; the trials run on the CPU")

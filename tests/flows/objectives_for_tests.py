@@ -27,6 +27,11 @@ def stepper(trial: Any) -> float:
     return total
 
 
+def card(trial: Any) -> int:
+    """The one card that the process sees."""
+    return int(os.environ["CUDA_VISIBLE_DEVICES"])
+
+
 def raises(trial: Any) -> float:
     """A bug in the user's code."""
     raise ValueError("this is\nthe reason")

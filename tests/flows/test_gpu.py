@@ -1,0 +1,68 @@
+"""Which cards the slots see, as far as a machine without any can tell."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from flows._gpu import gpu_slots
+from flows._make_runner import Execution, make_runner
+from flows._messages import Job
+from flows._runner import Message
+from flows._session import Session
+from hpo_core import Float, InputError, Study
+from tests.flows import objectives_for_tests as objectives
+from tracking import StudyTracker
+
+
+@pytest.mark.parametrize(
+    ("each", "most", "slots"),
+    [
+        (1, None, ["0", "1", "2"]),
+        (1, 2, ["0", "1"]),
+        (2, None, ["0,1"]),
+        (0.5, None, ["0", "1", "2", "0", "1", "2"]),
+        (0.5, 4, ["0", "1", "2", "0"]),
+        (0.3, 20, ["0", "1", "2"] * 3),
+    ],
+)
+def test_cards_are_filled_evenly_and_never_shared_beyond_one(
+    each: float, most: int | None, slots: list[str]
+) -> None:
+    assert gpu_slots(["0", "1", "2"], gpus_per_trial=each, most=most) == slots
+
+
+@pytest.mark.parametrize(("each", "says"), [(4, "wants 4 GPUs and this machine has 3"), (1.5, "a whole")])
+def test_amounts_that_no_card_can_give_are_refused(each: float, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        gpu_slots(["0", "1", "2"], gpus_per_trial=each, most=None)
+
+
+def test_a_trial_sees_its_card_only_and_fewer_slots_than_workers_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study said that four trials ran at once, where two cards let two."""
+
+    async def heard(message: Message) -> None: ...
+
+    async def seen() -> list[object]:
+        await runner.start()
+        try:
+            outcomes = [await runner.run(slot, job, heard) for slot in range(runner.slots)]
+        finally:
+            await runner.close()
+        return [outcome.values for outcome in outcomes]
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    tracker = StudyTracker(tmp_path, None, "none", offline=True)
+    session = Session(study=Study({"x": Float(0.0, 1.0)}), folder=tmp_path, resumed=False, tracker=tracker)
+    lines: list[str] = []
+    runner = make_runner(session, objectives.card, Execution(workers=4, runner="gpu"), lines.append)
+    job = Job(
+        trial=0, attempt=1, params={"x": 0.5}, seed=7, target=None, from_step=0, known_step=0, checkpoint="",
+        folder=str(tmp_path),
+    )  # fmt: skip
+    assert asyncio.run(seen()) == [5, 7]
+    assert lines == ["2 at once, not 4: each trial takes 1 of GPUs 5, 7"]
