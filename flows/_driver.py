@@ -312,7 +312,7 @@ class Driver:
     def _settle(self, running: Running, outcome: Outcome) -> None:
         if outcome.note and outcome.note not in self._told:
             self._told.add(outcome.note)
-            self._tell(outcome.note)
+            self._tell(f"trial {running.segment.trial} {outcome.note}")
         if outcome.traceback:
             keep_traceback(self._folder, running.segment.trial, outcome.traceback)
         if running.state is TrialState.PRUNED and self._turns.in_order:

@@ -86,8 +86,8 @@ class Repeated:
                 trial.hear(min(_HEAR * (time.monotonic() - began), _HEAR_SECONDS))
         if len(done) > 1 and all(r[name] == done[0][name] for r in done for name in self.objectives):
             trial.remark = (
-                "all repeats of a configuration came out alike; does the objective use trial.seed for all "
-                "that is random in it?"
+                "had the same result in all repeats; does the objective use trial.seed for all that is "
+                "random in it?"
             )
         return with_spread(done, self.objectives)
 

@@ -217,21 +217,23 @@ class LiveTrial(Suggesting):
         log_trial_model(self._channel.ask_run_id(), model, **options)
 
     def notice(self) -> str:
-        """What the user should be told about how the objective used the trial."""
+        """What the user should be told of how the objective used the trial, as what the trial did; the same
+        words for the same use, which is told once.
+        """
         if self._job.checkpoint and not self._checkpoint_used:
             return (
-                f"trial {self.number} was to go on from step {self._job.from_step} but the objective never "
-                "looked at trial.checkpoint, so it began anew; load it, or use a strategy that does not pause"
+                "was to go on from its checkpoint but the objective never looked at trial.checkpoint, so it "
+                "began anew; load it, or use a strategy that does not pause"
             )
         if self._left_behind:
             return (
-                f"trial {self.number} began anew: its checkpoint {self._left_behind} has not come along to "
+                f"began anew: its checkpoint {self._left_behind} has not come along to "
                 f"{self._job.folder} (it was never uploaded, or is a pickle, which is not taken from MLflow)"
             )
         if self._job.known_step and not self._job.checkpoint:
             return (
-                f"trial {self.number} had got to step {self._job.known_step} but never saved a checkpoint, "
-                "or gave it up for the quota, so it began anew; call trial.save(step, ...)"
+                "had got further but never saved a checkpoint, or gave it up for the quota, so it began "
+                "anew; call trial.save(step, ...)"
             )
         return self.remark
 

@@ -92,6 +92,15 @@ def replayed(folder: Path) -> Study:
     return Study.replay(event for _, event, _ in read_journal(folder / "journal.jsonl"))
 
 
+def test_what_all_trials_have_to_say_is_told_once(tmp_path: Path) -> None:
+    async def alike(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        return Outcome(kind=m.RETURNED, values=1.0, note="began anew")
+
+    lines: list[str] = []
+    drive(make_study(tmp_path), FakeRunner(alike, slots=1), tmp_path, tell=lines.append)
+    assert lines == ["trial 0 began anew"]
+
+
 def test_a_study_runs_to_its_planned_total_and_is_stopped(tmp_path: Path) -> None:
     study, runner = make_study(tmp_path), FakeRunner(at_once)
     ended = drive(study, runner, tmp_path)
