@@ -20,7 +20,7 @@ import numpy as np
 
 from flows._again import request_of
 from flows._execute import Objective
-from flows._find import experiment_of, find, is_driven, opened, tracking_of
+from flows._find import experiment_of, find, is_driven, opened, tracker_of, tracking_of
 from flows._notes import TRACKING, identity_of, newest, request_data
 from flows._plan import Plan, plan_callable, plan_request
 from flows._provenance import changes_since
@@ -330,8 +330,6 @@ def _keep(wish: Wish, data: dict[str, Any]) -> None:
 
 def _note(wish: Wish, name: str, topic: str, data: dict[str, Any], tags: dict[str, str]) -> None:
     """Unless it is the newest of its topic already."""
-    from tracking import StudyTracker
-
     with opened(name) as study:
         if newest(study, topic) == data:
             return
@@ -341,7 +339,7 @@ def _note(wish: Wish, name: str, topic: str, data: dict[str, Any], tags: dict[st
             return
         renew_report(study, study_folder(name))
         uri = tracking_of(study, (wish.terms or {}).get("tracking_uri"))
-        tracker = StudyTracker(study_folder(name), uri, experiment_of(study))
+        tracker = tracker_of(study, uri)
         with contextlib.suppress(HpoError):
             tracker.start()
             tracker.close(_DELIVER_SECONDS)

@@ -6,12 +6,16 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from flows._notes import TRACKING, newest, request_data
+from flows._notes import TRACKING, newest, request_data, run_in
 from flows._workspace import read_study, studies_home, study_folder, study_names
 from hpo_core import HpoError, InputError, Journal, Study, TrialRecord
 from hpo_core._errors import nearest
 from hpo_core._journal import JOURNAL, lock_of
+
+if TYPE_CHECKING:
+    from tracking import StudyTracker
 
 
 def find(name: str) -> Study:
@@ -80,6 +84,15 @@ def tracking_of(study: Study, given: str | None) -> str | None:
     if given or os.environ.get("MLFLOW_TRACKING_URI"):
         return given
     return newest(study, TRACKING).get("uri")
+
+
+def tracker_of(study: Study, tracking_uri: str | None) -> StudyTracker:
+    """A tracker that shows the study where it has been shown, on that server."""
+    from tracking import StudyTracker
+
+    experiment = experiment_of(study)
+    known = run_in(study, experiment)
+    return StudyTracker(study_folder(study.name), tracking_uri, experiment, known_run=known)
 
 
 def flow_runs_of(study: Study) -> list[str]:

@@ -31,6 +31,11 @@ def newest(study: Study, topic: str, **match: Any) -> dict[str, Any]:
     return {}
 
 
+def run_in(study: Study, experiment: str) -> str | None:
+    """The run that has shown the study in that experiment, renamed or not; ``None`` if none has."""
+    return newest(study, TRACKING, experiment=experiment).get("run_id")
+
+
 def final_model(study: Study) -> dict[str, Any]:
     """What is known of the final model of the best trial; empty while none was made."""
     if not study.history.count(TrialState.COMPLETE):

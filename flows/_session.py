@@ -16,6 +16,7 @@ from flows._driver import Driver
 from flows._execute import Objective
 from flows._experiment import TrackingTerms, check_tracking, settle_experiment
 from flows._make_runner import Execution, make_runner
+from flows._notes import run_in
 from flows._prompt import prompt
 from flows._relay import stoppable
 from flows._stretch import Orchestrate, bare
@@ -105,7 +106,14 @@ async def session(
     try:
         lines = [*opened.lines, *begin_with(opened.study, past, time.time())]
         experiment = await asyncio.to_thread(settle_experiment, tracking, adopt, opened.study)
-        tracker = StudyTracker(opened.folder, uri, experiment, adopt_run=adopt, offline=tracking.offline)
+        tracker = StudyTracker(
+            opened.folder,
+            uri,
+            experiment,
+            adopt_run=adopt,
+            known_run=run_in(opened.study, experiment),
+            offline=tracking.offline,
+        )
         for line in lines:
             tell(line)
         current = Session(

@@ -25,7 +25,7 @@ from tracking._versions import check_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities import Experiment, LoggedModel, Run
 
 _CONNECT_SECONDS = 5.0
 _PAGE = 1000
@@ -133,8 +133,10 @@ def absolute_uri(uri: str) -> str:
     return str(Path(uri).absolute())
 
 
-def connect(tracking_uri: str | None, experiment: str) -> Connection:
+def connect(tracking_uri: str | None, experiment: str, run: str | None = None) -> Connection:
     """Open the experiment, which is created if need be.
+
+    ``run``: one that was in it; should somebody have renamed the experiment, it is found by that.
 
     Raises :class:`InputError`, one line, when the server does not answer, when the URI makes no sense,
     or when the experiment was deleted.
@@ -149,18 +151,18 @@ def connect(tracking_uri: str | None, experiment: str) -> Connection:
     try:
         if path is None:
             client = MlflowClient(uri)
-            return Connection(client, uri, _experiment(client, experiment, None))
+            return Connection(client, uri, _experiment(client, experiment, None, run))
         _check_disk(uri, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _sqlite.alone(path):
-            return _open_file(uri, path, experiment)
+            return _open_file(uri, path, experiment, run)
     except InputError:
         raise
     except Exception as error:
         raise refused(uri, error) from error
 
 
-def _open_file(uri: str, path: Path, experiment: str) -> Connection:
+def _open_file(uri: str, path: Path, experiment: str, run: str | None) -> Connection:
     """A server or another tool may be setting up the same database: then it is tried again."""
     from mlflow import MlflowClient
 
@@ -169,7 +171,7 @@ def _open_file(uri: str, path: Path, experiment: str) -> Connection:
     while True:
         try:
             client = MlflowClient(uri)
-            return Connection(client, uri, _experiment(client, experiment, path), path)
+            return Connection(client, uri, _experiment(client, experiment, path, run), path)
         except Exception as error:
             said[brief(error)] = times = said.get(brief(error), 0) + 1
             if not _sqlite.is_half_made(error) or times == _SAME_ERROR:
@@ -178,11 +180,11 @@ def _open_file(uri: str, path: Path, experiment: str) -> Connection:
 
 
 def connect_to_study(
-    tracking_uri: str | None, study: str, experiment: str | None = None
+    tracking_uri: str | None, study: str, experiment: str | None = None, run: str | None = None
 ) -> Connection | None:
     """Open the experiment that has the newest study of that name, or ``None``; makes nothing.
 
-    ``experiment``: look only there. Raises :class:`InputError` as :func:`connect` does.
+    ``experiment``: look only there. ``run``, and :class:`InputError`: as for :func:`connect`.
     """
     uri = probe(tracking_uri)
     path = _sqlite.database_file(uri)
@@ -193,7 +195,7 @@ def connect_to_study(
     client = MlflowClient(uri)
     try:
         found = (
-            client.search_experiments() if experiment is None else [client.get_experiment_by_name(experiment)]
+            client.search_experiments() if experiment is None else [_named_or_with(client, experiment, run)]
         )
         ids = [e.experiment_id for e in found if e is not None]
         newest = ["attributes.start_time DESC"]
@@ -296,10 +298,22 @@ def unusable(uri: str, why: str, kind: type[InputError] = InputError) -> InputEr
     )
 
 
-def _experiment(client: MlflowClient, name: str, database: Path | None) -> str:
+def _named_or_with(client: MlflowClient, name: str, run: str | None) -> Experiment | None:
+    """The experiment of that name, else the one that has the run, if this server knows it."""
+    if (found := client.get_experiment_by_name(name)) is not None or run is None:
+        return found
+    try:
+        return client.get_experiment(client.get_run(run).info.experiment_id)
+    except Exception as error:
+        if not is_permanent(error):
+            raise
+        return None
+
+
+def _experiment(client: MlflowClient, name: str, database: Path | None, run: str | None) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
+    found = _named_or_with(client, name, run)
     if found is None:
         # MLflow's own default would be a folder in whatever happens to be the working directory.
         location = None if database is None else (database.parent / "mlartifacts" / safe_key(name)).as_uri()

@@ -49,8 +49,9 @@ class StudyTracker:
     MLflow is away, they try again for ever, and :attr:`status` says so; the journal keeps everything.
 
     ``tracking_uri``: ``None`` for MLflow's own default. ``adopt_run``: a run that becomes the study's,
-    as the one that ``mlflow run`` opens. ``offline``: track nothing now; the next tracker that is not
-    offline catches up.
+    as the one that ``mlflow run`` opens. ``known_run``: the run that showed the study in this experiment, by
+    which a renamed one is found. ``offline``: track nothing now; the next tracker that is not offline
+    catches up.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class StudyTracker:
         experiment: str,
         *,
         adopt_run: str | None = None,
+        known_run: str | None = None,
         offline: bool = False,
         options: TrackerOptions | None = None,
     ) -> None:
@@ -67,6 +69,7 @@ class StudyTracker:
         self._uri = tracking_uri
         self._experiment = experiment
         self._adopt_run = adopt_run
+        self._known_run = known_run
         self._offline = offline
         self._options = options or TrackerOptions()
         self._changed = threading.Condition()
@@ -106,7 +109,7 @@ class StudyTracker:
                 self._changed.notify_all()
 
     def _start(self) -> str:
-        self._connection = connect(self._uri, self._experiment)
+        self._connection = connect(self._uri, self._experiment, self._known_run)
         projector = Projector(self._folder, self._connection, self._options)
         try:
             parent = projector.open(time.monotonic(), self._adopt_run)

@@ -7,8 +7,9 @@ import time
 
 import typer
 
-from flows._find import experiment_of, find, find_all, flow_runs_of, opened, tracking_of
+from flows._find import experiment_of, find, find_all, flow_runs_of, opened, tracker_of, tracking_of
 from flows._frames import forget_frame
+from flows._notes import run_in
 from flows._prefect import forget
 from flows._workspace import study_folder
 from flows.cli._output import complain
@@ -62,7 +63,9 @@ def delete(name: str, tracking_uri: str | None, *, dry_run: bool, keep_runs: boo
 def _shown_by(study: Study, tracking_uri: str | None) -> Connection | None:
     from tracking import connect_to_study
 
-    return connect_to_study(tracking_of(study, tracking_uri), study.name, experiment_of(study))
+    experiment = experiment_of(study)
+    uri = tracking_of(study, tracking_uri)
+    return connect_to_study(uri, study.name, experiment, run_in(study, experiment))
 
 
 def _count(number: int, thing: str) -> str:
@@ -90,12 +93,10 @@ def gc(*, dry_run: bool) -> None:
 
 def deliver(name: str, tracking_uri: str | None, *, anew: bool) -> int:
     """See ``hpo sync`` and ``hpo resync``."""
-    from tracking import StudyTracker
-
     study = find(name)
     with opened(name):
         uri = tracking_of(study, tracking_uri)
-        tracker = StudyTracker(study_folder(name), uri, experiment_of(study))
+        tracker = tracker_of(study, uri)
         if anew:
             tracker.forget()
         tracker.start()

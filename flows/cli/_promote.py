@@ -12,9 +12,9 @@ import typer
 
 from flows import _final
 from flows._again import plan_of
-from flows._find import experiment_of, find, opened, tracking_of, trial_of
+from flows._find import experiment_of, find, opened, tracker_of, tracking_of, trial_of
 from flows._named import READY
-from flows._notes import FINAL_MODEL, PROMOTION, newest, request_data
+from flows._notes import FINAL_MODEL, PROMOTION, newest, request_data, run_in
 from flows._plan import Plan
 from flows._session import Session
 from flows._workspace import study_folder
@@ -27,7 +27,6 @@ from tracking import (
     Gate,
     LoggedModel,
     Promotion,
-    StudyTracker,
     find_model,
     probe,
 )
@@ -96,7 +95,8 @@ def roll_back(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
     if wish.dry_run:
         raise InputError("--rollback has no dry run; `--rollback` again, or a promotion, takes it back")
     probe(uri)
-    connection = connect(uri, experiment_of(study))
+    experiment = experiment_of(study)
+    connection = connect(uri, experiment, run_in(study, experiment))
     return _say(give_back(connection, name=name, alias=wish.alias), as_json=as_json)
 
 
@@ -128,7 +128,7 @@ def _shown(name: str, tracking_uri: str | None) -> Iterator[Session]:
     """The study opened for writing, and MLflow following it."""
     probe(tracking_uri)
     with opened(name) as study:
-        tracker = StudyTracker(study_folder(name), tracking_uri, experiment_of(study))
+        tracker = tracker_of(study, tracking_uri)
         parent = tracker.start()
         try:
             yield Session(

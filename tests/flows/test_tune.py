@@ -14,7 +14,7 @@ import pytest
 
 from flows import Result, tune
 from flows._notes import TRACKING, newest
-from flows.cli._end import deliver
+from flows.cli._end import delete, deliver
 from hpo_core import Categorical, Float, InputError, Int, Journal, Study, StudyLockedError, TrialState
 from hpo_core.samplers import Random
 from tests.databases import copy_database
@@ -276,6 +276,22 @@ def test_what_mlflow_refuses_for_good_is_told(tracked: Place) -> None:
     lines: list[str] = []
     assert quick(delete_own_run, trials=1, tell=lines.append).summary["counts"] == {"complete": 1}
     assert [line for line in lines if "MLflow refused 1 item, the last was run of trial 0" in line]
+
+
+def test_a_study_stays_in_an_experiment_that_was_renamed(tracked: Place) -> None:
+    """It was made a second time, in a new experiment of the old name, and `hpo delete` found that one."""
+    from mlflow import MlflowClient
+
+    first = quick(trials=2)
+    client = MlflowClient(f"sqlite:///{tracked.database}")
+    experiment = client.get_run(first.run_id).info.experiment_id
+    client.rename_experiment(experiment, "tidied up")
+    assert quick(trials=3).run_id == first.run_id
+    assert deliver("mine", None, anew=True) == 0
+    assert {e.name for e in client.search_experiments()} == {"Default", "tidied up"}
+    assert len(client.search_runs([experiment])) == 4
+    delete("mine", dry_run=False, keep_runs=False, tracking_uri=None)
+    assert client.search_runs([experiment]) == []
 
 
 def test_what_was_tracked_offline_is_delivered_to_the_place_that_was_meant(
