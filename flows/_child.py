@@ -143,9 +143,9 @@ def _objective(packed: str) -> tuple[Objective | None, str]:
 def _active_run(tracking: dict[str, Any]) -> Any:
     if not tracking:
         return None
-    from tracking import trial_run_activator
+    from tracking import TrialRunActivator
 
-    return trial_run_activator(**tracking)
+    return TrialRunActivator(**tracking)
 
 
 def _listen(stream: BinaryIO, channel: SocketChannel, jobs: queue.SimpleQueue[tuple[m.Job, Signals]]) -> None:

@@ -31,6 +31,7 @@ class ThreadRunner:
         self._signals = [Signals() for _ in range(slots)]
         self._abandoned: list[asyncio.Future[str] | None] = [None] * slots
         self._active_run: Any = None
+        self._settings = contextlib.ExitStack()
 
     @property
     def slots(self) -> int:
@@ -44,9 +45,11 @@ class ThreadRunner:
     async def start(self) -> None:
         """Nothing to bring up but the link to MLflow."""
         if self._work.tracking:
-            from tracking import trial_run_activator
+            from tracking import TrialRunActivator
 
-            self._active_run = trial_run_activator(**self._work.tracking)
+            self._active_run = TrialRunActivator(**self._work.tracking)
+            # Waits for MLflow where it is being imported, which takes seconds.
+            await asyncio.to_thread(self._settings.enter_context, self._active_run.held())
 
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
         """See :class:`flows._runner.Runner`."""
@@ -95,6 +98,7 @@ class ThreadRunner:
         """Ask every thread to stop."""
         for signals in self._signals:
             signals.stop.set()
+        self._settings.close()
 
 
 class _LoopChannel:

@@ -9,8 +9,8 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
+    from tracking._active_run import TrialRunActivator as TrialRunActivator
     from tracking._active_run import trial_run as trial_run
-    from tracking._active_run import trial_run_activator as trial_run_activator
     from tracking._board import Board as Board
     from tracking._board import BoardStudy as BoardStudy
     from tracking._callers_run import active_run_for as active_run_for
@@ -69,18 +69,18 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Away", "Belongings", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate",
     "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable", "StudyTracker",
-    "TrackerOptions", "TrackerStatus", "TrackingError", "absolute_uri", "active_run_for", "as_found",
-    "belongings", "beyond_quota", "brief", "check_version", "comparison_html", "config_sha256",
-    "connect", "connect_to_study", "database_file", "delete_checkpoint", "disk_warning",
+    "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator", "absolute_uri",
+    "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_version", "comparison_html",
+    "config_sha256", "connect", "connect_to_study", "database_file", "delete_checkpoint", "disk_warning",
     "draw_comparison", "fetch_checkpoints", "fetch_journal", "find_model", "finite", "load_checkpoint",
     "load_own_model", "load_writers", "locate_checkpoint", "log_model", "log_trial_model", "past_runs",
     "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back",
-    "save_checkpoint", "set_defaults", "take_out", "trial_run", "trial_run_activator", "write_report",
+    "save_checkpoint", "set_defaults", "take_out", "trial_run", "write_report",
 ]  # fmt: skip
 
 # Where each name lives.
 _HOMES = {
-    "_active_run": "trial_run trial_run_activator",
+    "_active_run": "TrialRunActivator trial_run",
     "_callers_run": "active_run_for",
     "_board": "Board BoardStudy",
     "_checkpoints": "CheckpointError delete_checkpoint load_checkpoint locate_checkpoint save_checkpoint",

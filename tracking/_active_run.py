@@ -256,31 +256,43 @@ def run_below(make: Callable[[Any], str]) -> Iterator[Callable[[], str | None]]:
         current.leave(inner, outer)
 
 
-def trial_run_activator(
-    *, environment: Mapping[str, str | None], scratch: str, process: str
-) -> Callable[[Callable[[], str]], contextlib.AbstractContextManager[None]]:
+class TrialRunActivator:
     """``trial_run`` for this process, from :meth:`StudyTracker.worker_settings`; takes ``resolve``.
 
     In a worker process MLflow's settings are made here, for good. In the driver's own process, where
-    trials are threads, they hold while any trial runs, and the former ones come back afterwards.
+    trials are threads, they hold while any trial runs or somebody is in :meth:`held`, and the former ones
+    come back afterwards.
     """
-    threads = process == PROCESS
-    shared = _SharedEnvironment(environment)
-    if not threads:
-        shared.enter()
+
+    def __init__(self, *, environment: Mapping[str, str | None], scratch: str, process: str) -> None:
+        self._threads = process == PROCESS
+        self._scratch = Path(scratch)
+        self._shared = _SharedEnvironment(environment)
+        if not self._threads:
+            self._shared.enter()
 
     @contextlib.contextmanager
-    def activate(resolve: Callable[[], str]) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            if threads:
-                shared.enter()
-                stack.callback(shared.leave)
-            folder = Path(scratch)
-            run = trial_run(resolve, whole_process=not threads, scratch=folder, restored=threads)
-            stack.enter_context(run)
-            yield
+    def held(self) -> Iterator[None]:
+        """The settings stay in between two trials too.
 
-    return activate
+        A variable that comes or goes fails whoever reads the environment in another thread just then, as
+        every HTTP request does.
+        """
+        if self._threads:
+            self._shared.enter()
+        try:
+            yield
+        finally:
+            if self._threads:
+                self._shared.leave()
+
+    @contextlib.contextmanager
+    def __call__(self, resolve: Callable[[], str]) -> Iterator[None]:
+        """Inside, the trial's run is MLflow's active run."""
+        whole = not self._threads
+        run = trial_run(resolve, whole_process=whole, scratch=self._scratch, restored=self._threads)
+        with self.held(), run:
+            yield
 
 
 class _SharedEnvironment:
@@ -300,13 +312,12 @@ class _SharedEnvironment:
     def enter(self) -> None:
         with self._lock:
             self._inside += 1
-            if self._inside > 1:
-                return
-            self._former = {name: os.environ.get(name) for name in self._variables}
             mlflow = _loaded("mlflow")
             uri = self._variables.get("MLFLOW_TRACKING_URI")
-            self._former_uri = _settings.chosen_uri()
-            _set_environment(self._variables)
+            if self._inside == 1:
+                self._former = {name: os.environ.get(name) for name in self._variables}
+                self._former_uri = _settings.chosen_uri()
+                _set_environment(self._variables)
             if mlflow is not None and uri:
                 mlflow.set_tracking_uri(uri)
 

@@ -215,7 +215,7 @@ class StudyTracker:
         return self._experiment
 
     def worker_settings(self) -> dict[str, Any]:
-        """What :func:`tracking.trial_run_activator` needs wherever trials run; plain JSON."""
+        """What :func:`tracking.TrialRunActivator` needs wherever trials run; plain JSON."""
         variables: dict[str, str | None] = dict(_settings.settings_for_trials())
         variables.update(
             MLFLOW_RUN_ID=None,

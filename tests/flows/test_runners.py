@@ -377,6 +377,27 @@ def test_a_dask_cluster_of_our_own_lets_nobody_else_in(tmp_path: Path) -> None:
     asyncio.run(knock())
 
 
+def test_threads_leave_mlflows_settings_alone_between_two_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set and unset for each trial, they failed the tracker's requests, which read the environment too."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracking = StudyTracker(tmp_path, uri, "none").worker_settings()
+    work = Work(objective="", folder=tmp_path, tracking=tracking)
+
+    async def go() -> str | None:
+        runner = ThreadRunner(work, slots=1, objective=objectives.square)
+        await runner.start()
+        await asyncio.wait_for(runner.run(0, job(tmp_path), Heard()), PATIENCE)
+        between = os.environ.get("MLFLOW_TRACKING_URI")
+        await runner.close()
+        return between
+
+    assert asyncio.run(go()) == uri
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize(("trials", "slots"), [(3, 3), (20, 8), (None, 8)])
 def test_no_more_slots_are_made_than_there_are_trials(

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import fluent
 
 from tests.tracking.conftest import search_path
-from tracking import _fluent, trial_run, trial_run_activator
+from tracking import TrialRunActivator, _fluent, trial_run
 from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect
 
@@ -373,7 +373,7 @@ def test_settings_of_threads_come_back(sqlite_uri: str, experiment: str, tmp_pat
     """The study's server is the process's only while a trial runs."""
     before = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
     variables = {"MLFLOW_TRACKING_URI": sqlite_uri, "MLFLOW_EXPERIMENT_ID": "1", "MLFLOW_RUN_ID": None}
-    activate = trial_run_activator(environment=variables, scratch=str(tmp_path), process=PROCESS)
+    activate = TrialRunActivator(environment=variables, scratch=str(tmp_path), process=PROCESS)
     with activate(nobody):
         with activate(nobody):
             assert mlflow.get_tracking_uri() == sqlite_uri
@@ -386,13 +386,13 @@ def test_settings_of_threads_come_back(sqlite_uri: str, experiment: str, tmp_pat
 WHILE_IMPORTED = """
 import sys, threading, warnings
 warnings.simplefilter("ignore")
-from tracking._active_run import PROCESS, trial_run_activator
+from tracking._active_run import PROCESS, TrialRunActivator
 importing = threading.Thread(target=__import__, args=("mlflow",))
 importing.start()
 while "mlflow" not in sys.modules:
     pass
 variables = {"MLFLOW_TRACKING_URI": "sqlite:///" + sys.argv[1] + "/mlflow.db"}
-activate = trial_run_activator(environment=variables, scratch=sys.argv[1], process=PROCESS)
+activate = TrialRunActivator(environment=variables, scratch=sys.argv[1], process=PROCESS)
 with activate(lambda: "run"):
     import mlflow
     print(mlflow.get_tracking_uri())
