@@ -28,6 +28,8 @@ from tracking import Away, StudyTracker, absolute_uri, redacted
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
+# How long that may take without a word.
+_SILENT_SECONDS = 5.0
 # How often whoever ordered the session is asked, and how long an answer may take when it is to end anyway.
 _LOOK_SECONDS, _RECALL_SECONDS, _ANSWER_SECONDS = 0.25, 1.0, 2.0
 _RETRY_SECONDS, _WATCH_SECONDS = 1.0, 0.2
@@ -172,7 +174,7 @@ async def _close(opened: Opened, current: Session | None, tell: Callable[[str], 
         if current.connecting is not None:
             await asyncio.wait([current.connecting])  # if it failed, whoever needed it has been told
         current.tracker.notify()
-        complete = await asyncio.to_thread(current.tracker.close, _DELIVER_SECONDS)
+        complete = await _delivered(current.tracker, tell)
         status = current.tracker.status
         why = redacted(status.degraded or "")
         if not complete:
@@ -183,6 +185,20 @@ async def _close(opened: Opened, current: Session | None, tell: Callable[[str], 
         elif status.refused:
             tell(why)
     opened.journal.close()
+
+
+async def _delivered(tracker: StudyTracker, tell: Callable[[str], None]) -> bool:
+    """Wait for MLflow to take what is left, and say so when that takes longer; whether it took all."""
+    closing = asyncio.create_task(asyncio.to_thread(tracker.close, _DELIVER_SECONDS))
+    try:
+        if not (await asyncio.wait([closing], timeout=_SILENT_SECONDS))[0]:
+            status = tracker.status
+            tell(f"MLflow is still to get {status.pending_events} events and {status.pending_files} files")
+        return await asyncio.shield(closing)
+    except asyncio.CancelledError:  # the process is to end
+        tracker.give_up()
+        await asyncio.wait([closing])
+        return False
 
 
 async def drive(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -247,17 +247,22 @@ class Projector:
             self.upload_journal(now)
         return False
 
-    def finish(self, now: float) -> None:
-        """The driver leaves: close every run that is open, write all that is left."""
+    def finish(self, now: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """The driver leaves: close every run that is open, write all that is left; whether all was written.
+
+        ``given_up`` is asked between batches; once it says so, only the study's own run is closed.
+        """
         suspended = self.view.ended is None
         for view in self.view.trials:
             # A paused trial's run is open as long as somebody may go on with it.
             if view.run_id is not None and not view.finished:
                 self._due.setdefault(view.number, (now, view))
-        while self.deliver(now, everything=True, suspended=suspended):
+        while not given_up() and self.deliver(now, everything=True, suspended=suspended):
             pass
         self._write_parent(now, suspended=suspended)
         self._connection.client.set_tag(self.parent, LEASE, "")
+        if given_up():
+            return False
         self._runs.sweep(self.parent, self.view.trials)
         table = self._folder / TABLE
         write_table(table, self.view.trials, self.view.terms.created.objectives)
@@ -268,6 +273,7 @@ class Projector:
         if self._options.checkpoints != "none":
             for view in self.view.best_trials(_BEST):
                 self._enqueue_checkpoints(view, view.checkpoints)
+        return True
 
     def upload_journal(self, now: float) -> None:
         """Queue an upload of the journal to the study's run."""

@@ -23,6 +23,8 @@ from tracking._projector import Projector, TrackerOptions
 _GATHER = 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
 _PAUSE_WHEN_CLOSING = 0.5
+# For the study's own run, when the rest is given up.
+_LAST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ class StudyTracker:
         self._wanted: set[int] = set()
         self._deadline: float | None = None
         self._complete = False
+        self._given_up = False
         self._away: str | None = None
         self._degraded: str | None = "tracking is offline" if offline else None
         self._started = offline  # or failed to
@@ -193,10 +196,19 @@ class StudyTracker:
                     self._deadline = deadline = now + timeout
                     self._changed.notify_all()
             # A request that hangs cannot be interrupted; its thread dies with the process.
-            if now >= deadline + _PAUSE_WHEN_CLOSING:
+            if self._given_up:
+                self._thread.join(_LAST_SECONDS)
+            if self._given_up or now >= deadline + _PAUSE_WHEN_CLOSING:
                 break
             self._thread.join(_PAUSE_WHEN_CLOSING)
         return self._complete and not self._thread.is_alive()
+
+    def give_up(self) -> None:
+        """Have :meth:`close`, which waits in another thread, leave what is left to the next tracker."""
+        with self._changed:
+            self._given_up = True
+            self._deadline = time.monotonic()
+            self._changed.notify_all()
 
     def _written(self) -> int:
         projector = self._projector
@@ -275,9 +287,9 @@ class StudyTracker:
         self._grown = False
         projector.read(time.monotonic())
         if closing:
-            projector.finish(time.monotonic())
-            projector.upload_journal(time.monotonic())
-            self._complete = True
+            if projector.finish(time.monotonic(), lambda: self._given_up):
+                projector.upload_journal(time.monotonic())
+                self._complete = True
             return
         with self._changed:
             wanted, self._wanted = self._wanted, set()

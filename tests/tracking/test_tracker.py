@@ -31,6 +31,7 @@ from tracking import (
     save_checkpoint,
 )
 from tracking._connection import Connection
+from tracking._projector import Projector
 
 QUICK = TrackerOptions(flush=0.05, summary=0.05)
 
@@ -260,6 +261,38 @@ def test_an_outage_is_survived(server: Server, experiment: str, script: Script) 
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     history = tracker.connection.client.get_metric_history(runs["trial-0001"].info.run_id, "loss")
     assert sorted((m.step, m.value) for m in history) == [(1, 1.75), (2, 0.75)]
+
+
+def test_a_long_backlog_can_be_given_up(
+    sqlite_uri: str, experiment: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ended a finished study, by a signal, waited minutes for the last of its trials to arrive."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    script.run(0.5)
+    script.stop()
+    begun = threading.Event()
+
+    def endless(projector: Projector, now: float, **how: bool) -> bool:
+        projector.writes += 1
+        if how.get("everything"):
+            begun.set()
+        return bool(how.get("everything"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Projector, "deliver", endless)
+        tracker.start()
+        answers: list[bool] = []
+        closing = threading.Thread(target=lambda: answers.append(tracker.close(60.0)))
+        closing.start()
+        assert begun.wait(60.0)
+        tracker.give_up()
+        closing.join(60.0)
+    assert answers == [False]
+    later = StudyTracker(script.folder, sqlite_uri, experiment)
+    later.start()
+    assert later.close(60.0)
+    script.close()
+    assert statuses(later.connection) == {"toy": "FINISHED", "trial-0000": "FINISHED"}
 
 
 def test_what_could_not_be_delivered_waits_for_the_next_tracker(
