@@ -28,8 +28,8 @@ from tracking import Away, StudyTracker, absolute_uri, redacted
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
-# How long that may take without a word.
-_SILENT_SECONDS = 5.0
+# How long that may take without a word, and how long still when the process is told to end.
+_SILENT_SECONDS, _GRACE_SECONDS = 5.0, 3.0
 # How often whoever ordered the session is asked, and how long an answer may take when it is to end anyway.
 _LOOK_SECONDS, _RECALL_SECONDS, _ANSWER_SECONDS = 0.25, 1.0, 2.0
 _RETRY_SECONDS, _WATCH_SECONDS = 1.0, 0.2
@@ -195,10 +195,10 @@ async def _delivered(tracker: StudyTracker, tell: Callable[[str], None]) -> bool
             status = tracker.status
             tell(f"MLflow is still to get {status.pending_events} events and {status.pending_files} files")
         return await asyncio.shield(closing)
-    except asyncio.CancelledError:  # the process is to end
-        tracker.give_up()
-        await asyncio.wait([closing])
-        return False
+    except asyncio.CancelledError:  # the process is to end, but what is nearly done may be done
+        if not (await asyncio.wait([closing], timeout=_GRACE_SECONDS))[0]:
+            tracker.give_up()
+        return await closing
 
 
 async def drive(
