@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
 from hpo_core._history import SPREAD, sign_of
+from tracking._lease import TAG as LEASE
+from tracking._lease import Lease
 from tracking._states import PARENT_RUN_ID, ROLE, RUNNING, STATE, STUDY, STUDY_ID, TRIAL, TRIAL_STATUS
 from tracking._text import safe_key
 
@@ -34,7 +36,7 @@ _CHUNK = 500
 _MOST_POINTS = 50_000
 _LISTED = (
     STUDY, STUDY_ID, STATE, "hpo.reason", "hpo.objectives", "hpo.strategy", "hpo.limits", "hpo.counts",
-    "hpo.planned", "hpo.trials", "hpo.best_values", "hpo.best_trial", "hpo.repeats",
+    "hpo.planned", "hpo.trials", "hpo.best_values", "hpo.best_trial", "hpo.repeats", LEASE,
 )  # fmt: skip
 
 
@@ -268,6 +270,7 @@ class Board:
                     heads[run_id].tags[key] = value
         for head in heads.values():
             head.name = head.tags.get(STUDY, head.name)
+            _note_lapse(head, time.time())
         return list(heads.values())
 
     def _refresh(self, kept: _Kept) -> None:
@@ -414,6 +417,14 @@ def _select(*columns: Any) -> Any:
     from sqlalchemy import select
 
     return select(*columns)
+
+
+def _note_lapse(study: BoardStudy, now: float) -> None:
+    """A driver that is dead cannot say so: its study is ``interrupted`` when the lease has run out."""
+    lease = Lease.of(study.tags.get(LEASE))
+    if study.state == "running" and lease is not None and lease.until < now:
+        study.tags[STATE] = "interrupted"
+        study.end = int(lease.until * 1000)
 
 
 def _chunks(items: Iterable[str]) -> Iterator[list[str]]:

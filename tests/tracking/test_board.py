@@ -341,3 +341,27 @@ def test_forks_come_on_top_of_what_was_planned(tmp_path: Path, sqlite_uri: str, 
     assert "3 of 3 trials finished" in found.tags["mlflow.note.content"]
     del found.tags["hpo.planned"]  # written by an earlier version
     assert views.listed(found)["planned"] == 2
+
+
+def test_a_study_whose_driver_died_is_interrupted_once_its_lease_has_run_out(
+    tmp_path: Path, sqlite_uri: str, experiment: str
+) -> None:
+    """It was running for ever, on the list and on its page, and its time grew."""
+    from mlflow import MlflowClient
+
+    script = Script(tmp_path, trials=2)
+    script.run(0.5)
+    run = project(script, sqlite_uri, experiment)
+    client = MlflowClient(sqlite_uri)
+    client.set_tag(run, "hpo.state", "running")
+    shown = board(sqlite_uri)
+    client.set_tag(run, "hpo.lease", "3 4102444800 host:4711")  # until the year 2100
+    driven = shown.study(run)
+    assert driven.state == "running"
+    client.set_tag(run, "hpo.lease", "3 1795232111 host:4711")
+    found = shown.study(run)
+    assert (found.state, found.end) == ("interrupted", 1795232111000)
+    assert found.revision > driven.revision
+    assert [s.state for s in shown.studies() if s.run_id == run] == ["interrupted"]
+    client.set_tag(run, "hpo.lease", "")
+    assert shown.study(run).state == "running"
