@@ -15,7 +15,7 @@ def needs_end(owner: str, own: int | None, max_steps: int | None) -> int:
     if own is None and max_steps is None:
         raise StrategyError(
             f"{owner} compares trials at fractions of a complete run and must know how long that is; give "
-            "the study max_steps (settings={'max_steps': 81}), or the scheduler its own max_steps"
+            "the study max_steps (--max-steps 81, settings={'max_steps': 81}), or the scheduler its own"
         )
     return own if own is not None else int(max_steps or 0)
 
