@@ -118,7 +118,10 @@ class Projector:
         if parent is None or cursor.parent != parent:
             cursor.trials = {}
         if parent is None:
+            orphans = runs.of_trials(cursor.parent) if cursor.parent is not None else {}
             parent = self._new_parent(adopt_run)
+            runs.put_below(orphans.values(), parent)
+            cursor.trials = {n: Known(run_id) for n, run_id in orphans.items()}
         else:
             if cursor.parent != parent:
                 # Without notes: everything that MLflow has, also of trials that this journal lacks.

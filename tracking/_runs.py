@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hpo_core import InputError
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
-from tracking._states import KILLED, RUNNING, STUDY_ID, TRIAL_STATUS, UID, trial_uid
+from tracking._states import KILLED, PARENT_RUN_ID, RUNNING, STUDY_ID, TRIAL_STATUS, UID, trial_uid
 from tracking._trial_view import TrialView
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class StudyRuns:
             uid = trial_uid(self._study_id, trial)
             found.update(self._sorted_out(self._connection.runs(f"tags.`{UID}` = '{uid}'")))
         return found
+
+    def put_below(self, runs: Iterable[str], parent: str) -> None:
+        """Show trials' runs below another run: theirs was deleted, and its children were not."""
+        for run_id in runs:
+            self._client.set_tag(run_id, PARENT_RUN_ID, parent)
 
     def _sorted_out(self, runs: Iterable[Run]) -> dict[int, str]:
         """Of several with one uid the most advanced stays; the others are removed."""

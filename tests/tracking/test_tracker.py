@@ -91,6 +91,30 @@ def test_a_study_from_start_to_end(sqlite_uri: str, experiment: str, script: Scr
     assert experiment_tags["mlflow.experiment.primaryMetric.name"] == "loss"
 
 
+def test_trials_of_a_study_whose_run_was_deleted_are_shown_below_its_new_one(
+    sqlite_uri: str, experiment: str, script: Script
+) -> None:
+    """All were written a second time, and the old ones stayed: 30 complete runs of 16 trials."""
+
+    def shown_by(tracker: StudyTracker) -> tuple[str, set[str]]:
+        parent = tracker.start()
+        assert tracker.close(60.0)
+        assert parent is not None
+        return parent, {run.info.run_id for run in tracker.connection.children(parent)}
+
+    script.run(0.5)
+    script.run(0.25)
+    first = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    parent, trials = shown_by(first)
+    first.connection.client.delete_run(parent)
+    script.run(0.75)
+    again, now = shown_by(StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK))
+    script.close()
+    assert again != parent
+    assert (len(trials), len(now), trials <= now) == (2, 3, True)
+    assert len(list(first.connection.runs(""))) == 4
+
+
 def test_many_threads_ask_for_many_runs(sqlite_uri: str, experiment: str, script: Script) -> None:
     """Each trial gets one run, whoever asks first; its parameters are there before the id is."""
     tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=TrackerOptions(flush=60.0))
