@@ -21,10 +21,12 @@ def loss(trial: Any) -> float:
 
 def by_hand() -> None:
     """What a notebook of last month left behind."""
-    mlflow.set_experiment("by-hand")
+    if mlflow.get_experiment_by_name("by-hand") is not None:
+        return
+    experiment = mlflow.create_experiment("by-hand")
     for i in range(20):
         kind, x = "ab"[i % 2], i / 20
-        with mlflow.start_run():
+        with mlflow.start_run(experiment_id=experiment):
             mlflow.log_params({"x0": x, "kind": kind, "author": "me"})
             mlflow.log_metric("val_loss", abs(x - 0.7) + (0.0 if kind == "b" else 0.5))
 
