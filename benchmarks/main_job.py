@@ -40,6 +40,8 @@ COLUMNS = (*KEY, "metric", "held_out", "cv", "found_at", "start", "tail", "load"
            "peer_versions", *records.STAMP_COLUMNS)  # fmt: skip
 SCORES = {"held_out": "held out", "cv": "cross-validated"}
 FOLDS = 5
+# Nobody's start is to be spent on compiling, ours or theirs.
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 _VERSIONS = "import importlib.metadata as m; print('; '.join(f'{p} {m.version(p)}' for p in %r))"
 
 
@@ -81,9 +83,9 @@ class Job:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Databases and bytecode that exist already, as a user's do: making them takes seconds, once."""
+    """Databases that exist already, as a user's do: making them takes seconds, once in a lifetime."""
     return {
-        **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
+        **_ENVIRONMENT,
         "PYTHONPATH": str(ROOT),
         "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
         "PREFECT_HOME": str(home / "prefect"),
@@ -147,7 +149,7 @@ def run_peer(job: Job, tool: str, seconds: float, python: str) -> tuple[list[Cho
     threads = useful_threads(os.cpu_count() or 1, job.setting.problem.matrix.size)
     script = ROOT / "benchmarks" / "peers" / "_lightgbm_search.py"
     arguments = [tool, str(job.folder), str(seconds), str(job.seed), str(threads)]
-    output = _run([python, "-W", "ignore", str(script), *arguments], os.environ, job.folder)
+    output = _run([python, "-W", "ignore", str(script), *arguments], _ENVIRONMENT, job.folder)
     found = [Choice(**c) for c in json.loads(output.strip().splitlines()[-1])]
     start = (found[0].at - began) if found else float("nan")
     return found, {"began": began, "start": start, "tail": 0.0}

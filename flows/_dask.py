@@ -68,6 +68,7 @@ class _Line:
 
     def __init__(self, client: Client, resources: dict[str, float]) -> None:
         self.client = client
+        self.deserted = False  # as far as the user has been told
         self._comm = client.scheduler_comm
         # A cluster that scales with its load starts its first worker for a task only, and keeps the last one
         # only while it holds a result.
@@ -110,7 +111,6 @@ class DaskRunner:
         self._tell = tell
         self._line: _Line | None = None
         self._mending: asyncio.Task[None] | None = None
-        self._deserted = False
         self._flying: dict[str, _Segment] = {}
         self._by_slot: dict[int, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -347,11 +347,12 @@ class DaskRunner:
 
     async def _look_for_workers(self) -> None:
         """Tell when the last worker has left, and when one has joined then."""
-        if self._line is None or self._line.cut:
+        line = self._line
+        if line is None or line.cut:
             return
-        problem = self._wanting(await self._workers(self._line.client))
-        if bool(problem) != self._deserted:
-            self._deserted = bool(problem)
+        problem = self._wanting(await self._workers(line.client))
+        if bool(problem) != line.deserted:
+            line.deserted = bool(problem)
             waits = f"{problem} any more; the study goes on when one joins"
             self._tell(waits if problem else "a Dask worker has joined; the study goes on")
 

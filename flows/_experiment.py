@@ -40,11 +40,11 @@ def settle_experiment(tracking: TrackingTerms, adopt: str | None, study: Study) 
     ``adopt``, the environment's, or the study's name. MLflow nests runs of one experiment only.
     """
     above = None if adopt else _experiment_above(tracking)
-    shown: str | None = newest(study, TRACKING).get("experiment")
-    asked = tracking.experiment or shown or above
+    shown = newest(study, TRACKING)
+    asked: str | None = tracking.experiment or shown.get("experiment") or above
     experiment = asked or _experiment_around(tracking, adopt) or study.name
     over = study.stopped is not None and not study.stopped.resumable
-    if experiment == above and not over and newest(study, TRACKING).get("run_id") != tracking.below:
+    if experiment == above and not over and shown.get("run_id") != tracking.below:
         study.note("tags", {"tags": {"mlflow.parentRunId": tracking.below}}, now=time.time())
     return experiment
 

@@ -362,7 +362,7 @@ function trialParts(t, run) {
         el("tbody", null, names.map((n) => el("tr", null, el("th", { scope: "row" }, n), el("td", { class: "number wide" }, setting(t.params[n])), other ? el("td", { class: "number wide" }, setting(other.params[n])) : null)))))),
       el("section", { class: "card" }, el("h2", null, "Facts"), el("dl", { class: "left" }, Object.entries(facts).filter(([, v]) => v).map(([n, v]) => [el("dt", null, n), el("dd", null, text(v))])))),
     Object.keys(t.curves).length ? el("section", { class: "card" }, el("h2", null, "Curves"), el("div", { class: "curves" }, Object.keys(t.curves).map((n) => el("div", null, el("h3", null, n), el("figure", { "data-curve": n }))))) : null,
-    el("section", { class: "card" }, el("h2", null, "Metrics"), el("dl", { class: "left" }, Object.entries(t.metrics).map(([n, v]) => [el("dt", null, n), el("dd", null, setting(v))]))),
+    el("section", { class: "card" }, el("h2", null, "Metrics"), el("dl", { class: "left" }, Object.entries(t.metrics).map(([n, v]) => [el("dt", null, n), el("dd", null, number(v))]))),
   ].filter(Boolean);
 }
 
