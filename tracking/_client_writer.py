@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,41 +15,76 @@ if TYPE_CHECKING:
 
 
 class ClientWriter:
-    """Writes through a client, with explicit run ids; never touches MLflow's active run."""
+    """Writes through a client, with explicit run ids; never touches MLflow's active run.
 
-    # Small, so that somebody who waits for a run id does not wait for everybody else's metrics.
-    batch = 10
+    ``at_once``: runs that are written side by side. Most of a call's time is the server's, or the way there
+    and back, in which it can serve others.
+    """
 
-    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
+    def __init__(self, client: MlflowClient, experiment_id: str, at_once: int = 1) -> None:
         self._client = client
         self._experiment_id = experiment_id
+        self._at_once = at_once
+        # Small, so that somebody who waits for a run id does not wait for everybody else's metrics.
+        self.batch = 10 * at_once
+        self._telling = threading.Lock()
 
     def write(self, writes: Sequence[RunWrite], progress: Progress) -> None:
         """See :class:`tracking._writes.Writer`."""
-        for write in writes:
-            self._write(write, progress)
+        todo = iter(writes)
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                for write in todo:
+                    if errors:
+                        return
+                    self._write(write, progress)
+            except BaseException as error:  # noqa: BLE001 - raised by the thread that called
+                errors.append(error)
+
+        # Not a pool of the standard library's: at exit Python waits for its threads, which a request that
+        # hangs may keep for minutes.
+        others = [
+            threading.Thread(target=work, name=f"hpo-tracking-{n}", daemon=True)
+            for n in range(1, min(self._at_once, len(writes)))
+        ]
+        for thread in others:
+            thread.start()
+        work()
+        for thread in others:
+            thread.join()
+        if errors:
+            raise errors[0]
 
     def close(self) -> None:
-        """Nothing is open: MLflow keeps one connection for all clients of a server."""
+        """Nothing is open: MLflow keeps its connections for all clients of a server."""
 
     def _write(self, write: RunWrite, progress: Progress) -> None:
         run_id, tags = write.run_id, write.tags
         if run_id is None:
-            progress.creating(write)
+            with self._telling:
+                progress.creating(write)
             # One transaction, whatever the number of tags; and never a run without its parent.
             run = self._client.create_run(
                 self._experiment_id, start_time=write.start_time, tags=tags, run_name=write.name
             )
             run_id, tags = run.info.run_id, {}
-            progress.created(write, run_id)
+            with self._telling:
+                progress.created(write, run_id)
         try:
             self._log(run_id, write, tags)
             self._set_status(run_id, write)
         except Exception as error:
             if not is_permanent(error):
                 raise
-            self._piecewise(run_id, write, progress)
-        progress.done(write, run_id)
+            refused = self._piecewise(run_id, write)
+        else:
+            refused = []
+        with self._telling:
+            for item in refused:
+                progress.refused(item)
+            progress.done(write, run_id)
 
     def _log(self, run_id: str, write: RunWrite, tags: dict[str, str]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -67,14 +103,13 @@ class ClientWriter:
         elif write.status is not None:
             self._client.set_terminated(run_id, write.status, end_time=write.end_time)
 
-    def _piecewise(self, run_id: str, write: RunWrite, progress: Progress) -> None:
-        """MLflow refuses something in the write: find it, leave it out, say so in a tag."""
+    def _piecewise(self, run_id: str, write: RunWrite) -> list[Refused]:
+        """MLflow refuses something in the write: find it, leave it out, say so in a tag; returns it."""
         from mlflow.entities import Metric, Param, RunTag
 
         client = self._client
         if client.get_run(run_id).info.lifecycle_stage != "active":
-            progress.refused(Refused(write.number, "run", f"run {run_id} was deleted in MLflow"))
-            return
+            return [Refused(write.number, "run", f"run {run_id} was deleted in MLflow")]
         refused: list[Refused] = []
 
         def attempt(what: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
@@ -99,8 +134,7 @@ class ClientWriter:
             tag = [RunTag(key, text)]
             attempt(f"tag {key}", client.log_batch, run_id, tags=tag, synchronous=True)
         attempt("status", self._set_status, run_id, write)
-        for item in refused:
-            progress.refused(item)
         if refused:
             remark = "; ".join(f"{item.what}: {item.why}" for item in refused)[:4000]
             attempt("remark", client.set_tag, run_id, "hpo.refused", remark)
+        return refused

@@ -43,6 +43,8 @@ ARTIFACTS = "artifacts"
 STUDY_FILES = "study"
 # So many of the best trials have their checkpoints uploaded.
 _BEST = 20
+# So many runs are written side by side to a server, which is not ours alone.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,8 @@ class Projector:
         self._journal = folder / JOURNAL
         self._connection = connection
         self._options = options
-        through_client = ClientWriter(connection.client, connection.experiment_id)
+        at_once = _AT_ONCE if connection.uri.startswith(("http://", "https://")) else 1
+        through_client = ClientWriter(connection.client, connection.experiment_id, at_once)
         self._writer: Writer = SqliteWriter.over(connection) or through_client
         self.uploads = Uploads()
         self.refusals: list[Refused] = []

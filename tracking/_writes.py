@@ -48,7 +48,7 @@ class Refused(NamedTuple):
 
 
 class Progress(Protocol):
-    """How a writer tells what it has achieved, as soon as it has."""
+    """How a writer tells what it has achieved, as soon as it has: from any thread, one call at a time."""
 
     def creating(self, write: RunWrite) -> None:
         """The run is about to be created; whether it was is not known until ``created``."""
@@ -69,8 +69,10 @@ class Writer(Protocol):
     batch: int
 
     def write(self, writes: Sequence[RunWrite], progress: Progress) -> None:
-        """Write all, in order. Raises whatever MLflow raises when it does not answer; what was achieved
-        by then has been told to ``progress``.
+        """Write all, in any order; no run comes twice.
+
+        Raises whatever MLflow raises when it does not answer; what was achieved by then has been told to
+        ``progress``.
         """
 
     def close(self) -> None:

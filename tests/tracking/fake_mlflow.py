@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -23,10 +24,12 @@ class FakeMlflow:
     """The part of ``MlflowClient`` that the projector uses, with MLflow's rules for writing twice.
 
     ``fault(number, name)`` is asked at each writing call: ``None`` to go on, or ``(error, after)`` to raise
-    the error, after the call took effect or before.
+    the error, after the call took effect or before. ``uri``: a server's, and calls come from several threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, uri: str = "fake://") -> None:
+        self._uri = uri
+        self._one = threading.Lock()
         self.stored: dict[str, SimpleNamespace] = {}
         self.fault: Callable[[int, str], tuple[BaseException, bool] | None] = lambda number, name: None
         self.calls: list[str] = []
@@ -35,17 +38,18 @@ class FakeMlflow:
 
     def connection(self) -> Connection:
         """As :func:`tracking._connection.connect` would make it."""
-        return Connection(self, "fake://", "1")  # type: ignore[arg-type]
+        return Connection(self, self._uri, "1")  # type: ignore[arg-type]
 
     def _call(self, name: str, effect: Callable[[], Any]) -> Any:
-        self.calls.append(name)
-        fault = self.fault(len(self.calls), name)
-        if fault is None:
-            return effect()
-        error, after = fault
-        if after:
-            effect()
-        raise error
+        with self._one:
+            self.calls.append(name)
+            fault = self.fault(len(self.calls), name)
+            if fault is None:
+                return effect()
+            error, after = fault
+            if after:
+                effect()
+            raise error
 
     # -- writing -------------------------------------------------------------------------------
 

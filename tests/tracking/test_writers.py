@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from mlflow.entities import Run
 
 from hpo_core import Categorical, Constant, Float
-from tests.tracking.fake_mlflow import Killed
+from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
 from tests.tracking.studies import Script, eventful
 from tracking import _projector
 from tracking._client_writer import ClientWriter
@@ -90,7 +91,8 @@ def test_the_same_writes_look_the_same(sqlite_uri: str, experiment: str) -> None
         points = [Point("m", draw.choice([0.5, 1.5]), draw.choice([10, 11]), step) for step in range(6)]
         draw.shuffle(points)
         points += [Point("m", v, 11, 5) for v in (0.25, 9.0, 0.5)]
-        writer.write([write(0, run_id, points=[p]) for p in points], told)
+        for point in points:
+            writer.write([write(0, run_id, points=[point])], told)
         writer.write([write(0, run_id, status="FAILED", end_time=99)], told)
         states = [shown(connection, run_id)]
         writer.write([write(0, run_id, status="RUNNING")], told)
@@ -101,6 +103,34 @@ def test_the_same_writes_look_the_same(sqlite_uri: str, experiment: str) -> None
         results.append(states)
     assert results[0] == results[1]
     assert results[0][2][0][:4] == ("run-0", "FINISHED", 5, 120)
+
+
+def test_a_server_is_sent_several_runs_at_once() -> None:
+    """One after the other, 1,500 trials of a quick study took minutes to arrive."""
+    meeting = threading.Barrier(4, timeout=60)
+
+    class Patient(FakeMlflow):
+        def create_run(self, *args: Any, **kwargs: Any) -> Any:
+            meeting.wait()
+            return super().create_run(*args, **kwargs)
+
+    mlflow, told = Patient(), Told()
+    ClientWriter(mlflow, "1", at_once=4).write([write(n) for n in range(8)], told)  # type: ignore[arg-type] - a fake
+    assert sorted(told.ids) == list(range(8))
+    assert len(set(told.ids.values())) == 8
+
+
+def test_nothing_is_written_behind_the_back_of_who_hears_that_mlflow_is_away() -> None:
+    """Every thread has ended by then, and what arrived has been told."""
+    mlflow, told = FakeMlflow(), Told()
+    mlflow.fault = lambda number, name: (Away("no answer"), False) if number >= 9 else None
+    writer = ClientWriter(mlflow, "1", at_once=4)  # type: ignore[arg-type] - a fake
+    with pytest.raises(Away):
+        writer.write([write(n, params={"p": "1"}) for n in range(40)], told)
+    assert len(mlflow.calls) <= 9 + 3
+    assert not [t for t in threading.enumerate() if t.name.startswith("hpo-tracking-")]
+    full = {run_id for run_id, run in mlflow.stored.items() if run.params}
+    assert set(told.ids.values()) == full
 
 
 def test_what_mlflow_refuses_is_left_out_and_said(sqlite_uri: str, experiment: str) -> None:
