@@ -91,7 +91,7 @@ def drawn(
     figure.subplots_adjust(
         left=left, right=0.98, top=1 - 0.4 / size[1], bottom=below / size[1], wspace=0.28, hspace=0.35
     )
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90, pil_kwargs={"compress_level": 1})
     return path
 
 

@@ -66,10 +66,14 @@ def figure(title: str, *, height: int = 420, **layout: Any) -> Figure:
     return out
 
 
-def restyle_axes(figure: Figure) -> None:
-    """The common looks for axes that were added after the figure was made."""
-    figure.update_xaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID)
-    figure.update_yaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, automargin=True)
+def panels(title: str, *, height: int, **grid: Any) -> Figure:
+    """A grid of empty panels in the common looks; ``grid``: what plotly's ``make_subplots`` takes."""
+    from plotly.subplots import make_subplots
+
+    out = make_subplots(figure=figure(title, height=height, showlegend=False), **grid)
+    out.update_xaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID)
+    out.update_yaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, automargin=True)
+    return out
 
 
 def nothing(study: Study, what: str) -> InputError:

@@ -73,8 +73,6 @@ def rank(study: Study, *, objective: str | None = None, names: Sequence[str] | N
     ``names``: up to four parameters, of which all pairs are shown that vary together; of more, and by default
     of all in the order of their importance, the first three pairs.
     """
-    from plotly.subplots import make_subplots
-
     column = column_of(study.history, objective)
     numbers, z = _complete(study, column)
     listed = list(names or _by_importance(study, list(study.objectives)[column]))
@@ -89,10 +87,14 @@ def rank(study: Study, *, objective: str | None = None, names: Sequence[str] | N
     colours = places[np.searchsorted(numbers, shown)]
     abreast = min(len(pairs), _ABREAST)
     down = -(-len(pairs) // abreast)
-    looks = c.figure("Rank over pairs of parameters", height=110 + 330 * down)
-    grid = make_subplots(rows=down, cols=abreast, horizontal_spacing=0.1, vertical_spacing=0.16)
-    grid.update_layout(looks.layout, showlegend=False)
-    c.restyle_axes(grid)
+    grid = c.panels(
+        "Rank over pairs of parameters",
+        height=110 + 330 * down,
+        rows=down,
+        cols=abreast,
+        horizontal_spacing=0.1,
+        vertical_spacing=0.16,
+    )
     rng = np.random.default_rng(0)
     for i, listed_pair in enumerate(pairs):
         # Names of choices are long: they have room below a panel, not beside it.

@@ -21,18 +21,20 @@ def schedule(study: Study, *, objective: str | None = None) -> Figure:
     Shown are those that changed on the way, on axes of their whole ranges;
     :func:`hpo_core.schedules.followed` gives the same as a schedule to train by.
     """
-    from plotly.subplots import make_subplots
-
     column = column_of(study.history, objective)
     best = c.best_numbers(study, column, 1)
     way = lineage(study, int(best[0])) if len(best) else ()
     names = [name for name in study.space.column_names if len(_values(study, way, name)) > 1][:_MOST_ROWS]
     if not names:
         raise c.nothing(study, "no hyperparameter that changed while its best trial was trained")
-    figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, vertical_spacing=0.24 / len(names))
-    title = f"What trial {int(best[0])} was trained with"
-    figure.update_layout(c.figure(title, height=120 + 130 * len(names)).layout, showlegend=False)
-    c.restyle_axes(figure)
+    figure = c.panels(
+        f"What trial {int(best[0])} was trained with",
+        height=120 + 130 * len(names),
+        rows=len(names),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.24 / len(names),
+    )
     for row, name in enumerate(names, start=1):
         y = [*(_place(study, stretch, name) for stretch in way), _place(study, way[-1], name)]
         figure.add_scatter(

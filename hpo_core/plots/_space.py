@@ -84,8 +84,6 @@ def slices(study: Study, *, objective: str | None = None, names: Sequence[str] |
     Axes are logarithmic where the space is. ``names``: parameters to show; by default the twelve most
     important.
     """
-    from plotly.subplots import make_subplots
-
     column = column_of(study.history, objective)
     objective = list(study.objectives)[column]
     numbers, _ = _complete(study, column)
@@ -93,16 +91,15 @@ def slices(study: Study, *, objective: str | None = None, names: Sequence[str] |
     chosen = c.thinned(numbers, c.best_numbers(study, column), _MOST_POINTS)
     values = study.history.values[chosen, column] * study.history.signs[column]
     rows = math.ceil(len(shown) / _SLICES_ABREAST)
-    figure = make_subplots(
+    figure = c.panels(
+        f"Slices{_of(len(chosen), len(numbers), 'trials')}",
+        height=100 + 270 * rows,
         rows=rows,
         cols=min(_SLICES_ABREAST, max(len(shown), 1)),
         shared_yaxes=True,
         horizontal_spacing=0.03,
         vertical_spacing=min(0.3, 0.36 / rows),
     )
-    looks = c.figure(f"Slices{_of(len(chosen), len(numbers), 'trials')}", height=100 + 270 * rows)
-    figure.update_layout(looks.layout, showlegend=False)
-    c.restyle_axes(figure)
     rng = np.random.default_rng(0)
     for i, parameter_name in enumerate(shown):
         row, col = i // _SLICES_ABREAST + 1, i % _SLICES_ABREAST + 1
