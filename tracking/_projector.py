@@ -118,21 +118,16 @@ class Projector:
         cursor = self._cursor = Cursor(self._folder, target, events=_count_lines(self._journal))
         runs = self._runs = StudyRuns(connection, created.study_id)
         parent = runs.parent(cursor.parent)
-        if parent is None or cursor.parent != parent:
-            cursor.trials = {}
         if parent is None:
-            orphans = runs.of_trials(cursor.parent) if cursor.parent is not None else {}
             parent = self._new_parent(adopt_run)
-            runs.put_below(orphans.values(), parent)
-            cursor.trials = {n: Known(run_id) for n, run_id in orphans.items()}
-        else:
-            if cursor.parent != parent:
-                # Without notes: everything that MLflow has, also of trials that this journal lacks.
-                cursor.trials = {n: Known(run_id) for n, run_id in runs.of_trials(parent).items()}
-            if adopt_run not in (None, parent):
-                # `mlflow run` opened a run for a study that has one: leave a trace from the one to the other.
-                connection.client.set_tag(adopt_run, STUDY, created.name)
-                connection.client.set_tag(adopt_run, "hpo.resumed_run_id", parent)
+        elif adopt_run not in (None, parent):
+            # `mlflow run` opened a run for a study that has one: leave a trace from the one to the other.
+            connection.client.set_tag(adopt_run, STUDY, created.name)
+            connection.client.set_tag(adopt_run, "hpo.resumed_run_id", parent)
+        if cursor.parent != parent:
+            # Without notes, or with those of a run that is gone: all that MLflow has, also of trials that this
+            # journal lacks.
+            cursor.trials = {n: Known(run_id) for n, run_id in runs.gathered(parent).items()}
         self.parent = self.view.terms.parent_run = parent
         self._restored = cursor.trials
         cursor.begin(parent)
@@ -296,7 +291,7 @@ class Projector:
 
     def _look_up(self, views: list[TrialView]) -> None:
         """Runs whose creation was begun but never confirmed may exist."""
-        found = self._runs.of_trials(self.parent, [view.number for view in views])
+        found = self._runs.of_trials([view.number for view in views])
         for view in views:
             view.intended = False
             if view.number in found:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hpo_core import InputError
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
-from tracking._states import KILLED, PARENT_RUN_ID, RUNNING, STUDY_ID, TRIAL_STATUS, UID, trial_uid
+from tracking._states import KILLED, PARENT_RUN_ID, ROLE, RUNNING, STUDY_ID, TRIAL_STATUS, UID, trial_uid
 from tracking._trial_view import TrialView
 
 if TYPE_CHECKING:
@@ -70,22 +70,29 @@ class StudyRuns:
                 "MLFLOW_RUN_ID"
             )
 
-    def of_trials(self, parent: str, trials: Sequence[int] | None = None) -> dict[int, str]:
-        """Runs by trial: of these ``trials``, and perhaps of others too; of all that there are by default."""
-        if trials is None or len(trials) > _FEW:
-            return self._sorted_out(self._connection.children(parent))
-        found: dict[int, str] = {}
+    def of_trials(self, trials: Sequence[int]) -> dict[int, str]:
+        """Runs by trial: of these ``trials``, and perhaps of others too."""
+        if len(trials) > _FEW:
+            return _ids(self._all())
+        found: list[Run] = []
         for trial in trials:
             uid = trial_uid(self._study_id, trial)
-            found.update(self._sorted_out(self._connection.runs(f"tags.`{UID}` = '{uid}'")))
-        return found
+            found += self._sorted_out(self._connection.runs(f"tags.`{UID}` = '{uid}'"))
+        return _ids(found)
 
-    def put_below(self, runs: Iterable[str], parent: str) -> None:
-        """Show trials' runs below another run: theirs was deleted, and its children were not."""
-        for run_id in runs:
-            self._client.set_tag(run_id, PARENT_RUN_ID, parent)
+    def gathered(self, parent: str) -> dict[int, str]:
+        """Every trial's run, below ``parent`` from now on: MLflow keeps the children of a run that it deletes."""
+        runs = self._all()
+        for run in runs:
+            if run.data.tags.get(PARENT_RUN_ID) != parent:
+                self._client.set_tag(run.info.run_id, PARENT_RUN_ID, parent)
+        return _ids(runs)
 
-    def _sorted_out(self, runs: Iterable[Run]) -> dict[int, str]:
+    def _all(self) -> list[Run]:
+        query = f"tags.`{STUDY_ID}` = '{self._study_id}' AND tags.`{ROLE}` = 'trial'"
+        return self._sorted_out(self._connection.runs(query))
+
+    def _sorted_out(self, runs: Iterable[Run]) -> list[Run]:
         """Of several with one uid the most advanced stays; the others are removed."""
         found: dict[str, Run] = {}
         for run in runs:
@@ -99,7 +106,7 @@ class StudyRuns:
             keep, drop = (run, other) if len(run.data.metrics) > len(other.data.metrics) else (other, run)
             found[uid] = keep
             self._remove(drop.info.run_id)
-        return {int(uid.rpartition(":")[2]): run.info.run_id for uid, run in found.items()}
+        return list(found.values())
 
     def _remove(self, run_id: str) -> None:
         self._client.set_terminated(run_id, KILLED)
@@ -125,3 +132,7 @@ class StudyRuns:
     def _running_below(self, run_id: str) -> list[Run]:
         # A list: what is ended would drop out of the pages that are still to come.
         return list(self._connection.children(run_id, f" AND attributes.status = '{RUNNING}'"))
+
+
+def _ids(runs: Iterable[Run]) -> dict[int, str]:
+    return {int(run.data.tags[UID].rpartition(":")[2]): run.info.run_id for run in runs}
