@@ -15,8 +15,8 @@ from tests.databases import copy_database, made_once, mlflow_database, prefect_d
 
 # Prefect and MLflow read their settings when they are first imported, which is before any fixture runs.
 _HOME = tempfile.TemporaryDirectory(prefix="hpo-tests-", ignore_cleanup_errors=True)
-# Each of Prefect's clients, five for a flow run, reads all authorities that there are, also to talk to a server
-# without TLS: a third of the processor time of a small study. One authority is enough to talk to nobody.
+# Each of Prefect's clients, five for a flow run, reads all authorities that there are, also to talk to a
+# server without TLS: a third of the processor time of a small study. One is enough to talk to nobody.
 _ONE_AUTHORITY = Path(_HOME.name, "authority.pem")
 _END = "-----END CERTIFICATE-----\n"
 _ONE_AUTHORITY.write_text(Path(certifi.where()).read_text("utf-8").partition(_END)[0] + _END)

@@ -125,8 +125,8 @@ class Projector:
             connection.client.set_tag(adopt_run, STUDY, created.name)
             connection.client.set_tag(adopt_run, "hpo.resumed_run_id", parent)
         if cursor.parent != parent:
-            # Without notes, or with those of a run that is gone: all that MLflow has, also of trials that this
-            # journal lacks.
+            # Without notes, or with those of a run that is gone: all that MLflow has, also of trials that
+            # this journal lacks.
             cursor.trials = {n: Known(run_id) for n, run_id in runs.gathered(parent).items()}
         self.parent = self.view.terms.parent_run = parent
         self._restored = cursor.trials

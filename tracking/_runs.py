@@ -81,7 +81,7 @@ class StudyRuns:
         return _ids(found)
 
     def gathered(self, parent: str) -> dict[int, str]:
-        """Every trial's run, below ``parent`` from now on: MLflow keeps the children of a run that it deletes."""
+        """Every trial's run, below ``parent`` from now on: MLflow keeps the children of a deleted run."""
         runs = self._all()
         for run in runs:
             if run.data.tags.get(PARENT_RUN_ID) != parent:
