@@ -14,7 +14,7 @@ from hpo_core._errors import SpaceError
 from hpo_core._parameters import Categorical, Constant, Int, Parameter
 from hpo_core._space import SearchSpace
 
-__all__ = ["Unfit", "fitted", "read_text"]
+__all__ = ["Unfit", "fitted", "in_its_type", "read_text"]
 
 
 class Unfit(Exception):
@@ -32,7 +32,7 @@ def fitted(space: SearchSpace, params: Mapping[str, Any], *, text: bool = False)
         if name not in params:
             continue
         try:
-            value = read_text(parameter, params[name]) if text else _plain(parameter, params[name])
+            value = read_text(parameter, params[name]) if text else in_its_type(parameter, params[name])
             parameter.encode(value, name)
         except SpaceError:
             raise Unfit(f"with {name!r} outside its range") from None
@@ -48,8 +48,11 @@ def fitted(space: SearchSpace, params: Mapping[str, Any], *, text: bool = False)
     return {name: value for name, value in found.items() if name not in inactive}
 
 
-def _plain(parameter: Parameter, value: Any) -> Any:
-    """Whole numbers that came as floats, as Hyperopt has them, are whole."""
+def in_its_type(parameter: Parameter, value: Any) -> Any:
+    """The value as the parameter has it: a whole number may come as a float, from Hyperopt or a table's row.
+
+    No ``range()`` takes it so.
+    """
     if isinstance(parameter, Int) and isinstance(value, float) and value.is_integer():
         return int(value)
     return value
@@ -69,7 +72,7 @@ def read_text(parameter: Parameter, text: Any) -> Any:
         number = float(text)
     except ValueError:
         raise SpaceError(f"{text!r} is no number") from None
-    return _plain(parameter, number)
+    return in_its_type(parameter, number)
 
 
 def _says(text: str, choice: Any) -> bool:

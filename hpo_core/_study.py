@@ -25,6 +25,7 @@ from hpo_core._errors import (
     StudyStateError,
     nearest,
 )
+from hpo_core._fitting import in_its_type
 from hpo_core._fold import Fold
 from hpo_core._given import (
     checked_metrics,
@@ -36,7 +37,7 @@ from hpo_core._given import (
 )
 from hpo_core._history import History
 from hpo_core._journal import EventSink
-from hpo_core._parameters import Int, Parameter, plain_json
+from hpo_core._parameters import Parameter, plain_json
 from hpo_core._records import Limits, Settings, TrialRecord
 from hpo_core._result import best_trial, ended, front, value_by_rule
 from hpo_core._space import SearchSpace
@@ -443,11 +444,10 @@ class Study:
         if not isinstance(params, Mapping):
             raise SpaceError(f"a configuration is a dict of names and values, got {params!r}")
         given = {name: plain_json(value) for name, value in params.items()}
-        self.space.encode({n: v for n, v in given.items() if n in self.space.parameters})
-        for name, value in given.items():
-            # A row of a table comes with whole numbers as floats, which no range() takes.
-            if isinstance(self.space.parameters.get(name), Int) and isinstance(value, float):
-                given[name] = int(value)
+        parameters = self.space.parameters
+        known = {n: v for n, v in given.items() if n in parameters}
+        self.space.encode(known)
+        given.update((n, in_its_type(parameters[n], v)) for n, v in known.items())
         if not self.history.may_hold(given):
             self.space.encode(given)
         return given
