@@ -113,13 +113,9 @@ class Decider:
 
         ``exhausted``: the sampler has no configuration left, so new trials cannot be started.
         """
-        history = self._fold.history
+        history = self._fold.history.without_new_trials() if exhausted else self._fold.history
         rng = np.random.default_rng([self._fold.created.seed, history.n_trials, 1])
-        history._exhausted = exhausted
-        try:
-            return self._strategy.scheduler.next(history, rng)
-        finally:
-            history._exhausted = False
+        return self._strategy.scheduler.next(history, rng)
 
     def _decide(self, now: float) -> Segment | Wait | Finish:
         fold = self._fold

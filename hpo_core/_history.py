@@ -15,6 +15,7 @@ safe.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -234,7 +235,7 @@ class History:
         self.length = 0
         self._counts = np.zeros(len(TrialState), dtype=np.int64)
         self._forks = 0
-        self._exhausted = False  # set by the study, for the length of one decision
+        self._no_new_trials = False
         self._params: list[dict[str, Any]] = []
         self._fits: list[bool] = []
         # Everything ever learned, whether it fits the present space or not: the space may change back.
@@ -277,9 +278,9 @@ class History:
     def trials_left(self) -> int | None:
         """How many new configurations the budget still has; forks do not count. ``None``: no limit.
 
-        Also 0 when the sampler has none left.
+        Also 0 of :meth:`without_new_trials`.
         """
-        if self._exhausted:
+        if self._no_new_trials:
             return 0
         if self.max_trials is None:
             return None
@@ -289,6 +290,15 @@ class History:
     def planned(self) -> int | None:
         """How many trials the budget allows in all: forks come on top of it. ``None``: no limit."""
         return None if self.max_trials is None else self.max_trials + self._forks
+
+    def without_new_trials(self) -> History:
+        """The history as it stands now, of a study whose sampler has no configuration left to start.
+
+        It shares the columns, so it is made in no time, and is out of date once this one grows.
+        """
+        other = copy.copy(self)
+        other._no_new_trials = True
+        return other
 
     def count(self, state: TrialState) -> int:
         """How many trials are in this state."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from hpo_core._history import History
+from hpo_core._history import History, Reports
 from hpo_core._space import SearchSpace
 
 __all__ = ["Memo"]
@@ -25,18 +25,20 @@ class Memo(Generic[View]):
     """
 
     def __init__(self) -> None:
-        self._views: WeakKeyDictionary[History, tuple[SearchSpace, object, View]] = WeakKeyDictionary()
+        # By the log of reports, which a history shares with that of its study without new trials: what is
+        # remembered of the one holds for the other.
+        self._views: WeakKeyDictionary[Reports, tuple[SearchSpace, object, View]] = WeakKeyDictionary()
 
     def of(self, history: History, make: Callable[[], View], key: object = None) -> View:
         """The view of this history; made when there is none."""
-        space, known, view = self._views.get(history, (None, None, None))
+        space, known, view = self._views.get(history.reports, (None, None, None))
         if view is None or space is not history.space or known != key:
             return self.put(history, make(), key)
         return view
 
     def put(self, history: History, view: View, key: object = None) -> View:
         """Keep ``view`` in place of the last one."""
-        self._views[history] = history.space, key, view
+        self._views[history.reports] = history.space, key, view
         return view
 
     def __reduce__(self) -> tuple[type[Memo[View]], tuple[()]]:

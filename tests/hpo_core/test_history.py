@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hpo_core import Categorical, Float, Int, SearchSpace, Study, TrialState
 from hpo_core._columns import Column
+from hpo_core._memo import Memo
 from hpo_core.testing import Script
 from tests.hpo_core.studies import LINE, recorded, replayed, snapshot, started
 
@@ -50,6 +51,17 @@ def test_everything_a_strategy_reads_is_read_only() -> None:
         assert not getattr(history.evidence, name).flags.writeable, name
     for name in ("trials", "steps", "values", "given"):
         assert not getattr(history.reports, name).flags.writeable, name
+
+
+def test_a_study_without_new_trials_has_the_same_past_and_no_budget() -> None:
+    """A scheduler is asked with it once the sampler has nothing left; nothing is set on the study's own."""
+    tuned = driven(limits={"trials": 500})
+    history, ending = tuned.history, tuned.history.without_new_trials()
+    assert (ending.trials_left, ending.max_trials, ending.n_trials) == (0, 500, history.n_trials)
+    assert np.array_equal(ending.X, history.X, equal_nan=True)
+    assert history.trials_left == 500 - history.n_trials
+    memo: Memo[list[int]] = Memo()
+    assert memo.of(ending, list) is memo.of(history, list)
 
 
 def test_the_columns_agree_with_the_records_after_every_event() -> None:
