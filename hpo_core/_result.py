@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core import _events as ev
-from hpo_core._errors import InputError, StudyStateError, nearest
+from hpo_core._errors import InputError, nearest
 from hpo_core._fold import Fold
 from hpo_core._history import History
 from hpo_core._pareto import nondominated
 from hpo_core._records import TrialRecord
 from hpo_core._states import TrialState
+
+Ints = NDArray[np.int64]
 
 
 def value_by_rule(fold: Fold, trial: TrialRecord, returned: Mapping[str, float]) -> dict[str, float]:
@@ -56,38 +58,35 @@ def column_of(history: History, objective: str | None) -> int:
     return names.index(objective)
 
 
-def ranked(history: History, column: int = 0) -> NDArray[np.int64]:
+def ranked(history: History, column: int = 0) -> Ints:
     """Numbers of the complete trials by one objective, the best first; of equals the earlier."""
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    complete = _complete(history)
     return complete[np.argsort(history.values[complete, column], kind="stable")]
 
 
-def leaders(history: History) -> NDArray[np.int64]:
+def best_number(history: History) -> int | None:
+    """The first of :func:`ranked`, which need not be sorted for it; ``None`` where no trial is complete."""
+    complete = _complete(history)
+    return int(complete[np.argmin(history.values[complete, 0])]) if len(complete) else None
+
+
+def front(history: History) -> Ints:
+    """Numbers of the complete trials that no other complete trial dominates, ascending; equals together."""
+    complete = _complete(history)
+    return complete[nondominated(history.values[complete])]
+
+
+def leaders(history: History) -> Ints:
     """Numbers of the trials to show first: all complete ones, the best first.
 
     Of several objectives the Pareto front alone, in the order of the first of them.
     """
-    best = ranked(history)
-    return best if history.n_objectives == 1 else best[nondominated(history.values[best])]
+    order = ranked(history)
+    return order if history.n_objectives == 1 else order[np.isin(order, front(history))]
 
 
-def best_trial(fold: Fold) -> TrialRecord:
-    """The best complete trial by the first objective; the earliest of equals."""
-    history = fold.history
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
-    if not len(complete):
-        raise StudyStateError(
-            f"study {fold.created.name!r} has no complete trial yet, so there is no best one"
-        )
-    return fold.trials[int(complete[np.argmin(history.values[complete, 0])])]
-
-
-def front(fold: Fold) -> list[TrialRecord]:
-    """The complete trials that no other complete trial dominates, by number."""
-    history = fold.history
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
-    best = complete[nondominated(history.values[complete])]
-    return [fold.trials[int(number)] for number in best]
+def _complete(history: History) -> Ints:
+    return np.flatnonzero(history.states == TrialState.COMPLETE)
 
 
 def ended(

@@ -39,7 +39,7 @@ from hpo_core._history import History
 from hpo_core._journal import EventSink
 from hpo_core._parameters import Parameter, plain_json
 from hpo_core._records import Limits, Settings, TrialRecord
-from hpo_core._result import best_trial, ended, front, value_by_rule
+from hpo_core._result import best_number, ended, front, value_by_rule
 from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._strategies import make_strategy
@@ -197,12 +197,15 @@ class Study:
 
         Raises :class:`StudyStateError` while no trial is complete.
         """
-        return best_trial(self._fold)
+        number = best_number(self.history)
+        if number is None:
+            raise StudyStateError(f"study {self.name!r} has no complete trial yet, so there is no best one")
+        return self.trials[number]
 
     @property
     def pareto_front(self) -> list[TrialRecord]:
         """The complete trials that no other dominates, by number."""
-        return front(self._fold)
+        return [self.trials[number] for number in front(self.history).tolist()]
 
     @property
     def stopped(self) -> ev.StudyStopped | None:
