@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._disasters import worst_to_show
 from hpo_core._errors import InputError
 from hpo_core._history import History
 from hpo_core._result import column_of
@@ -128,18 +129,6 @@ def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:
     score[pruned] = [placed.get(t, np.nan) for t in evidence.trials[pruned].tolist()]
     rows = ~np.isnan(score)
     return evidence.X[rows], mid_ranks(score[rows]) / max(int(rows.sum()), 1)
-
-
-def worst_to_show(values: Array) -> float:
-    """Where finite, minimised ``values`` ``(n,)`` become disasters; infinity when there are none.
-
-    There are some when the worst is four times as far from the best as the worst but a tenth are.
-    """
-    if len(values) < 10:
-        return np.inf
-    best, typical, worst = float(values.min()), float(np.percentile(values, 90)), float(values.max())
-    span = typical - best
-    return best + 1.6 * span if span > 0 and worst > best + 4.0 * span else np.inf
 
 
 def _placed(history: History, objective: int, scores: dict[int, float], pruned: Ints) -> dict[int, float]:

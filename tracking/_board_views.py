@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hpo_core import InputError
+from hpo_core._disasters import robust_range
 from hpo_core._errors import nearest
 from hpo_core._given import is_number
 from hpo_core._pareto import nondominated
@@ -277,7 +278,7 @@ def history(study: BoardStudy) -> dict[str, Any]:
         "points": thinned(points, MOST_POINTS, lambda row: row[0] in kept),
         "bad": thinned(bad, MOST_POINTS // 4),
         "steps": thinned(steps, MOST_POINTS // 2),
-        "range": robust_range([row[1] for row in points], sign),
+        "range": _axis([row[1] for row in points], direction),
     }
 
 
@@ -321,8 +322,8 @@ def scatter(study: BoardStudy, front: set[int]) -> dict[str, Any]:
         "x": x,
         "y": y,
         "points": thinned(rows, MOST_POINTS, lambda row: bool(row[3])),
-        "x_range": robust_range([r[0] for r in rows], study.sign(x)),
-        "y_range": robust_range([r[1] for r in rows], study.sign(y)),
+        "x_range": _axis([r[0] for r in rows], study.objectives[x]),
+        "y_range": _axis([r[1] for r in rows], study.objectives[y]),
     }
 
 
@@ -350,7 +351,7 @@ def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, A
         if not numeric:
             kept = [[label(row[0]), *row[1:]] for row in kept]
         shown.append({"name": name, "numeric": numeric, "log": log, "points": kept})
-    limits = robust_range([t.values[objective] for t in ranking], study.sign(objective))
+    limits = _axis([t.values[objective] for t in ranking], study.objectives[objective])
     return [{**one, "objective": objective, "range": limits} for one in shown]
 
 
@@ -460,12 +461,9 @@ def thinned(rows: list[Any], most: int, keep: Callable[[Any], bool] | None = Non
     return [row for i, row in enumerate(rows) if i in chosen or keep(row)]
 
 
-def robust_range(values: list[float], sign: float) -> list[float] | None:
-    """The axis: all of the good side, and the bad side up to where the far outliers begin."""
-    if not values:
+def _axis(values: list[float], direction: str) -> list[float] | None:
+    """The ends of an axis, which leaves out what the report leaves out; ``None`` where there is nothing."""
+    shown = np.array([v for v in values if math.isfinite(v)])
+    if not len(shown):
         return None
-    ordered = sorted(sign * v for v in values)
-    low, high = ordered[0], ordered[-1]
-    typical = ordered[int(0.9 * (len(ordered) - 1))]
-    high = min(high, typical + 0.5 * (typical - low)) if typical > low else high
-    return sorted([sign * low, sign * high])
+    return list(robust_range(shown, direction) or (float(shown.min()), float(shown.max())))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpo_core import Study, TrialState
+from hpo_core._disasters import robust_range
 from hpo_core.correlation import Correlations, correlations
 from hpo_core.importance import Importance
 from hpo_core.plots._common import (
@@ -19,7 +20,6 @@ from hpo_core.plots._common import (
     best_numbers,
     is_log,
     labels,
-    robust_range,
     thinned,
 )
 from hpo_core.uncertainty import band

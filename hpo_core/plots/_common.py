@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
-from hpo_core._history import sign_of
 from hpo_core._parameters import Parameter
 from hpo_core._result import ranked
 from hpo_core._states import TrialState
 from hpo_core._study import Study
-from hpo_core.importance import worst_to_show
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -98,17 +96,6 @@ def thinned(numbers: Ints, keep: Ints, most: int) -> Ints:
 def best_numbers(study: Study, column: int, most: int = 50) -> Ints:
     """The complete trials that are best by one objective, best first."""
     return ranked(study.history, column)[:most]
-
-
-def robust_range(shown: Array, direction: str) -> tuple[float, float] | None:
-    """An axis range that leaves out disasters on the bad side; ``None`` where there are none."""
-    finite = shown[np.isfinite(shown)]
-    towards = sign_of(direction) * finite
-    high = worst_to_show(towards)
-    if not np.isfinite(high):
-        return None
-    low = float(towards.min()) - 0.04 * (high - float(towards.min()))
-    return (low, high) if direction == "min" else (-high, -low)
 
 
 def outline(x: Array, low: Array, high: Array) -> dict[str, Array]:

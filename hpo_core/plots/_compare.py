@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hpo_core._disasters import robust_range
 from hpo_core._errors import InputError, nearest
 from hpo_core._study import Study
 from hpo_core.compare import AXES, Comparison, Course, Side
@@ -67,7 +68,7 @@ def compare(
     if not finals:
         raise InputError(f"none of the studies counted its {against}, so there is nothing to draw")
     # The first results are often disasters; what matters is below them.
-    span = c.robust_range(np.concatenate(finals), found.direction)
+    span = robust_range(np.concatenate(finals), found.direction)
     if span is not None:
         figure.update_yaxes(range=list(span))
     return figure

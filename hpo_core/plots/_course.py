@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpo_core import _events as ev
+from hpo_core._disasters import robust_range
 from hpo_core._result import column_of
 from hpo_core._states import TrialState
 from hpo_core._study import Study
@@ -72,7 +73,7 @@ def curves(study: Study, *, objective: str | None = None) -> Figure:
             opacity=1.0 if state is None else 0.45,
             hovertemplate="trial %{customdata}, step %{x}: %{y:.6g}<extra></extra>",
         )
-    span = c.robust_range(np.concatenate(shown), direction)
+    span = robust_range(np.concatenate(shown), direction)
     if span is not None:
         figure.update_yaxes(range=list(span))
     return figure

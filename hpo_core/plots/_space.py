@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo_core._disasters import robust_range
 from hpo_core._result import column_of
 from hpo_core._states import TrialState
 from hpo_core._study import Study
@@ -60,7 +61,7 @@ def parallel_coordinates(
                 "ticktext": ["inactive", *text] if inactive else text,
             }
         )
-    span = c.robust_range(values, study.objectives[name])
+    span = robust_range(values, study.objectives[name])
     ends = (float(values.min()), float(values.max())) if span is None else span
     dimensions.append({"label": name, "values": np.clip(values, *ends), "range": list(ends)})
     figure = c.figure(
@@ -119,7 +120,7 @@ def slices(study: Study, *, objective: str | None = None, names: Sequence[str] |
         figure.update_xaxes(row=row, col=col, title_text=parameter_name, **c.axis_of(study, parameter_name))
         if col == 1:
             figure.update_yaxes(row=row, col=col, title_text=objective)
-    span = c.robust_range(values, study.objectives[objective])
+    span = robust_range(values, study.objectives[objective])
     if span is not None:
         figure.update_yaxes(range=list(span))
     return figure

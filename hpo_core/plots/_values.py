@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hpo_core._disasters import robust_range
 from hpo_core._history import History
 from hpo_core._result import column_of
 from hpo_core._states import TrialState
@@ -35,7 +36,7 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
         raise c.nothing(study, "no complete trial")
     best = np.minimum.accumulate(past.values[complete, column]) * past.signs[column]
     records = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
-    span = c.robust_range(values[complete], direction)
+    span = robust_range(values[complete], direction)
     valued = values[np.isin(past.states, [TrialState.COMPLETE, TrialState.PRUNED]) & np.isfinite(values)]
     beyond = 0 if span is None else int(((valued < span[0]) | (valued > span[1])).sum())
     note = f"<br><sup>beyond the axis: {beyond:,}</sup>" if beyond else ""

@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from hpo_core import InputError
+from hpo_core._disasters import robust_range
 from hpo_core._events import SegmentStarted, TrialAsked, TrialFinished
 from tests.tracking.studies import Script, eventful
 from tracking import Board, StudyTracker
@@ -172,6 +174,25 @@ def test_slices_keep_the_best_and_are_thinned() -> None:
         assert set(best) <= set(numbers)
         assert shown["numeric"]
     assert [row[2] for row in x["points"] if row[3]] == [700]
+
+
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_the_axis_leaves_out_what_the_report_leaves_out(direction: str) -> None:
+    """It began to leave out at an ordinary tail, and of few trials too: one study had two pictures."""
+    sign = 1.0 if direction == "min" else -1.0
+
+    def axis(*costs: float) -> list[float]:
+        study = study_of([(sign * v, 0.0) for v in costs], (direction, "min"))
+        return sorted(sign * end for end in views.history(study)["range"])
+
+    tail = [*range(1, 20), 30]
+    assert axis(*tail) == [1, 30]
+    assert axis(1, 2, 1000) == [1, 1000]
+    low, high = axis(*tail, 1e9)
+    assert low <= 1 < 20 < high < 40
+    found = robust_range(np.array([*tail, 1e9]) * sign, direction)
+    assert found is not None
+    assert sorted(sign * end for end in found) == [low, high]
 
 
 def test_views_that_go_on_say_what_views_made_anew_say(
