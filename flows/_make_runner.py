@@ -99,7 +99,8 @@ def make_runner(
 
 def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) -> Runner:
     try:
-        from flows._dask import PATIENCE_SECONDS, DaskRunner
+        from flows._dask import DaskRunner
+        from flows._dask_connection import PATIENCE_SECONDS
     except ImportError as error:
         raise InputError(
             f"the dask runner needs the package distributed ({error}): pip install 'mlflow-hpo[dask]'"

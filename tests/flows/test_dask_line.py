@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import cast
 
 import pytest
 
-from flows._dask import DaskRunner, _Segment
+from flows._dask import DaskRunner, Segment
+from flows._dask_connection import Line
 from flows._runner import Work
 
 
-class CutInBetween:
-    """A line that is whole when it is first looked at, and no longer."""
+class Given:
+    """A line that is whole at the first ``looks``, and no longer."""
 
-    client = "the old one"
-
-    def __init__(self) -> None:
-        self._looks = 0
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
 
     @property
     def cut(self) -> bool:
-        self._looks += 1
-        return self._looks > 1
+        self._looks -= 1
+        return self._looks < 0
 
 
-def test_a_client_that_connects_anew_gets_no_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_cut_while_it_is_handed_over_gets_no_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next scheduler ran it, the trial was complete, and none of its reports had been heard."""
+    old, new = Given(1), Given(100)
 
-    async def go() -> Any:
+    async def go() -> Line | None:
         runner = DaskRunner(Work(objective="", folder=tmp_path), slots=1)
+        connection = runner._connection
 
         async def mend() -> None:
-            runner._line = SimpleNamespace(client="the new one", cut=False)  # type: ignore[assignment]
+            connection._line = cast("Line", new)
 
-        runner._line = CutInBetween()  # type: ignore[assignment]
-        monkeypatch.setattr(runner, "_mend", mend)
-        return await runner._connected_unless_over(_Segment())
+        connection._line = cast("Line", old)
+        monkeypatch.setattr(connection, "_mend", mend)
+        return await runner._line_unless_over(Segment("key"))
 
-    assert asyncio.run(go()) == "the new one"
+    assert asyncio.run(go()) is new

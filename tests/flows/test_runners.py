@@ -364,8 +364,9 @@ def test_a_dask_cluster_of_our_own_lets_nobody_else_in(tmp_path: Path) -> None:
     async def knock() -> None:
         async with running("dask", objectives.square, tmp_path) as runner:
             assert isinstance(runner, DaskRunner)
-            assert runner._cluster is not None
-            address = runner._cluster.scheduler_address
+            cluster = runner._connection._cluster
+            assert cluster is not None
+            address = cluster.scheduler_address
             assert address.startswith("tls://127.0.0.1:")
             stranger = Client(
                 address, asynchronous=True, timeout=3, security=Security.temporary(), set_as_default=False
