@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http.client
 import os
 import socket
 import sqlite3
@@ -252,13 +253,14 @@ def _check_file(uri: str, path: Path) -> None:
 
 def _answers_plainly(uri: str) -> bool:
     """Whether the server lists its experiments to anybody; credentials are MLflow's own business."""
-    if not uri.startswith(("http://", "https://")):
+    if not uri.startswith(("http://", "https://")) or "@" in urllib.parse.urlsplit(uri).netloc:
+        # urllib takes name and password for a part of the host's name, and would ask the DNS for them.
         return False
     query = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
         with urllib.request.urlopen(query, timeout=_CONNECT_SECONDS) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
@@ -272,7 +274,9 @@ def _check_reachable(uri: str) -> None:
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        raise unusable(uri, "the port is not a number from 0 to 65535") from None
+        why = "the port is not a number from 0 to 65535"
+        hint = "; in a name or password write / as %2F, : as %3A and @ as %40" if "@" in uri else ""
+        raise unusable(uri, f"{why}{hint}") from None
     if not parts.hostname:
         raise unusable(uri, "it names no host")
     if proxied:
@@ -326,10 +330,16 @@ def _experiment(client: MlflowClient, name: str, database: Path | None, run: str
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             found = client.get_experiment_by_name(name)
-    if found is None or found.lifecycle_stage == "deleted":
+    if found is None:
         raise InputError(
-            f"the experiment {name!r} was deleted in MLflow, which keeps its name; restore it with "
-            f"`mlflow experiments restore`, or choose another experiment"
+            f"MLflow says that there is an experiment {name!r}, and does not show it; ask who may see it, or "
+            "choose another experiment"
+        )
+    if found.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the experiment {name!r} was deleted in MLflow, which keeps its name; restore it with `mlflow "
+            f"experiments restore --experiment-id {found.experiment_id}`, or choose another experiment, for "
+            "a study that is there with `hpo sync STUDY --experiment NAME`"
         )
     experiment_id: str = found.experiment_id
     return experiment_id

@@ -21,8 +21,9 @@ MAX_TAG = 8000
 
 # A colon is legal, but not for a server on Windows.
 _ILLEGAL = re.compile(r"[^\w./\- ]")
-# The last @ counts, as urllib reads it: whoever does not quote one in a password has it shown in half.
-_PASSWORD = re.compile(r"(://[^/@:\s]*):[^/\s]*@")
+# The last @ counts, as urllib reads it: whoever does not quote one in a password has it shown in half. One
+# with a slash makes no URL, and stands in the message that says so; what begins as a port does is a path.
+_PASSWORD = re.compile(r"(://[^/@:\s]*):(?:[^/\s]*|(?!\d+/)[^\s'\"]*)@")
 _QUERY_SECRET = re.compile(
     r"(?i)([?&;](?:password|passwd|pwd|token|access_token|secret|api_?key|sig|signature)=)[^&;#\s'\"]*"
 )

@@ -23,6 +23,9 @@ from tracking._text import (
 SECRETS = {
     "postgresql://me:hidden@db:5432/x": "postgresql://me:***@db:5432/x",
     "at 'http://me:hid@den@h/p' and s3://a:hidden@b": "at 'http://me:***@h/p' and s3://a:***@b",
+    "http://me:hid/den@h:5000/p and 'http://me:hid/den@h' more@x": (
+        "http://me:***@h:5000/p and 'http://me:***@h' more@x"
+    ),
     "http://h/p?a=1&Token=hidden&b=2#c": "http://h/p?a=1&Token=***&b=2#c",
     "http://h:5000/a@b": "http://h:5000/a@b",
     "sqlite:////tmp/a:b@c.db": "sqlite:////tmp/a:b@c.db",

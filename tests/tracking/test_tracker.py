@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from tracking import (
     probe,
     save_checkpoint,
 )
-from tracking._connection import Connection
+from tracking._connection import Connection, _answers_plainly
 from tracking._projector import Projector
 
 QUICK = TrackerOptions(flush=0.05, summary=0.05)
@@ -199,6 +200,24 @@ def test_passwords_are_not_repeated(script: Script) -> None:
         StudyTracker(script.folder, "http://me:secret@127.0.0.1:9", "x").start()
     assert "secret" not in str(caught.value)
     script.close()
+
+
+def test_a_password_in_the_address_is_not_asked_of_the_dns(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """urllib took it for a part of the host's name, or of the port, and the latter was told in an error."""
+    asked: list[str] = []
+    resolve = socket.getaddrinfo
+
+    def heard(host: Any, *args: Any, **more: Any) -> Any:
+        asked.append(str(host))
+        return resolve(host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", heard)
+    assert probe(f"http://me:secret@127.0.0.1:{server.port}")
+    assert asked
+    assert not [host for host in asked if "secret" in host]
+    assert not _answers_plainly("http://me:secret@127.0.0.1")
 
 
 def test_a_deleted_experiment_is_a_clear_choice(sqlite_uri: str, experiment: str, script: Script) -> None:
