@@ -32,6 +32,8 @@ _FRESH_SECONDS = 0.8
 # A study that nobody drives is looked at this often, in case a resync or a resumption rewrites it.
 _QUIET_SECONDS = 5.0
 _MOST_STUDIES = 8
+# The state of a study that nobody drives any more, and of the trials that it had running.
+INTERRUPTED = "interrupted"
 _CHUNK = 500
 _MOST_POINTS = 50_000
 _LISTED = (
@@ -286,6 +288,8 @@ class Board:
             rows = self._rows(connection, head)
             changed = _changed(rows, kept.rows, trials)
             self._read(connection, head, changed, everything=not old.trials)
+        if head.state == INTERRUPTED:
+            _end_open(changed.values(), head)
         fresh = {t.number: t for t in changed.values() if trials.get(t.number) != t}
         head.trials = dict(sorted((trials | fresh).items()))
         head.trials.pop(-1, None)
@@ -423,8 +427,17 @@ def _note_lapse(study: BoardStudy, now: float) -> None:
     """A driver that is dead cannot say so: its study is ``interrupted`` when the lease has run out."""
     lease = Lease.of(study.tags.get(LEASE))
     if study.state == "running" and lease is not None and lease.until < now:
-        study.tags[STATE] = "interrupted"
+        study.tags[STATE] = INTERRUPTED
         study.end = int(lease.until * 1000)
+
+
+def _end_open(trials: Iterable[BoardTrial], study: BoardStudy) -> None:
+    """Nobody runs what a dead driver had running; its time does not go on, nor that of what was paused."""
+    for trial in trials:
+        if trial.state == "running":
+            trial.state = INTERRUPTED
+        if trial.end is None:
+            trial.end = max(trial.start, study.end or 0)
 
 
 def _chunks(items: Iterable[str]) -> Iterator[list[str]]:

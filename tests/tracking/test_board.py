@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from hpo_core import InputError
 from hpo_core._disasters import robust_range
@@ -386,3 +386,33 @@ def test_a_study_whose_driver_died_is_interrupted_once_its_lease_has_run_out(
     assert [s.state for s in shown.studies() if s.run_id == run] == ["interrupted"]
     client.set_tag(run, "hpo.lease", "")
     assert shown.study(run).state == "running"
+
+
+def test_what_a_dead_driver_had_running_is_interrupted_too(
+    tmp_path: Path, sqlite_uri: str, experiment: str
+) -> None:
+    """It was shown as running, its seconds went on."""
+    from mlflow import MlflowClient
+
+    script = Script(tmp_path, trials=2)
+    script.run(0.5)
+    script.begin()
+    run = project(script, sqlite_uri, experiment)
+    client = MlflowClient(sqlite_uri)
+    shown = board(sqlite_uri)
+    open_run = shown.study(run).trials[1].run_id
+    for each in (run, open_run):  # as a driver that is killed leaves them
+        client.set_tag(each, "hpo.state", "running")
+    with create_engine(sqlite_uri).begin() as connection:
+        left_open = "UPDATE runs SET status = 'RUNNING', end_time = NULL WHERE run_uuid IN (:study, :trial)"
+        connection.execute(text(left_open), {"study": run, "trial": open_run})
+    client.set_tag(run, "hpo.lease", "3 4102444800 host:4711")
+    before, driven = shown.study(run).trials.values()
+    assert (driven.state, driven.end) == ("running", None)
+    client.set_tag(run, "hpo.lease", "3 1795232111 host:4711")
+    left = shown.study(run)
+    assert (left.trials[1].state, left.trials[1].end) == ("interrupted", 1795232111000)
+    assert left.trials[0] == before
+    assert views.summary(left)["counts"] == {"complete": 1, "interrupted": 1}
+    client.set_tag(run, "hpo.lease", "4 4102444800 host:4712")
+    assert shown.study(run).trials[1] == driven
