@@ -45,6 +45,7 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
                 f"{remedy}"
             ) from None
     limits = study.state.limits
+    asked = changes.get("tracking_uri")
     fields = {
         **data,
         "data": whereabouts(data.get("data")),
@@ -54,7 +55,7 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
         "stop_when": limits.improvement,
         "experiment": experiment_of(study),
         **changes,
-        "tracking_uri": tracking_of(study, changes.get("tracking_uri")),
+        "tracking_uri": asked if changes.get("offline") else tracking_of(study, asked),
     }
     return Request(**{k: v for k, v in fields.items() if k in Request.__dataclass_fields__})
 

@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from flows._final import is_made, make_final_model
-from flows._notes import TRACKING, final_model, newest
+from flows._notes import TRACKING, final_model, newest, shown_by, whereabouts_of
 from flows._plan import Plan, with_past
 from flows._report import attach_report
 from flows._session import Recalled, Session, Watch, drive, nobody_recalls, session
 from flows._stretch import Orchestrate, bare
 from flows._workspace import read_study, study_folder
 from hpo_core import TrialState
-from tracking import load_writers, redacted
+from tracking import load_writers
 
 Finalise = Callable[[Session, Plan], Awaitable[None]]
 
@@ -112,28 +112,16 @@ def _load(flavors: tuple[str, ...]) -> None:
 async def _note_tracking(current: Session) -> None:
     """Keep in the journal where the study is shown, for commands that find it by its name alone."""
     study = current.study
-    meant = {"uri": _without_secrets(current.uri), "experiment": current.tracker.experiment}
+    meant = {**whereabouts_of(current.uri), "experiment": current.tracker.experiment}
     if not newest(study, TRACKING) and meant != {"uri": None, "experiment": study.name}:
         # Before MLflow has heard of it: when it is away, `hpo sync` has to know where to deliver.
         study.note(TRACKING, meant, now=current.now())
     await current.connected()
     if current.parent_run is None:
         return
-    connection = current.tracker.connection
-    shown = {
-        "uri": _without_secrets(connection.uri),
-        "experiment": current.tracker.experiment,
-        "experiment_id": connection.experiment_id,
-        "run_id": current.parent_run,
-        "url": current.tracker.parent_url,
-    }
+    shown = shown_by(current.tracker, current.parent_run)
     if newest(study, TRACKING) != shown:
         study.note(TRACKING, shown, now=current.now())
-
-
-def _without_secrets(uri: str | None) -> str | None:
-    """A password does not belong into a journal; whoever has one sets MLFLOW_TRACKING_URI."""
-    return uri if uri is not None and redacted(uri) == uri else None
 
 
 def _summary(current: Session) -> dict[str, Any]:

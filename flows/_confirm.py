@@ -338,9 +338,9 @@ def _note(wish: Wish, name: str, topic: str, data: dict[str, Any], tags: dict[st
         if not newest(study, TRACKING).get("run_id"):
             return
         renew_report(study, study_folder(name))
-        uri = tracking_of(study, (wish.terms or {}).get("tracking_uri"))
-        tracker = tracker_of(study, uri)
         with contextlib.suppress(HpoError):
+            uri = tracking_of(study, (wish.terms or {}).get("tracking_uri"))
+            tracker = tracker_of(study, uri)
             tracker.start()
             tracker.close(_DELIVER_SECONDS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from hpo_core._journal import JOURNAL, lock_of
 
 if TYPE_CHECKING:
     from tracking import StudyTracker
+
+# By which MLflow logs in where the address has no name and password.
+_LOGINS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")
 
 
 def find(name: str) -> Study:
@@ -80,17 +84,29 @@ def experiment_of(study: Study) -> str:
 
 
 def tracking_of(study: Study, given: str | None) -> str | None:
-    """The tracking server: the one asked for, the environment's, the one that shows the study."""
+    """The tracking server: the one asked for, the environment's, the one that shows the study.
+
+    Raises :class:`InputError` for one that cannot be used without the password that nobody has kept.
+    """
     if given or os.environ.get("MLFLOW_TRACKING_URI"):
         return given
-    return newest(study, TRACKING).get("uri")
+    shown = newest(study, TRACKING)
+    guarded = str(shown.get("guarded_uri") or "")
+    if guarded.startswith("http") and any(os.environ.get(name) for name in _LOGINS):
+        return re.sub("//[^/]*@", "//", guarded)
+    if guarded:
+        raise InputError(
+            f"study {study.name!r} is shown by {guarded}, and passwords are not kept; set "
+            "MLFLOW_TRACKING_URI to that address with its password"
+        )
+    return shown.get("uri")
 
 
-def tracker_of(study: Study, tracking_uri: str | None) -> StudyTracker:
-    """A tracker that shows the study where it has been shown, on that server."""
+def tracker_of(study: Study, tracking_uri: str | None, experiment: str | None = None) -> StudyTracker:
+    """A tracker that shows the study on that server; ``experiment``: not in the one that has shown it."""
     from tracking import StudyTracker
 
-    experiment = experiment_of(study)
+    experiment = experiment or experiment_of(study)
     known = run_in(study, experiment)
     return StudyTracker(study_folder(study.name), tracking_uri, experiment, known_run=known)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo_core import Study, TrialState
+from tracking import redacted
+
+if TYPE_CHECKING:
+    from tracking import StudyTracker
 
 TRACKING, FINAL_MODEL, PROMOTION = "tracking", "final_model", "promotion"
 WARM_START = "warm_start"
@@ -29,6 +33,25 @@ def newest(study: Study, topic: str, **match: Any) -> dict[str, Any]:
         if note.topic == topic and all(note.data.get(k) == v for k, v in match.items()):
             return dict(note.data)
     return {}
+
+
+def whereabouts_of(uri: str | None) -> dict[str, str | None]:
+    """The tracking URI as a journal may have it: one with a password only to be shown, not to be used."""
+    if uri is None or redacted(uri) == uri:
+        return {"uri": uri}
+    return {"uri": None, "guarded_uri": redacted(uri)}
+
+
+def shown_by(tracker: StudyTracker, run_id: str) -> dict[str, Any]:
+    """The note on where MLflow shows the study, as the run of that id, once the tracker has started."""
+    connection = tracker.connection
+    return {
+        **whereabouts_of(connection.uri),
+        "experiment": tracker.experiment,
+        "experiment_id": connection.experiment_id,
+        "run_id": run_id,
+        "url": tracker.parent_url,
+    }
 
 
 def run_in(study: Study, experiment: str) -> str | None:

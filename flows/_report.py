@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ async def attach_report(current: Session, tell: Callable[[str], None]) -> None:
         return
     why = await asyncio.to_thread(renew_report, current.study, current.folder)
     if why is not None:
-        tell(f"no report was made ({why}); try `hpo report {current.study.name}`")
+        tell(f"no report was made ({why}); try `hpo report {shlex.quote(current.study.name)}`")
 
 
 def renew_report(study: Study, home: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -158,7 +159,8 @@ async def _connect(current: Session, tell: Callable[[str], None]) -> str | None:
             if current.resumed:
                 raise
             if current.over.is_set():
-                tell(f"MLflow is away; `hpo sync {current.study.name}` delivers everything once it is back")
+                command = f"hpo sync {shlex.quote(current.study.name)}"
+                tell(f"MLflow is away; `{command}` delivers everything once it is back")
                 return None
             if not told:
                 told = True
@@ -180,7 +182,7 @@ async def _close(opened: Opened, current: Session | None, tell: Callable[[str], 
         if not complete:
             tell(
                 f"MLflow has not taken everything yet{f' ({why})' if why else ''}; `hpo sync "
-                f"{opened.study.name}`, or the next command on this study, delivers the rest"
+                f"{shlex.quote(opened.study.name)}`, or the next command on this study, delivers the rest"
             )
         elif status.refused:
             tell(why)

@@ -69,9 +69,11 @@ def scores(values: dict[str, float]) -> str:
     return printable(", ".join(f"{name} {number(value)}" for name, value in values.items()))
 
 
-def counted(study: Study) -> str:
-    """``28 complete, 2 failed``."""
+def counted(study: Study, *, driven: bool = True) -> str:
+    """``28 complete, 2 failed``; what was running when its driver died is ``interrupted``."""
     counts = {s.label: study.history.count(s) for s in TrialState}
+    if not driven:
+        counts["interrupted"] = counts.pop(TrialState.RUNNING.label)
     return ", ".join(f"{n} {label.replace('_', ' ')}" for label, n in counts.items() if n) or "no trial yet"
 
 
@@ -132,7 +134,7 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 def what_next(study: Study) -> list[str]:
     """Commands that a user may want now."""
-    name = f"'{study.name}'" if " " in study.name else study.name
+    name = shlex.quote(study.name)
     if study.stopped is None or study.stopped.resumable:
         return [f"hpo resume {name}"]
     lines = [f"hpo show {name}"]

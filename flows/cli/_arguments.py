@@ -70,6 +70,10 @@ EnvManager = Annotated[
 GpusPerTrial = Annotated[float | None, typer.Option(help="GPUs per trial, whole or a fraction")]
 Dask = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:8786")]
 Experiment = Annotated[str | None, typer.Option(help="MLflow experiment; default the study's name")]
+# Of a study that is there.
+ShownIn = Annotated[
+    str | None, typer.Option("--experiment", help="MLflow experiment to show it in from now on")
+]
 WarmStart = Annotated[
     list[str] | None,
     typer.Option(

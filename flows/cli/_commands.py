@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -106,7 +106,8 @@ def resume(
     as_json: given.AsJson = False,
     tracking_uri: given.TrackingUri = None,
     experiment: Annotated[
-        str | None, typer.Option(help="MLflow experiment to fetch the study from; default its name")
+        str | None,
+        typer.Option(help="MLflow experiment to fetch the study from, or to show it in from now on"),
     ] = None,
 ) -> int:
     """Go on with a study, with the terms it was started with.
@@ -116,10 +117,14 @@ def resume(
     """
     from flows.cli import _go_on
 
-    terms = {"tracking_uri": tracking_uri, "offline": offline}
-    if experiment is not None:
-        terms["experiment"] = experiment
+    terms = _shown(tracking_uri, offline, experiment)
     return _go_on.resume(study, as_json=as_json, **terms)
+
+
+def _shown(tracking_uri: str | None, offline: bool, experiment: str | None) -> dict[str, Any]:
+    """The terms that say where the study is shown; an experiment only where one was named."""
+    terms: dict[str, Any] = {"tracking_uri": tracking_uri, "offline": offline}
+    return terms if experiment is None else {**terms, "experiment": experiment}
 
 
 def extend(
@@ -129,11 +134,13 @@ def extend(
     offline: given.Offline = False,
     as_json: given.AsJson = False,
     tracking_uri: given.TrackingUri = None,
+    experiment: given.ShownIn = None,
 ) -> int:
     """Raise a study's limits and go on."""
     from flows.cli import _go_on
 
-    return _go_on.extend(study, trials, timeout, as_json=as_json, tracking_uri=tracking_uri, offline=offline)
+    terms = _shown(tracking_uri, offline, experiment)
+    return _go_on.extend(study, trials, timeout, as_json=as_json, **terms)
 
 
 def retry(
@@ -143,13 +150,13 @@ def retry(
     offline: given.Offline = False,
     as_json: given.AsJson = False,
     tracking_uri: given.TrackingUri = None,
+    experiment: given.ShownIn = None,
 ) -> int:
     """Run trials that ended badly once more."""
     from flows.cli import _go_on
 
-    return _go_on.retry(
-        study, failed, trial or [], as_json=as_json, tracking_uri=tracking_uri, offline=offline
-    )
+    terms = _shown(tracking_uri, offline, experiment)
+    return _go_on.retry(study, failed, trial or [], as_json=as_json, **terms)
 
 
 def rerun(
@@ -247,21 +254,23 @@ def cancel(study: given.Study) -> None:
     _end.cancel(study)
 
 
-def sync(study: given.Study, tracking_uri: given.TrackingUri = None) -> int:
+def sync(study: given.Study, tracking_uri: given.TrackingUri = None, experiment: given.ShownIn = None) -> int:
     """Deliver to MLflow what it has not got yet."""
     from flows.cli import _end
 
-    return _end.deliver(study, tracking_uri, anew=False)
+    return _end.deliver(study, tracking_uri, experiment, anew=False)
 
 
-def resync(study: given.Study, tracking_uri: given.TrackingUri = None) -> int:
+def resync(
+    study: given.Study, tracking_uri: given.TrackingUri = None, experiment: given.ShownIn = None
+) -> int:
     """Write a study's MLflow runs anew from its journal.
 
     Runs that are missing are made again; what users added to runs that are there stays.
     """
     from flows.cli import _end
 
-    return _end.deliver(study, tracking_uri, anew=True)
+    return _end.deliver(study, tracking_uri, experiment, anew=True)
 
 
 def delete(

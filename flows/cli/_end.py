@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 
@@ -9,7 +10,7 @@ import typer
 
 from flows._find import experiment_of, find, find_all, flow_runs_of, opened, tracker_of, tracking_of
 from flows._frames import forget_frame
-from flows._notes import run_in
+from flows._notes import TRACKING, newest, run_in, shown_by
 from flows._prefect import forget
 from flows._workspace import study_folder
 from flows.cli._output import complain
@@ -29,7 +30,8 @@ def cancel(name: str) -> None:
             for trial in idle.history.in_state(TrialState.RUNNING).tolist():
                 idle.lost(trial, "its driver ended", counted=False, now=time.time())
             idle.stop("cancelled", "cancelled on request", now=time.time())
-        typer.echo(f"study {name} is cancelled; nothing was running. `hpo resume {name}` goes on with it")
+        again = f"hpo resume {shlex.quote(name)}"
+        typer.echo(f"study {name} is cancelled; nothing was running. `{again}` goes on with it")
     except StudyLockedError:
         (study_folder(name) / "cancel").touch()
         typer.echo(f"asked the driver of study {name} to cancel it; what runs is stopped within seconds")
@@ -91,15 +93,16 @@ def gc(*, dry_run: bool) -> None:
     typer.echo(f"{'would free' if dry_run else 'freed'} {total / 2**20:.1f} MiB")
 
 
-def deliver(name: str, tracking_uri: str | None, *, anew: bool) -> int:
+def deliver(name: str, tracking_uri: str | None, experiment: str | None = None, *, anew: bool) -> int:
     """See ``hpo sync`` and ``hpo resync``."""
-    study = find(name)
-    with opened(name):
-        uri = tracking_of(study, tracking_uri)
-        tracker = tracker_of(study, uri)
+    find(name)  # a name that is none shall leave nothing behind
+    with opened(name) as study:
+        tracker = tracker_of(study, tracking_of(study, tracking_uri), experiment)
         if anew:
             tracker.forget()
-        tracker.start()
+        run = tracker.start()
+        if run is not None and newest(study, TRACKING) != (shown := shown_by(tracker, run)):
+            study.note(TRACKING, shown, now=time.time())
         done = tracker.close(_DELIVER_SECONDS)
     if done:
         typer.echo(f"MLflow has all of study {name}")

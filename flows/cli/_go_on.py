@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Any
 
 import typer
@@ -54,6 +55,8 @@ def retry(name: str, failed: bool, trials: list[int], *, as_json: bool, **terms:
     plan = plan_of(find(name), **terms)
     count = run_again(name, wanted=lambda number: failed or number in trials)
     if not count:
-        raise InputError(f"study {name!r} has no such trial that ended badly; `hpo show {name}` lists them")
+        raise InputError(
+            f"study {name!r} has no such trial that ended badly; `hpo show {shlex.quote(name)}` lists them"
+        )
     typer.echo(f"{count} trial{'s' if count > 1 else ''} will run once more", err=as_json)
     return carry_out(plan, as_json=as_json)

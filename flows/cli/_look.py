@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import typer
 from rich.table import Table
 
-from flows._find import find, find_all, state_of, trial_of
+from flows._find import find, find_all, is_driven, state_of, trial_of
 from flows._live import leaderboard, make_console, tell_facts
 from flows._notes import TRACKING, final_model, newest, request_data
 from flows._warm_start import origin_lines, origins_of
@@ -74,7 +75,7 @@ def show(name: str, *, as_json: bool) -> None:
     facts = [
         ("study", f"{study.name}, {_state(study)}"),
         ("asks", f"{objectives} by {study.strategy.name}{_often(study)}"),
-        ("trials", f"{_of_planned(study)}: {counted(study)}; {spent}"),
+        ("trials", f"{_of_planned(study)}: {counted(study, driven=is_driven(study.name))}; {spent}"),
     ]
     facts += [("began", line) for line in origin_lines(study)]
     facts += [("confirms", str(of))] if (of := request_data(study.created.meta).get("confirms")) else []
@@ -113,7 +114,8 @@ def why(name: str, number_: int | None) -> None:
 
 def _why(study: Study, trial: TrialRecord) -> str:
     label = trial.state.label.replace("_", " ")
-    parts = [f"trial {trial.number} is {label}"]
+    interrupted = trial.state is TrialState.RUNNING and not is_driven(study.name)
+    parts = [f"trial {trial.number} is {'interrupted' if interrupted else label}"]
     if trial.step:
         parts.append(f"at step {trial.step}")
     if trial.values:
@@ -121,7 +123,8 @@ def _why(study: Study, trial: TrialRecord) -> str:
     if trial.state is TrialState.WAITING:
         parts.append("waiting for a free worker")
     elif trial.state is TrialState.RUNNING:
-        parts.append(f"on {trial.worker}, attempt {trial.attempt}")
+        whose = "; its driver has ended" if interrupted else ""
+        parts.append(f"on {trial.worker}, attempt {trial.attempt}{whose}")
     text = " ".join(parts)
     reason = study.why(trial.number) if trial.state is TrialState.PAUSED else trial.reason
     if reason:
@@ -133,7 +136,7 @@ def _state(study: Study) -> str:
     state = state_of(study)
     if study.stopped is not None:
         return f"{state}: {study.stopped.reason}"
-    return state if state == "running" else f"{state}; `hpo resume {study.name}` goes on with it"
+    return state if state == "running" else f"{state}; `hpo resume {shlex.quote(study.name)}` goes on with it"
 
 
 def _often(study: Study) -> str:

@@ -20,7 +20,7 @@ def rerun(name: str, trial: int | None, tolerance: float, *, as_json: bool) -> i
     study = find(name)
     record = study.best if trial is None else trial_of(study, trial)
     with only_json(as_json):
-        plan = plan_of(study)
+        plan = plan_of(study, offline=True)  # it shows nothing to MLflow
         found = run_again(
             study, record.number, plan.objective, identity=plan.terms.identity, tolerance=tolerance
         )

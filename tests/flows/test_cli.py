@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from flows._find import flow_runs_of
+from flows._find import flow_runs_of, tracking_of
 from flows._prefect import prefect_api
 from flows.cli import main
 from hpo_core import TrialState
@@ -236,6 +236,48 @@ def test_offline_first_and_delivered_later(objectives: str, hpo: Hpo, tracked: P
     assert "mlflow server" not in said.out
     assert hpo("sync", "mine").out == "MLflow has all of study mine\n"
     assert len(runs(tracked)) == 7
+    assert "mlflow server --app-name hpo" in hpo("show", "mine").out  # it was not shown yet, for ever
+
+
+def test_a_password_that_was_not_kept_is_asked_for(
+    objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study went to a new database in the working folder, without a word."""
+    tracked.database.unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9/mlflow")
+    assert hpo(*tune(objectives, "loss", "--offline")).code == 0
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    for command in (("sync", "mine"), ("extend", "mine", "--trials", 7)):
+        said = hpo(*command)
+        assert (said.code, said.out) == (2, "")
+        assert "http://me:***@127.0.0.1:9/mlflow" in said.err
+        assert "set MLFLOW_TRACKING_URI" in said.err
+    assert hpo("extend", "mine", "--trials", 7, "--offline").code == 0
+    assert not tracked.database.exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    assert tracking_of(tracked.study("mine"), None) == "http://127.0.0.1:9/mlflow"
+
+
+def test_a_study_moves_to_another_experiment_when_its_own_was_deleted(
+    objectives: str, hpo: Hpo, tracked: Place
+) -> None:
+    """MLflow keeps the name; there was no way to show a finished study again."""
+    from mlflow import MlflowClient
+
+    hpo(*tune(objectives, "loss"))
+    client = MlflowClient(f"sqlite:///{tracked.database}")
+    gone = client.get_experiment_by_name("mine")
+    assert gone is not None
+    client.delete_experiment(gone.experiment_id)
+    refused = hpo("sync", "mine")
+    assert refused.code == 2
+    assert f"restore --experiment-id {gone.experiment_id}`" in refused.err
+    assert "`hpo sync STUDY --experiment NAME`" in refused.err
+    assert hpo("sync", "mine", "--experiment", "second").out == "MLflow has all of study mine\n"
+    assert hpo("extend", "mine", "--trials", 7).code == 0
+    second = client.get_experiment_by_name("second")
+    assert second is not None
+    assert len(client.search_runs([second.experiment_id])) == 8
 
 
 def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) -> None:
@@ -381,7 +423,10 @@ def test_a_cancelled_study_goes_on_when_it_is_resumed(objectives: str, hpo: Hpo,
     lines = journal.read_bytes().splitlines(keepends=True)
     last = next(i for i, line in enumerate(lines) if b'"trial":4' in line and b"trial_finished" in line)
     journal.write_bytes(b"".join(lines[:last]))  # as a kill in the middle of trial 4 leaves it
-    assert "interrupted; `hpo resume mine` goes on with it" in hpo("show", "mine").out
+    shown = hpo("show", "mine").out
+    assert "interrupted; `hpo resume mine` goes on with it" in shown
+    assert re.search(r"\d complete, \d interrupted;", shown)
+    assert "trial 4 is interrupted" in hpo("why", "mine", 4).out
     assert "nothing was running" in hpo("cancel", "mine").out
     assert "ended already" in hpo("cancel", "mine").err
     cancelled = tracked.study("mine")

@@ -230,6 +230,7 @@ def test_space_files_that_make_no_sense(
         ("http://127.0.0.1:{port}", "nothing answers at 127.0.0.1:{port}"),
         ("http://user:secret@127.0.0.1:{port}", "user:***@"),
         ("http://127.0.0.1:http", "port"),
+        ("http://user:a/secret@127.0.0.1:{port}", "write / as %2F"),
         ("gopher://somewhere", "gopher"),
         ("sqlite:////dev/null/mlflow.db", "/dev/null"),
     ],
@@ -281,6 +282,12 @@ def test_studies_that_do_not_exist(command: str, hpo: Hpo, place: Place) -> None
     said = hpo(command, "somthing")
     assert (said.code, said.out) == (2, "")
     assert "did you mean 'something'?" in said.err
+
+
+def test_commands_to_copy_hold_for_a_name_with_a_space(hpo: Hpo, place: Place) -> None:
+    existing("my study", place)
+    assert "`hpo resume 'my study'` goes on with it" in hpo("show", "my study").out
+    assert "`hpo resume 'my study'` goes on with it" in hpo("cancel", "my study").out
 
 
 def test_a_name_that_is_another_studys_offers_to_resume_or_rename(
