@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
 from tracking import _settings, _sqlite
-from tracking._errors import Away, brief, is_permanent
+from tracking._errors import Away, brief, is_denied, is_permanent
 from tracking._states import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID
 from tracking._text import redacted, safe_key
 from tracking._versions import check_version
@@ -202,7 +202,7 @@ def connect_to_study(
         newest = ["attributes.start_time DESC"]
         runs = client.search_runs(ids, _named(study), max_results=1, order_by=newest) if ids else []
     except Exception as error:
-        raise unusable(uri, brief(error)) from error
+        raise unusable(uri, brief(error), denied=is_denied(error)) from error
     return Connection(client, uri, runs[0].info.experiment_id, path) if runs else None
 
 
@@ -226,7 +226,7 @@ def probe(tracking_uri: str | None) -> str:
     except InputError:
         raise
     except Exception as error:
-        raise unusable(uri, brief(error)) from error
+        raise unusable(uri, brief(error), denied=is_denied(error)) from error
     return uri
 
 
@@ -291,13 +291,21 @@ def _check_reachable(uri: str) -> None:
 def refused(uri: str, error: Exception) -> InputError:
     """The error for what the tracking server said: no for good, or that it is away."""
     away = uri.startswith(("http://", "https://")) and not is_permanent(error)
-    return unusable(uri, brief(error), Away if away else InputError)
+    return unusable(uri, brief(error), Away if away else InputError, denied=is_denied(error))
 
 
-def unusable(uri: str, why: str, kind: type[InputError] = InputError) -> InputError:
-    """The error for a tracking server that cannot be used, with what to do about it."""
+def unusable(uri: str, why: str, kind: type[InputError] = InputError, *, denied: bool = False) -> InputError:
+    """The error for a tracking server that cannot be used, with what to do about it.
+
+    ``denied``: it is there, and does not let us in.
+    """
+    remedy = (
+        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        if denied
+        else "start the server"
+    )
     return kind(
-        f"cannot track to {redacted(uri)!r}: {redacted(why)}; start the server, give another tracking URI, "
+        f"cannot track to {redacted(uri)!r}: {redacted(why)}; {remedy}, give another tracking URI, "
         "or run offline (the journal keeps everything and can be projected later)"
     )
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tracking._text import redacted
+
 FILE = "runs.jsonl"
 
 
@@ -37,6 +39,10 @@ class Target:
     uri: str
     experiment_id: str
 
+    def to_json(self) -> dict[str, str]:
+        """As the first line has it: passwords are in no file of ours."""
+        return {"study": self.study_id, "uri": redacted(self.uri), "experiment": self.experiment_id}
+
 
 class Cursor:
     """The notes on one study. Appends are not synced: they need to survive a kill, not a power cut."""
@@ -56,8 +62,7 @@ class Cursor:
         except OSError:
             return
         records = [record for record in map(_parsed, lines) if record is not None]
-        head = [self._target.study_id, self._target.uri, self._target.experiment_id]
-        if not records or [records[0].get(k) for k in ("study", "uri", "experiment")] != head:
+        if not records or not self._target.to_json().items() <= records[0].items():
             return
         self.parent = records[0].get("parent")
         for record in records[1:]:
@@ -72,13 +77,7 @@ class Cursor:
     def begin(self, parent: str) -> None:
         """Start the file afresh, with what is known; keeps it as short as the study has trials."""
         self.parent = parent
-        target = self._target
-        head = {
-            "study": target.study_id,
-            "uri": target.uri,
-            "experiment": target.experiment_id,
-            "parent": parent,
-        }
+        head = {**self._target.to_json(), "parent": parent}
         body = [_record(trial, known) for trial, known in self.trials.items()]
         fresh = self._path.with_suffix(".new")
         fresh.write_text("".join(json.dumps(r) + "\n" for r in (head, *body)), encoding="utf-8")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 
 from hpo_core import HpoError, InputError
+from tracking._text import redacted
 
 # MLflow answers with these for good: the same request will be refused again. Not so a request without
 # permission: tokens expire, and are renewed.
@@ -29,6 +30,8 @@ _PASSING = (
     # Not MLflow answered but something before it, or in its place while it restarts.
     "API request to",
 )
+# MLflow, or what stands before it, wants to know who asks, or has decided that they may not.
+_DENIED = frozenset({"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"})
 # What the disk of this machine refuses for good.
 _LOCAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR})
 
@@ -57,7 +60,12 @@ def is_permanent(error: Exception) -> bool:
     return code in _PERMANENT and not any(text in str(error) for text in _PASSING)
 
 
+def is_denied(error: Exception) -> bool:
+    """Whether the tracking server is there, and does not let us in: 401 and 403."""
+    return getattr(error, "error_code", None) in _DENIED
+
+
 def brief(error: BaseException) -> str:
-    """The error as one line of at most 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """The error as one line of at most 200 characters, without passwords: MLflow's name the address."""
+    text = redacted(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

@@ -15,7 +15,7 @@ from tracking import _settings
 from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect, refused, resolve_uri
 from tracking._cursor import FILE
-from tracking._errors import NoRunYet, TrackingError, brief, is_permanent
+from tracking._errors import NoRunYet, TrackingError, brief, is_denied, is_permanent
 from tracking._lease import Fenced
 from tracking._projector import Projector, TrackerOptions
 
@@ -348,4 +348,6 @@ def _trouble(error: Exception) -> str:
     if isinstance(error, JournalError):
         return brief(error)
     what = "takes nothing" if is_permanent(error) else "is away"
+    if is_denied(error):
+        what = "does not let us in"
     return f"MLflow {what}, everything waits in the journal: {brief(error)}"

@@ -15,7 +15,7 @@ from flows._prefect import forget
 from flows._workspace import study_folder
 from flows.cli._output import complain
 from hpo_core import InputError, Study, StudyLockedError, TrialState
-from tracking import Belongings, Connection, belongings, take_out
+from tracking import Belongings, Connection, belongings, redacted, take_out
 
 _DELIVER_SECONDS = 600.0
 
@@ -107,5 +107,5 @@ def deliver(name: str, tracking_uri: str | None, experiment: str | None = None, 
     if done:
         typer.echo(f"MLflow has all of study {name}")
         return 0
-    typer.echo(f"MLflow did not take everything: {tracker.status.degraded}", err=True)
+    typer.echo(f"MLflow did not take everything: {redacted(tracker.status.degraded or '')}", err=True)
     return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import http.server
 import os
 import shutil
 import socket
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from hpo_core import InputError
 from tests.tracking.conftest import Line, Server
@@ -32,7 +35,10 @@ from tracking import (
     save_checkpoint,
 )
 from tracking._connection import Connection, _answers_plainly
+from tracking._cursor import Cursor, Target
+from tracking._errors import brief
 from tracking._projector import Projector
+from tracking._tracker import _trouble
 
 QUICK = TrackerOptions(flush=0.05, summary=0.05)
 
@@ -218,6 +224,49 @@ def test_a_password_in_the_address_is_not_asked_of_the_dns(
     assert asked
     assert not [host for host in asked if "secret" in host]
     assert not _answers_plainly("http://me:secret@127.0.0.1")
+
+
+def test_an_error_in_a_line_has_no_password_even_where_the_line_is_cut() -> None:
+    """The 200 characters may end within the address."""
+    at = "http://me:secret@127.0.0.1:9/api"
+    for before in range(150, 200):
+        assert "secre" not in brief(OSError(f"{'x' * before} {at}"))
+    assert brief(OSError(f"API request to {at} failed")).startswith("API request to http://me:***@127")
+
+
+def test_the_notes_on_runs_have_no_password(tmp_path: Path) -> None:
+    """They lie in the study's folder, for everybody who may read it; and serve as they did."""
+    target = Target("study", "http://me:secret@127.0.0.1:9", "1")
+    notes = Cursor(tmp_path, target, events=1)
+    notes.begin("run")
+    notes.close()
+    assert "secret" not in (tmp_path / "runs.jsonl").read_text()
+    assert Cursor(tmp_path, target, events=1).parent == "run"
+
+
+class _Doorkeeper(http.server.BaseHTTPRequestHandler):
+    """Asks everybody who they are."""
+
+    def do_GET(self) -> None:
+        self.send_error(401)
+
+    do_POST = do_GET  # noqa: N815 - the name is http.server's
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_server_that_lets_nobody_in_is_told_from_one_that_is_away() -> None:
+    """The advice was to start the server."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Doorkeeper) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            with pytest.raises(InputError, match=r"401.*set MLFLOW_TRACKING_USERNAME") as caught:
+                probe(f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+    assert "start the server" not in str(caught.value)
+    assert "does not let us in" in _trouble(MlflowException("no", error_code=PERMISSION_DENIED))
 
 
 def test_a_deleted_experiment_is_a_clear_choice(sqlite_uri: str, experiment: str, script: Script) -> None:
