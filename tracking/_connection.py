@@ -33,6 +33,11 @@ _PAGE = 1000
 # While somebody else sets up a database file it answers with one error after another. One that comes this
 # often, a second apart, is meant.
 _SAME_ERROR, _AGAIN_SECONDS = 5, 1.0
+_LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_TRUST = (
+    "set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificate of whoever has signed it (or "
+    "MLFLOW_TRACKING_INSECURE_TLS=true, and trust whoever answers)"
+)
 # Tracking URIs of one word that are no folders.
 _PLACES = ("databricks", "databricks-uc", "uc")
 
@@ -202,7 +207,7 @@ def connect_to_study(
         newest = ["attributes.start_time DESC"]
         runs = client.search_runs(ids, _named(study), max_results=1, order_by=newest) if ids else []
     except Exception as error:
-        raise unusable(uri, brief(error), denied=is_denied(error)) from error
+        raise _answered(uri, error) from error
     return Connection(client, uri, runs[0].info.experiment_id, path) if runs else None
 
 
@@ -226,7 +231,7 @@ def probe(tracking_uri: str | None) -> str:
     except InputError:
         raise
     except Exception as error:
-        raise unusable(uri, brief(error), denied=is_denied(error)) from error
+        raise _answered(uri, error) from error
     return uri
 
 
@@ -291,19 +296,24 @@ def _check_reachable(uri: str) -> None:
 def refused(uri: str, error: Exception) -> InputError:
     """The error for what the tracking server said: no for good, or that it is away."""
     away = uri.startswith(("http://", "https://")) and not is_permanent(error)
-    return unusable(uri, brief(error), Away if away else InputError, denied=is_denied(error))
+    return _answered(uri, error, Away if away else InputError)
 
 
-def unusable(uri: str, why: str, kind: type[InputError] = InputError, *, denied: bool = False) -> InputError:
-    """The error for a tracking server that cannot be used, with what to do about it.
+def _answered(uri: str, error: Exception, kind: type[InputError] = InputError) -> InputError:
+    """The error for what a server said that is there, or seems to be."""
+    if is_denied(error):
+        return unusable(uri, brief(error), kind, _LOGIN)
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        # What MLflow says of it is long, and ends in the cause.
+        why = str(error).partition("certificate verify failed: ")[2].partition(" (")[0]
+        return unusable(uri, f"its certificate is not trusted ({why})", kind, _TRUST)
+    return unusable(uri, brief(error), kind)
 
-    ``denied``: it is there, and does not let us in.
-    """
-    remedy = (
-        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        if denied
-        else "start the server"
-    )
+
+def unusable(
+    uri: str, why: str, kind: type[InputError] = InputError, remedy: str = "start the server"
+) -> InputError:
+    """The error for a tracking server that cannot be used, with what to do about it."""
     return kind(
         f"cannot track to {redacted(uri)!r}: {redacted(why)}; {remedy}, give another tracking URI, "
         "or run offline (the journal keeps everything and can be projected later)"

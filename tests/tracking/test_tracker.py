@@ -34,7 +34,7 @@ from tracking import (
     probe,
     save_checkpoint,
 )
-from tracking._connection import Connection, _answers_plainly
+from tracking._connection import Connection, _answers_plainly, refused
 from tracking._cursor import Cursor, Target
 from tracking._errors import brief
 from tracking._projector import Projector
@@ -267,6 +267,18 @@ def test_a_server_that_lets_nobody_in_is_told_from_one_that_is_away() -> None:
             server.shutdown()
     assert "start the server" not in str(caught.value)
     assert "does not let us in" in _trouble(MlflowException("no", error_code=PERMISSION_DENIED))
+
+
+def test_a_certificate_that_is_not_trusted_is_named() -> None:
+    """It stands at the end of what MLflow says, which was cut before that."""
+    said = (
+        f"API request to https://h/api failed with exception {'x' * 200} (Caused by SSLError("
+        "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-"
+        "signed certificate (_ssl.c:1006)')))"
+    )
+    told = str(refused("https://h", MlflowException(said)))
+    assert "its certificate is not trusted (self-signed certificate)" in told
+    assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in told
 
 
 def test_a_deleted_experiment_is_a_clear_choice(sqlite_uri: str, experiment: str, script: Script) -> None:
