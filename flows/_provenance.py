@@ -23,11 +23,12 @@ _GIT_SECONDS = 2.0
 
 
 def provenance(objective: Callable[..., Any]) -> dict[str, Any]:
-    """Plain JSON: ``python``, ``packages``, and as far as there are any ``code`` and ``commit``.
+    """Plain JSON: ``python``, ``packages``, and as far as there are any ``code``, ``commit`` and ``source``.
 
     ``code``: SHA-256 of the file that defines the objective, or of those that it names as its ``sources``;
     absent for a ready objective, which is part of this package. ``commit``: of the git repository that the
-    first of them is in, with a ``+`` if tracked files there have been changed.
+    first of them is in, with a ``+`` if tracked files there have been changed. ``source``: SHA-256 of the
+    text of an objective that no file defines, as in a notebook.
     """
     objective = inspect.unwrap(objective)
     module = inspect.getmodule(objective if inspect.isroutine(objective) else type(objective))
@@ -43,7 +44,17 @@ def provenance(objective: Callable[..., Any]) -> dict[str, Any]:
         commit = _commit(files[0].resolve().parent)
         if commit:
             made["commit"] = commit
+    elif not getattr(module, "__file__", None) and (source := _source(objective)):
+        made["source"] = hashlib.sha256(source.encode()).hexdigest()
     return made
+
+
+def _source(objective: Callable[..., Any]) -> str:
+    """Its text, which a notebook keeps of its cells; nothing where nobody has it."""
+    try:
+        return inspect.getsource(objective if inspect.isroutine(objective) else type(objective).__call__)
+    except (OSError, TypeError):
+        return ""
 
 
 def changes_since(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -54,6 +65,9 @@ def changes_since(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     before, after = then.get("packages", {}), now.get("packages", {})
     different = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     lines += [f"{n} was {before.get(n, 'absent')} and is {after.get(n, 'absent')}" for n in different]
+    sources = {made["source"] for made in (then, now) if made.get("source")}
+    if len(sources) > 1:
+        lines.append("the objective's code has changed")
     if then.get("code") != now.get("code"):
         commits = [c for c in (then.get("commit"), now.get("commit")) if c]
         at = f" (commit {commits[0]} then, {commits[1]} now)" if len(commits) == 2 else ""

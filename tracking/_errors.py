@@ -66,6 +66,9 @@ def is_denied(error: Exception) -> bool:
 
 
 def brief(error: BaseException) -> str:
-    """The error as one line of at most 200 characters, without passwords: MLflow's name the address."""
+    """The error as one line of at most 200 characters, without passwords: MLflow's name the address.
+
+    A long one loses its middle: how it begins says what was tried, how it ends what caused it.
+    """
     text = redacted(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    return text if len(text) <= 200 else f"{text[:110]} ... {text[-85:]}"

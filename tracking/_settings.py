@@ -23,10 +23,16 @@ _ENVIRONMENT = {
     # would leave it deaf for that long, and may create a run twice.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # A proxy may ask for an hour, and nothing could be heard or ended meanwhile.
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 # In a trial's process nobody repeats what the user's code does: there MLflow tries for a quarter of a
 # minute, not for four, before it is taken to be away.
-_FOR_TRIALS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+_FOR_TRIALS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
 _ours: dict[str, str] = {}
 _lock = threading.Lock()
 _inside = 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import linecache
 import math
 import os
 import random
+import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -257,3 +260,26 @@ def test_what_has_changed_since_is_said() -> None:
     assert any("the objective's file has changed" in line for line in found.changed)
     same = rerun(studied(seeded, identity={"question": "q"}), 0, seeded, identity={"question": "q"})
     assert same.changed == ()
+
+
+def test_a_cell_that_was_edited_and_run_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook has no file: results of both objectives were ranked together without a word."""
+    notebook = types.ModuleType("notebook")
+    monkeypatch.setitem(sys.modules, "notebook", notebook)
+
+    def run_cell(number: int, text: str) -> Any:
+        name = f"<cell {number}>"
+        monkeypatch.setitem(linecache.cache, name, (len(text), None, text.splitlines(keepends=True), name))
+        exec(compile(text, name, "exec"), vars(notebook))
+        return notebook.objective
+
+    before = provenance(run_cell(1, "def objective(trial):\n    return trial.params['x']\n"))
+    same = provenance(run_cell(2, "def objective(trial):\n    return trial.params['x']\n"))
+    after = provenance(run_cell(3, "def objective(trial):\n    return trial.params['x'] + 100\n"))
+    assert changes_since(before, same) == []
+    assert changes_since(before, after) == ["the objective's code has changed"]
+    called = "class Objective:\n    def __call__(self, trial):\n        return {}\nobjective = Objective()\n"
+    one, two = (provenance(run_cell(n, called.format(n))) for n in (4, 5))
+    assert changes_since(one, two) == ["the objective's code has changed"]
+    # A study from before it was noted.
+    assert changes_since({k: v for k, v in before.items() if k != "source"}, after) == []

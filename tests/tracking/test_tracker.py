@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -245,10 +245,15 @@ def test_the_notes_on_runs_have_no_password(tmp_path: Path) -> None:
 
 
 class _Doorkeeper(http.server.BaseHTTPRequestHandler):
-    """Asks everybody who they are."""
+    """Asks everybody who they are, or below ``/busy`` to come back in an hour."""
 
     def do_GET(self) -> None:
-        self.send_error(401)
+        busy = self.path.startswith("/busy")
+        self.send_response(503 if busy else 401)
+        if busy:
+            self.send_header("Retry-After", "3600")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     do_POST = do_GET  # noqa: N815 - the name is http.server's
 
@@ -256,15 +261,30 @@ class _Doorkeeper(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_server_that_lets_nobody_in_is_told_from_one_that_is_away() -> None:
-    """The advice was to start the server."""
+@pytest.fixture
+def door() -> Iterator[str]:
+    """The address of a doorkeeper."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Doorkeeper) as server:
         threading.Thread(target=server.serve_forever).start()
-        try:
-            with pytest.raises(InputError, match=r"401.*set MLFLOW_TRACKING_USERNAME") as caught:
-                probe(f"http://127.0.0.1:{server.server_port}")
-        finally:
-            server.shutdown()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_nobody_sleeps_for_an_hour_because_a_proxy_says_so(
+    door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study that began then said nothing, and one that ran could not be ended."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with pytest.raises(InputError, match="503"):
+        probe(f"{door}/busy")
+    assert max(slept, default=0.0) < 60.0
+
+
+def test_a_server_that_lets_nobody_in_is_told_from_one_that_is_away(door: str) -> None:
+    """The advice was to start the server."""
+    with pytest.raises(InputError, match=r"401.*set MLFLOW_TRACKING_USERNAME") as caught:
+        probe(door)
     assert "start the server" not in str(caught.value)
     assert "does not let us in" in _trouble(MlflowException("no", error_code=PERMISSION_DENIED))
 
