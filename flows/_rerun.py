@@ -25,7 +25,7 @@ from flows._trial import Signals
 from hpo_core import InputError, Segment, Study, TrialRecord, TrialState
 from hpo_core._trial import trial_seed
 from hpo_core.folds import FOLD
-from tracking import trial_run
+from tracking import database_uri, trial_run
 
 __all__ = ["Repetition", "rerun"]
 
@@ -175,7 +175,7 @@ def _elsewhere(folder: Path) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in (*_OUTSIDE, "MLFLOW_TRACKING_URI")}
     for name in _OUTSIDE:
         os.environ.pop(name, None)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    os.environ["MLFLOW_TRACKING_URI"] = database_uri(folder / "mlflow.db")
     try:
         yield
     finally:

@@ -58,6 +58,7 @@ if typing.TYPE_CHECKING:
     from tracking._settings import as_found as as_found
     from tracking._settings import set_defaults as set_defaults
     from tracking._sqlite import database_file as database_file
+    from tracking._sqlite import database_uri as database_uri
     from tracking._sqlite import prepare_sqlite as prepare_sqlite
     from tracking._text import config_sha256 as config_sha256
     from tracking._text import finite as finite
@@ -68,10 +69,10 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "Away", "Belongings", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate",
-    "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable", "StudyTracker",
-    "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator", "absolute_uri",
-    "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_version", "comparison_html",
-    "config_sha256", "connect", "connect_to_study", "database_file", "delete_checkpoint", "disk_warning",
+    "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable", "StudyTracker", "TrackerOptions",
+    "TrackerStatus", "TrackingError", "TrialRunActivator", "absolute_uri", "active_run_for", "as_found",
+    "belongings", "beyond_quota", "brief", "check_version", "comparison_html", "config_sha256", "connect",
+    "connect_to_study", "database_file", "database_uri", "delete_checkpoint", "disk_warning",
     "draw_comparison", "fetch_checkpoints", "fetch_journal", "find_model", "finite", "load_checkpoint",
     "load_own_model", "load_writers", "locate_checkpoint", "log_model", "log_trial_model", "past_runs",
     "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back",
@@ -97,7 +98,7 @@ _HOMES = {
     "_report": "write_report",
     "_retention": "Removable beyond_quota disk_warning removable_checkpoints",
     "_settings": "as_found set_defaults",
-    "_sqlite": "database_file prepare_sqlite",
+    "_sqlite": "database_file database_uri prepare_sqlite",
     "_text": "config_sha256 finite redacted",
     "_tracker": "StudyTracker TrackerStatus",
     "_versions": "check_version",

@@ -109,7 +109,7 @@ class _TrialRun:
         folder.mkdir(parents=True, exist_ok=True)
         database = folder / "mlflow-offline.db"
         _sqlite.prepare_sqlite(database)
-        uri = f"sqlite:///{database}"
+        uri = _sqlite.database_uri(database)
         _log.warning("what this trial logs to MLflow by itself goes to %s: %s", uri, why)
         names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
         self._former = {name: os.environ.get(name) for name in names}

@@ -133,7 +133,7 @@ def absolute_uri(uri: str) -> str:
     if uri.startswith("sqlite"):
         path = _sqlite.database_file("sqlite" + uri[uri.find(":") :])
         scheme, query = uri.partition(":")[0], uri.partition("?")[2]
-        return uri if path is None else f"{scheme}:///{path}{'?' * bool(query)}{query}"
+        return uri if path is None else f"{_sqlite.database_uri(path, scheme)}{'?' * bool(query)}{query}"
     if not uri or ":" in uri or uri in _PLACES:
         return uri
     return str(Path(uri).absolute())

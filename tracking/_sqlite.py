@@ -12,6 +12,7 @@ import fcntl
 import os
 import sqlite3
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,22 @@ def database_file(uri: str) -> Path | None:
     if not uri.startswith("sqlite:"):
         return None
     database: str | None = uri.removeprefix("sqlite:///")
-    if database == uri or "?" in uri:
-        # Loading SQLAlchemy takes a while; a plain path needs none.
+    if database == uri or "?" in uri or "%" in uri:
+        # It decodes %20, as MLflow's own default has it. To load it takes a while; a plain path needs none.
         from sqlalchemy.engine import make_url
 
         database = make_url(uri).database
     if not database or database == ":memory:" or database.startswith("file:"):
         return None
     return Path(database).absolute()
+
+
+def database_uri(path: Path, scheme: str = "sqlite") -> str:
+    """The URI of which :func:`database_file` is the path."""
+    text = str(path)
+    if "%" in text or "?" in text:
+        text = urllib.parse.quote(text)
+    return f"{scheme}:///{text}"
 
 
 def network_of(path: Path) -> str:

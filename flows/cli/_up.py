@@ -124,12 +124,12 @@ def _check_port(port: int, option: str) -> None:
 
 
 def _mlflow(port: int, database: Path, artifacts: Path, logs: Path) -> Service:
-    from tracking import prepare_sqlite, probe
+    from tracking import database_uri, prepare_sqlite, probe
 
-    probe(f"sqlite:///{database.absolute()}")
+    probe(database_uri(database.absolute()))
     prepare_sqlite(database.absolute())
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{database.absolute()}", "--workers", "1"]
+    command += ["--backend-store-uri", database_uri(database.absolute()), "--workers", "1"]
     command += ["--artifacts-destination", str(artifacts.absolute())]
     if _has_pages():
         command += ["--app-name", _PAGES]

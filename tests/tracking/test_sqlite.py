@@ -14,6 +14,7 @@ import mlflow
 import pytest
 
 from hpo_core import InputError
+from tests.databases import copy_database
 from tracking import StudyTracker, _connection, _sqlite, probe
 from tracking._connection import connect
 
@@ -56,6 +57,29 @@ def _together(place: str, what: str) -> None:
         [sys.executable, "-c", TOGETHER, place, what], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["my runs", "100%", "50%20off", "what?", "Tom's #1", "Übung"])
+def test_a_folder_may_have_any_name(
+    name: str, tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow writes the path of its own default as URLs do: artifacts went to a folder `my%20runs`."""
+    folder = tmp_path / name
+    folder.mkdir()
+    copy_database(empty_database, folder / "mlflow.db")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # the environment's, as in a new process
+    by_default = connect(None, "made")
+    assert by_default.sqlite == folder / "mlflow.db"
+    experiment = by_default.client.get_experiment(by_default.experiment_id)
+    assert experiment.artifact_location == (folder / "mlartifacts" / "made").as_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", by_default.uri)
+    assert connect(None, "made").experiment_id == by_default.experiment_id
+    assert connect("sqlite:///mlflow.db", "made").experiment_id == by_default.experiment_id
+    assert probe(None) == by_default.uri
+    # MLflow itself makes an empty folder of the quoted name, where there is one.
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and folder not in p.parents] == []
 
 
 def test_studies_that_begin_together_share_a_new_database(tmp_path: Path) -> None:
