@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpo_core import HpoError
+from hpo_core import HpoError, InputError
 
 _START_SECONDS = 180.0
 # A server that idles for a moment serves the next command without a cold start.
@@ -85,11 +85,21 @@ class Server:
 
 @contextlib.contextmanager
 def embedded_api() -> Iterator[Server]:
-    """An embedded server for as long as the block lasts; it begins to start at once."""
+    """An embedded server for as long as the block lasts; it begins to start at once.
+
+    Raises :class:`InputError` where Prefect's folder cannot be written to.
+    """
     folder = home()
-    folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as locks:
-        server = Server(folder, locks)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            server = Server(folder, locks)
+        except OSError as error:
+            # As in a container whose user has no home.
+            raise InputError(
+                f"Prefect's folder {folder} cannot be written to ({error.strerror}); set PREFECT_HOME to one "
+                "that can, or PREFECT_API_URL to a Prefect server"
+            ) from None
         try:
             yield server
         finally:

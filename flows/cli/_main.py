@@ -18,6 +18,7 @@ import io
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -77,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         silence(sys.stdout.fileno())
         return 1
     except OSError as error:
+        if error.errno == errno.ENOENT and _is_nowhere():
+            return _complain("the folder that this runs in was deleted; change into one that is there", 2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         silence(sys.stdout.fileno())
@@ -93,6 +96,15 @@ def _write_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def _is_nowhere() -> bool:
+    """Whether the working folder is gone; a shell goes on in it."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _usage(error: Exception) -> str:

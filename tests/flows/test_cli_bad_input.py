@@ -255,6 +255,18 @@ def test_ports_that_cannot_be_had(hpo: Hpo, place: Place) -> None:
     assert not (place.folder / ".hpo").exists()
 
 
+def test_a_working_folder_that_was_deleted(hpo: Hpo, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a checkout, say, while a shell was in it; it was a traceback."""
+    gone = place.folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for command in (("list",), ("show", "mine")):
+        said = hpo(*command)
+        assert (said.code, said.out) == (2, "")
+        assert "the folder that this runs in was deleted" in said.err
+
+
 # -- studies -------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flows._embedded import SERVER_ENVIRONMENT
+from flows._embedded import SERVER_ENVIRONMENT, embedded_api
+from hpo_core import InputError
 
 
 def test_the_recorder_sleeps_between_its_looks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,3 +18,11 @@ def test_the_recorder_sleeps_between_its_looks(monkeypatch: pytest.MonkeyPatch) 
     settings = ServerServicesTaskRunRecorderSettings()
     assert int(settings.flush_interval) >= 1
     assert settings.batch_size > 1
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, say; it was a traceback."""
+    monkeypatch.setenv("PREFECT_HOME", "/dev/null/.prefect")
+    refused = r"/dev/null/\.prefect cannot be written to \(Not a directory\); set PREFECT_HOME"
+    with pytest.raises(InputError, match=refused), embedded_api():
+        pass
