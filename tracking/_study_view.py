@@ -11,7 +11,7 @@ from hpo_core._history import sign_of
 from hpo_core.folds import REPEAT
 from tracking._states import NOTE, ROLE, STATE, STUDY, STUDY_ID, study_status
 from tracking._summary import Standing, note
-from tracking._text import MAX_TAG, config_json, preview, safe_key
+from tracking._text import MAX_TAG, config_json, ordered_json, preview, safe_key
 from tracking._trial_view import StudyTerms, TrialView, milliseconds
 from tracking._writes import Point, RunWrite
 
@@ -158,9 +158,9 @@ class StudyView:
             STUDY_ID: created.study_id,
             STATE: standing.state,
             "hpo.reason": preview(standing.reason, MAX_TAG),
-            "hpo.objectives": config_json(created.objectives),
+            "hpo.objectives": ordered_json(created.objectives),
             "hpo.strategy": preview(config_json(created.strategy), MAX_TAG),
-            "hpo.space": preview(config_json(self.space), MAX_TAG),
+            "hpo.space": preview(ordered_json(self.space), MAX_TAG),
             "hpo.limits": config_json(self.limits),
             "hpo.seed": str(created.seed),
             "hpo.trials": str(len(self.trials)),

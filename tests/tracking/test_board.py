@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from hpo_core import InputError
+from hpo_core import Float, InputError
 from hpo_core._disasters import robust_range
 from hpo_core._events import SegmentStarted, TrialAsked, TrialFinished
+from hpo_core._result import leaders
 from tests.tracking.studies import Script, eventful
 from tracking import Board, StudyTracker
 from tracking import _board_views as views
@@ -386,6 +387,20 @@ def test_a_study_whose_driver_died_is_interrupted_once_its_lease_has_run_out(
     assert [s.state for s in shown.studies() if s.run_id == run] == ["interrupted"]
     client.set_tag(run, "hpo.lease", "")
     assert shown.study(run).state == "running"
+
+
+def test_objectives_and_parameters_keep_the_order_of_the_study(
+    tmp_path: Path, sqlite_uri: str, experiment: str
+) -> None:
+    """They came in that of the alphabet, so that the pages ranked by another objective than `hpo show`."""
+    space = {name: Float(0.0, 1.0) for name in ("lr", "depth", "a")}
+    script = Script(tmp_path, space=space, objectives={"error": "min", "cost": "min"})
+    for error, cost in ((0.5, 0.25), (0.25, 0.5)):
+        script.finish(script.begin(), {"error": error, "cost": cost})
+    found = board(sqlite_uri).study(project(script, sqlite_uri, experiment))
+    assert list(found.objectives) == ["error", "cost"]
+    assert views.names(found) == ["lr", "depth", "a"]
+    assert [t.number for t in views.ranked(found)] == leaders(script.study.history).tolist() == [1, 0]
 
 
 def test_what_a_dead_driver_had_running_is_interrupted_too(
