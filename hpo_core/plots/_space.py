@@ -20,6 +20,8 @@ from hpo_core.samplers._trees import Trees
 
 _MOST_LINES, _MOST_AXES = 1000, 14
 _MOST_POINTS, _MOST_SLICES, _SLICES_ABREAST = 800, 12, 3
+# The width of a letter of a label, in pixels.
+_LETTER = 7
 # Where inactive values stand on an axis of [0, 1].
 _INACTIVE = -0.14
 _FOREST = Trees(number=32, features=1.0, leaf=3, bootstrap=True)
@@ -67,7 +69,7 @@ def parallel_coordinates(
     figure = c.figure(
         "Parallel coordinates" + _of(len(chosen), len(numbers), "trials"),
         height=480,
-        margin={"l": 90, "r": 70, "t": 90, "b": 40},
+        margin={"l": _room_for(dimensions[0]), "r": 70, "t": 90, "b": 40},
     )
     # By rank: a few disasters would leave all others one colour.
     rank = np.linspace(0.0, 1.0, len(chosen)) if len(chosen) > 1 else np.ones(1)
@@ -77,6 +79,11 @@ def parallel_coordinates(
         labelangle=-18 if len(shown) > 7 else 0,
     )
     return figure
+
+
+def _room_for(axis: dict[str, Any]) -> int:
+    """Pixels left of the first axis, where its labels stand; those of the others stand over the lines."""
+    return max(90, 20 + _LETTER * max(map(len, axis.get("ticktext", ())), default=0))
 
 
 def slices(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:

@@ -78,6 +78,18 @@ def test_parallel_coordinates_label_real_values(study: Study) -> None:
     assert last.label == "loss"
 
 
+def test_long_labels_of_the_first_axis_have_room() -> None:
+    """There is no axis left of them to stand over; they were cut off."""
+    made = Study({"kind": Categorical(["short", "a choice with a very long name"]), "x": Float(0.0, 1.0)})
+    for _ in range(4):
+        trial = made.ask()
+        made.tell(trial, trial.params["x"])
+    wide = plots.parallel_coordinates(made, names=["kind", "x"])
+    longest = max(map(len, wide.data[0].dimensions[0].ticktext))
+    assert wide.layout.margin.l > 6 * longest
+    assert plots.parallel_coordinates(made, names=["x", "kind"]).layout.margin.l == 90
+
+
 def test_slices_use_the_spaces_scale(study: Study) -> None:
     """The parameter that is searched on a log scale has a log axis with its own values."""
     figure = plots.slices(study, names=["rate", "kind"])
