@@ -49,9 +49,14 @@ class OptunaStudy:
             outcomes=[_optuna_outcome(study.study_name, names, t) for t in study.get_trials(deepcopy=False)],
             directions=directions,
             params=self.params,
-            metrics=self.metrics,
+            metrics=self.metrics if named or len(names) > 1 else _only(names[0], self.metrics),
             positional=not named,
         )
+
+
+def _only(name: str, metrics: Names) -> Names:
+    """Whatever somebody calls an objective that has no name, there is one; the sign is theirs to say."""
+    return {ours: f"-{name}" if theirs.startswith("-") else name for ours, theirs in metrics.items()}
 
 
 def from_optuna(

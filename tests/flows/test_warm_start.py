@@ -303,6 +303,9 @@ def test_what_optuna_calls_better_must_be_better_here(tmp_path: Path) -> None:
     )
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     optunas(url)
+    # As in docs/cli.md; Optuna seldom has a name for it.
+    named = ours(parse_source(f"optuna:{url}#theirs?score=-loss"), {"score": "max"})
+    assert repr([row[1:] for row in named.rows]) == repr([row[1:] for row in found.rows])
     with pytest.raises(InputError, match="has no study 'mine'"):
         ours(from_optuna(url, "mine"))
 
