@@ -28,6 +28,7 @@ from mlflow.projects.submitted_run import SubmittedRun
 from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run, load_project
 
 from hpo_core._errors import nearest
+from tracking import redacted
 
 _OWN = {"deployment", "api_url", "wait", "poll"}
 # MLflow puts its own options beside the user's.
@@ -140,7 +141,7 @@ class PrefectBackend(AbstractBackend):
             run = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
             run_id = run.info.run_id
             experiment = MlflowClient().get_experiment(run.info.experiment_id).name
-            ours = {"tracking_uri": tracking_uri, "experiment": experiment, "mlflow_run_id": run_id}
+            ours = shown_as(tracking_uri, experiment, run_id)
             known = (deployment.parameter_openapi_schema or {}).get("properties", {})
             parameters |= {k: v for k, v in ours.items() if k in known}
             flow_run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
@@ -157,6 +158,19 @@ class PrefectBackend(AbstractBackend):
 def prefect_backend() -> PrefectBackend:
     """What the entry point names: MLflow calls it to get the backend."""
     return PrefectBackend()
+
+
+def shown_as(tracking_uri: str, experiment: str, run_id: str) -> dict[str, str]:
+    """The parameters that say where the flow run is to be shown.
+
+    Prefect keeps them for everybody to see: an address with a password is left out, and the deployment's own
+    MLFLOW_TRACKING_URI counts.
+    """
+    shown = {"experiment": experiment, "mlflow_run_id": run_id}
+    if redacted(tracking_uri) == tracking_uri:
+        return {"tracking_uri": tracking_uri, **shown}
+    _say("the tracking address has a password, so the deployment's own MLFLOW_TRACKING_URI is used")
+    return shown
 
 
 def flow_parameters(given: Mapping[str, str], schema: Mapping[str, Any], deployment: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import ExecutionException
 
 from flows._embedded import embedded_api
-from flows._project_backend import flow_parameters, prefect_backend
+from flows._project_backend import flow_parameters, prefect_backend, shown_as
 from tests.flows.conftest import Place
 
 PROJECT = """
@@ -53,6 +53,15 @@ def test_a_flow_without_options_refuses_what_it_does_not_know() -> None:
     """With the nearest name."""
     with pytest.raises(ExecutionException, match="no parameter 'dat'; did you mean 'data'"):
         flow_parameters({"dat": "x"}, {"properties": {"data": {}}}, "my/flow")
+
+
+def test_prefect_is_given_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its pages show the parameters of flow runs to everybody."""
+    shown = {"experiment": "e", "mlflow_run_id": "r"}
+    assert shown_as("http://h:5000", "e", "r") == {"tracking_uri": "http://h:5000", **shown}
+    assert shown_as("http://me:secret@h:5000", "e", "r") == shown
+    said = capsys.readouterr()
+    assert "deployment's own MLFLOW_TRACKING_URI" in said.out + said.err
 
 
 @pytest.fixture
