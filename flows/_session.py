@@ -195,7 +195,9 @@ async def _delivered(tracker: StudyTracker, tell: Callable[[str], None]) -> bool
     try:
         if not (await asyncio.wait([closing], timeout=_SILENT_SECONDS))[0]:
             status = tracker.status
-            tell(f"MLflow is still to get {status.pending_events} events and {status.pending_files} files")
+            waits = {"events": status.pending_events, "files": status.pending_files}
+            left = " and ".join(f"{n} {what}" for what, n in waits.items() if n)
+            tell(f"MLflow is still to get {left or 'the end of the study'}")
         return await asyncio.shield(closing)
     except asyncio.CancelledError:  # the process is to end, but what is nearly done may be done
         if not (await asyncio.wait([closing], timeout=_GRACE_SECONDS))[0]:

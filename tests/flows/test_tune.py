@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import Result, tune
+from flows import Result, _session, tune
 from flows._notes import TRACKING, newest
 from flows.cli._end import delete, deliver
 from hpo_core import Categorical, Float, InputError, Int, Journal, Study, StudyLockedError, TrialState
@@ -20,6 +20,7 @@ from hpo_core.samplers import Random
 from tests.databases import copy_database
 from tests.flows.conftest import Place
 from tests.flows.small_tables import mixed, written
+from tracking import TrackerStatus
 from tracking._projector import Projector
 
 SPACE = {"x": Float(-1.0, 1.0), "kind": Categorical(["a", "b"])}
@@ -384,3 +385,33 @@ def test_files_and_folders_of_a_study(tracked: Place) -> None:
     folder = tracked.folder / ".hpo" / "studies" / "mine"
     assert (folder / "journal.jsonl").exists()
     assert not [p for p in Path(tracked.folder).iterdir() if p.name.startswith("mlruns")]
+
+
+@pytest.mark.parametrize(
+    ("events", "files", "left"),
+    [(3, 0, "3 events"), (3, 2, "3 events and 2 files"), (0, 0, "the end of the study")],
+)
+def test_a_long_end_says_what_mlflow_is_still_to_get(
+    events: int, files: int, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server with slow passwords was still to get 0 events and 0 files."""
+    told = threading.Event()
+    lines: list[str] = []
+
+    class Slow:
+        """A tracker that takes until somebody has been told."""
+
+        status = TrackerStatus(degraded=None, delivered_seq=0, pending_events=events, pending_files=files)
+
+        def close(self, timeout: float) -> bool:
+            """Whether somebody was told in time."""
+            return told.wait(timeout)
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        told.set()
+
+    monkeypatch.setattr(_session, "_SILENT_SECONDS", 0.0)
+    slow: Any = Slow()
+    assert asyncio.run(_session._delivered(slow, tell))
+    assert lines == [f"MLflow is still to get {left}"]
