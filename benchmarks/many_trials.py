@@ -35,7 +35,7 @@ if __name__ == "__main__":
     from mlflow import MlflowClient
     from flows._workspace import studies_home
     from hpo_core import Study
-    from hpo_core._journal import read_journal
+    from hpo_core.inner import read_journal
     began = time.perf_counter()
     study = Study.replay(e for _, e, _ in read_journal(studies_home() / "many" / "journal.jsonl"))
     study.extend(trials=trials + 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from flows._words import counted, duration, number
 from hpo_core import Study, TrialState
-from hpo_core._result import leaders
+from hpo_core.inner import leaders
 
 # A server that does not answer must not keep a study that is done.
 _SECONDS = 5.0

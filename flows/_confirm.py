@@ -30,13 +30,9 @@ from flows._request import Request
 from flows._result import Result
 from flows._workspace import study_folder
 from hpo_core import HpoError, InputError, SpaceError, Study, TrialRecord, TrialState
-from hpo_core._errors import nearest
-from hpo_core._given import check_whole
-from hpo_core._journal import JOURNAL
-from hpo_core._result import ranked
-from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Confirmation, confirmed
 from hpo_core.folds import fold_results, repeats_of
+from hpo_core.inner import JOURNAL, check_whole, nearest, ranked, repeat_seed, trial_seed
 from tracking import finite
 
 __all__ = ["Wish", "concluded", "confirm", "plan_confirmation", "results_table", "to_confirm"]

@@ -21,7 +21,7 @@ from flows._clean import MIN_ROWS, as_dates, clean_features, epoch, is_text
 from flows._files import read_source
 from flows._metrics import TASKS, Task
 from hpo_core import InputError
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,7 +26,7 @@ from flows._segment import Running, job_of, keep_traceback, settle
 from flows._stretch import Orchestrate, Stretch, bare
 from flows._turns import Speech, Turns
 from hpo_core import HpoError, Segment, Study, TrialState
-from hpo_core._strategy import Finish
+from hpo_core.inner import Finish
 
 # How long a trial that was asked to end may take before its process is killed; a cancellation, which takes
 # up to a second to be noticed, has to be through in five.

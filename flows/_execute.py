@@ -13,7 +13,7 @@ from flows._messages import Job, Outcome
 from flows._run_context import running_trial
 from flows._trial import Channel, LiveTrial, NoSpace, Signals, is_full
 from hpo_core import Infeasible, TrialPaused, TrialPruned
-from hpo_core._given import single
+from hpo_core.inner import single
 from tracking import redacted
 
 Objective = Callable[[Any], Any]

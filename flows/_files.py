@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo_core import InputError
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 from tracking import redacted
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from flows._plan import Plan
 from flows._session import Session
 from flows.objectives import FinalModel, TrialInfo
 from hpo_core import InputError, Study, TrialRecord
-from hpo_core._trial import trial_seed
 from hpo_core.folds import FOLD, fold_results
+from hpo_core.inner import trial_seed
 from tracking import (
     Candidate,
     Connection,

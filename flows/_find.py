@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from flows._notes import TRACKING, newest, request_data, run_in
 from flows._workspace import read_study, studies_home, study_folder, study_names
 from hpo_core import HpoError, InputError, Journal, Study, TrialRecord
-from hpo_core._errors import nearest
-from hpo_core._journal import JOURNAL, lock_of
+from hpo_core.inner import JOURNAL, lock_of, nearest
 
 if TYPE_CHECKING:
     from tracking import StudyTracker

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows._notes import request_data
 from flows._workspace import studies_home, study_names
 from hpo_core import InputError, JournalError, Study
-from hpo_core._journal import JOURNAL, read_created
+from hpo_core.inner import JOURNAL, read_created
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,8 +30,8 @@ from flows._words import (
     what_next,
 )
 from hpo_core import Study, TrialRecord, TrialState
-from hpo_core._result import leaders
 from hpo_core.folds import repeats_of, spread_of
+from hpo_core.inner import leaders
 
 if TYPE_CHECKING:
     from flows._result import Result

@@ -13,7 +13,7 @@ from flows._child_process import Crew
 from flows._execute import Objective
 from flows._runner import Runner, TrialLimits, Work
 from hpo_core import InputError
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 
 if TYPE_CHECKING:
     from flows._session import Session

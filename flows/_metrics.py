@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core import InputError
-from hpo_core._errors import nearest
-from hpo_core._history import sign_of
+from hpo_core.inner import nearest, sign_of
 
 Array = NDArray[np.float64]
 Task = Literal["binary", "multiclass", "regression"]

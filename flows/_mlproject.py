@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from hpo_core import InputError, ObjectiveError, SearchSpace
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 
 __all__ = ["ProjectEntry", "is_project", "open_project"]
 

@@ -17,7 +17,7 @@ from flows._importing import make_importable
 from flows._messages import pack
 from flows._mlproject import ProjectEntry
 from hpo_core import ObjectiveError, SearchSpace
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 
 READY = ("lgbm", "sklearn", "torch")
 

@@ -48,9 +48,9 @@ from hpo_core import (
     SearchSpace,
     Study,
 )
-from hpo_core._given import checked_objectives
 from hpo_core.folds import REPEAT
-from hpo_core.samplers._auto import Auto
+from hpo_core.inner import checked_objectives
+from hpo_core.samplers import Auto
 from hpo_core.warm_start import Fitting
 
 

@@ -27,7 +27,7 @@ from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import SubmittedRun
 from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run, load_project
 
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 from tracking import redacted
 
 _OWN = {"deployment", "api_url", "wait", "poll"}

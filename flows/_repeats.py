@@ -28,11 +28,8 @@ import numpy as np
 
 from flows._execute import Objective, plain_results
 from hpo_core import InputError, ObjectiveError, Strategy, StrategyError, TrialPruned, make_strategy
-from hpo_core._given import check_whole, checked_metrics
-from hpo_core._history import FOLD, SPREAD
-from hpo_core._result import by_rule
-from hpo_core._trial import Suggesting, repeat_seed
-from hpo_core.schedulers._full import Full
+from hpo_core.inner import FOLD, SPREAD, Suggesting, by_rule, check_whole, checked_metrics, repeat_seed
+from hpo_core.schedulers import Full
 
 if TYPE_CHECKING:
     from flows._trial import LiveTrial

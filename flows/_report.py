@@ -13,7 +13,7 @@ from pathlib import Path
 from flows._session import Session
 from flows._workspace import read_study
 from hpo_core import Study
-from hpo_core._journal import JOURNAL, read_journal
+from hpo_core.inner import JOURNAL, read_journal
 
 # What lies here, the tracker uploads to the study's run when the driver leaves.
 _FOR_THE_STUDYS_RUN = ("artifacts", "study")

@@ -15,9 +15,7 @@ from flows._named import READY
 from flows._runner import TrialLimits
 from flows._workspace import study_folder
 from hpo_core import InputError, Limits, Settings
-from hpo_core._errors import nearest
-from hpo_core._given import check_whole, is_number
-from hpo_core._records import IMPROVEMENTS
+from hpo_core.inner import IMPROVEMENTS, check_whole, is_number, nearest
 from tracking import redacted
 
 OF_TABLES = ("data", "target", "task", "register_as")

@@ -23,8 +23,8 @@ from flows._provenance import changes_since, provenance
 from flows._segment import Running, job_of, settle
 from flows._trial import Signals
 from hpo_core import InputError, Segment, Study, TrialRecord, TrialState
-from hpo_core._trial import trial_seed
 from hpo_core.folds import FOLD
+from hpo_core.inner import trial_seed
 from tracking import database_uri, trial_run
 
 __all__ = ["Repetition", "rerun"]

@@ -9,7 +9,7 @@ from flows import _messages as m
 from flows._messages import Job, Outcome
 from flows._run_context import prefect_runs
 from hpo_core import InputError, Segment, Study, TrialState
-from hpo_core._parameters import parameter_from_json
+from hpo_core.inner import parameter_from_json
 
 _END_STATES = {
     m.PRUNED: TrialState.PRUNED,

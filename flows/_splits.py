@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from flows._data import Problem
 from hpo_core import InputError
-from hpo_core._errors import nearest
-from hpo_core._given import check_whole
+from hpo_core.inner import check_whole, nearest
 
 Rows = NDArray[np.int64]
 

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from flows._messages import Job
 from hpo_core import InputError, TrialPaused, TrialPruned
-from hpo_core._given import check_whole
-from hpo_core._trial import Suggesting, Suggestions
+from hpo_core.inner import Suggesting, Suggestions, check_whole
 
 
 class Channel(Protocol):

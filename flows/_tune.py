@@ -134,7 +134,7 @@ def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
     """Further fields of the request; what a ready objective has as an option goes to its options."""
     from flows._named import READY
     from flows._request import Request
-    from hpo_core._errors import nearest
+    from hpo_core.inner import nearest
 
     if not isinstance(more.get("options") or {}, Mapping):
         raise InputError(f"options must be a dict of names and values, got {more['options']!r}")

@@ -8,7 +8,7 @@ from flows._notes import WARM_START
 from flows._workspace import Terms, read_study, study_folder
 from flows.sources import Source
 from hpo_core import InputError, SpaceError, Study
-from hpo_core._journal import JOURNAL
+from hpo_core.inner import JOURNAL
 from hpo_core.warm_start import Fitting, adopt, fit
 
 # The tag of the study's run.

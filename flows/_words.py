@@ -8,8 +8,7 @@ import shlex
 from typing import Any
 
 from hpo_core import Study, TrialRecord, TrialState
-from hpo_core._result import leaders
-from hpo_core._states import BAD
+from hpo_core.inner import BAD, leaders
 
 # So many trials are named, scores said, and reasons of failures given.
 LEADERS = 10

@@ -29,8 +29,7 @@ from hpo_core import (
     TrialState,
     make_strategy,
 )
-from hpo_core._journal import JOURNAL, lock_of, read_created, read_journal
-from hpo_core._states import BAD
+from hpo_core.inner import BAD, JOURNAL, lock_of, read_created, read_journal
 
 # What file systems take as a folder's name, of which a letter that is not Latin needs two to four.
 _NAME_BYTES = 240

@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("hpo_core", "tracking", "flows")
+ABOVE_THE_CORE = ("tracking", "flows", "benchmarks", "examples", "mlproject")
 CORE_MAY_IMPORT = sys.stdlib_module_names | {
     *("hpo_core", "numpy", "scipy", "sklearn", "cmaes"),
     "threadpoolctl",  # comes with scikit-learn
@@ -80,6 +81,13 @@ def imports(module: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, str(node.args[0].value).partition(".")[0]
 
 
+def from_the_core(module: ast.Module) -> Iterator[tuple[int, str, str]]:
+    """Line, module and name of everything imported from within ``hpo_core``."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "hpo_core":
+            yield from ((node.lineno, str(node.module), alias.name) for alias in node.names)
+
+
 def code_lines(source: str) -> set[int]:
     """The lines that hold code: no blank lines, comments or docstrings."""
     ignored = {
@@ -104,6 +112,21 @@ def test_arrows_point_down(path: Path) -> None:
     package = relative(path).partition("/")[0]
     forbidden = FORBIDDEN[package] | ABOVE_THE_PACKAGES
     assert [found for found in imports(tree(path)) if found[1] in forbidden] == []
+
+
+@modules(*ABOVE_THE_CORE)
+def test_the_other_packages_use_what_the_core_offers_them(path: Path) -> None:
+    """No module of the core with an underscore: what they need beyond its public face is `hpo_core.inner`."""
+    found = from_the_core(tree(path))
+    assert [(line, of, name) for line, of, name in found if re.search(r"(^|\.)_", f"{of}.{name}")] == []
+
+
+@pytest.mark.parametrize("name", ["hpo_core.inner", "hpo_core.plots.inner"])
+def test_the_core_offers_them_what_they_use(name: str) -> None:
+    """And nothing else: what none of them imports any more is taken out."""
+    offered = import_module(name).__all__
+    used = {n for path in sources(*ABOVE_THE_CORE) for _, of, n in from_the_core(tree(path)) if of == name}
+    assert offered == sorted(used, key=in_order)
 
 
 @modules("hpo_core")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
-from hpo_core._history import SPREAD, sign_of
+from hpo_core.inner import SPREAD, sign_of
 from tracking._lease import TAG as LEASE
 from tracking._lease import Lease
 from tracking._states import PARENT_RUN_ID, ROLE, RUNNING, STATE, STUDY, STUDY_ID, TRIAL, TRIAL_STATUS

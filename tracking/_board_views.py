@@ -14,11 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hpo_core import InputError
-from hpo_core._disasters import robust_range
-from hpo_core._errors import nearest
-from hpo_core._given import is_number
-from hpo_core._pareto import nondominated
 from hpo_core.confirm import around
+from hpo_core.inner import is_number, nearest, nondominated, robust_range
 from tracking._board import BoardStudy, BoardTrial, no_collection, parsed
 from tracking._states import TRIAL_STATUS
 from tracking._text import finite

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpo_core import plots
-from hpo_core._disasters import robust_range
 from hpo_core.compare import AXES, Comparison
-from hpo_core.plots._compare import AXIS_WORDS, COLOURS, envelope
+from hpo_core.inner import robust_range
+from hpo_core.plots.inner import AXIS_WORDS, COLOURS, envelope
 from tracking._report import Shown, assembled
 from tracking._report_plots import drawn, limit, plain
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from hpo_core import InputError, Study, StudyLockedError
-from hpo_core._journal import JOURNAL, read_journal
+from hpo_core.inner import JOURNAL, read_journal
 from tracking._checkpoints import CheckpointError, is_pickle, locate_checkpoint
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError, TrialState
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 from hpo_core.warm_start import Outcome, Past
 from tracking import _sqlite
 from tracking._board import parsed

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo_core import InputError
-from hpo_core import _events as ev
-from hpo_core._journal import JOURNAL, read_created, read_journal
+from hpo_core.inner import JOURNAL, read_created, read_journal
+from hpo_core.inner import events as ev
 from tracking._client_writer import ClientWriter
 from tracking._connection import Connection, set_primary_metric
 from tracking._cursor import Cursor, Known, Target

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from hpo_core import InputError, Study, TrialRecord, TrialState
-from hpo_core._events import Event
-from hpo_core._result import leaders
 from hpo_core.confirm import said_of
 from hpo_core.folds import repeats_of, spread_of
 from hpo_core.importance import Importance, importances
+from hpo_core.inner import Event, leaders
 from tracking._errors import brief
 from tracking._text import number_text, preview
 

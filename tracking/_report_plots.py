@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpo_core import Study, TrialState
-from hpo_core._disasters import robust_range
 from hpo_core.correlation import Correlations, correlations
 from hpo_core.importance import Importance
-from hpo_core.plots._common import (
+from hpo_core.inner import robust_range
+from hpo_core.plots.inner import (
     BLUE,
     GREEN,
     GREY,

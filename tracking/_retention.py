@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hpo_core import Study, TrialRecord, TrialState
-from hpo_core._result import leaders
+from hpo_core.inner import leaders
 
 # A trial that ended so may be run again, and then goes on from its last checkpoint.
 _RETRIABLE = frozenset(

@@ -6,9 +6,9 @@ import json
 from collections import Counter
 from typing import Any
 
-from hpo_core import _events as ev
-from hpo_core._history import sign_of
 from hpo_core.folds import REPEAT
+from hpo_core.inner import events as ev
+from hpo_core.inner import sign_of
 from tracking._states import NOTE, ROLE, STATE, STUDY, STUDY_ID, study_status
 from tracking._summary import Standing, note
 from tracking._text import MAX_TAG, config_json, ordered_json, preview, safe_key

@@ -6,8 +6,8 @@ import json
 import math
 from typing import Any
 
-from hpo_core import _events as ev
-from hpo_core._trial import trial_seed
+from hpo_core.inner import events as ev
+from hpo_core.inner import trial_seed
 from tracking._states import (
     KILLED,
     PARENT_RUN_ID,

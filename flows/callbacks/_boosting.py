@@ -9,7 +9,7 @@ from typing import Any
 from flows._saving import Saving
 from flows.callbacks._trial import Trial, report_and_save
 from hpo_core import InputError
-from hpo_core._given import check_whole
+from hpo_core.inner import check_whole
 
 __all__ = ["lightgbm_arguments", "xgboost_arguments"]
 

@@ -13,7 +13,7 @@ from flows.cli._output import only_json
 
 if TYPE_CHECKING:
     from flows._plan import Plan
-    from hpo_core._plan import Plan as Explained
+    from hpo_core.inner import Plan as Explained
 
 
 def explain(plan: Plan, *, as_json: bool) -> int:

@@ -13,7 +13,7 @@ from flows._find import find
 from flows._workspace import study_folder
 from flows.cli._tune import carry_out
 from hpo_core import InputError
-from hpo_core._journal import JOURNAL
+from hpo_core.inner import JOURNAL
 
 
 def resume(name: str, *, as_json: bool, **terms: Any) -> int:

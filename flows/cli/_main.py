@@ -117,7 +117,7 @@ def _usage(error: Exception) -> str:
 def _exit_code(error: Exception) -> int | None:
     """``None`` for what is no error of this project."""
     from hpo_core import HpoError, InputError, JournalError, StudyLockedError
-    from hpo_core._errors import JournalWriteError
+    from hpo_core.inner import JournalWriteError
 
     codes = (
         (StudyLockedError, 3), (JournalWriteError, 1), (JournalError, 2), (InputError, 2), (HpoError, 1),

@@ -19,8 +19,8 @@ from flows._plan import Plan
 from flows._session import Session
 from flows._workspace import study_folder
 from hpo_core import InputError, Study, TrialRecord, TrialState
-from hpo_core._errors import nearest
 from hpo_core.folds import fold_results, repeats_of
+from hpo_core.inner import nearest
 from tracking import (
     Candidate,
     Connection,

@@ -24,7 +24,7 @@ def report(
     from flows._report import write_study_report
     from flows._workspace import study_folder
     from hpo_core import InputError
-    from hpo_core._journal import JOURNAL
+    from hpo_core.inner import JOURNAL
 
     found = find(study)
     with tempfile.TemporaryDirectory() as scratch:

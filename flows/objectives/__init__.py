@@ -27,7 +27,7 @@ from flows.objectives._sklearn import SklearnModel as SklearnModel
 from flows.objectives._space_file import read_space as read_space
 from flows.objectives._torch import TorchMLP as TorchMLP
 from hpo_core import InputError as _InputError
-from hpo_core._errors import nearest as _nearest
+from hpo_core.inner import nearest as _nearest
 
 __all__ = [
     "FinalModel",

@@ -28,7 +28,7 @@ from flows._metrics import Array, Metric, Needs, get_metric, score_all
 from flows._saving import Saving as Saving
 from flows._splits import Split, SplitPlan, make_split
 from hpo_core import InputError, SearchSpace
-from hpo_core._given import check_whole
+from hpo_core.inner import check_whole
 
 if TYPE_CHECKING:
     import pandas as pd

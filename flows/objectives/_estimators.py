@@ -13,7 +13,7 @@ from flows._importing import make_importable
 from flows._metrics import Needs
 from flows.objectives._encode import dense_encoder, ordinal_encoder
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 
 # Short names; {} becomes Classifier or Regressor.
 SHORT = {

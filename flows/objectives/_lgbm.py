@@ -58,7 +58,7 @@ from flows.objectives._lgbm_params import (
 from flows.objectives._lgbm_rounds import FoldBooster, FoldCurves, Rounds, dataset, valid_predictions
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, SearchSpace, TrialPruned
-from hpo_core._given import check_whole
+from hpo_core.inner import check_whole
 
 # Fewer rounds in a step are not worth setting up a booster in every fold.
 _MIN_STRIDE = 10

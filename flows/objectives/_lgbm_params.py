@@ -13,7 +13,7 @@ from typing import Any
 from flows._data import Problem
 from flows._metrics import Metric, pinball_level
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 
 
 @dataclass(frozen=True)

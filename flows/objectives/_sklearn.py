@@ -50,8 +50,7 @@ from flows.objectives._fitted import needed, outputs_of, packages_of, pipeline_o
 from flows.objectives._growth import FoldRows, Grown, Growth, Run
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, Parameter, TrialPruned
-from hpo_core._errors import nearest
-from hpo_core._given import check_whole
+from hpo_core.inner import check_whole, nearest
 
 # Rows of the trial fit in prepare().
 _DRY_ROWS = 200

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo_core import Categorical, Constant, InputError, Parameter, SearchSpace, SpaceError
-from hpo_core._errors import nearest
-from hpo_core._parameters import parameter_from_json
+from hpo_core.inner import nearest, parameter_from_json
 
 # Keys of a space file that are not parameters.
 RESERVED = ("replace", "constraints")

@@ -46,7 +46,7 @@ from hpo_core import (
     InputError,
     TrialPruned,
 )
-from hpo_core._given import check_whole
+from hpo_core.inner import check_whole
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import numpy as np
 
 from flows._data import Problem
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 
 # What each parameter may be: a range of numbers, or names.
 _DOMAINS: dict[str, tuple[float, float] | tuple[Any, ...]] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.sources._source import Names, digest
 from hpo_core import InputError, TrialState
-from hpo_core._given import is_number
+from hpo_core.inner import is_number
 from hpo_core.warm_start import Outcome, Past
 
 __all__ = ["HyperoptTrials", "from_hyperopt"]

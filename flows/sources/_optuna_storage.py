@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo_core import InputError
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 from tracking import redacted
 
 _NEEDED = {"studies", "trials", "trial_params", "trial_values"}

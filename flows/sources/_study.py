@@ -8,9 +8,8 @@ from pathlib import Path
 
 from flows.sources._source import Names
 from hpo_core import InputError, Study
-from hpo_core import _events as ev
-from hpo_core._errors import nearest
-from hpo_core._journal import JOURNAL, read_journal
+from hpo_core.inner import JOURNAL, nearest, read_journal
+from hpo_core.inner import events as ev
 from hpo_core.warm_start import Outcome, Past
 
 __all__ = ["EarlierStudy", "from_study"]

@@ -11,7 +11,7 @@ from flows.sources._source import Source
 from flows.sources._study import from_study
 from flows.sources._table import from_csv
 from hpo_core import InputError
-from hpo_core._errors import nearest
+from hpo_core.inner import nearest
 
 __all__ = ["parse_source", "sources_of"]
 

@@ -18,10 +18,7 @@ from typing import Any
 from flows._find import is_driven
 from flows._workspace import study_folder
 from hpo_core import InputError, JournalError
-from hpo_core._errors import nearest
-from hpo_core._given import is_number
-from hpo_core._journal import JOURNAL, read_created
-from hpo_core._states import BAD
+from hpo_core.inner import BAD, JOURNAL, is_number, nearest, read_created
 from tracking import BoardStudy
 
 ACTIONS = ("cancel", "resume", "extend", "retry", "promote")

@@ -1,0 +1,56 @@
+"""What the other packages use of the core beyond its public face; nobody else should.
+
+Nothing in here is promised to users, and everything in here is used by ``tracking`` or ``flows``. They
+import no other module of the core whose name begins with an underscore; a test keeps it so.
+"""
+
+from __future__ import annotations
+
+from hpo_core import _events as events
+from hpo_core._disasters import robust_range
+from hpo_core._errors import JournalWriteError, nearest
+from hpo_core._events import Event
+from hpo_core._given import check_whole, checked_metrics, checked_objectives, is_number, single
+from hpo_core._history import FOLD, SPREAD, sign_of
+from hpo_core._journal import JOURNAL, lock_of, read_created, read_journal
+from hpo_core._parameters import parameter_from_json
+from hpo_core._pareto import nondominated
+from hpo_core._plan import Plan
+from hpo_core._records import IMPROVEMENTS
+from hpo_core._result import by_rule, leaders, ranked
+from hpo_core._states import BAD
+from hpo_core._strategy import Finish
+from hpo_core._trial import Suggesting, Suggestions, repeat_seed, trial_seed
+
+__all__ = [
+    "BAD",
+    "FOLD",
+    "IMPROVEMENTS",
+    "JOURNAL",
+    "SPREAD",
+    "Event",
+    "Finish",
+    "JournalWriteError",
+    "Plan",
+    "Suggesting",
+    "Suggestions",
+    "by_rule",
+    "check_whole",
+    "checked_metrics",
+    "checked_objectives",
+    "events",
+    "is_number",
+    "leaders",
+    "lock_of",
+    "nearest",
+    "nondominated",
+    "parameter_from_json",
+    "ranked",
+    "read_created",
+    "read_journal",
+    "repeat_seed",
+    "robust_range",
+    "sign_of",
+    "single",
+    "trial_seed",
+]
