@@ -261,7 +261,7 @@ class Board:
                     name=row.name,
                     status=row.status,
                     start=row.start_time,
-                    end=row.end_time,
+                    end=_end(row.status, row.end_time),
                     tags={},
                 )
             wanted = _select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(SqlTag.run_uuid.in_(chunk))
@@ -377,7 +377,14 @@ def _changed(
     open_ones = {t.run_id for t in trials.values() if t.state not in TRIAL_STATUS}
     if open_ones:
         new |= {row for row in rows if row[0] in open_ones}
-    return {row[0]: BoardTrial(-1, *row) for row in new}
+    return {
+        run_id: BoardTrial(-1, run_id, status, start, _end(status, end)) for run_id, status, start, end in new
+    }
+
+
+def _end(status: str, written: int | None) -> int | None:
+    """Of a run that was ended and goes on again MLflow keeps the old end."""
+    return None if status == RUNNING else written
 
 
 @contextlib.contextmanager

@@ -21,9 +21,11 @@ from hpo_core._disasters import robust_range
 from hpo_core._events import SegmentStarted, TrialAsked, TrialFinished
 from hpo_core._result import leaders
 from tests.tracking.studies import Script, eventful
-from tracking import Board, StudyTracker
+from tracking import Board, StudyTracker, TrackerOptions
 from tracking import _board_views as views
 from tracking._board import BoardStudy, BoardTrial, parsed_all
+from tracking._connection import connect
+from tracking._projector import Projector
 
 
 def project(script: Script, uri: str, experiment: str) -> str:
@@ -387,6 +389,26 @@ def test_a_study_whose_driver_died_is_interrupted_once_its_lease_has_run_out(
     assert [s.state for s in shown.studies() if s.run_id == run] == ["interrupted"]
     client.set_tag(run, "hpo.lease", "")
     assert shown.study(run).state == "running"
+
+
+def test_what_goes_on_after_an_end_has_none(tmp_path: Path, sqlite_uri: str, experiment: str) -> None:
+    """The seconds of a study that was resumed, and of its trials, stood still until their next end."""
+    script = Script(tmp_path, trials=2)
+    script.run(0.5)
+    trial = script.begin()
+    run = project(script, sqlite_uri, experiment)
+    left = board(sqlite_uri).study(run)
+    assert None not in (left.end, left.trials[1].end)
+    options = TrackerOptions(flush=0.0, summary=0.0)
+    projector = Projector(tmp_path, connect(sqlite_uri, experiment), options)
+    assert projector.open(0.0) == run
+    script.report(trial, 1, loss=0.25)
+    projector.read(0.0)
+    projector.deliver(0.0)
+    projector.close()
+    resumed = board(sqlite_uri).study(run)
+    assert (resumed.end, resumed.trials[0].end) == (None, left.trials[0].end)
+    assert (resumed.trials[1].state, resumed.trials[1].end) == ("running", None)
 
 
 def test_objectives_and_parameters_keep_the_order_of_the_study(
