@@ -9,11 +9,11 @@ from typing import Any
 
 from hpo_core import Study, TrialRecord, TrialState
 from hpo_core.inner import BAD, leaders
+from tracking import failure_lines
 
-# So many trials are named, scores said, and reasons of failures given.
+# So many trials are named, and scores said.
 LEADERS = 10
 _SCORES = 4
-_FAILURES = 3
 _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -87,19 +87,7 @@ def _short(value: Any) -> str:
 
 def failures(study: Study) -> list[str]:
     """Why trials ended badly, the most frequent reason first, with the trials' numbers."""
-    by_reason: dict[str, list[int]] = {}
-    for trial in study.trials:
-        if trial.state in BAD:
-            label = "" if trial.state is TrialState.FAILED else trial.state.label.replace("_", " ") + ": "
-            by_reason.setdefault(f"{label}{trial.reason}"[:160], []).append(trial.number)
-    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    lines = []
-    for reason, numbers in ordered[:_FAILURES]:
-        listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
-        lines.append(f"{reason} (trial{'s' if len(numbers) > 1 else ''} {listed})")
-    if len(ordered) > _FAILURES:
-        lines.append(f"and {len(ordered) - _FAILURES} more reasons")
-    return lines
+    return failure_lines((t.number, t.state.label, t.reason) for t in study.trials if t.state in BAD)
 
 
 def best_line(study: Study) -> str:

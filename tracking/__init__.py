@@ -60,6 +60,7 @@ if typing.TYPE_CHECKING:
     from tracking._sqlite import database_file as database_file
     from tracking._sqlite import database_uri as database_uri
     from tracking._sqlite import prepare_sqlite as prepare_sqlite
+    from tracking._summary import failure_lines as failure_lines
     from tracking._text import config_sha256 as config_sha256
     from tracking._text import finite as finite
     from tracking._text import redacted as redacted
@@ -73,10 +74,11 @@ __all__ = [
     "TrackerStatus", "TrackingError", "TrialRunActivator", "absolute_uri", "active_run_for", "as_found",
     "belongings", "beyond_quota", "brief", "check_version", "comparison_html", "config_sha256", "connect",
     "connect_to_study", "database_file", "database_uri", "delete_checkpoint", "disk_warning",
-    "draw_comparison", "fetch_checkpoints", "fetch_journal", "find_model", "finite", "load_checkpoint",
-    "load_own_model", "load_writers", "locate_checkpoint", "log_model", "log_trial_model", "past_runs",
-    "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back",
-    "save_checkpoint", "set_defaults", "take_out", "trial_run", "write_report",
+    "draw_comparison", "failure_lines", "fetch_checkpoints", "fetch_journal", "find_model", "finite",
+    "load_checkpoint", "load_own_model", "load_writers", "locate_checkpoint", "log_model",
+    "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote", "redacted",
+    "removable_checkpoints", "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "take_out",
+    "trial_run", "write_report",
 ]  # fmt: skip
 
 # Where each name lives.
@@ -99,6 +101,7 @@ _HOMES = {
     "_retention": "Removable beyond_quota disk_warning removable_checkpoints",
     "_settings": "as_found set_defaults",
     "_sqlite": "database_file database_uri prepare_sqlite",
+    "_summary": "failure_lines",
     "_text": "config_sha256 finite redacted",
     "_tracker": "StudyTracker TrackerStatus",
     "_versions": "check_version",

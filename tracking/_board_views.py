@@ -17,7 +17,7 @@ from hpo_core import InputError
 from hpo_core.confirm import around
 from hpo_core.inner import is_number, nearest, nondominated, robust_range
 from tracking._board import BoardStudy, BoardTrial, no_collection, parsed
-from tracking._states import TRIAL_STATUS
+from tracking._states import FAILURES, TRIAL_STATUS
 from tracking._text import finite
 
 _Made = TypeVar("_Made")
@@ -101,6 +101,7 @@ def summary(study: BoardStudy) -> dict[str, Any]:
         "history": history(study) if len(study.objectives) == 1 else None,
         "scatter": scatter(study, front) if len(study.objectives) > 1 else None,
         "slices": slices(study, ranking),
+        "failures": study.tags.get(FAILURES, "").splitlines(),
     }
 
 

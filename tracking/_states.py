@@ -42,6 +42,8 @@ NOTE = "mlflow.note.content"
 # Tags of trials and studies that people filter by. Everything else is spelt where it is written.
 STUDY = "hpo.study"
 STUDY_ID = "hpo.study_id"
+# Why trials of a study ended badly, a line each.
+FAILURES = "hpo.failures"
 ROLE = "hpo.role"
 UID = "hpo.uid"
 TRIAL = "hpo.trial"

@@ -7,10 +7,10 @@ from collections import Counter
 from typing import Any
 
 from hpo_core.folds import REPEAT
+from hpo_core.inner import BAD, sign_of
 from hpo_core.inner import events as ev
-from hpo_core.inner import sign_of
-from tracking._states import NOTE, ROLE, STATE, STUDY, STUDY_ID, study_status
-from tracking._summary import Standing, note
+from tracking._states import FAILURES, NOTE, ROLE, STATE, STUDY, STUDY_ID, study_status
+from tracking._summary import Standing, failure_lines, note
 from tracking._text import MAX_TAG, config_json, ordered_json, preview, safe_key
 from tracking._trial_view import StudyTerms, TrialView, milliseconds
 from tracking._writes import Point, RunWrite
@@ -20,6 +20,7 @@ _TRIAL_EVENTS = (
     ev.CheckpointSaved, ev.CheckpointDropped, ev.TrialPausedAt, ev.AttemptLost, ev.TrialFinished,
     ev.TrialRequeued,
 )  # fmt: skip
+_BAD = {state.label for state in BAD}
 
 
 class StudyView:
@@ -44,6 +45,9 @@ class StudyView:
         self.points: list[Point] = []
         # The Pareto front as (minimised values, trial), by the first objective; of one objective, the best.
         self._front: list[tuple[list[float], int]] = []
+        # State and reason of the trials that ended badly; and whether there were others, which were mended.
+        self._bad: dict[int, tuple[str, str]] = {}
+        self._mended = False
         self._finished = 0
         self._forks = 0
         self._sent: dict[str, str] = {}
@@ -83,7 +87,10 @@ class StudyView:
             self.counts[before] -= 1
             self.counts[view.state] += 1
             self.dirty = True
+        self._mended |= self._bad.pop(view.number, None) is not None
         if isinstance(event, ev.TrialFinished):
+            if view.state in _BAD:
+                self._bad[view.number] = (view.state, event.reason)
             self._rank(view, milliseconds(event.at))
         elif isinstance(event, ev.TrialRequeued):
             self.ended = None
@@ -140,6 +147,7 @@ class StudyView:
             counts={k: n for k, n in self.counts.items() if n > 0},
             best=self.best_trials(),
             seconds=max(self.last_at - milliseconds(created.at), 0) / 1000,
+            failures=failure_lines((n, *why) for n, why in sorted(self._bad.items())),
         )
 
     def _planned(self) -> int | None:
@@ -170,6 +178,8 @@ class StudyView:
         }
         if standing.planned is not None:
             tags["hpo.planned"] = str(standing.planned)
+        if standing.failures or self._mended:  # a tag cannot be taken back, only emptied
+            tags[FAILURES] = preview("\n".join(standing.failures), MAX_TAG)
         if created.meta.get("made_with"):
             tags["hpo.made_with"] = preview(config_json(created.meta["made_with"]), MAX_TAG)
         if created.meta.get("step_unit") == REPEAT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from tracking._trial_view import TrialView
 
 _ROWS = 40
+# So many reasons of failures are given, and trials named with each.
+_REASONS, _NUMBERS, _LONGEST = 3, 8, 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A study at one moment. ``best``: the best trial, or the Pareto front."""
+    """A study at one moment.
+
+    ``best``: the best trial, or the Pareto front. ``failures``: see :func:`failure_lines`.
+    """
 
     name: str
     state: str
@@ -28,6 +33,26 @@ class Standing:
     counts: Mapping[str, int]
     best: list[TrialView]
     seconds: float
+    failures: list[str]
+
+
+def failure_lines(ended: Iterable[tuple[int, str, str]]) -> list[str]:
+    """Why trials ended badly, the most frequent reason first, with the trials' numbers.
+
+    ``ended``: number, state (``failed``, ``timed_out``, ...) and reason of each that did.
+    """
+    by_reason: dict[str, list[int]] = {}
+    for number, state, reason in ended:
+        label = "" if state == "failed" else f"{state.replace('_', ' ')}: "
+        by_reason.setdefault(f"{label}{reason}"[:_LONGEST], []).append(number)
+    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    lines = []
+    for reason, numbers in ordered[:_REASONS]:
+        listed = ", ".join(map(str, numbers[:_NUMBERS])) + (", ..." if len(numbers) > _NUMBERS else "")
+        lines.append(f"{reason} (trial{'s' if len(numbers) > 1 else ''} {listed})")
+    if len(ordered) > _REASONS:
+        lines.append(f"and {len(ordered) - _REASONS} more reasons")
+    return lines
 
 
 def note(standing: Standing, run_id: str | None) -> str:
@@ -51,6 +76,8 @@ def note(standing: Standing, run_id: str | None) -> str:
         + (", ".join(f"{n} {state}" for state, n in sorted(standing.counts.items())) or "none yet")
         + ".",
         "",
+        *(f"Failed: {_escape(line)}  " for line in standing.failures),
+        *([""] if standing.failures else []),
         *table,
     ]
     return preview("\n".join(lines), MAX_TAG)

@@ -96,6 +96,35 @@ def test_the_parent_tells_the_best_and_the_counts(everything: Any) -> None:
     assert second.startswith("Best: trial 2, `loss` = **0.25**. [The study's live page](/hpo/studies/")
 
 
+def test_the_parent_tells_why_trials_failed(everything: Any) -> None:
+    """Only each trial's own run said why it failed; what went well later is not told."""
+    _, shown = everything
+    *_, tags, _, _ = shown["study"]
+    told = tags["hpo.failures"].splitlines()
+    assert sorted(told[:2]) == ["it was failed (trial 3)", "timed out: it was timed_out (trial 5)"]
+    assert told[3] == "and 1 more reasons"
+    assert "once" not in tags["hpo.failures"]
+    assert "Failed: it was failed (trial 3)" in tags["mlflow.note.content"]
+
+
+def test_failures_that_were_mended_are_no_longer_told(tmp_path: Path) -> None:
+    """The tag is emptied: MLflow has no way to take one back in a batch."""
+    script = Script(tmp_path)
+    mlflow = FakeMlflow()
+    bad = script.begin()
+    script.finish(bad, state="failed", reason="out of luck")
+    project(tmp_path, mlflow)
+    study = next(run for run in mlflow.stored.values() if run.tags["hpo.role"] == "study")
+    assert study.tags["hpo.failures"] == "out of luck (trial 0)"
+    script.study.requeue(bad, now=script.now())
+    due = script.study.next(script.now())
+    script.study.started(due, now=script.now())  # type: ignore[arg-type]
+    script.finish(bad, 0.75)
+    project(tmp_path, mlflow)
+    assert study.tags["hpo.failures"] == ""
+    script.close()
+
+
 def test_numbers_that_are_none_become_tags(everything: Any) -> None:
     """MLflow would keep NaN and turn infinity into 1.8e308; both would match filters."""
     _, shown = everything

@@ -39,6 +39,7 @@ def test_the_walk_from_the_list_to_a_comparison(site: Site, tab: Tab) -> None:
     assert tab.run("document.querySelector('.big').innerText") == "0.25"
     assert "3 complete" in tab.text()
     assert "1 failed" in tab.text()
+    assert "it broke (trial 3)" in tab.text()
     assert tab.run("document.querySelector('svg').getAttribute('aria-label')") == (
         "4 finished trials; best loss 0.25 by trial 1"
     )

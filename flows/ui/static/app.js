@@ -167,6 +167,7 @@ function headOf(s, run) {
       el("a", { href: runLink(s.experiment_id, run), "data-key": "mlflow" }, "runs, report and artifacts in MLflow")),
     s.planned ? el("progress", { max: s.planned, value: Math.min(s.done, s.planned), "aria-label": "Trials finished" }) : null,
     el("ul", { class: "counts" }, Object.entries(s.counts).sort().map(([name, n]) => el("li", null, el("span", { class: `state ${name}` }, `${n} ${words(name)}`)))),
+    s.failures.length ? el("ul", { class: "failures", "aria-label": "Why trials failed" }, s.failures.map((line) => el("li", null, line))) : null,
     refusal(s),
   ].filter(Boolean);
 }
