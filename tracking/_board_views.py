@@ -333,8 +333,10 @@ def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, A
     declared = parsed(study.tags.get("hpo.space")).get("parameters", {})
     leaders = {t.number for t in ranking[: max(len(ranking) // 10, 10)][:60]}
     best = ranking[0].number
+    # Trials of one branch of a space have the same keys, so there are few to look at.
+    asked_for = set().union(*{tuple(trial.params) for trial in ranking})
     shown: list[dict[str, Any]] = []
-    for name in names(study)[:_MOST_SLICES]:
+    for name in [n for n in names(study) if n in asked_for][:_MOST_SLICES]:
         # The best come first; rows are made of what is kept.
         have = [t for t in ranking if name in t.params]
         lead = sum(t.number in leaders for t in have[: len(leaders)])

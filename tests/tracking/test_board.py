@@ -164,12 +164,16 @@ def test_configurations_are_read_together_and_a_broken_one_alone_is_lost() -> No
 
 
 def test_slices_keep_the_best_and_are_thinned() -> None:
-    """Of 2,000 trials some hundreds are sent for each parameter, the best ten among them, once each."""
+    """Of 2,000 trials some hundreds are sent for each parameter, the best ten among them, once each.
+
+    A parameter that only trials without a result had got an empty picture.
+    """
     study = BoardStudy("run", "0", "e", "s", "FINISHED", 0, 1, {"hpo.objectives": '{"loss": "min"}'})
     for n in range(2000):
         params = {"x": n / 2000} | ({"inner": 0.5} if n % 3 == 0 else {})
         trial = BoardTrial(n, f"r{n}", "FINISHED", 0, 1, "complete", params, {"loss": abs(n - 700.0)})
         study.trials[n] = trial
+    study.trials[2000] = BoardTrial(2000, "r2000", "FAILED", 0, 1, "failed", {"x": 0.5, "fatal": 1})
     x, inner = views.slices(study, views.ranked(study))
     for shown, best in ((x, range(695, 705)), (inner, range(672, 730, 3))):
         numbers = [row[2] for row in shown["points"]]
