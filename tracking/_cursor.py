@@ -11,6 +11,7 @@ everything is found again in MLflow by the tag ``hpo.uid`` and written once more
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +81,14 @@ class Cursor:
         head = {**self._target.to_json(), "parent": parent}
         body = [_record(trial, known) for trial, known in self.trials.items()]
         fresh = self._path.with_suffix(".new")
-        fresh.write_text("".join(json.dumps(r) + "\n" for r in (head, *body)), encoding="utf-8")
-        fresh.replace(self._path)
+        try:
+            fresh.write_text("".join(json.dumps(r) + "\n" for r in (head, *body)), encoding="utf-8")
+            fresh.replace(self._path)
+            self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        except OSError:
+            # A disk that is full is not MLflow's fault, which would be named; the journal says what to do.
+            self._give_up()
         self.trials = {}
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
     def note(self, trial: int, known: Known) -> None:
         """Append one record."""
@@ -92,9 +97,12 @@ class Cursor:
         try:
             self._file.write(json.dumps(_record(trial, known)) + "\n")
         except OSError:
-            # Notes with a gap would make the next projector create runs twice; without any it looks
-            # for them in MLflow.
-            self._file = None
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Notes with a gap would make the next projector create runs twice; without any it asks MLflow."""
+        self._file = None
+        with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -280,6 +280,18 @@ def test_leaving_an_open_study_closes_its_runs_and_coming_back_opens_them(tmp_pa
     assert len(mlflow.stored) == 2
 
 
+def test_notes_that_cannot_be_written_are_done_without(tmp_path: Path, everything: Any) -> None:
+    """A disk that was full as tracking began ended the study, and the tracking server was to be started."""
+    journal, expected = everything
+    (tmp_path / "journal.jsonl").write_bytes(journal)
+    (tmp_path / "runs.new").mkdir()  # in the way of the file that the notes are written to first
+    mlflow = FakeMlflow()
+    for _ in range(2):
+        project(tmp_path, mlflow)
+        assert runs(mlflow) == expected
+    assert not (tmp_path / "runs.jsonl").exists()
+
+
 def test_ghosts_of_repeated_creations_are_removed(tmp_path: Path) -> None:
     """MLflow's HTTP client repeats a creation whose answer was lost: then there are two runs."""
     script = Script(tmp_path)
