@@ -45,9 +45,7 @@ class StudyView:
         self.points: list[Point] = []
         # The Pareto front as (minimised values, trial), by the first objective; of one objective, the best.
         self._front: list[tuple[list[float], int]] = []
-        # State and reason of the trials that ended badly; and whether there were others, which were mended.
-        self._bad: dict[int, tuple[str, str]] = {}
-        self._mended = False
+        self._requeued = False
         self._finished = 0
         self._forks = 0
         self._sent: dict[str, str] = {}
@@ -87,13 +85,10 @@ class StudyView:
             self.counts[before] -= 1
             self.counts[view.state] += 1
             self.dirty = True
-        self._mended |= self._bad.pop(view.number, None) is not None
         if isinstance(event, ev.TrialFinished):
-            if view.state in _BAD:
-                self._bad[view.number] = (view.state, event.reason)
             self._rank(view, milliseconds(event.at))
         elif isinstance(event, ev.TrialRequeued):
-            self.ended = None
+            self.ended, self._requeued = None, True
         return view
 
     def _noted(self, seq: int, event: ev.Noted) -> TrialView | None:
@@ -147,7 +142,7 @@ class StudyView:
             counts={k: n for k, n in self.counts.items() if n > 0},
             best=self.best_trials(),
             seconds=max(self.last_at - milliseconds(created.at), 0) / 1000,
-            failures=failure_lines((n, *why) for n, why in sorted(self._bad.items())),
+            failures=failure_lines((t.number, t.state, t.reason) for t in self.trials if t.state in _BAD),
         )
 
     def _planned(self) -> int | None:
@@ -178,7 +173,7 @@ class StudyView:
         }
         if standing.planned is not None:
             tags["hpo.planned"] = str(standing.planned)
-        if standing.failures or self._mended:  # a tag cannot be taken back, only emptied
+        if standing.failures or self._requeued:  # a tag cannot be taken back, only emptied
             tags[FAILURES] = preview("\n".join(standing.failures), MAX_TAG)
         if created.meta.get("made_with"):
             tags["hpo.made_with"] = preview(config_json(created.meta["made_with"]), MAX_TAG)

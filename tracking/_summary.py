@@ -50,8 +50,8 @@ def failure_lines(ended: Iterable[tuple[int, str, str]]) -> list[str]:
     for reason, numbers in ordered[:_REASONS]:
         listed = ", ".join(map(str, numbers[:_NUMBERS])) + (", ..." if len(numbers) > _NUMBERS else "")
         lines.append(f"{reason} (trial{'s' if len(numbers) > 1 else ''} {listed})")
-    if len(ordered) > _REASONS:
-        lines.append(f"and {len(ordered) - _REASONS} more reasons")
+    if (left := len(ordered) - _REASONS) > 0:
+        lines.append(f"and {left} more reason{'s' if left > 1 else ''}")
     return lines
 
 

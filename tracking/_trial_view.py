@@ -175,6 +175,11 @@ class TrialView:
         if seq > self.written_seq:
             self.touch(seq)
 
+    @property
+    def reason(self) -> str:
+        """Why it ended as it did; empty where nobody said."""
+        return self._tags.get("hpo.reason", "")
+
     def touch(self, seq: int) -> None:
         """Count one event that MLflow does not show yet."""
         if not self.unwritten:

@@ -102,9 +102,23 @@ def test_the_parent_tells_why_trials_failed(everything: Any) -> None:
     *_, tags, _, _ = shown["study"]
     told = tags["hpo.failures"].splitlines()
     assert sorted(told[:2]) == ["it was failed (trial 3)", "timed out: it was timed_out (trial 5)"]
-    assert told[3] == "and 1 more reasons"
+    assert told[3] == "and 1 more reason"
     assert "once" not in tags["hpo.failures"]
     assert "Failed: it was failed (trial 3)" in tags["mlflow.note.content"]
+
+
+def test_failures_are_told_whatever_becomes_of_their_checkpoints(tmp_path: Path) -> None:
+    """Housekeeping after the end of a trial took its failure off the study's run."""
+    script = Script(tmp_path)
+    mlflow = FakeMlflow()
+    bad = script.begin()
+    script.study.checkpointed(bad, 1, "checkpoints/0/1", now=script.now())
+    script.finish(bad, state="failed", reason="out of luck")
+    script.study.dropped_checkpoint(bad, 1, now=script.now())
+    project(tmp_path, mlflow)
+    script.close()
+    study = next(run for run in mlflow.stored.values() if run.tags["hpo.role"] == "study")
+    assert study.tags["hpo.failures"] == "out of luck (trial 0)"
 
 
 def test_failures_that_were_mended_are_no_longer_told(tmp_path: Path) -> None:
