@@ -70,10 +70,11 @@ def work(trial: Any) -> float:
             float(os.environ.get("HPO_TEST_STEP", "0.03"))
         )  # the training: long enough to be killed in
         total += trial.params["x"] * step
-        trial.save(step, repr(total).encode())
-        trial.report(step, loss=total)
+        # First of all: killed behind the checkpoint, the trial goes on there, and its step would be missing.
         with (trace / f"steps-{trial.number}").open("a") as file:
             file.write(f"{trial.attempt} {step}\n")
+        trial.save(step, repr(total).encode())
+        trial.report(step, loss=total)
     return total
 
 
