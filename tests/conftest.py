@@ -15,6 +15,8 @@ from tests.databases import copy_database, made_once, mlflow_database, prefect_d
 
 # Prefect and MLflow read their settings when they are first imported, which is before any fixture runs.
 _HOME = tempfile.TemporaryDirectory(prefix="hpo-tests-", ignore_cleanup_errors=True)
+# What the processes of this run share; xdist's workers inherit the name from the first one.
+_SHARED = Path(os.environ.setdefault("HPO_TESTS_SHARED", _HOME.name))
 # Each of Prefect's clients, five for a flow run, reads all authorities that there are, also to talk to a
 # server without TLS: a third of the processor time of a small study. One is enough to talk to nobody.
 _ONE_AUTHORITY = Path(_HOME.name, "authority.pem")
@@ -23,7 +25,7 @@ _ONE_AUTHORITY.write_text(Path(certifi.where()).read_text("utf-8").partition(_EN
 for _inherited in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PREFECT_API_URL", "PREFECT_API_KEY"):
     os.environ.pop(_inherited, None)
 os.environ.update(
-    PREFECT_HOME=str(Path(_HOME.name, "prefect")),
+    PREFECT_HOME=str(_SHARED / "prefect"),
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     PREFECT_API_SSL_CERT_FILE=str(_ONE_AUTHORITY),
     # A server of Prefect's own, beside ours, would stay behind when a test worker ends.
@@ -43,31 +45,23 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 @pytest.fixture(scope="session")
-def _of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes of this run share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
-@pytest.fixture(scope="session")
-def empty_database(_of_the_run: Path) -> Path:
+def empty_database() -> Path:
     """MLflow's, to be copied."""
-    return made_once(_of_the_run / "mlflow.db", mlflow_database)
+    return made_once(_SHARED / "empty" / "mlflow.db", mlflow_database)
 
 
 @pytest.fixture(scope="session")
-def empty_prefect(_of_the_run: Path) -> Path:
+def empty_prefect() -> Path:
     """Prefect's, to be copied to ``prefect.db`` in a home."""
-    return made_once(_of_the_run / "prefect.db", prefect_database)
+    return made_once(_SHARED / "empty" / "prefect.db", prefect_database)
 
 
 @pytest.fixture(scope="session")
 def prefect_url(empty_prefect: Path) -> Iterator[str]:
-    """The embedded server, up for the whole run."""
+    """The embedded server: one for all processes of the run, as for all studies of a user."""
     from flows._embedded import embedded_api, home
 
-    if not (home() / "prefect.db").exists():
-        copy_database(empty_prefect, home() / "prefect.db")
+    made_once(home() / "prefect.db", lambda path: copy_database(empty_prefect, path))
     with embedded_api() as server:
         yield server.url()
 

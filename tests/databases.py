@@ -22,6 +22,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 def made_once(path: Path, make: Callable[[Path], None]) -> Path:
     """``path``, which the first of several processes makes with ``make`` and the others wait for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():

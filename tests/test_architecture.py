@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import subprocess
@@ -60,6 +61,7 @@ def modules(*tops: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("path", sources(*tops), ids=relative)
 
 
+@functools.cache
 def tree(path: Path) -> ast.Module:
     """The syntax tree of a module."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
@@ -74,9 +76,9 @@ def imports(module: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module.partition(".")[0]
         elif (
             isinstance(node, ast.Call)
-            and ast.unparse(node.func).rpartition(".")[2] in {"import_module", "__import__"}
             and node.args
             and isinstance(node.args[0], ast.Constant)
+            and ast.unparse(node.func).rpartition(".")[2] in {"import_module", "__import__"}
         ):
             yield node.lineno, str(node.args[0].value).partition(".")[0]
 
@@ -154,10 +156,10 @@ def test_core_touches_no_clock_environment_network_or_file(path: Path) -> None:
 @modules(*PACKAGES, "examples", "benchmarks", "tests")
 def test_docstring_is_the_first_statement(path: Path) -> None:
     """A docstring after `from __future__` is no docstring: Python ignores it."""
-    source = path.read_text(encoding="utf-8")
-    if not source.strip() and relative(path).startswith("tests/"):
+    module = tree(path)
+    if not module.body and relative(path).startswith("tests/"):
         return
-    assert ast.get_docstring(ast.parse(source)), f"{relative(path)} does not begin with a docstring"
+    assert ast.get_docstring(module), f"{relative(path)} does not begin with a docstring"
 
 
 @modules(*PACKAGES)
