@@ -230,6 +230,8 @@ def _locked(path: Path) -> int:
     try:
         # The kernel drops the lock when the process dies, however it dies.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"pid {os.getpid()}".encode(), 0)
     except BlockingIOError:
         owner = os.pread(lock, 200, 0).decode(errors="replace").strip() or "unknown"
         os.close(lock)
@@ -240,6 +242,4 @@ def _locked(path: Path) -> int:
     except OSError:
         os.close(lock)
         raise
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"pid {os.getpid()}".encode(), 0)
     return lock

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from hypothesis import strategies as st
 from hpo_core import InputError, Journal, JournalError, StudyLockedError
 from hpo_core import _events as ev
 from hpo_core._journal import decode_line, encode_line, read_journal
+from tests.full_disk import small_files
 from tests.hpo_core.space_strategies import json_values
 
 texts = st.text(max_size=6)
@@ -227,22 +225,6 @@ def test_reading_can_start_in_the_middle(tmp_path: Path) -> None:
 # -- the disk --------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def small_files(most: int) -> Iterator[None]:
-    """Files may grow to this many bytes: the kernel then writes part of a line, and refuses the next.
-
-    Not a fixture: those are taken down after pytest has written its dot, to a file that may be longer.
-    """
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, old)
-
-
 def test_a_full_disk_leaves_a_journal_that_opens(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     journal = Journal(path)
@@ -272,6 +254,13 @@ def test_writing_goes_on_when_there_is_space_again(tmp_path: Path) -> None:
             journal.append(second)
         assert journal.append(third) == 1
     assert reopened(path) == [first, third]
+
+
+def test_a_journal_that_could_not_be_opened_is_not_left_locked(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with small_files(0), pytest.raises(JournalError, match="cannot open the journal"):
+        Journal(path)
+    Journal(path).close()
 
 
 def test_a_closed_journal_and_a_bad_path_say_so(tmp_path: Path) -> None:
