@@ -101,15 +101,16 @@ class Cursor:
 
     def _give_up(self) -> None:
         """Notes with a gap would make the next projector create runs twice; without any it asks MLflow."""
-        self._file = None
+        with contextlib.suppress(OSError):  # what is still to be written is refused once more
+            self.close()
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file; calling it twice is harmless."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def _record(trial: int, known: Known) -> dict[str, Any]:

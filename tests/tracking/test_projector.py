@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from hpo_core._events import StudyCreated, TrialAsked, TrialFinished
 from hpo_core._journal import encode_line, read_journal
+from tests.full_disk import small_files
 from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
 from tests.tracking.studies import SPACE, Script, eventful
+from tracking._cursor import Cursor, Known, Target
 from tracking._errors import is_permanent
 from tracking._projector import Projector, TrackerOptions
 from tracking._states import TRIAL_STATUS
@@ -304,6 +306,19 @@ def test_notes_that_cannot_be_written_are_done_without(tmp_path: Path, everythin
         project(tmp_path, mlflow)
         assert runs(mlflow) == expected
     assert not (tmp_path / "runs.jsonl").exists()
+
+
+def test_notes_end_where_the_disk_is_full(tmp_path: Path) -> None:
+    """Those with a gap would have runs created twice; the file is closed, too."""
+    cursor = Cursor(tmp_path, Target("9f", "http://somewhere", "1"), events=10)
+    cursor.begin("parent")
+    with small_files((tmp_path / "runs.jsonl").stat().st_size + 30):
+        for trial in range(3):
+            cursor.note(trial, Known("run"))
+    assert not (tmp_path / "runs.jsonl").exists()
+    cursor.note(3, Known("run"))
+    assert list(tmp_path.iterdir()) == []
+    cursor.close()
 
 
 def test_ghosts_of_repeated_creations_are_removed(tmp_path: Path) -> None:
