@@ -8,6 +8,7 @@ every server, :class:`tracking._client_writer.ClientWriter` does the same by MLf
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
@@ -69,16 +70,18 @@ class SqliteWriter:
         if connection.sqlite is None or not known:
             return None
         root = connection.client.get_experiment(connection.experiment_id).artifact_location
-        database = sqlite3.connect(
-            connection.sqlite, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        if "?" in root or not _has_known_tables(database):
-            database.close()
-            return None
-        database.execute("PRAGMA foreign_keys = ON")
-        if database.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-            database.execute("PRAGMA synchronous = NORMAL")
-        return cls(database, connection.experiment_id, root)
+        with contextlib.ExitStack() as unused:
+            database = sqlite3.connect(
+                connection.sqlite, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            unused.callback(database.close)
+            if "?" in root or not _has_known_tables(database):
+                return None
+            database.execute("PRAGMA foreign_keys = ON")
+            if database.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+                database.execute("PRAGMA synchronous = NORMAL")
+            unused.pop_all()
+            return cls(database, connection.experiment_id, root)
 
     def write(self, writes: Sequence[RunWrite], progress: Progress) -> None:
         """Write all in one transaction; ``progress`` hears of it once it is committed."""

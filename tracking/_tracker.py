@@ -113,8 +113,8 @@ class StudyTracker:
 
     def _start(self) -> str:
         self._connection = connect(self._uri, self._experiment, self._known_run)
-        projector = Projector(self._folder, self._connection, self._options)
         try:
+            projector = Projector(self._folder, self._connection, self._options)
             parent = projector.open(time.monotonic(), self._adopt_run)
         except HpoError:
             raise

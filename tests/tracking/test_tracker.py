@@ -7,6 +7,7 @@ import http.server
 import os
 import shutil
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,22 @@ def test_a_study_from_start_to_end(sqlite_uri: str, experiment: str, script: Scr
     assert float(rows[1]["lr"]) == script.study.trials[1].params["lr"]
     experiment_tags = tracker.connection.client.get_experiment(tracker.connection.experiment_id).tags
     assert experiment_tags["mlflow.experiment.primaryMetric.name"] == "loss"
+
+
+def test_a_database_that_fails_as_tracking_begins_is_told_in_a_line(
+    sqlite_uri: str, experiment: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answered a moment ago; what it says now was a traceback."""
+
+    def busy(database: sqlite3.Connection) -> bool:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr("tracking._sqlite_writer._has_known_tables", busy)
+    script.run(0.5)
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    with pytest.raises(InputError, match=r"cannot track to .*database is locked"):
+        tracker.start()
+    script.close()
 
 
 def test_trials_of_a_study_whose_run_was_deleted_are_shown_below_its_new_one(
