@@ -318,7 +318,7 @@ class StudyTracker:
                     return True
                 if self._deadline is not None:
                     due = min(due, self._deadline)
-                self._changed.wait(None if due == float("inf") else due - now)
+                self._changed.wait(due - now)
 
     def _end(self, projector: Projector) -> None:
         if self._deadline is None:
