@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class _TrialRun:
         self._run: Any = None
         self._nowhere = False
         self._closed_until = 0.0
-        self._kept: list[Callable[[], Any]] = []
+        self._kept: deque[Callable[[], Any]] = deque()
         self._dropped = 0
         self._pid = os.getpid()
         self._former: dict[str, str | None] = {}
@@ -165,7 +166,7 @@ class _TrialRun:
                 if not is_permanent(error):
                     raise
                 self._dropped += 1
-            self._kept.pop(0)
+            self._kept.popleft()
 
     def close(self) -> None:
         """The objective is over: the last chance for what was kept."""
@@ -174,7 +175,7 @@ class _TrialRun:
                 self._resend()
             except Exception as error:  # noqa: BLE001 - the trial itself is fine
                 self._dropped += len(self._kept)
-                self._kept = []
+                self._kept.clear()
                 _log.warning("%d writes of this trial to MLflow are lost: %s", self._dropped, brief(error))
         if "MLFLOW_TRACKING_URI" in self._former:
             import mlflow
@@ -209,7 +210,7 @@ def trial_run(
     fluent = _loaded(FLUENT)
     callers: list[Any] = []
     if fluent is not None:
-        callers = others(fluent, whole_process=whole_process)
+        callers = others(fluent)
         push(fluent)
     else:
         hook = AfterImport(push)
@@ -221,8 +222,8 @@ def trial_run(
             sys.meta_path.remove(hook)
         fluent = _loaded(FLUENT)
         if fluent is not None:
-            end_strays(fluent, callers, whole_process=whole_process)
-            pop(fluent, whole_process=whole_process)
+            end_strays(fluent, callers)
+            pop(fluent)
         trial.close()
         current.leave(trial)
 

@@ -156,7 +156,7 @@ def push(fluent: ModuleType) -> None:
         here.append(run)
 
 
-def pop(fluent: ModuleType, *, whole_process: bool) -> None:
+def pop(fluent: ModuleType) -> None:
     """Take it away again, from all threads that have it."""
     stack = known_stack(fluent)
     if stack is None:
@@ -164,35 +164,36 @@ def pop(fluent: ModuleType, *, whole_process: bool) -> None:
         fluent.end_run("RUNNING")
         return
     run = _lazy_run(fluent)
-    for runs in _stacks(fluent, whole_process=whole_process):
+    for runs in _stacks(fluent):
         runs[:] = [r for r in runs if r is not run]
 
 
-def _stacks(fluent: ModuleType, *, whole_process: bool) -> list[list[Any]]:
+def _stacks(fluent: ModuleType) -> list[list[Any]]:
+    """Of the threads that may run the current trial: of all where that has the process to itself."""
     stack = known_stack(fluent)
     trial = current.get()
     if stack is None or trial is None:
         return []
     used: dict[int, list[Any]] = stack.get_all_thread_values()
-    if whole_process:
+    if trial.whole_process:
         return list(used.values())
     return [used[t.ident] for t in threads_of(trial) if t.ident in used]
 
 
-def others(fluent: ModuleType, *, whole_process: bool) -> list[Any]:
+def others(fluent: ModuleType) -> list[Any]:
     """The active runs that are not a trial's own."""
-    stacks = _stacks(fluent, whole_process=whole_process)
+    stacks = _stacks(fluent)
     lazy = _lazy_run(fluent) if stacks else None
     return [run for runs in stacks for run in runs if run is not lazy]
 
 
-def end_strays(fluent: ModuleType, callers: list[Any], *, whole_process: bool) -> None:
+def end_strays(fluent: ModuleType, callers: list[Any]) -> None:
     """End the runs that the objective has left open, as MLflow does at the end of a process.
 
     Processes of trials are killed, so it would never, and what the next trial logs would go there.
     """
-    strays = [run for run in others(fluent, whole_process=whole_process) if run not in callers]
-    for runs in _stacks(fluent, whole_process=whole_process):
+    strays = [run for run in others(fluent) if run not in callers]
+    for runs in _stacks(fluent):
         runs[:] = [run for run in runs if run not in strays]
     for run in strays:
         try:
