@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_core import InputError
 from tracking import _settings, _sqlite
 from tracking._errors import Away, brief, is_denied, is_permanent
-from tracking._states import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID
+from tracking._states import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID, UID, trial_uid
 from tracking._text import redacted, safe_key
 from tracking._versions import check_version
 
@@ -51,6 +51,11 @@ class Connection:
     experiment_id: str
     sqlite: Path | None = None
 
+    @property
+    def over_http(self) -> bool:
+        """Whether it is to a server, which may be far and is not ours alone."""
+        return is_over_http(self.uri)
+
     def runs(self, query: str, *, most: int | None = None) -> Iterator[Run]:
         """All active runs of the experiment that match, oldest first, each once."""
         search = functools.partial(
@@ -78,9 +83,17 @@ class Connection:
         )
         return paged(search)
 
+    def runs_of(self, study_id: str, role: str) -> Iterator[Run]:
+        """The study's runs that stand for a ``"study"``, a ``"trial"`` or a ``"repeat"`` of one."""
+        return self.runs(f"tags.`{STUDY_ID}` = '{study_id}' AND tags.`{ROLE}` = '{role}'")
+
     def study_runs(self, study_id: str) -> list[Run]:
         """The runs that stand for this study: one, or none, or ghosts of a creation that was repeated."""
-        return list(self.runs(f"tags.`{STUDY_ID}` = '{study_id}' AND tags.`{ROLE}` = 'study'"))
+        return list(self.runs_of(study_id, "study"))
+
+    def trial_runs(self, study_id: str, trial: int, *, most: int | None = None) -> Iterator[Run]:
+        """The runs that stand for this trial of the study: one, or none, or ghosts."""
+        return self.runs(f"tags.`{UID}` = '{trial_uid(study_id, trial)}'", most=most)
 
     def named_studies(self, name: str) -> list[Run]:
         """The runs of all studies of that name, newest first."""
@@ -92,7 +105,7 @@ class Connection:
 
     def url(self, run_id: str) -> str | None:
         """Where a browser shows the run, for a server that has pages."""
-        if not self.uri.startswith(("http://", "https://")):
+        if not self.over_http:
             return None
         parts = urllib.parse.urlsplit(self.uri)
         # A browser asks for the password itself; a link is printed and kept.
@@ -111,9 +124,19 @@ def paged(search: Callable[..., Any]) -> Iterator[Any]:
             return
 
 
+def quoted(text: str) -> str:
+    """The text as a literal in a filter of MLflow's."""
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def _named(study: str) -> str:
-    quoted = study.replace("'", "\\'")
-    return f"tags.`{STUDY}` = '{quoted}' AND tags.`{ROLE}` = 'study'"
+    return f"tags.`{STUDY}` = {quoted(study)} AND tags.`{ROLE}` = 'study'"
+
+
+def is_over_http(uri: str) -> bool:
+    """Whether a tracking URI is a server's address; the others are databases and folders."""
+    return uri.lower().startswith(("http://", "https://"))
 
 
 def resolve_uri(tracking_uri: str | None) -> str:
@@ -258,7 +281,7 @@ def _check_file(uri: str, path: Path) -> None:
 
 def _answers_plainly(uri: str) -> bool:
     """Whether the server lists its experiments to anybody; credentials are MLflow's own business."""
-    if not uri.startswith(("http://", "https://")) or "@" in urllib.parse.urlsplit(uri).netloc:
+    if not is_over_http(uri) or "@" in urllib.parse.urlsplit(uri).netloc:
         # urllib takes name and password for a part of the host's name, and would ask the DNS for them.
         return False
     query = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
@@ -271,9 +294,9 @@ def _answers_plainly(uri: str) -> bool:
 
 def _check_reachable(uri: str) -> None:
     """A quick no is better than MLflow's patient one."""
-    parts = urllib.parse.urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
+    if not is_over_http(uri):
         return
+    parts = urllib.parse.urlsplit(uri)
     proxy = f"{parts.scheme}_proxy"
     proxied = os.environ.get(proxy) or os.environ.get(proxy.upper())
     try:
@@ -295,7 +318,7 @@ def _check_reachable(uri: str) -> None:
 
 def refused(uri: str, error: Exception) -> InputError:
     """The error for what the tracking server said: no for good, or that it is away."""
-    away = uri.startswith(("http://", "https://")) and not is_permanent(error)
+    away = is_over_http(uri) and not is_permanent(error)
     return _answered(uri, error, Away if away else InputError)
 
 

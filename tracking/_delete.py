@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tracking._connection import Connection, paged
-from tracking._states import ROLE, STUDY_ID
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -42,8 +41,7 @@ def belongings(connection: Connection, study_id: str) -> Belongings:
     """What there is of the study in the connection's experiment."""
     parents = connection.study_runs(study_id)
     children = [run for parent in parents for run in connection.children(parent.info.run_id)]
-    repeats = connection.runs(f"tags.`{STUDY_ID}` = '{study_id}' AND tags.`{ROLE}` = 'repeat'")
-    runs = (*children, *repeats, *parents)
+    runs = (*children, *connection.runs_of(study_id, "repeat"), *parents)
     ids = {run.info.run_id for run in runs}
     models = tuple(model for model in connection.models() if model.source_run_id in ids)
     registered = frozenset(_registered(connection, ids, {model.model_id for model in models}))

@@ -14,7 +14,6 @@ from tracking._checkpoints import CheckpointError, is_pickle, locate_checkpoint
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
 from tracking._lease import TAG, Lease
-from tracking._states import UID, trial_uid
 from tracking._uploads import JOURNAL_ARTIFACT, checkpoint_artifact
 
 
@@ -71,8 +70,7 @@ def fetch_checkpoints(connection: Connection, folder: Path) -> list[Path]:
         target = locate_checkpoint(folder, trial.checkpoints[step][0])
         if target is None or target.exists():
             continue
-        uid = trial_uid(study.created.study_id, trial.number)
-        for run in connection.runs(f"tags.`{UID}` = '{uid}'", most=1):
+        for run in connection.trial_runs(study.created.study_id, trial.number, most=1):
             found = _download(connection, run.info.run_id, checkpoint_artifact(step), target)
             fetched += [target] if found else []
     return fetched

@@ -75,7 +75,7 @@ class Projector:
         self._journal = folder / JOURNAL
         self._connection = connection
         self._options = options
-        at_once = _AT_ONCE if connection.uri.startswith(("http://", "https://")) else 1
+        at_once = _AT_ONCE if connection.over_http else 1
         through_client = ClientWriter(connection.client, connection.experiment_id, at_once)
         self._writer: Writer = SqliteWriter.over(connection) or through_client
         self.uploads = Uploads()

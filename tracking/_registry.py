@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
 from hpo_core.folds import paired_test
-from tracking._connection import Connection, paged
+from tracking._connection import Connection, paged, quoted
 from tracking._errors import NotComparable
 from tracking._models import LoggedModel, using_server
 from tracking._states import STUDY_ID
@@ -308,8 +308,7 @@ def _holder(connection: Connection, name: str, alias: str) -> ModelVersion | Non
 
 
 def _version_of(connection: Connection, name: str, model_id: str) -> ModelVersion | None:
-    quoted = name.replace("'", "\\'")
-    search = functools.partial(connection.client.search_model_versions, f"name='{quoted}'")
+    search = functools.partial(connection.client.search_model_versions, f"name={quoted(name)}")
     return next((version for version in paged(search) if version.tags.get(_MODEL) == model_id), None)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hpo_core import InputError
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
-from tracking._states import KILLED, PARENT_RUN_ID, ROLE, RUNNING, STUDY_ID, TRIAL_STATUS, UID, trial_uid
+from tracking._states import KILLED, PARENT_RUN_ID, RUNNING, STUDY_ID, TRIAL_STATUS, UID, trial_uid
 from tracking._trial_view import TrialView
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ class StudyRuns:
             return _ids(self._all())
         found: list[Run] = []
         for trial in trials:
-            uid = trial_uid(self._study_id, trial)
-            found += self._sorted_out(self._connection.runs(f"tags.`{UID}` = '{uid}'"))
+            found += self._sorted_out(self._connection.trial_runs(self._study_id, trial))
         return _ids(found)
 
     def gathered(self, parent: str) -> dict[int, str]:
@@ -89,8 +88,7 @@ class StudyRuns:
         return _ids(runs)
 
     def _all(self) -> list[Run]:
-        query = f"tags.`{STUDY_ID}` = '{self._study_id}' AND tags.`{ROLE}` = 'trial'"
-        return self._sorted_out(self._connection.runs(query))
+        return self._sorted_out(self._connection.runs_of(self._study_id, "trial"))
 
     def _sorted_out(self, runs: Iterable[Run]) -> list[Run]:
         """Of several with one uid the most advanced stays; the others are removed."""
