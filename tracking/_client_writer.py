@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking._errors import brief, is_permanent
 from tracking._states import RUNNING
-from tracking._writes import Progress, Refused, RunWrite
+from tracking._writes import REFUSED, Progress, Refused, RunWrite, all_refused, refused_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -109,7 +109,7 @@ class ClientWriter:
 
         client = self._client
         if client.get_run(run_id).info.lifecycle_stage != "active":
-            return [Refused(write.number, "run", f"run {run_id} was deleted in MLflow")]
+            return [all_refused(write, run_id)]
         refused: list[Refused] = []
 
         def attempt(what: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
@@ -135,6 +135,5 @@ class ClientWriter:
             attempt(f"tag {key}", client.log_batch, run_id, tags=tag, synchronous=True)
         attempt("status", self._set_status, run_id, write)
         if refused:
-            remark = "; ".join(f"{item.what}: {item.why}" for item in refused)[:4000]
-            attempt("remark", client.set_tag, run_id, "hpo.refused", remark)
+            attempt("remark", client.set_tag, run_id, REFUSED, refused_text(refused))
         return refused

@@ -16,7 +16,7 @@ from typing import Any
 
 from tracking._connection import Connection
 from tracking._errors import TrackingError
-from tracking._writes import Progress, Refused, RunWrite
+from tracking._writes import REFUSED, Progress, Refused, RunWrite, all_refused, refused_text
 
 # Tables as MLflow 3.17 makes them, with their columns in any order. A column more or less is a reason
 # to leave the file to MLflow.
@@ -114,7 +114,7 @@ class SqliteWriter:
             run_id = self._create(write)
             tags = [*tags, ("mlflow.runName", write.name)]
         elif not self._is_active(run_id):
-            refused.append(Refused(write.number, "run", f"run {run_id} was deleted in MLflow"))
+            refused.append(all_refused(write, run_id))
             return run_id
         elif write.params:
             tags = [*tags, *self._conflicts(run_id, write, refused)]
@@ -155,7 +155,7 @@ class SqliteWriter:
             Refused(write.number, f"parameter {k}", f"it was logged as {there[k]!r} before") for k in wrong
         ]
         refused.extend(items)
-        return [("hpo.refused", "; ".join(f"{item.what}: {item.why}" for item in items)[:4000])]
+        return [(REFUSED, refused_text(items))]
 
 
 def _has_known_tables(database: sqlite3.Connection) -> bool:

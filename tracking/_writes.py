@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from tracking._text import MAX_TAG, preview
+
 
 class Point(NamedTuple):
     """One value of a metric; ``timestamp`` in milliseconds. Written twice it is one point."""
@@ -39,12 +41,26 @@ class RunWrite:
     end_time: int | None = None
 
 
+# The tag of a run that says what of it MLflow has refused.
+REFUSED = "hpo.refused"
+
+
 class Refused(NamedTuple):
-    """Something that MLflow will never take, however often it is sent."""
+    """Something that MLflow will never take, however often it is sent. ``number``: as of the write."""
 
     number: int
     what: str
     why: str
+
+
+def all_refused(write: RunWrite, run_id: str) -> Refused:
+    """What becomes of a write to a run that somebody has deleted."""
+    return Refused(write.number, "run", f"run {run_id} was deleted in MLflow")
+
+
+def refused_text(items: Sequence[Refused]) -> str:
+    """The value of the tag :data:`REFUSED`."""
+    return preview("; ".join(f"{item.what}: {item.why}" for item in items), MAX_TAG)
 
 
 class Progress(Protocol):
