@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,7 +65,7 @@ class Driver:
     """Drives one study to its end, or to an interruption.
 
     ``tracker`` is told when the journal has grown. ``orchestrate`` wraps each stretch of work as a
-    task run. ``watch`` is called with a line for the user whenever there is one. ``granularity``:
+    task run. ``tell`` is called with a line for the user whenever there is one. ``granularity``:
     a task run covers at least this many seconds of segments, so that tiny trials share one. ``now``: the
     clock of all that is journaled, by default one of the driver's own. ``quota``: bytes for checkpoints.
     """
@@ -298,9 +298,7 @@ class Driver:
                 self._room.taken = True
                 self._notify()
             case RunIdWanted(answer):
-                helper = asyncio.create_task(self._answer_run_id(trial, answer))
-                self._helpers.add(helper)
-                helper.add_done_callback(self._helpers.discard)
+                self._helper(self._answer_run_id(trial, answer))
 
     async def _answer_run_id(self, trial: int, answer: Callable[[str], None]) -> None:
         run_id = ""
@@ -379,8 +377,9 @@ class Driver:
         if self._running.get(slot) is running:
             await self._runner.kill(slot, reason)
 
-    def _helper(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
+    def _helper(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it beside everything else, as long as the study is driven."""
+        task = asyncio.create_task(work)
         self._helpers.add(task)
         task.add_done_callback(self._helpers.discard)
 
