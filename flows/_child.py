@@ -26,7 +26,7 @@ from flows import _messages as m
 from flows._execute import Objective, execute
 from flows._importing import uncollected
 from flows._late import WORTH_SECONDS, leave
-from flows._trial import Signals
+from flows._trial import Signals, checked_run_id
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -49,10 +49,7 @@ class SocketChannel:
     def ask_run_id(self) -> str:
         """Ask the driver and wait."""
         self.send({"type": "run_id"})
-        answer = self._answers.get()
-        if not answer:
-            raise RuntimeError("the tracking server cannot be reached, so this trial has no MLflow run yet")
-        return answer
+        return checked_run_id(self._answers.get())
 
     def answer(self, run_id: str) -> None:
         """The driver's answer has come."""

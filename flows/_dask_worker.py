@@ -18,7 +18,7 @@ from distributed import get_worker
 from flows import _messages as m
 from flows._local import LocalRunner
 from flows._messages import Job
-from flows._runner import Curve, Message, Report, RunIdWanted, Saved, Work
+from flows._runner import Message, RunIdWanted, Work, data_of
 
 # How often a worker looks whether its segment is still wanted, and how long a warm process may idle.
 _LOOK_SECONDS, _IDLE_SECONDS = 1.0, 30.0
@@ -38,17 +38,9 @@ async def run_segment(key: str, topic: str, work: dict[str, Any], job: dict[str,
     _BUSY[key] = (runner, answers)
 
     async def on_message(message: Message) -> None:
-        match message:
-            case Report(step, metrics):
-                data = {"type": "report", "step": step, "metrics": metrics}
-            case Curve(name, steps, points):
-                data = {"type": "curve", "name": name, "steps": steps, "points": points}
-            case Saved(step, uri, size):
-                data = {"type": "saved", "step": step, "uri": uri, "size": size}
-            case RunIdWanted(answer):
-                answers["run_id"] = answer
-                data = {"type": "run_id"}
-        worker.log_event(topic, {**data, "key": key})
+        if isinstance(message, RunIdWanted):
+            answers["run_id"] = message.answer
+        worker.log_event(topic, {**data_of(message), "key": key})
 
     watch = asyncio.create_task(_kill_when_forgotten(worker, key, runner))
     try:

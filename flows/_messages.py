@@ -1,8 +1,8 @@
 """What driver and workers say to each other: one JSON object a line, the same for every runner.
 
-Worker to driver: ``report``, ``saved``, ``run_id`` (a question), ``done``. Driver to worker: ``run``,
-``stop``, ``suspend``, ``run_id`` (the answer). Only the objective itself travels pickled, once, from
-the driver to its own workers.
+Worker to driver: ``ready``, then ``report``, ``curve``, ``saved``, ``run_id`` (a question), ``done``. Driver
+to worker: ``study``, then ``run``, ``stop``, ``suspend``, ``run_id`` (the answer). What a trial says is typed
+in :mod:`flows._runner`. Only the objective itself travels pickled, once, from the driver to its own workers.
 """
 
 from __future__ import annotations

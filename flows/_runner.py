@@ -123,6 +123,19 @@ class Runner(Protocol):
         ...
 
 
+def data_of(message: Message) -> dict[str, Any]:
+    """The message as a worker's JSON, from which :func:`message_of` makes it again."""
+    match message:
+        case Report(step, metrics):
+            return {"type": "report", "step": step, "metrics": metrics}
+        case Curve(name, steps, points):
+            return {"type": "curve", "name": name, "steps": steps, "points": points}
+        case Saved(step, uri, size):
+            return {"type": "saved", "step": step, "uri": uri, "size": size}
+        case RunIdWanted():
+            return {"type": "run_id"}
+
+
 def message_of(data: dict[str, Any], answer: Callable[[str], None]) -> Message | None:
     """The typed message of a worker's JSON, or ``None`` for kinds that runners keep to themselves."""
     match data["type"]:

@@ -13,7 +13,7 @@ from flows import _messages as m
 from flows._execute import Objective, execute
 from flows._messages import Job, Outcome
 from flows._runner import OnMessage, Work, message_of
-from flows._trial import Signals
+from flows._trial import Signals, checked_run_id
 from hpo_core import InputError
 
 
@@ -114,10 +114,7 @@ class _LoopChannel:
         if not self._asked.is_set():
             self._asked.set()
             self.send({"type": "run_id"})
-        run_id = self._run_id.result()
-        if not run_id:
-            raise RuntimeError("the tracking server cannot be reached, so this trial has no MLflow run yet")
-        return run_id
+        return checked_run_id(self._run_id.result())
 
     def answer(self, run_id: str) -> None:
         if not self._run_id.done():

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from flows import _messages as m
 from flows._messages import Job
+from flows._runner import Curve, Report, Saved, data_of
 from hpo_core import InputError, TrialPaused, TrialPruned
 from hpo_core.inner import Suggesting, Suggestions, check_whole
 
@@ -25,6 +27,13 @@ class Channel(Protocol):
     def ask_run_id(self) -> str:
         """The MLflow run of the trial; waits until the driver has it."""
         ...
+
+
+def checked_run_id(answer: str) -> str:
+    """The id that the driver has answered with. Raises ``RuntimeError`` for none, an empty answer."""
+    if not answer:
+        raise RuntimeError("the tracking server cannot be reached, so this trial has no MLflow run yet")
+    return answer
 
 
 class Signals:
@@ -130,16 +139,16 @@ class LiveTrial(Suggesting):
 
     def _end_reason(self) -> str:
         if self._signals.stop.is_set():
-            return "stopped"
+            return m.STOPPED
         if self._job.target is not None and self._last_step >= self._job.target:
-            return "paused"
+            return m.PAUSED
         if self._signals.suspend.is_set() and self._saved:
-            return "suspended"
+            return m.SUSPENDED
         return ""
 
     @property
     def ended(self) -> str:
-        """``"stopped"``, ``"paused"`` or ``"suspended"`` once the objective was told to end, else ``""``."""
+        """``STOPPED``, ``PAUSED`` or ``SUSPENDED`` once the objective was told to end, else empty."""
         return self._ended
 
     def steps(self, n: int) -> Iterator[int]:
@@ -175,11 +184,11 @@ class LiveTrial(Suggesting):
             raise InputError("trial.report needs at least one metric, such as trial.report(3, loss=0.1)")
         step = int(step)
         if step > self._job.known_step:
-            self._channel.send({"type": "report", "step": step, "metrics": values})
+            self._channel.send(data_of(Report(step, values)))
         self._last_step = max(self._last_step, step)
         if not self._stepping and (reason := self._end_reason()):
             self._ended = reason
-            raise TrialPruned("stopped by the study") if reason == "stopped" else TrialPaused(reason)
+            raise TrialPruned("stopped by the study") if reason == m.STOPPED else TrialPaused(reason)
 
     def hear(self, seconds: float) -> None:
         """Wait for a decision on what was reported last to stop the trial, this long at most."""
@@ -187,10 +196,8 @@ class LiveTrial(Suggesting):
 
     def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
         """Points of a curve that are to be seen in MLflow and that no decision reads."""
-        points = [float(v) for v in values]
-        self._channel.send(
-            {"type": "curve", "name": name, "steps": [int(s) for s in steps], "points": points}
-        )
+        curve = Curve(name, [int(s) for s in steps], [float(v) for v in values])
+        self._channel.send(data_of(curve))
 
     def save(self, step: int, thing: Any) -> None:
         """Save a checkpoint: bytes, a path to a file or folder, arrays, a torch state, a model.
@@ -207,7 +214,7 @@ class LiveTrial(Suggesting):
                 raise NoSpace(f"no checkpoint of step {step} could be saved: {error}") from error
             raise
         self._saved = True
-        self._channel.send({"type": "saved", "step": int(step), "uri": str(folder), "size": size})
+        self._channel.send(data_of(Saved(int(step), str(folder), size)))
 
     def log_model(self, model: Any, **options: Any) -> None:
         """Log a model to the trial's run; ``options`` as for the flavour's ``log_model``."""
