@@ -499,21 +499,30 @@ class History:
         self._steps[trial] = step
         self.reports._append(trial, step, metrics, seconds, first)
 
-    def _finish(self, trial: int, state: TrialState, values: Mapping[str, float]) -> None:
+    def _finish(
+        self, trial: int, state: TrialState, values: Mapping[str, float], *, step: int | None = None
+    ) -> None:
+        """``step``: where it ended, unless that is where it last reported."""
+        if step is not None:
+            self._steps[trial] = step
         row = self._minimised(values if state in VALUED else {})
         self._values[trial] = row
         self._move(trial, state)
         if state in INFORMATIVE:
-            step = int(self._steps.view[trial])
-            self._known._append(_NOWHERE, row, state, step, trial)
+            at = int(self._steps.view[trial])
+            self._known._append(_NOWHERE, row, state, at, trial)
             if self._fits[trial]:
-                self.evidence._append(self._X.view[trial], row, state, step, trial)
+                self.evidence._append(self._X.view[trial], row, state, at, trial)
 
     def _observe(self, params: dict[str, Any], values: Mapping[str, float], *, text: bool = False) -> None:
         row = self._minimised(values)
         state = TrialState.FAILED if np.isnan(row).any() else TrialState.COMPLETE
         self._observed.append((params, text))
         self._known._append(_NOWHERE, row, state, 0, -1)
+        self._learn(params, row, state, text=text)
+
+    def _learn(self, params: dict[str, Any], row: Floats, state: int, *, text: bool) -> None:
+        """Make evidence of an observation, as long as it fits the present space."""
         u, fits = self._matched(params) if text else self._encoded(params)
         if fits:
             self._warm.add(self.space.key(u))
@@ -570,8 +579,4 @@ class History:
                     self.evidence._append(self._X.view[trial], values, state, step, trial)
                 continue
             params, text = next(elsewhere)
-            u, fits = self._matched(params) if text else self._encoded(params)
-            if fits:
-                self._warm.add(space.key(u))
-                self._leave_out(u)
-                self.evidence._append(u, values, state, step, -1)
+            self._learn(params, values, state, text=text)
