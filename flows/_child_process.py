@@ -17,10 +17,11 @@ from typing import Any
 import psutil
 
 from flows import _messages as m
+from flows._importing import python_command
 from flows._strays import Guard
 
 _LINE_LIMIT = 64 * 2**20
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from flows._child import main; main(sys.argv)"
+_START = "from flows._child import main; main(sys.argv)"
 
 
 class ChildProcess:
@@ -31,7 +32,6 @@ class ChildProcess:
 
     def __init__(self, objective: str, environment: Mapping[str, str]) -> None:
         self._socket, theirs = socket.socketpair()
-        here = str(Path(__file__).resolve().parent.parent)
         setup = {"path": sys.path, "cwd": str(Path.cwd()), "objective": objective}
         # What it prints before it has a study; with no name, it goes with whoever holds it.
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives this method
@@ -39,7 +39,7 @@ class ChildProcess:
             given.write(m.encode(setup))
             given.seek(0)
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _START, here, str(theirs.fileno())],
+                python_command(_START, theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=given,
                 stdout=self._noise,

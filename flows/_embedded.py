@@ -21,6 +21,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from flows._importing import python_command
 from hpo_core import HpoError, InputError
 
 _START_SECONDS = 180.0
@@ -126,11 +127,9 @@ def _healthy(url: str) -> bool:
 def _spawned(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """Start a keeper with a server; returns it and the URL to be."""
     port = free_port()
-    here = str(Path(__file__).resolve().parent.parent)
-    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from flows._embedded import keep; keep()"
     with (folder / "hpo-server.log").open("wb") as sink:
         keeper = subprocess.Popen(
-            [sys.executable, "-c", start, here, str(folder), str(port)],
+            python_command("from flows._embedded import keep; keep()", folder, port),
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,

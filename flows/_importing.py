@@ -1,4 +1,6 @@
-"""Imports: of a user's own modules, as ``python their_script.py`` would, and of what takes seconds."""
+"""Imports: of a user's own modules, as ``python their_script.py`` would, of what takes seconds, and of our
+own modules in processes that we start.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,15 @@ import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+# The folder that our packages are in; they need not be installed.
+PACKAGES = Path(__file__).resolve().parent.parent
+_FIND_PACKAGES = "import sys; sys.path.insert(0, sys.argv.pop(1))"
+
+
+def python_command(statement: str, *arguments: object) -> list[str]:
+    """The command of a process that finds our packages and runs ``statement``, with ``arguments`` to read."""
+    return [sys.executable, "-c", f"{_FIND_PACKAGES}; {statement}", str(PACKAGES), *map(str, arguments)]
 
 
 def make_importable(folder: Path) -> None:

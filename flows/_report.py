@@ -6,10 +6,10 @@ import asyncio
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from flows._importing import python_command
 from flows._session import Session
 from flows._workspace import read_study
 from hpo_core import Study
@@ -20,7 +20,7 @@ _FOR_THE_STUDYS_RUN = ("artifacts", "study")
 # From so many trials on, the report is made by a process of its own: the plotting libraries take more memory
 # than everything else that the driver of a study needs, and the two seconds to start one do not matter.
 _LARGE = 1000
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from flows._report import main; main(sys.argv[1:])"
+_START = "from flows._report import main; main(sys.argv[1:])"
 
 
 async def attach_report(current: Session, tell: Callable[[str], None]) -> None:
@@ -60,8 +60,7 @@ def _by_a_process(journal: Path, folder: Path) -> bool:
 
     A strategy that is an object of the user's cannot be read from the journal there.
     """
-    here = str(Path(__file__).resolve().parent.parent)
-    command = [sys.executable, "-c", _START, here, str(journal), str(folder)]
+    command = python_command(_START, journal, folder)
     return not subprocess.run(command, capture_output=True, check=False).returncode
 
 

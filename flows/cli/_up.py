@@ -20,6 +20,7 @@ import psutil
 import typer
 
 from flows._embedded import SERVER_ENVIRONMENT, free_port
+from flows._importing import PACKAGES, python_command
 from flows._named import READY
 from flows._signals import hangup_ends
 from hpo_core import HpoError, InputError
@@ -149,10 +150,10 @@ def _prefect(port: int, logs: Path) -> Service:
 
 
 def _deployments(environment: dict[str, str], logs: Path) -> Service:
-    here = str(Path(__file__).resolve().parents[2])
-    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from flows.cli._serve import main; main()"
-    more = {"PREFECT_RUNNER_POLL_FREQUENCY": "2", "PYTHONPATH": os.pathsep.join([here, *_python_path()])}
-    return Service("deployments", [sys.executable, "-c", start, here], {**environment, **more}, logs)
+    command = python_command("from flows.cli._serve import main; main()")
+    path = os.pathsep.join([str(PACKAGES), *_python_path()])
+    more = {"PREFECT_RUNNER_POLL_FREQUENCY": "2", "PYTHONPATH": path}
+    return Service("deployments", command, {**environment, **more}, logs)
 
 
 def _python_path() -> list[str]:

@@ -53,7 +53,7 @@ def test_the_report_of_a_large_study_is_made_by_another_process(
 
 def test_what_another_process_cannot_do_is_done_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows._report._LARGE", 3)
-    monkeypatch.setattr("flows._report._START", "raise SystemExit(1)")
+    monkeypatch.setattr("flows._report._START", "sys.exit(1)")
     assert attached(tmp_path) == []
     assert (tmp_path / "artifacts" / "study" / "report.html").is_file()
 
