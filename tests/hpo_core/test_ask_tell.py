@@ -297,6 +297,9 @@ def test_a_trial_is_given_up_after_so_many_losses() -> None:
     assert tuned.trials[0].reason == "its host went away (3 attempts were lost)"
     with pytest.raises(StudyFinished):
         tuned.ask()
+    tuned.requeue(0)
+    tuned.lost(tuned.ask(), "its host went away")
+    assert tuned.trials[0].state is TrialState.WAITING  # those of before count no more
     tuned = study(settings={"max_attempts": 1}, limits={"trials": 1})
     for _ in range(5):
         tuned.lost(tuned.ask(), "the driver left", counted=False)

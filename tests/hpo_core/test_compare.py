@@ -118,11 +118,18 @@ def test_sides_are_compared_at_equal_effort() -> None:
 
 
 def test_several_sides_pay_for_several_tests() -> None:
-    """Holm: the smaller p counts twice."""
-    sides = {n: [ran(f"{n}{i}", [v + i / 100]) for i in range(4)] for n, v in (("a", 0), ("b", 1), ("c", 2))}
-    found = compare(sides)
-    assert [d.p for d in found.differences] == pytest.approx([4 / 70, 4 / 70])
-    assert "may be chance" in found.claim()
+    """Holm: the smaller p counts twice, the larger once, and none less than a smaller one."""
+
+    def adjusted(third: float) -> list[float]:
+        begin = {"a": 0.0, "b": 1.0, "c": third}
+        sides = {n: [ran(f"{n}{i}", [v + i / 100]) for i in range(4)] for n, v in begin.items()}
+        found = compare(sides)
+        assert "may be chance" in found.claim()
+        return [d.p for d in found.differences]
+
+    assert adjusted(2.0) == pytest.approx([4 / 70, 4 / 70])
+    alone = rank_test(np.arange(4) / 100, 0.015 + np.arange(4) / 100)[0]
+    assert adjusted(0.015) == pytest.approx([4 / 70, alone])
 
 
 def test_one_study_a_side_claims_nothing() -> None:

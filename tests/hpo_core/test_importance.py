@@ -11,6 +11,7 @@ import pytest
 from hpo_core import Categorical, Float, InputError, Int, SearchSpace, Study
 from hpo_core.importance import _boxes, _tree_shares, importances, outcomes
 from hpo_core.samplers._trees import Trees
+from tests.hpo_core.studies import started
 
 CONDITIONAL = {
     "kind": Categorical(["with", "without"]),
@@ -107,6 +108,19 @@ def test_pruned_trials_stand_where_they_stood_among_their_peers() -> None:
     order = study.history.evidence.trials[np.argsort(y)].tolist()
     assert order == [0, 2, 1, 3]
     assert len(X) == 4
+
+
+def test_a_pruned_trial_is_compared_with_those_that_were_pruned_later() -> None:
+    """At step 1 it lies between the complete trial and the one that went on a step further."""
+    study = Study({"x": Float(0, 1)}, strategy="random")
+    for curve, state in (([1.0] * 3, "complete"), ([5.0] * 2, "pruned"), ([3.0], "pruned")):
+        number = started(study).trial
+        for step, value in enumerate(curve, start=1):
+            study.report(number, step, value)
+        study.finish(number, curve[-1] if state == "complete" else None, state=state)
+    _, y = outcomes(study.history)
+    assert study.history.evidence.trials[np.argsort(y)].tolist() == [0, 2, 1]
+    assert len(np.unique(y)) == 3
 
 
 def test_wrong_questions_are_refused_and_empty_studies_have_no_answer() -> None:

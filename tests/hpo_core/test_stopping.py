@@ -39,6 +39,12 @@ def run(study: Study, noise: float = 0.0, sign: float = 1.0) -> str:
         study.tell(trial, sign * bowl(trial.params) + error)
 
 
+def test_looks_are_five_results_apart_and_later_a_tenth() -> None:
+    """As docs/stopping.md has it."""
+    looks = {last_look(known) for known in range(73)}
+    assert looks == {0, 20, 25, 30, 35, 40, 45, 50, 55, 60, 66, 72}
+
+
 def test_a_constant_objective_ends_the_study_at_the_first_look() -> None:
     study = study_of(PLANE, "noise")
     while (trial := next_trial(study)) is not None:

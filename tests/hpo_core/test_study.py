@@ -287,6 +287,17 @@ def test_reusing_takes_the_known_result_and_ends() -> None:
     assert run_to_the_end(endless) == 4
 
 
+def test_a_reused_result_costs_no_steps() -> None:
+    study = Study(
+        {"n": Int(1, 1)}, strategy="random", settings={"on_duplicate": "reuse"}, limits={"trials": 3}
+    )
+    study.tell(study.ask(), 1.0, step=7)
+    with pytest.raises(StudyFinished):
+        study.ask()
+    assert [t.step for t in study.trials] == [7, 7, 7]
+    assert study.state.steps_spent == 7
+
+
 def test_failed_and_running_trials_are_not_reused() -> None:
     study = Study(SearchSpace({"n": Int(1, 2)}), strategy="random", settings={"on_duplicate": "reuse"})
     first, second = study.ask(), study.ask()
@@ -384,6 +395,12 @@ def test_the_limit_on_steps_holds_for_all_trials_together() -> None:
     due = study.next()
     assert isinstance(due, Finish)
     assert "the limit of 10 steps has no room for another segment" in due.reason
+    at_once = Study(LINE, strategy="random", limits={"steps": 10}, settings={"max_steps": 4})
+    started(at_once)
+    started(at_once)
+    due = at_once.next()  # the two that run are to take eight
+    assert isinstance(due, Wait)
+    assert "has no room for another segment; 2 trials still run" in due.reason
     open_ended = Study(LINE, strategy="random", limits={"steps": 3})
     started(open_ended)
     assert open_ended.report(0, 2, 0.5) is None

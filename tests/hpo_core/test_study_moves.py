@@ -206,8 +206,8 @@ def test_checkpoints_decide_where_a_segment_begins() -> None:
     assert study.trials[0].checkpoints == {3: ("three", 100)}
     study.report(1, 4, 0.4)
     assert study.state.steps_spent == 4  # the fork's own step alone
-    study.extend(trials=1)
-    assert study.history.trials_left == 0
+    study.extend(trials=2)
+    assert study.history.trials_left == 1  # the fork is none of them
 
 
 class Tidy(Scripted):
