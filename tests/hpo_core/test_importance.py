@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hpo_core import Categorical, Float, InputError, Int, SearchSpace, Study
+from hpo_core._disasters import worst_to_show
 from hpo_core.importance import _boxes, _tree_shares, importances, outcomes
 from hpo_core.samplers._trees import Trees
 from tests.hpo_core.studies import started
@@ -108,6 +109,14 @@ def test_pruned_trials_stand_where_they_stood_among_their_peers() -> None:
     order = study.history.evidence.trials[np.argsort(y)].tolist()
     assert order == [0, 2, 1, 3]
     assert len(X) == 4
+
+
+def test_a_disaster_is_four_times_as_far_from_the_best_as_the_worst_but_a_tenth() -> None:
+    """Ordinary results end at 1, nine tenths of them below 0.95."""
+    ordinary = np.linspace(0.0, 1.0, 19)
+    assert worst_to_show(np.append(ordinary, 3.7)) == np.inf
+    assert 1.0 < worst_to_show(np.append(ordinary, 3.9)) < 2.0
+    assert worst_to_show(np.append(ordinary[:8], 1e9)) == np.inf  # of so few nobody knows what is ordinary
 
 
 def test_a_pruned_trial_is_compared_with_those_that_were_pruned_later() -> None:

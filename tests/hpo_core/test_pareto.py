@@ -119,3 +119,9 @@ def test_best_first_prefers_fronts_and_then_volume() -> None:
     assert order_by_quality(V)[-1] == 2
     assert order_by_quality(V, most=2).tolist()[0] == 0
     assert order_by_quality(np.array([[3.0], [1.0], [np.nan], [1.0]])).tolist() == [1, 3, 0]
+
+
+def test_the_ends_of_a_front_come_before_a_point_beside_another() -> None:
+    """The reference point lies a tenth beyond them, so they have a volume of their own."""
+    front = np.array([[0.0, 1.0], [0.4, 0.45], [0.45, 0.4], [1.0, 0.0]])
+    assert order_by_quality(front).tolist() == [1, 3, 0, 2]
