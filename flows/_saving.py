@@ -6,21 +6,26 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Saving"]
+__all__ = ["Checkpoint", "Saving"]
 
 # Seconds of work that a lost worker may cost.
 _SAVE_SECONDS = 20.0
 
 
-class _Checkpoint(Protocol):
+class Checkpoint(Protocol):
+    """What a resumed trial starts from."""
+
     @property
     def step(self) -> int:
         """The step at which it was saved."""
 
+    def load(self) -> Any:
+        """What was saved."""
+
 
 class _Trial(Protocol):
     @property
-    def checkpoint(self) -> _Checkpoint | None:
+    def checkpoint(self) -> Checkpoint | None:
         """Where to go on from."""
 
     def save(self, step: int, content: Any) -> None:

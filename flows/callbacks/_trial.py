@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from flows._saving import Checkpoint
 from hpo_core import TrialPaused
-
-
-class Checkpoint(Protocol):
-    """What a resumed trial starts from."""
-
-    @property
-    def step(self) -> int:
-        """The step at which it was saved."""
-
-    def load(self) -> Any:
-        """What was saved."""
 
 
 class Trial(Protocol):

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from flows._data import Problem, identity, load_table, pose
 from flows._metrics import Array, Metric, Needs, get_metric, score_all
+from flows._saving import Checkpoint
 from flows._saving import Saving as Saving
 from flows._splits import Split, SplitPlan, make_split
 from hpo_core import InputError, SearchSpace
@@ -41,17 +42,6 @@ EXAMPLE_ROWS = 5
 _CELLS_PER_THREAD = 100_000
 # Permutation importance looks at no more test rows than this.
 _IMPORTANCE_ROWS = 500
-
-
-class Checkpoint(Protocol):
-    """What a resumed trial starts from."""
-
-    @property
-    def step(self) -> int:
-        """The step at which it was saved."""
-
-    def load(self) -> Any:
-        """What was saved: here always bytes."""
 
 
 class Trial(Protocol):
