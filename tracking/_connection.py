@@ -170,13 +170,9 @@ def connect(tracking_uri: str | None, experiment: str, run: str | None = None) -
     Raises :class:`InputError`, one line, when the server does not answer, when the URI makes no sense,
     or when the experiment was deleted.
     """
-    check_version("mlflow")
-    _settings.set_up_process()
+    uri, path = _found(tracking_uri)
     from mlflow import MlflowClient
 
-    uri = resolve_uri(tracking_uri)
-    _check_reachable(uri)
-    path = _sqlite.database_file(uri)
     try:
         if path is None:
             client = MlflowClient(uri)
@@ -189,6 +185,18 @@ def connect(tracking_uri: str | None, experiment: str, run: str | None = None) -
         raise
     except Exception as error:
         raise refused(uri, error) from error
+
+
+def _found(tracking_uri: str | None) -> tuple[str, Path | None]:
+    """The URI in full, and the file where it is a database on this machine.
+
+    Raises :class:`InputError` for another MLflow than we know, and where nothing answers.
+    """
+    check_version("mlflow")
+    _settings.set_up_process()
+    uri = resolve_uri(tracking_uri)
+    _check_reachable(uri)
+    return uri, _sqlite.database_file(uri)
 
 
 def _open_file(uri: str, path: Path, experiment: str, run: str | None) -> Connection:
@@ -239,11 +247,7 @@ def probe(tracking_uri: str | None) -> str:
 
     Returns the server's URI. Raises :class:`InputError`, one line, when it does not.
     """
-    check_version("mlflow")
-    _settings.set_up_process()
-    uri = resolve_uri(tracking_uri)
-    _check_reachable(uri)
-    path = _sqlite.database_file(uri)
+    uri, path = _found(tracking_uri)
     try:
         if path is not None:
             _check_file(uri, path)
