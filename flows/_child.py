@@ -24,9 +24,9 @@ from typing import Any, BinaryIO
 
 from flows import _messages as m
 from flows._execute import Objective, execute
-from flows._importing import uncollected
 from flows._late import WORTH_SECONDS, leave
 from flows._trial import Signals, checked_run_id
+from tracking import uncollected
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 

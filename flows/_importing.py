@@ -1,13 +1,8 @@
-"""Imports: of a user's own modules, as ``python their_script.py`` would, of what takes seconds, and of our
-own modules in processes that we start.
-"""
+"""Imports: of a user's own modules, as ``python their_script.py`` would, and ours in processes of ours."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 # The folder that our packages are in; they need not be installed.
@@ -30,18 +25,3 @@ def make_importable(folder: Path) -> None:
         return
     installed = (i for i, known in enumerate(sys.path) if known.endswith(("site-packages", "dist-packages")))
     sys.path.insert(next(installed, len(sys.path)), entry)
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """For a block that imports much: what is imported stays, and collecting garbage finds none of it.
-
-    Prefect's server, MLflow and scikit-learn load in six sevenths of the time.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()

@@ -227,7 +227,7 @@ def _run(plan: Plan, tell: Callable[[str], None], watch: Watch) -> Result:
 def _under_prefect(
     plan: Plan, tell: Callable[[str], None], watch: Watch, ready: Callable[[], None]
 ) -> Result:
-    from flows._importing import uncollected
+    from tracking import uncollected
 
     with uncollected():
         from flows._flow import Handed, handed, tune_flow

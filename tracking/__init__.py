@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
     from tracking._checkpoints import load_checkpoint as load_checkpoint
     from tracking._checkpoints import locate_checkpoint as locate_checkpoint
     from tracking._checkpoints import save_checkpoint as save_checkpoint
+    from tracking._collecting import uncollected as uncollected
     from tracking._compare_page import comparison_html as comparison_html
     from tracking._compare_page import draw_comparison as draw_comparison
     from tracking._connection import Connection as Connection
@@ -78,7 +79,7 @@ __all__ = [
     "load_checkpoint", "load_own_model", "load_writers", "locate_checkpoint", "log_model",
     "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote", "redacted",
     "removable_checkpoints", "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "take_out",
-    "trial_run", "write_report",
+    "trial_run", "uncollected", "write_report",
 ]  # fmt: skip
 
 # Where each name lives.
@@ -87,6 +88,7 @@ _HOMES = {
     "_callers_run": "active_run_for",
     "_board": "Board BoardStudy",
     "_checkpoints": "CheckpointError delete_checkpoint load_checkpoint locate_checkpoint save_checkpoint",
+    "_collecting": "uncollected",
     "_compare_page": "comparison_html draw_comparison",
     "_connection": "Connection absolute_uri connect connect_to_study probe",
     "_delete": "Belongings belongings take_out",

@@ -7,8 +7,6 @@ open, new, or closed since are read again.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import json
 import threading
 import time
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
 from hpo_core.inner import SPREAD, sign_of
+from tracking._collecting import uncollected
 from tracking._lease import TAG as LEASE
 from tracking._lease import Lease
 from tracking._states import PARENT_RUN_ID, ROLE, RUNNING, STATE, STUDY, STUDY_ID, TRIAL, TRIAL_STATUS
@@ -181,7 +180,7 @@ class Board:
             return kept.study  # without waiting for whoever is looking
         with kept.lock:
             if self._clock() - kept.looked >= _FRESH_SECONDS or not kept.study.revision:
-                with no_collection():
+                with uncollected():
                     self._refresh(kept)
                 kept.looked = self._clock()
         return kept.study
@@ -385,21 +384,6 @@ def _changed(
 def _end(status: str, written: int | None) -> int | None:
     """Of a run that was ended and goes on again MLflow keeps the old end."""
     return None if status == RUNNING else written
-
-
-@contextlib.contextmanager
-def no_collection() -> Iterator[None]:
-    """Put the garbage collector off while ten thousand trials are built.
-
-    None of them is garbage, and it would look at all of them time and again: a third of a page's time.
-    """
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
 
 
 def parsed(text: str | None) -> dict[str, Any]:

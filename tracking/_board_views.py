@@ -16,7 +16,8 @@ import numpy as np
 from hpo_core import InputError
 from hpo_core.confirm import around
 from hpo_core.inner import is_number, nearest, nondominated, robust_range
-from tracking._board import BoardStudy, BoardTrial, no_collection, parsed
+from tracking._board import BoardStudy, BoardTrial, parsed
+from tracking._collecting import uncollected
 from tracking._states import FAILURES, TRIAL_STATUS
 from tracking._text import finite
 
@@ -73,7 +74,7 @@ def _once(view: Callable[[BoardStudy], _Made]) -> Callable[[BoardStudy], _Made]:
     @functools.wraps(view)
     def remembered(study: BoardStudy) -> _Made:
         if name not in study.memo:
-            with study.making.setdefault(name, threading.Lock()), no_collection():
+            with study.making.setdefault(name, threading.Lock()), uncollected():
                 if name not in study.memo:
                     study.memo[name] = view(study)
         made: _Made = study.memo[name]
