@@ -121,6 +121,8 @@ def test_time_never_looks_back(n: int, folds: int, seed: int, ties: int) -> None
     assert split.kind == "time"
     assert len(split.folds) == folds
     assert times[split.train].max() < times[split.test].min()
+    # Rows of one time stay together: on the later side, so that the test is no smaller than asked for.
+    assert round(0.2 * n) <= len(split.test) < round(0.2 * n) + ties
     for train, valid in split.folds:
         assert times[train].max() < times[valid].min()
     assert set(split.folds[-1][0]) | set(split.folds[-1][1]) == set(split.train)

@@ -108,12 +108,13 @@ def test_a_population_beats_its_own_configurations(options: dict[str, Any]) -> N
         assert np.log(found).mean() < np.log(alone.min(axis=1)).mean()
 
 
-def test_forks_start_at_checkpoints_that_exist() -> None:
+@pytest.mark.parametrize("straggle", [0.0, 0.5])
+def test_forks_start_at_checkpoints_that_exist(straggle: float) -> None:
     """A fork's source had paused, with a checkpoint, at the fork's first step; training never goes
-    backwards.
+    backwards, though some members are ahead of others.
     """
     study = toy_study(PBT(interval=10))
-    simulate(study, Toy(), workers=8, steps=100)
+    simulate(study, Toy(), workers=8, steps=100, faults=Faults(straggle=straggle, slowdown=3.0))
     forks = [t for t in study.trials if t.parent is not None]
     assert forks
     for fork in forks:

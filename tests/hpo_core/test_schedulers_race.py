@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from hpo_core import StrategyError, Study
 from hpo_core.schedulers import Race
+from hpo_core.schedulers._champion import Champion
+from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._race import _chance
 from tests.hpo_core.scheduler_loop import make_study
 
@@ -59,6 +61,18 @@ def test_nobody_is_stopped_before_there_are_enough_to_compare_with() -> None:
     for level in (0.0, 5.0, 9.0):
         assert run(study, HARD + level + rng.normal(0.0, 0.01, 5)) is None
     assert run(study, HARD + 9.0) == 1
+
+
+def test_of_equals_the_lower_number_is_the_champion() -> None:
+    """Whichever was complete first."""
+    study = race(2)
+    first, second = study.ask(), study.ask()
+    for trial in (second, first):
+        study.report(trial, 1, 1.0)
+        study.tell(trial, 1.0)
+    champion = Champion(Criterion(), study.history)
+    champion.catch_up(study.history)
+    assert champion.trial == 0
 
 
 def test_a_bad_fold_is_forgiven_where_folds_vary() -> None:

@@ -177,6 +177,8 @@ def test_the_champion_is_replaced_only_by_a_better_one(
     assert expected.items() <= version.tags.items()
     assert connection.client.get_model_version_by_alias(name, "previous").version == 1
     assert str(better) == f"{name}@champion is version 3: better: auc 0.9 against 0.8 of version 1"
+    even = promote(connection, models.candidate(0.9), name=name, gate=replace(GATE, margin=0.0))
+    assert (even.promoted, even.champion) == (False, "3")
 
 
 def test_promoting_again_changes_nothing(connection: Connection, models: Models, name: str) -> None:
