@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flows import confirm, tune
-from flows._confirm import Wish, plan_confirmation, to_confirm
+from flows._confirm import Wish, _fresh_seed, plan_confirmation, to_confirm
 from flows._data import load_table, pose
 from flows._find import find, opened
 from flows._notes import TRACKING, newest
@@ -185,6 +185,15 @@ def test_a_study_that_runs_is_left_alone(tracked: Place) -> None:
         plan_confirmation(Wish(study="mine"))
     with pytest.raises(InputError, match="at least two fresh seeds"):
         plan_confirmation(Wish(study="mine", repeats=1))
+
+
+def test_fresh_seeds_are_none_that_the_study_has_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study({"x": Float(0, 1)}, strategy="random")
+    study.tell(study.ask(), 0.5)
+    seed = _fresh_seed(study, "again", 3)
+    monkeypatch.setattr("flows._confirm.trial_seed", lambda study_seed, trial: repeat_seed(seed, 3))
+    assert _fresh_seed(study, "again", 2) == seed
+    assert _fresh_seed(study, "again", 3) != seed
 
 
 @pytest.mark.parametrize("kind", ["stratified", "plain", "grouped"])
