@@ -175,7 +175,7 @@ class DaskRunner:
             run_segment,
             segment.key,
             self._outpost.topic,
-            self._outpost.to_json(),
+            self._outpost.work,
             job.to_json(),
             key=segment.key,
             pure=False,

@@ -16,21 +16,14 @@ from hpo_core import ObjectiveError
 
 
 class Outpost:
-    """The work as the workers can load it. ``topic``: under which they know the study, and report."""
+    """``work``: as the workers can load it; it goes along with every segment.
+
+    ``topic``: under which they know the study, and report.
+    """
 
     def __init__(self, work: Work, topic: str) -> None:
-        self._work = work
+        self.work = work
         self.topic = topic
-
-    def to_json(self) -> dict[str, Any]:
-        """The work, as it goes along with every segment."""
-        return {
-            "objective": self._work.objective,
-            "folder": str(self._work.folder),
-            "tracking": self._work.tracking,
-            "environment": self._work.environment,
-            "limits": self._work.limits,
-        }
 
     async def ship(self, client: Client) -> None:
         """Prove that the workers can load the objective, its module going along if they do not have it.
@@ -40,7 +33,7 @@ class Outpost:
         problem = await self._problem(client)
         if "No module named" in problem and (module := self._module()) is not None:
             cloudpickle.register_pickle_by_value(module)
-            self._work = replace(self._work, objective=m.pack(m.unpack(self._work.objective)))
+            self.work = replace(self.work, objective=m.pack(m.unpack(self.work.objective)))
             problem = await self._problem(client)
         if problem:
             raise ObjectiveError(
@@ -50,14 +43,14 @@ class Outpost:
 
     async def warm_up(self, client: Client) -> None:
         """Start a process for each thread of the workers."""
-        await client.run(warm_up, self.topic, self.to_json(), on_error="return")
+        await client.run(warm_up, self.topic, self.work, on_error="return")
 
     async def leave(self, client: Client) -> None:
         """End this study's processes on the workers."""
         await client.run(leave, self.topic)
 
     async def _problem(self, client: Client) -> str:
-        answers = await client.run(try_objective, self._work.objective, on_error="return")
+        answers = await client.run(try_objective, self.work.objective, on_error="return")
         for answer in answers.values():
             if isinstance(answer, BaseException):
                 return f"{type(answer).__name__}: {answer}; is mlflow-hpo installed on the workers?"
@@ -66,5 +59,5 @@ class Outpost:
         return ""
 
     def _module(self) -> Any:
-        objective = m.unpack(self._work.objective)
+        objective = m.unpack(self.work.objective)
         return sys.modules.get(getattr(objective, "__module__", type(objective).__module__))

@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from distributed import get_worker
@@ -29,7 +28,7 @@ _USED: dict[int, float] = {}
 _CLOSING: set[asyncio.Future[None]] = set()
 
 
-async def run_segment(key: str, topic: str, work: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+async def run_segment(key: str, topic: str, work: Work, job: dict[str, Any]) -> dict[str, Any]:
     """Run one segment on this worker; a coroutine, so the worker's own loop supervises it."""
     worker = get_worker()
     worker.log_event(topic, {"type": "begun", "key": key, "worker": worker.address})
@@ -84,7 +83,7 @@ def _retire_later(runner: LocalRunner) -> None:
     asyncio.get_running_loop().call_later(_IDLE_SECONDS, retire)
 
 
-def _idle_runner(worker: Any, topic: str, work: dict[str, Any]) -> LocalRunner:
+def _idle_runner(worker: Any, topic: str, work: Work) -> LocalRunner:
     """A warm one-slot runner of this study that is not in use; workers with several threads keep several."""
     busy = {id(runner) for runner, _ in _BUSY.values()}
     for number in itertools.count():
@@ -93,25 +92,15 @@ def _idle_runner(worker: Any, topic: str, work: dict[str, Any]) -> LocalRunner:
     raise AssertionError("unreachable")
 
 
-def _runner(worker: Any, topic: str, work: dict[str, Any], number: int) -> LocalRunner:
+def _runner(worker: Any, topic: str, work: Work, number: int) -> LocalRunner:
     name = f"{topic}/{number}"
     if name not in _RUNNERS:
-        folder = Path(work["folder"]) / "slots" / f"{worker.name}-{number}"
-        _RUNNERS[name] = LocalRunner(
-            Work(
-                objective=work["objective"],
-                folder=Path(work["folder"]),
-                tracking=work["tracking"],
-                environment=work["environment"],
-                limits=work["limits"],
-            ),
-            slots=1,
-            output=folder,
-        )
+        output = work.folder / "slots" / f"{worker.name}-{number}"
+        _RUNNERS[name] = LocalRunner(work, slots=1, output=output)
     return _RUNNERS[name]
 
 
-async def warm_up(topic: str, work: dict[str, Any], dask_worker: Any) -> None:
+async def warm_up(topic: str, work: Work, dask_worker: Any) -> None:
     """Start a process for each thread of this worker, which Dask hands over.
 
     What fails here fails again in a segment, which has its reason.
