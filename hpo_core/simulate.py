@@ -371,14 +371,14 @@ class _Loop:
         due = attempt.due
         self._result.runs.append(
             Run(
-                due.trial,
-                due.attempt,
-                attempt.worker,
-                attempt.start,
-                now,
-                due.from_step,
-                attempt.step,
-                outcome,
+                trial=due.trial,
+                attempt=due.attempt,
+                worker=attempt.worker,
+                start=attempt.start,
+                end=now,
+                from_step=due.from_step,
+                to_step=attempt.step,
+                outcome=outcome,
             )
         )
 
