@@ -89,6 +89,13 @@ def _complete(history: History) -> Ints:
     return np.flatnonzero(history.states == TrialState.COMPLETE)
 
 
+def with_value(history: History, column: int) -> NDArray[np.bool_]:
+    """(k,) bool: rows of evidence with a finite value of a complete trial or of an observation."""
+    evidence = history.evidence
+    counts = (evidence.states == TrialState.COMPLETE) | (evidence.trials < 0)
+    return np.asarray(counts & np.isfinite(evidence.values[:, column]))
+
+
 def ended(
     fold: Fold,
     trial: TrialRecord,

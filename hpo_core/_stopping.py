@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hpo_core._history import History
     from hpo_core._space import SearchSpace
 
-__all__ = ["StopRule", "expected_gain", "last_look", "result_noise"]
+__all__ = ["StopRule", "enough_results", "expected_gain", "last_look", "result_noise"]
 
 # Results with a value before the first look, and more for each column of the space.
 LEAST, LEAST_PER_COLUMN = 20, 2
@@ -74,7 +74,7 @@ def _reason(history: History, look: int, improvement: float | str) -> str | None
     values = history.evidence.values[:look, 0]
     usable = np.flatnonzero(np.isfinite(values))
     n = len(usable)
-    if n < LEAST + LEAST_PER_COLUMN * history.space.dims:
+    if not enough_results(n, history.space):
         return None
     X, y = history.evidence.X[usable], values[usable]
     if not y.max() > y.min():
@@ -87,6 +87,11 @@ def _reason(history: History, look: int, improvement: float | str) -> str | None
         return None
     what = f"the noise of a result, {noise:.3g}" if improvement == "noise" else f"{limit:g}"
     return f"after {look} results, all further trials are expected to gain {gain:.3g}, less than {what}"
+
+
+def enough_results(n: int, space: SearchSpace) -> bool:
+    """Whether so many results with a value allow a word on gain and noise."""
+    return n >= LEAST + LEAST_PER_COLUMN * space.dims
 
 
 def expected_gain(

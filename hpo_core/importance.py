@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hpo_core._disasters import worst_to_show
 from hpo_core._errors import InputError
 from hpo_core._history import History
-from hpo_core._result import column_of
+from hpo_core._result import column_of, with_value
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._study import Study
@@ -117,7 +117,7 @@ def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:
     """
     evidence = history.evidence
     y = evidence.values[:, objective]
-    known = np.isfinite(y) & ((evidence.states == TrialState.COMPLETE) | (evidence.trials < 0))
+    known = with_value(history, objective)
     pruned = np.flatnonzero((evidence.states == TrialState.PRUNED) & (evidence.trials >= 0))
     if not len(pruned):
         return evidence.X[known], np.minimum(y[known], worst_to_show(y[known]))

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._result import column_of
-from hpo_core._states import TrialState
-from hpo_core._stopping import LEAST, LEAST_PER_COLUMN, result_noise
+from hpo_core._result import column_of, with_value
+from hpo_core._stopping import enough_results, result_noise
 from hpo_core._study import Study
 from hpo_core.folds import fold_results, repeats_of, standard_error
 
@@ -66,10 +65,9 @@ def _folds(study: Study, trial: int, name: str) -> NDArray[np.float64]:
 
 def _noise(study: Study, column: int) -> float:
     evidence, space = study.history.evidence, study.space
-    y = evidence.values[:, column]
-    usable = np.isfinite(y) & ((evidence.states == TrialState.COMPLETE) | (evidence.trials < 0))
-    X, y = evidence.X[usable], y[usable]
-    if not space.dims or len(y) < LEAST + LEAST_PER_COLUMN * space.dims or not y.max() > y.min():
+    known = with_value(study.history, column)
+    X, y = evidence.X[known], evidence.values[known, column]
+    if not space.dims or not enough_results(len(y), space) or not y.max() > y.min():
         return math.nan
     noise = result_noise(space, X, y)
     low, high = np.percentile(y, [5.0, 95.0])
