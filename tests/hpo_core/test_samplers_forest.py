@@ -140,3 +140,9 @@ def test_options_are_checked() -> None:
         Forest(startup=1)
     with pytest.raises(StrategyError, match="interleave must be in"):
         Forest(interleave=1.0)
+
+
+def test_trees_are_grown_anew_ever_more_seldom() -> None:
+    """For each result up to 128, for every second up to 256 and so on, for every 32nd at last."""
+    lengths = [_fit_length(k) for k in (1, 127, 128, 129, 130, 255, 257, 259, 260, 513, 100_031)]
+    assert lengths == [1, 127, 128, 128, 130, 254, 256, 256, 260, 512, 100_000]

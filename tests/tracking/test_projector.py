@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo_core import Journal, Segment, Study
 from hpo_core._events import StudyCreated, TrialAsked, TrialFinished
 from hpo_core._journal import encode_line, read_journal
 from tests.full_disk import small_files
@@ -412,6 +413,17 @@ def test_a_journal_from_a_copy_is_projected_anew(tmp_path: Path) -> None:
     path.write_bytes(b"".join(lines))
     project(tmp_path, mlflow)
     assert runs(mlflow) == expected
+    path.write_bytes(b"".join(lines[:8]))
+    with Journal(path) as journal:
+        study = Study.replay(journal.events, journal=journal)
+        study.take_over("another driver", study.state.last_at)
+        due = study.next(study.state.last_at)
+        assert isinstance(due, Segment)
+        study.started(due, now=study.state.last_at)
+        study.finish(due.trial, 0.0625, now=study.state.last_at)
+    project(tmp_path, mlflow)
+    again = next(run for run in mlflow.stored.values() if run.name == f"trial-{due.trial:04d}")
+    assert 0.0625 in {point[1] for point in again.points}
 
 
 def test_reports_that_share_a_step_with_the_result_are_no_spikes(tmp_path: Path) -> None:
