@@ -7,6 +7,8 @@ import linecache
 import math
 import os
 import random
+import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -260,6 +262,24 @@ def test_what_has_changed_since_is_said() -> None:
     assert any("the objective's file has changed" in line for line in found.changed)
     same = rerun(studied(seeded, identity={"question": "q"}), 0, seeded, identity={"question": "q"})
     assert same.changed == ()
+
+
+def test_the_commit_is_kept_and_whether_it_says_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a plus where tracked files have been changed; what is not tracked says nothing."""
+    file = tmp_path / "committed.py"
+    file.write_text("def objective(trial):\n    return 1.0\n")
+    module = types.ModuleType("committed")
+    module.__file__ = str(file)
+    exec(compile(file.read_text(), str(file), "exec"), vars(module))
+    monkeypatch.setitem(sys.modules, "committed", module)
+    somebody = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.com")
+    for words in (("init", "-q"), ("add", "."), (*somebody, "commit", "-q", "-m", "begin")):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    (tmp_path / "notes.txt").write_text("not tracked")
+    commit = provenance(module.objective)["commit"]
+    assert re.fullmatch("[0-9a-f]{12}", commit)
+    file.write_text("def objective(trial):\n    return 2.0\n")
+    assert provenance(module.objective)["commit"] == f"{commit}+"
 
 
 def test_a_cell_that_was_edited_and_run_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
