@@ -18,6 +18,8 @@ from typing import Protocol
 from hpo_core._errors import InputError, JournalError, JournalWriteError, StudyLockedError
 from hpo_core._events import Event, StudyCreated, event_from_json, event_to_json
 
+# So often a lock is tried for that others look at; each is done in microseconds.
+_MOST_LOOKS = 1000
 # What a journal is called in its study's folder.
 JOURNAL = "journal.jsonl"
 
@@ -224,12 +226,9 @@ class Journal:
 
 def _locked(path: Path) -> int:
     """The descriptor that holds the lock of the journal at ``path``."""
-    import fcntl  # not on every platform that can otherwise import this package
-
     lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        # The kernel drops the lock when the process dies, however it dies.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(lock)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"pid {os.getpid()}".encode(), 0)
     except BlockingIOError:
@@ -243,3 +242,21 @@ def _locked(path: Path) -> int:
         os.close(lock)
         raise
     return lock
+
+
+def _take(lock: int) -> None:
+    """Take the lock, which the kernel drops when the process dies, however it dies.
+
+    Raises :class:`BlockingIOError` where another driver has it. Who only looks whether there is one shares it
+    for an instant, and is waited for.
+    """
+    import fcntl  # not on every platform that can otherwise import this package
+
+    for _ in range(_MOST_LOOKS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # not to be shared with a driver
+            fcntl.flock(lock, fcntl.LOCK_UN)
+    raise BlockingIOError

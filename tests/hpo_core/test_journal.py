@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from hypothesis import strategies as st
 
 from hpo_core import InputError, Journal, JournalError, StudyLockedError
 from hpo_core import _events as ev
-from hpo_core._journal import decode_line, encode_line, read_journal
+from hpo_core._journal import decode_line, encode_line, lock_of, read_journal
 from tests.full_disk import small_files
 from tests.hpo_core.space_strategies import json_values
 
@@ -304,6 +307,27 @@ def test_a_second_driver_is_refused_until_the_first_is_dead_however_it_died(tmp_
                 first.send_signal(ending)
             first.wait()
         Journal(path).close()
+
+
+def test_who_looks_whether_a_study_is_driven_keeps_no_driver_out(tmp_path: Path) -> None:
+    """To look, they share the lock for an instant: a driver that began just then was told of another one."""
+    path = tmp_path / "j.jsonl"
+    Journal(path).close()
+    enough = threading.Event()
+
+    def look() -> None:
+        while not enough.is_set():
+            with lock_of(path).open("rb") as lock, contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for _ in range(500):
+            Journal(path).close()
+    finally:
+        enough.set()
+        looker.join()
 
 
 def test_one_process_cannot_open_a_journal_twice(tmp_path: Path) -> None:
