@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpo_core import Study
 from hpo_core._errors import SpaceError, StrategyError
 from hpo_core._space import Categorical, Float, Int, Normal, SearchSpace
 from hpo_core.samplers import Grid, Halton, Random, Sobol
@@ -173,3 +174,13 @@ def test_decisions_do_not_depend_on_memos_or_on_results(sampler) -> None:
         assert np.array_equal(found, expected, equal_nan=True)
         loop.ask()
         loop.tell(trial, math.nan if trial % 3 else 1e300)
+
+
+def test_a_grid_passes_over_what_is_inactive() -> None:
+    """Its points are counted once each: of a long branch that is closed there are none to go through."""
+    space = SearchSpace({"kind": Categorical(["a", "b"]), "x": Int(1, 3).when("kind", "b")})
+    study = Study(space, strategy="grid")
+    for _ in range(4):
+        study.tell(study.ask(), 1.0)
+    assert [trial.params.get("x") for trial in study.trials] == [None, 1, 2, 3]
+    assert [trial.note.split()[2] for trial in study.trials] == ["1", "2", "3", "4"]
