@@ -65,9 +65,14 @@ def ranked(history: History, column: int = 0) -> Ints:
 
 
 def best_number(history: History) -> int | None:
-    """The first of :func:`ranked`, which need not be sorted for it; ``None`` where no trial is complete."""
+    """The first of :func:`leaders`, which need not be sorted for it; ``None`` where no trial is complete."""
     complete = _complete(history)
-    return int(complete[np.argmin(history.values[complete, 0])]) if len(complete) else None
+    if not len(complete):
+        return None
+    first = history.values[complete, 0]
+    tied = complete[first == first.min()]
+    # What dominates one of them is among them.
+    return int(tied[nondominated(history.values[tied])][0])
 
 
 def front(history: History) -> Ints:

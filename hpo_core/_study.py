@@ -193,7 +193,8 @@ class Study:
 
     @property
     def best(self) -> TrialRecord:
-        """The best complete trial by the study's rule; of several objectives, by the first.
+        """The best complete trial by the study's rule, of equals the earliest; of several objectives the one
+        on the Pareto front that is best by the first.
 
         Raises :class:`StudyStateError` while no trial is complete.
         """

@@ -246,17 +246,14 @@ def ranked(study: BoardStudy) -> list[BoardTrial]:
 
 @_once
 def pareto(study: BoardStudy) -> list[int]:
-    """The trials that no other trial beats in everything; of equals the first."""
+    """The trials that no other dominates, by the first objective; equals together."""
     signs = {name: study.sign(name) for name in study.objectives}
     full = [t for t in study.trials.values() if t.ranked and t.values.keys() >= signs.keys()]
     if not full:
         return []
     cost = np.array([[sign * t.values[name] for name, sign in signs.items()] for t in full])
-    first: dict[tuple[float, ...], int] = {}
-    for row, trial, leads in zip(cost.tolist(), full, nondominated(cost), strict=True):
-        if leads:
-            first.setdefault(tuple(row), trial.number)
-    return [first[row] for row in sorted(first)]
+    leading = zip(cost[:, 0].tolist(), full, nondominated(cost), strict=True)
+    return [number for _, number in sorted((first, t.number) for first, t, leads in leading if leads)]
 
 
 def history(study: BoardStudy) -> dict[str, Any]:

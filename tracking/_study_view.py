@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 from collections import Counter
 from typing import Any
@@ -43,8 +44,8 @@ class StudyView:
         # Best value and trial for each objective, and the points of best-so-far not yet written.
         self.best: dict[str, tuple[float, int]] = {}
         self.points: list[Point] = []
-        # The Pareto front as (minimised values, trial), by the first objective; of one objective, the best.
-        self._front: list[tuple[list[float], int]] = []
+        # The Pareto front: minimised values, and the trials that have them, by number.
+        self._front: dict[tuple[float, ...], list[int]] = {}
         self._requeued = False
         self._finished = 0
         self._forks = 0
@@ -117,16 +118,21 @@ class StudyView:
                 self.best[name] = (value, view.number)
                 key = f"best_{self.terms.metrics.key(name)}"
                 self.points.append(Point(key, value, at, self._finished))
-        row = [sign_of(d) * view.values[n] for n, d in objectives.items()]
-        if not any(_covers(other, row) for other, _ in self._front):
-            rest = [kept for kept in self._front if not _covers(row, kept[0])]
-            self._front = sorted([*rest, (row, view.number)])
+        row = tuple(sign_of(d) * view.values[n] for n, d in objectives.items())
+        if row in self._front:
+            bisect.insort(self._front[row], view.number)
+        elif not any(_covers(other, row) for other in self._front):
+            rest = {kept: numbers for kept, numbers in self._front.items() if not _covers(row, kept)}
+            self._front = {**rest, row: [view.number]}
 
     # -- what is to be written -----------------------------------------------------------------
 
     def best_trials(self, most: int | None = None) -> list[TrialView]:
-        """The best trial, or the Pareto front by its first objective."""
-        return [self.trials[number] for _, number in self._front[:most]]
+        """The best trial, of equals the earliest; or the Pareto front by its first objective."""
+        if len(self.terms.created.objectives) == 1:
+            return [self.trials[numbers[0]] for numbers in self._front.values()]
+        found = sorted((row[0], number) for row, numbers in self._front.items() for number in numbers)
+        return [self.trials[number] for _, number in found[:most]]
 
     def standing(self, *, suspended: bool) -> Standing:
         """What a reader wants to know of the study now."""
@@ -215,6 +221,6 @@ class StudyView:
         self.dirty = False
 
 
-def _covers(a: list[float], b: list[float]) -> bool:
-    """Whether ``a`` is at least as good as ``b`` everywhere; the earlier of equals stands for both."""
+def _covers(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Whether ``a`` is at least as good as ``b`` everywhere."""
     return all(x <= y for x, y in zip(a, b, strict=True))

@@ -36,6 +36,12 @@ def test_of_several_objectives_the_front_leads_in_the_order_of_the_first() -> No
     assert ranked(made.history, 1).tolist() == [0, 2, 3, 1, 4]
 
 
+def test_of_several_objectives_the_best_is_on_the_front() -> None:
+    """One that is as good by the first objective and worse by the others came earlier, and was the best."""
+    made = study({"loss": "min", "gain": "max"}, (1.0, 1.0), (1.0, 5.0), (3.0, 9.0), (1.0, 5.0))
+    assert made.best.number == leaders(made.history)[0] == 1
+
+
 def test_a_study_without_a_complete_trial_has_no_leaders() -> None:
     assert leaders(study({"loss": "min"}, None).history).tolist() == []
     assert leaders(study({"a": "min", "b": "min"}).history).tolist() == []

@@ -371,18 +371,30 @@ def _float() -> Any:
 
 
 def test_several_objectives_show_their_front(tmp_path: Path) -> None:
-    """The parent lists the trials that no other dominates."""
+    """The parent lists the trials that no other dominates, equals together, whichever ended first."""
     script = Script(tmp_path, objectives={"loss": "min", "speed": "max"})
-    for loss, speed in ((1.0, 1.0), (2.0, 2.0), (2.0, 1.0), (0.5, 0.1), (1.0, 1.0)):
-        script.finish(script.begin(), {"loss": loss, "speed": speed})
+    values = ((1.0, 1.0), (2.0, 2.0), (2.0, 1.0), (0.5, 0.1), (1.0, 1.0))
+    for trial in [script.begin() for _ in values][::-1]:
+        script.finish(trial, dict(zip(("loss", "speed"), values[trial], strict=True)))
     script.stop()
     mlflow = FakeMlflow()
     project(tmp_path, mlflow)
     script.close()
     parent = next(r for r in mlflow.stored.values() if r.name == "toy")
-    assert parent.tags["hpo.pareto"] == "[3, 0, 1]"
-    assert script.study.pareto_front  # the core agrees on the front up to equal trials
-    assert {t.number for t in script.study.pareto_front} - {4} == {0, 1, 3}
+    assert parent.tags["hpo.pareto"] == "[3, 0, 4, 1]"
+    assert {t.number for t in script.study.pareto_front} == {0, 1, 3, 4}
+
+
+def test_of_equal_results_the_best_is_the_earliest_trial_as_in_the_core(tmp_path: Path) -> None:
+    """Not the one that ended first, which with several workers may be another."""
+    script = Script(tmp_path)
+    for trial in [script.begin() for _ in range(3)][::-1]:
+        script.finish(trial, 0.5)
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    script.close()
+    parent = next(r for r in mlflow.stored.values() if r.name == "toy")
+    assert parent.tags["hpo.best_trial"] == str(script.study.best.number) == "0"
 
 
 def test_files_of_a_trial_are_uploaded_once_it_has_finished(tmp_path: Path) -> None:
