@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -37,8 +38,10 @@ async def publish(fields: Mapping[str, Any]) -> None:
 
 
 def artifact_key(study: str) -> str:
-    """Prefect's keys have small letters, digits and dashes."""
-    return "study-" + (re.sub(r"[^a-z0-9]+", "-", study.lower()).strip("-") or "unnamed")
+    """Prefect's keys have small letters, digits and dashes; a name with others is told apart by its hash."""
+    legal = re.sub(r"[^a-z0-9]+", "-", study.lower()).strip("-")
+    more = [] if legal == study else [hashlib.sha256(study.encode()).hexdigest()[:6]]
+    return "-".join(filter(None, ["study", legal, *more]))
 
 
 def markdown(study: Study, url: str | None, ended: str) -> str:

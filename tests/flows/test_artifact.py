@@ -12,14 +12,20 @@ from hpo_core import Categorical, Float, Study
     "name, key",
     [
         ("my-study", "study-my-study"),
-        ("A b_c. 1", "study-a-b-c-1"),
-        ("Größe", "study-gr-e"),
-        ("..", "study-unnamed"),
+        ("A b_c. 1", "study-a-b-c-1-82ea06"),
+        ("Größe", "study-gr-e-aedc3f"),
+        ("研究", "study-4ff0f1"),
     ],
 )
 def test_keys_are_ones_that_prefect_takes(name: str, key: str) -> None:
     """Small letters, digits, dashes."""
     assert artifact_key(name) == key
+
+
+def test_two_studies_have_two_artifacts() -> None:
+    """Whatever letters Prefect does not take in their names; the artifact of one replaced the other's."""
+    names = ("研究", "тест", "my study", "my-study", "My-study")
+    assert len({artifact_key(name) for name in names}) == len(names)
 
 
 def test_the_leaders_are_listed_best_first_and_text_stays_text() -> None:
