@@ -324,7 +324,10 @@ def scatter(study: BoardStudy, front: set[int]) -> dict[str, Any]:
 
 
 def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, Any]]:
-    """The first objective against each parameter, complete trials only; the best tenth is kept."""
+    """The first objective against each parameter, complete trials only; the best tenth is kept.
+
+    ``choices``: the values of a parameter that is no number, in the order of the space.
+    """
     if not ranking:
         return []
     objective = next(iter(study.objectives))
@@ -346,9 +349,13 @@ def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, A
             isinstance(row[0], int | float) and not isinstance(row[0], bool) for row in kept
         )
         log = numeric and bool(declared.get(name, {}).get("log")) and all(row[0] > 0 for row in kept)
+        more: dict[str, Any] = {}
         if not numeric:
             kept = [[label(row[0]), *row[1:]] for row in kept]
-        shown.append({"name": name, "numeric": numeric, "log": log, "points": kept})
+            there = dict.fromkeys(row[0] for row in kept)
+            known = map(label, declared.get(name, {}).get("choices", ()))
+            more["choices"] = list(dict.fromkeys([*(c for c in known if c in there), *there]))
+        shown.append({"name": name, "numeric": numeric, "log": log, "points": kept, **more})
     limits = _axis([t.values[objective] for t in ranking], study.objectives[objective])
     return [{**one, "objective": objective, "range": limits} for one in shown]
 

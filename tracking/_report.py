@@ -263,7 +263,7 @@ def _summary(study: Study) -> str:
 def _best(study: Study) -> str:
     said = _verdict(study)
     if not study.history.count(TrialState.COMPLETE):
-        return f"<p>No trial is complete yet.</p>{said}"
+        return f"<p>No trial is complete.</p>{said}"
     if len(study.objectives) > 1:
         return said and f"<section><h2>Confirmation</h2>{said}</section>"
     best = study.best

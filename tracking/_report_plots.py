@@ -27,7 +27,11 @@ from hpo_core.uncertainty import band
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_POINTS, _MOST_BARS, _MOST_SLICES, _ABREAST = 3000, 15, 6, 30
+_MOST_POINTS, _MOST_BARS, _MOST_SLICES = 3000, 15, 6
+# Below a panel so many letters fit side by side, and so many upright labels of so many letters. A label that
+# is cut to fewer letters than the last says little.
+_ABREAST, _MOST_UPRIGHT, _HIGH, _FEW_LETTERS = 34, 18, 14, 8
+_UPRIGHT = 90
 
 
 def draw_plots(study: Study, found: Mapping[str, Sequence[Importance]], folder: Path) -> list[Path]:
@@ -88,8 +92,12 @@ def drawn(
     # Measured: a constrained layout draws everything twice, which is most of the time.
     widest = max((len(t.get_text()) for ax in axes for t in ax.get_yticklabels()), default=0)
     left = min(0.05 + 0.075 * max(widest, 6) / size[0] + 0.2 / size[0], 0.5)
+    upright = [t for ax in axes for t in ax.get_xticklabels() if t.get_rotation() == _UPRIGHT]
+    below = max([below, *(0.45 + 0.07 * len(t.get_text()) for t in upright)])
+    rows, gap = -(-count // abreast), below + 0.15
+    height = (size[1] - 0.4 - below - (rows - 1) * gap) / rows
     figure.subplots_adjust(
-        left=left, right=0.98, top=1 - 0.4 / size[1], bottom=below / size[1], wspace=0.28, hspace=0.35
+        left=left, right=0.98, top=1 - 0.4 / size[1], bottom=below / size[1], wspace=0.28, hspace=gap / height
     )
     figure.savefig(path, dpi=90, pil_kwargs={"compress_level": 1})
     return path
@@ -199,9 +207,13 @@ def _slices(study: Study, shown: Sequence[str], axes: Sequence[Axes]) -> None:
         else:
             x = np.floor(units[seen] * parameter.cardinality)
             choices = [parameter.value_at(k) for k in range(parameter.cardinality)]
-            # So many characters fit side by side below a panel; more choices than that stand slanted.
-            names = [plain(t) for t in labels(choices, max(_ABREAST // len(choices), 6))]
-            ax.set_xticks(range(len(names)), names, rotation=30 if len(names) > 5 else 0, fontsize=8)
+            # Choices of which too little would be left side by side stand upright, and of many only some.
+            upright = len(choices) * min(max(len(str(c)) for c in choices), _FEW_LETTERS) > _ABREAST
+            names = [plain(t) for t in labels(choices, _HIGH if upright else _ABREAST // len(choices))]
+            every = -(-len(names) // _MOST_UPRIGHT)
+            ax.set_xticks(
+                range(0, len(names), every), names[::every], rotation=_UPRIGHT if upright else 0, fontsize=8
+            )
             ax.set_xlim(-0.5, len(names) - 0.5)
         ax.scatter(x, values[seen], s=10, c=numbers[seen], cmap="viridis", alpha=0.8)
         limit(ax, span)

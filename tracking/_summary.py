@@ -92,7 +92,7 @@ def _page(run_id: str | None) -> str:
 
 def _best_trial(standing: Standing) -> list[str]:
     if not standing.best:
-        return ["No trial is complete yet."]
+        return ["No trial is complete."]
     trial = standing.best[0]
     scores = ", ".join(f"`{n}` = **{number_text(v)}**" for n, v in trial.values.items())
     rows = [f"| {_cell(n)} | {_cell(v)} |" for n, v in trial.params.items()]
@@ -108,7 +108,7 @@ def _best_trial(standing: Standing) -> list[str]:
 
 def _front(standing: Standing) -> list[str]:
     if not standing.best:
-        return ["No trial is complete yet."]
+        return ["No trial is complete."]
     names = list(standing.objectives)
     rows = [
         f"| {t.number} | " + " | ".join(number_text(t.values[n]) for n in names) + " |"

@@ -190,7 +190,7 @@ class Pages:
         return {
             **views.row(trial, _now(), views.places(study).get(number)),
             "of": len(ranking),
-            "study": views.listed(study),
+            "study": {**views.listed(study), "params": views.names(study)},
             "start": trial.start,
             "end": trial.end,
             "curves": views.curves(raw),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,10 @@ STATE_COLOURS = {
 # Good is bright in both looks of a page: perceptually even, safe for colour-blind eyes.
 SCALE = "Viridis"
 _GRID = "rgba(128,128,128,0.25)"
+# The width of a letter of a label, in pixels, and how many letters fit side by side below a panel of three.
+LETTER, PANEL = 7, 42
+# Of more choices an axis names some only: their names would lie upon one another.
+_MOST_NAMED = 20
 
 
 def figure(title: str, *, height: int = 420, **layout: Any) -> Figure:
@@ -111,11 +117,36 @@ def number(value: float) -> str:
 
 
 def labels(values: list[Any], longest: int = 28) -> list[str]:
-    """Short labels of categories; two of them are never the same."""
+    """Short labels of categories; two of them are never the same.
+
+    What all of them begin and end with tells nothing, so of long ones that is left out first.
+    """
     whole = [str(v) for v in values]
+    begin = _shared(whole) if len(whole) > 1 else 0
+    end = _shared([t[begin:][::-1] for t in whole]) if len(whole) > 1 else 0
+    short = [t if len(t) <= longest else _cut(t, begin, end, longest) for t in whole]
+    times = Counter(short)
+    return [s if times[s] == 1 else f"{s} #{i + 1}" for i, s in enumerate(short)]
+
+
+def _shared(texts: list[str]) -> int:
+    """How many letters all of them begin with."""
+    places = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
+    return sum(1 for _ in places)
+
+
+def _cut(text: str, begin: int, end: int, longest: int) -> str:
+    """``text`` less as much of its first ``begin`` and last ``end`` letters as is needed, then its middle."""
+    room = max(longest - (len(text) - begin - end), 0)
+    before = min(begin, max(room // 2, room - end))
+    after = min(end, room - before)
+    rest = text[begin - before : len(text) - end + after]
+    if before < begin:
+        rest = "…" + rest[min(before, 1) :]
+    if after < end:
+        rest = rest[: len(rest) - min(after, 1)] + "…"
     half = longest // 2
-    short = [t if len(t) <= longest else f"{t[:half]}…{t[1 - half :]}" for t in whole]
-    return [s if short.count(s) == 1 else f"{s} #{i + 1}" for i, s in enumerate(short)]
+    return rest if len(rest) <= longest else f"{rest[:half]}…{rest[1 - half :]}"
 
 
 def is_log(parameter: Parameter) -> bool:
@@ -123,12 +154,15 @@ def is_log(parameter: Parameter) -> bool:
     return bool(getattr(parameter, "log", False)) or type(parameter).__name__ == "LogNormal"
 
 
-def ticks(parameter: Parameter) -> tuple[list[float], list[str]]:
-    """Where on [0, 1] an axis of this parameter has ticks, and the real values written there."""
+def ticks(parameter: Parameter, longest: int = 28) -> tuple[list[float], list[str]]:
+    """Where on [0, 1] an axis of this parameter has ticks, and the real values written there.
+
+    Of many choices only some have one. ``longest``: letters of a choice's label.
+    """
     count = parameter.count
     if not parameter.numeric:
-        values = [parameter.value_at(i) for i in range(count or 0)]
-        return [parameter.unit_at(i) for i in range(count or 0)], labels(values)
+        at, text = named(parameter, longest)
+        return [parameter.unit_at(i) for i in at], text
     low, high = float(parameter.decode(0.0)), float(parameter.decode(1.0))
     if count is not None and count <= 10:
         values = [parameter.value_at(i) for i in range(count)]
@@ -166,12 +200,25 @@ def _even_ticks(low: float, high: float) -> list[float]:
     return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def axis_of(study: Study, name: str) -> dict[str, Any]:
-    """An axis in the parameter's own values: logarithmic where its scale is, named where it has names."""
+def named(parameter: Parameter, longest: int) -> tuple[list[int], list[str]]:
+    """The choices that an axis names, all unless they are many, by their places, and their labels."""
+    every = -(-parameter.cardinality // _MOST_NAMED)
+    text = labels([parameter.value_at(i) for i in range(parameter.cardinality)], longest)
+    return list(range(0, len(text), every)), text[::every]
+
+
+def axis_of(study: Study, name: str, across: float = math.inf, longest: int = 16) -> dict[str, Any]:
+    """An axis in the parameter's own values: logarithmic where its scale is, named where it has names.
+
+    ``across``: letters that fit side by side below a horizontal axis; names that do not stand upright.
+    ``longest``: letters of a name.
+    """
     parameter = study.space.parameters[name]
     if not parameter.numeric:
-        text = labels([parameter.value_at(i) for i in range(parameter.cardinality)], 16)
-        return {"tickvals": list(range(len(text))), "ticktext": text, "range": [-0.6, len(text) - 0.4]}
+        at, text = named(parameter, longest)
+        upright = len(text) * (max(map(len, text)) + 1) > across
+        axis = {"tickvals": at, "ticktext": text, "range": [-0.6, parameter.cardinality - 0.4]}
+        return {**axis, "tickangle": -90 if upright else 0, "title_standoff": 10}
     low, high = (float(parameter.decode(u)) for u in (0.0, 1.0))
     # A normal distribution without bounds has no ends to show.
     bounded = getattr(parameter, "low", None) is not None and getattr(parameter, "high", None) is not None

@@ -16,6 +16,8 @@ from hpo_core.plots._space import _by_importance, _complete, _pairs, _places
 
 _MOST_NAMES = 18
 _MOST_POINTS, _ABREAST, _MOST_CHOSEN = 800, 3, 4
+# Letters between two panels.
+_BESIDE = 9
 # From one through nothing to the other, readable on light and on dark.
 _DIVERGING = [
     [0.0, c.BLUE],
@@ -116,6 +118,6 @@ def rank(study: Study, *, objective: str | None = None, names: Sequence[str] | N
             },
             hovertemplate="trial %{customdata[0]}, rank %{customdata[1]:.0f}<extra></extra>",
         )  # fmt: skip
-        grid.update_xaxes(row=row, col=col, title_text=pair[0], **c.axis_of(study, pair[0]))
-        grid.update_yaxes(row=row, col=col, title_text=pair[1], **c.axis_of(study, pair[1]))
+        grid.update_xaxes(row=row, col=col, title_text=pair[0], **c.axis_of(study, pair[0], c.PANEL))
+        grid.update_yaxes(row=row, col=col, title_text=pair[1], **c.axis_of(study, pair[1], longest=_BESIDE))
     return grid

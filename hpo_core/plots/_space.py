@@ -20,12 +20,13 @@ from hpo_core.samplers._trees import Trees
 
 _MOST_LINES, _MOST_AXES = 1000, 14
 _MOST_POINTS, _MOST_SLICES, _SLICES_ABREAST = 800, 12, 3
-# The width of a letter of a label, in pixels.
-_LETTER = 7
+# Pixels between the first axis of parallel coordinates and the last; what is in a gap below a row of panels
+# beside the names of choices; a panel's height.
+_WIDTH, _GAP, _PANEL_HEIGHT = 900, 50, 173
 # Where inactive values stand on an axis of [0, 1].
 _INACTIVE = -0.14
 _FOREST = Trees(number=32, features=1.0, leaf=3, bootstrap=True)
-_CELLS, _DRAWS = 28, 48
+_CELLS, _MOST_CHOICES, _DRAWS = 28, 100, 48
 # Trials in which two parameters are both active, below which there is no picture of them.
 _FEW = 4
 
@@ -49,10 +50,12 @@ def parallel_coordinates(
     chosen = chosen[np.argsort(-z[np.searchsorted(numbers, chosen)], kind="stable")]
     values = study.history.values[chosen, column] * study.history.signs[column]
     dimensions: list[dict[str, Any]] = []
+    # Labels stand left of their axes: those of the first beside the figure, others before the axis before.
+    narrow = min(max(_WIDTH // c.LETTER // max(len(shown), 1) - 3, 6), 28)
     for parameter_name in shown:
         parameter = space.parameters[parameter_name]
         units = study.history.X[chosen, space.column_names.index(parameter_name)]
-        at, text = c.ticks(parameter)
+        at, text = c.ticks(parameter, narrow if dimensions else 28)
         inactive = bool(np.isnan(units).any())
         dimensions.append(
             {
@@ -83,7 +86,7 @@ def parallel_coordinates(
 
 def _room_for(axis: dict[str, Any]) -> int:
     """Pixels left of the first axis, where its labels stand; those of the others stand over the lines."""
-    return max(90, 20 + _LETTER * max(map(len, axis.get("ticktext", ())), default=0))
+    return max(90, 20 + c.LETTER * max(map(len, axis.get("ticktext", ())), default=0))
 
 
 def slices(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
@@ -99,15 +102,19 @@ def slices(study: Study, *, objective: str | None = None, names: Sequence[str] |
     chosen = c.thinned(numbers, c.best_numbers(study, column), _MOST_POINTS)
     values = study.history.values[chosen, column] * study.history.signs[column]
     rows = math.ceil(len(shown) / _SLICES_ABREAST)
+    axes = [c.axis_of(study, name, c.PANEL) for name in shown]
+    gap = _gap_below(axes)
+    height = rows * (_PANEL_HEIGHT + gap)
     figure = c.panels(
         f"Slices{_of(len(chosen), len(numbers), 'trials')}",
-        height=100 + 270 * rows,
+        height=60 + height,
         rows=rows,
         cols=min(_SLICES_ABREAST, max(len(shown), 1)),
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        vertical_spacing=min(0.3, 0.36 / rows),
+        vertical_spacing=gap / (height - gap),
     )
+    figure.update_layout(margin_b=gap)
     rng = np.random.default_rng(0)
     for i, parameter_name in enumerate(shown):
         row, col = i // _SLICES_ABREAST + 1, i % _SLICES_ABREAST + 1
@@ -122,15 +129,31 @@ def slices(study: Study, *, objective: str | None = None, names: Sequence[str] |
             marker={"size": 5, "opacity": 0.75, "color": chosen[seen], "colorscale": c.SCALE},
             customdata=chosen[seen],
             name=parameter_name,
-            hovertemplate="trial %{customdata}: %{y:.6g}<extra></extra>",
+            **_said(study, parameter_name, where[seen]),
         )
-        figure.update_xaxes(row=row, col=col, title_text=parameter_name, **c.axis_of(study, parameter_name))
+        figure.update_xaxes(row=row, col=col, title_text=parameter_name, **axes[i])
         if col == 1:
             figure.update_yaxes(row=row, col=col, title_text=objective)
     span = robust_range(values, study.objectives[objective])
     if span is not None:
         figure.update_yaxes(range=list(span))
     return figure
+
+
+def _gap_below(axes: Sequence[dict[str, Any]]) -> int:
+    """Pixels below each row of panels: for the axis' title, and for names of choices that stand upright."""
+    upright = [text for axis in axes if axis.get("tickangle") for text in axis["ticktext"]]
+    return max(_GAP + c.LETTER * max(map(len, upright), default=0), 97)
+
+
+def _said(study: Study, name: str, where: Array) -> dict[str, Any]:
+    """What a point says; its choice too, which the axis may not name, or not in full."""
+    parameter = study.space.parameters[name]
+    if parameter.numeric:
+        return {"hovertemplate": "trial %{customdata}: %{x:.6g}, %{y:.6g}<extra></extra>"}
+    choices = [str(parameter.value_at(k)) for k in range(parameter.cardinality)]
+    said = [choices[k] for k in np.rint(where).astype(np.int64).tolist()]
+    return {"text": said, "hovertemplate": "trial %{customdata}: %{text}, %{y:.6g}<extra></extra>"}
 
 
 def contour(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
@@ -185,8 +208,8 @@ def contour(study: Study, *, objective: str | None = None, names: Sequence[str] 
         name="trials",
         hovertemplate="trial %{customdata}<extra></extra>",
     )
-    figure.update_xaxes(title_text=pair[0], **c.axis_of(study, pair[0]))
-    figure.update_yaxes(title_text=pair[1], title_standoff=18, **c.axis_of(study, pair[1]))
+    figure.update_xaxes(title_text=pair[0], **c.axis_of(study, pair[0], _SLICES_ABREAST * c.PANEL))
+    figure.update_yaxes(title_text=pair[1], **{**c.axis_of(study, pair[1]), "title_standoff": 18})
     return figure
 
 
@@ -239,7 +262,7 @@ def _of(shown: int, known: int, what: str) -> str:
 def _values_at(study: Study, name: str, units: Array) -> Array:
     parameter = study.space.parameters[name]
     if not parameter.numeric:
-        return np.arange(len(units), dtype=float)
+        return np.floor(units * parameter.cardinality)
     return np.array([float(parameter.decode(u)) for u in units.tolist()])
 
 
@@ -257,7 +280,7 @@ def _places(study: Study, name: str, numbers: Ints, rng: np.random.Generator) ->
 def _grid(study: Study, name: str) -> Array:
     parameter = study.space.parameters[name]
     count = parameter.count
-    if count is not None and count <= _CELLS:
+    if count is not None and count <= (_CELLS if parameter.numeric else _MOST_CHOICES):
         return np.array([parameter.unit_at(i) for i in range(count)])
     return np.unique(parameter.canonical(np.linspace(0.0, 1.0, _CELLS)))
 

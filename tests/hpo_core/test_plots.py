@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpo_core import Categorical, Float, InputError, Segment, Study, TrialState, plots
+from hpo_core.plots.inner import labels
 from hpo_core.schedules import followed
 
 TWENTY = {"workers": 4, "max_steps": 20}
@@ -88,6 +91,63 @@ def test_long_labels_of_the_first_axis_have_room() -> None:
     longest = max(map(len, wide.data[0].dimensions[0].ticktext))
     assert wide.layout.margin.l > 6 * longest
     assert plots.parallel_coordinates(made, names=["x", "kind"]).layout.margin.l == 90
+
+
+@given(
+    st.lists(st.text("ab/-é", min_size=1, max_size=40), min_size=1, max_size=8, unique=True),
+    st.integers(6, 30),
+)
+def test_labels_tell_choices_apart_and_are_short(names: list[str], longest: int) -> None:
+    """Short ones stay whole."""
+    found = labels(names, longest)
+    assert len(set(found)) == len(found)
+    assert all(len(label) <= longest + len(" #8") for label in found)
+    assert all(label == name for name, label in zip(names, found, strict=True) if len(name) <= longest)
+
+
+def test_what_all_choices_share_is_left_out_of_their_labels_first() -> None:
+    """Of addresses that differed in one letter all labels were the same but for a number."""
+    names = [f"https://models.example.org/resnet-{size}-pretrained/weights.bin" for size in (8, 18, 101)]
+    assert labels(names, 16) == ["…esnet-8-pretra…", "…esnet-18-pretr…", "…snet-101-pretr…"]
+    assert labels(["https://example.org/resnet-8", "https://example.org/resnet-18"], 12) == [
+        "…rg/resnet-8",
+        "…g/resnet-18",
+    ]
+    assert labels(["a" * 20 + "x" * 30 + "b", "a" * 20 + "y" * 30 + "b"], 11) == ["…xxxx…xxx…", "…yyyy…yyy…"]
+
+
+def crowded() -> Study:
+    """Forty choices; the objective is a choice's place."""
+    cities = [f"a city that is called {i:02d}" for i in range(40)]
+    study = Study({"city": Categorical(cities), "x": Float(0.0, 1.0)}, strategy="random")
+    for i in range(120):
+        study.enqueue({"city": cities[i % 40], "x": i / 120})
+        study.tell(study.ask(), float(i % 40))
+    return study
+
+
+def test_a_contour_of_many_choices_has_each_in_its_place() -> None:
+    """Of forty it drew twenty-eight, the last of them where the twenty-eighth choice belongs."""
+    figure = plots.contour(crowded(), names=["x", "city"])
+    surface = figure.data[0]
+    assert np.asarray(surface.y).tolist() == list(range(40))
+    expected = np.asarray(surface.z).mean(axis=1)
+    assert np.corrcoef(expected, np.arange(40))[0, 1] > 0.7
+
+
+def test_axes_name_as_many_choices_as_there_is_room_for() -> None:
+    """Forty names lay upon one another, and upon the title below them; a point still says which it is."""
+    study = crowded()
+    sliced = plots.slices(study, names=["city"])
+    assert len(sliced.layout.xaxis.ticktext) <= 20
+    assert [text[-2:] for text in sliced.layout.xaxis.ticktext] == [f"{i:02d}" for i in range(0, 40, 2)]
+    assert sliced.layout.xaxis.tickangle == -90
+    assert sliced.layout.margin.b > 6 * max(map(len, sliced.layout.xaxis.ticktext))
+    numbers, said = np.asarray(sliced.data[0].customdata).tolist(), sliced.data[0].text
+    assert [study.trials[n].params["city"] for n in numbers] == list(said)
+    axis = plots.parallel_coordinates(study).data[0].dimensions[0]
+    assert len(axis.ticktext) == len(axis.tickvals) <= 20
+    assert len(plots.contour(study, names=["x", "city"]).layout.yaxis.ticktext) <= 20
 
 
 def test_slices_use_the_spaces_scale(study: Study) -> None:

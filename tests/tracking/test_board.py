@@ -182,6 +182,20 @@ def test_slices_keep_the_best_and_are_thinned() -> None:
     assert [row[2] for row in x["points"] if row[3]] == [700]
 
 
+def test_choices_stand_in_the_order_of_the_space() -> None:
+    """They stood in that of the alphabet, numbers too: 128 before 16. What was not tried has no place."""
+    declared = {"size": ["small", "medium", "large"], "batch": [16, 128, 1024]}
+    space = {"parameters": {n: {"type": "categorical", "choices": c} for n, c in declared.items()}}
+    tags = {"hpo.objectives": '{"loss": "min"}', "hpo.space": json.dumps(space)}
+    study = BoardStudy("run", "0", "e", "s", "FINISHED", 0, 1, tags)
+    tried = [("large", 128), ("medium", 16), ("small", 128), ("huge", 128)]
+    for n, (size, batch) in enumerate(tried):
+        params = {"size": size, "batch": batch}
+        study.trials[n] = BoardTrial(n, f"r{n}", "FINISHED", 0, 1, "complete", params, {"loss": float(n)})
+    shown = {one["name"]: one["choices"] for one in views.slices(study, views.ranked(study))}
+    assert shown == {"size": ["small", "medium", "large", "huge"], "batch": ["16", "128"]}
+
+
 @pytest.mark.parametrize("direction", ["min", "max"])
 def test_the_axis_leaves_out_what_the_report_leaves_out(direction: str) -> None:
     """It began to leave out at an ordinary tail, and of few trials too: one study had two pictures."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import html.parser
+import itertools
 import json
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.tracking.studies import Script
 from tests.tracking.test_projector import project
 from tracking import write_report
 from tracking._report import report_html
+from tracking._report_plots import _slices, drawn
 
 NASTY = "</script><script>alert(1)</script>"
 
@@ -192,3 +194,32 @@ def test_of_several_objectives_the_front_is_listed_by_the_first(tmp_path: Path) 
     page = report_html(study)
     table = page[page.index("Trials on the Pareto front") :]
     assert re.findall(r'<th scope="row">(\d+)</th>', table)[:3] == ["1", "2", "0"]
+
+
+def test_names_of_choices_do_not_lie_upon_one_another_in_the_picture(tmp_path: Path) -> None:
+    """Forty of them, and six that are long; nor upon the panel below them."""
+    cities = [f"a city that is called {i}" for i in range(40)]
+    kinds = [f"https://models.example.org/resnet-{i}/weights" for i in range(6)]
+    study = Study({"city": Categorical(cities), "kind": Categorical(kinds)}, strategy="random")
+    for i in range(12):
+        study.tell(study.ask(), float(i))
+    kept: list[Any] = []
+
+    def draw(axes: list[Any]) -> None:
+        kept.extend(axes)
+        _slices(study, ["city", "kind"] * 2, axes)
+
+    drawn(tmp_path / "slices.png", (9.0, 6.4), 4, draw)
+    for ax in kept:
+        boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+        assert len(boxes) >= 6
+        assert all(a.x1 <= b.x0 for a, b in itertools.pairwise(boxes))
+        assert ax.xaxis.label.get_window_extent().y1 <= min(box.y0 for box in boxes)
+    assert kept[0].xaxis.label.get_window_extent().y0 >= kept[3].get_window_extent().y1
+
+
+def test_a_study_without_a_complete_trial_does_not_promise_one(tmp_path: Path) -> None:
+    """One that had ended said that no trial was complete *yet*."""
+    study = Study({"x": Float(0, 1)}, strategy="random", limits={"trials": 1})
+    study.tell(study.ask(), state="failed")
+    assert "<p>No trial is complete.</p>" in report_html(study)

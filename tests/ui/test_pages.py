@@ -332,7 +332,7 @@ def test_axes_and_names_can_be_read(site: Site, tab: Tab) -> None:
         "t.firstChild.data, t.querySelector('title').textContent, t.getBoundingClientRect().left,"
         "t.getBoundingClientRect().right])).flat()"
     )
-    assert [name for _, name, _, _ in kinds] == sorted(long)
+    assert [name for _, name, _, _ in kinds] == long
     assert len({shown for shown, *_ in kinds}) == 3
     assert all(a[3] <= b[2] for a, b in itertools.pairwise(kinds))
     tab.open(f"{site.server.uri}/hpo/studies/{run}/compare?trials=0,1,2")
@@ -342,6 +342,62 @@ def test_axes_and_names_can_be_read(site: Site, tab: Tab) -> None:
         "[...document.querySelectorAll('figure text[text-anchor=middle]')].map(t => t.textContent)"
     )
     assert not [mark for mark in marks if "." in mark]
+    assert errors(tab) == []
+
+
+def test_names_of_many_choices_do_not_lie_upon_one_another(site: Site, tab: Tab) -> None:
+    """They did, whatever their number. Those that differ in a letter are told apart, emoji are not halved."""
+    kinds = [f"https://models.example.org/resnet-{i}/weights" for i in range(6)]
+    cities = [f"city {i}" for i in range(40)]
+    moods = ["\N{GRINNING FACE}" * n for n in range(1, 4)] + ["\N{GRINNING FACE}" * 9, "\N{ROCKET}" * 9]
+    space = {"kind": Categorical(kinds), "city": Categorical(cities), "mood": Categorical(moods)}
+    script = site.study("crowded", space=space)
+    for i in range(40):
+        script.study.enqueue({"kind": kinds[i % 6], "city": cities[i], "mood": moods[i % 5]})
+        script.run(float(i))
+    run = site.show(script)
+    tab.size(1200, 900)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelectorAll('.slices svg').length === 3")
+    shown = tab.run(
+        "[...document.querySelectorAll('.slices svg')].map(s =>"
+        "[...s.querySelectorAll('text[transform]')].map(t => {"
+        "const r = t.getBoundingClientRect(); return [t.firstChild.data, r.left, r.right, r.bottom,"
+        "s.getBoundingClientRect().bottom] }))"
+    )
+    assert [len(names) for names in shown[::2]] == [6, 5]
+    assert 8 <= len(shown[1]) < 40
+    for names in shown:
+        assert all(a[2] <= b[1] for a, b in itertools.pairwise(names))
+        assert all(bottom <= end for *_, bottom, end in names)
+        assert len({name for name, *_ in names}) == len(names)
+    assert all(str(i) in name for i, (name, *_) in enumerate(shown[0]))
+    assert [name for name, *_ in shown[2]][:3] == moods[:3]
+    assert {letter for name, *_ in shown[2] for letter in name} == {
+        *moods[3],
+        *moods[4],
+        "\N{HORIZONTAL ELLIPSIS}",
+    }
+    assert errors(tab) == []
+
+
+def test_a_page_says_what_it_leaves_out_and_keeps_the_order_of_the_space(site: Site, tab: Tab) -> None:
+    """Twelve of fourteen parameters and two of three objectives were shown as if there were no more."""
+    names = [f"p{i}" for i in range(13, -1, -1)]
+    objectives = {"a": "min", "b": "max", "c": "min"}
+    script = site.study("abridged", space={name: Float(0, 1) for name in names}, objectives=objectives)
+    script.finish(script.begin(), {"a": 1.0, "b": 1.0, "c": 1.0})
+    run = site.show(script)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelectorAll('.slices svg').length === 12")
+    assert "12 of 14 parameters" in tab.text()
+    assert "the first two of 3 objectives" in tab.text()
+    tab.open(f"{site.server.uri}/hpo/studies/{run}/trials/0")
+    tab.until("document.querySelectorAll('tbody th').length === 14")
+    rows = "[...document.querySelectorAll('tbody th')].map(h => h.innerText)"
+    assert tab.run(rows) == names
+    tab.until("document.querySelector('dl.left')")
+    assert tab.run(rows) == names
     assert errors(tab) == []
 
 

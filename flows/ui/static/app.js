@@ -194,7 +194,7 @@ function refuse(card, message) {
 }
 
 function bestOf(s, run) {
-  if (s.best_trial === null) return [el("h2", null, "Best"), el("p", { class: "quiet" }, "No trial is complete yet."), verdict(s)].filter(Boolean);
+  if (s.best_trial === null) return [el("h2", null, "Best"), el("p", { class: "quiet" }, "No trial is complete."), verdict(s)].filter(Boolean);
   const several = Object.keys(s.objectives).length > 1;
   const [name] = Object.keys(s.objectives);
   const trials = several ? s.front : [s.best_trial];
@@ -203,7 +203,7 @@ function bestOf(s, run) {
     several ? null : el("p", { class: "big" }, spread(s.best[name], s.best_spread[name])),
     el("p", null, several ? "" : `${name} by `, trials.slice(0, 30).map((t, i) => [i ? ", " : "", el("a", { href: trialLink(run, t), "data-key": `best-${t}` }, several ? t : `trial ${t}`)]), trials.length > 30 ? ` and ${trials.length - 30} more, the first in the table` : null, s.repeats > 1 && !several ? `, ${MEAN} ${s.repeats} seeds` : null),
     verdict(s),
-    several ? null : configuration(s.best_params),
+    several ? null : configuration(s.best_params, s.params),
   ].filter(Boolean);
 }
 
@@ -215,8 +215,12 @@ function verdict(s) {
   return el("p", { class: "verdict" }, found.before, other, found.after);
 }
 
-function configuration(params) {
-  return el("dl", null, Object.entries(params || {}).map(([n, v]) => [el("dt", null, n), el("dd", null, setting(v))]));
+function configuration(params, order) {
+  return el("dl", null, ordered(params || {}, order).map((n) => [el("dt", null, n), el("dd", null, setting(params[n]))]));
+}
+// The names in the order of the space, not of the alphabet, which MLflow's copy of a configuration is in.
+function ordered(params, order) {
+  return [...order.filter((n) => Object.hasOwn(params, n)), ...Object.keys(params).filter((n) => !order.includes(n))];
 }
 
 function historyOf(s, run, place) {
@@ -228,17 +232,17 @@ function historyOf(s, run, place) {
   if (!s.history) draw(figure, () => scatterChart(figure, shown, go));
   else draw(figure, () => historyChart(figure, shown, go));
   const many = s.history ? shown.places : shown.points.length;
-  const parts = s.history ? ["line: best so far", "open circles: stopped early", "red ticks: no value"] : ["large: on the Pareto front"];
+  const parts = s.history ? ["line: best so far", "open circles: stopped early", "red ticks: no value"] : ["large: on the Pareto front", Object.keys(s.objectives).length > 2 ? `the first two of ${Object.keys(s.objectives).length} objectives` : null].filter(Boolean);
   note.textContent = `${parts.join(", ")}${many > 600 ? `; ${shown.points.length} of ${many} points are drawn` : ""}; far values lie on the edge`;
 }
 
 // One after the other, so that a click waits for none but the one that is being drawn.
 async function slicesOf(s, run, place) {
-  const key = s.slices.map((p) => p.name).join("\n");
+  const key = [s.params.length, ...s.slices.map((p) => p.name)].join("\n");
   if (place.dataset.names !== key) {
     place.dataset.names = key;
     place.replaceChildren(
-      el("p", { class: "note" }, `${Object.keys(s.objectives)[0]} of the complete trials against each parameter; the best in another colour`),
+      el("p", { class: "note" }, `${Object.keys(s.objectives)[0]} of the complete trials against each parameter; the best in another colour${s.slices.length < s.params.length ? `; ${s.slices.length} of ${s.params.length} parameters` : ""}`),
       el("div", { class: "slices" }, s.slices.map((p) => el("div", null, el("h3", null, p.name + (p.log ? " (log)" : "")), el("figure")))));
   }
   const figures = [...place.querySelectorAll("figure")];
@@ -348,7 +352,7 @@ function trialParts(t, run) {
   const facts = { state: words(t.state), reason: tags["hpo.reason"], started: new Date(t.start).toLocaleString(), time: duration(t.seconds), [t.study.repeats > 1 ? "seeds" : "steps"]: t.step,
     attempt: tags["hpo.attempt"], worker: tags["hpo.worker"], seed: t.study.repeats > 1 ? null : tags["hpo.seed"], "goes on from trial": tags["hpo.parent_trial"],
     "checkpoint at step": tags["hpo.checkpoint_step"], "why this configuration": tags["hpo.note"] };
-  const names = [...new Set([...Object.keys(t.params), ...Object.keys(other ? other.params : {})])];
+  const names = ordered({ ...t.params, ...other?.params }, t.study.params || []);
   return [
     el("div", { class: "card" },
       el("div", { class: "head" }, el("h1", null, `Trial ${t.trial}`), state(t.state), el("span", { class: "spring" }),

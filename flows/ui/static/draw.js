@@ -83,7 +83,10 @@ function tick(value) {
 // A drawing area with axes. The width is that of the page, so that text keeps its size.
 function frame(place, { height, x, y, xName, yName, label, left = 56, room = place.clientWidth }) {
   const width = Math.max(room || 600, 200);
-  const box = { left, right: width - 12, top: 12, bottom: height - (xName ? 38 : 24) };
+  const names = x.choices ? legible(x.choices, width - 12 - left) : null;
+  const below = names?.upright ? UPRIGHT : xName ? 38 : 24;
+  const box = { left, right: width - 12, top: 12, bottom: height - 24 + (xName ? -14 : 0) };
+  height = box.bottom + below;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
   const sx = x.choices ? choices(x.choices, box.left, box.right) : scale(x.low, x.high, box.left, box.right, x.log);
   const sy = scale(y.low, y.high, box.bottom - 6, box.top + 4, y.log);
@@ -91,23 +94,50 @@ function frame(place, { height, x, y, xName, yName, label, left = 56, room = pla
     root.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }));
     root.append(svg("text", { x: box.left - 6, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
   }
-  for (const v of sx.ticks) {
-    if (x.whole && !Number.isInteger(v)) continue;
-    const name = x.choices ? shortened(v, (box.right - box.left) / x.choices.length) : tick(v);
-    const anchor = sx(v) > box.right - 14 ? "end" : "middle";
-    root.append(svg("text", { x: sx(v), y: box.bottom + 15, "text-anchor": anchor }, name, x.choices && name !== v ? svg("title", null, v) : null));
+  for (const [i, v] of sx.ticks.entries()) {
+    if (names ? i % names.every : x.whole && !Number.isInteger(v)) continue;
+    const name = names ? names.short[i] : tick(v);
+    const at = names?.upright ? { x: sx(v) + 4, y: box.bottom + 6, "text-anchor": "end", transform: `rotate(-90 ${sx(v) + 4} ${box.bottom + 6})` }
+      : { x: sx(v), y: box.bottom + 15, "text-anchor": sx(v) > box.right - 14 ? "end" : "middle" };
+    root.append(svg("text", at, name, names && name !== v ? svg("title", null, v) : null));
   }
   root.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
   if (xName) root.append(svg("text", { x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, xName));
   if (yName) root.append(svg("text", { x: 2, y: 10 }, yName));
   return { root, sx, sy, box, width, points: [] };
 }
-// A name as wide as that many pixels: names mostly differ in their ends, so the middle is left out.
-function shortened(name, width) {
-  const most = Math.max(Math.floor(width / 6.2) - 1, 3);
-  if (name.length <= most) return name;
-  const end = Math.ceil((most - 1) / 2);
-  return `${name.slice(0, most - 1 - end)}\u2026${name.slice(-end)}`;
+// How the names of choices are written below that many pixels: side by side, or upright where that would leave too few
+// letters; every so many of them where even those would overlap. The point's title says which it is.
+const LETTER = 6.6;
+const UPRIGHT = 76;
+function legible(names, width) {
+  const slot = width / names.length;
+  // Signs of East Asian scripts and emoji are twice as wide as letters.
+  const letter = LETTER * (names.some((name) => /[^\u0000-\u2e7f]/.test(name)) ? 2 : 1);
+  const across = Math.floor(slot / letter) - 1;
+  const upright = across < 8 && names.some((name) => [...name].length > across);
+  return { upright, every: upright ? Math.ceil(12 / slot) : 1, short: shortened(names, upright ? Math.floor(UPRIGHT / letter) - 1 : across) };
+}
+// Names of that many letters at most. What all of them begin and end with tells nothing, so it is left out first; then
+// the middle. Letters, not halves of them: an emoji is two of a string's places.
+function shortened(names, most) {
+  const texts = names.map((name) => [...name]);
+  const shared = (at, end) => { let n = 0; while (n < end && texts.every((t) => t.at(at(n)) === texts[0].at(at(n)))) n += 1; return n; };
+  const least = Math.min(...texts.map((t) => t.length));
+  const begin = texts.length > 1 ? shared((n) => n, least) : 0;
+  const end = texts.length > 1 ? shared((n) => -1 - n, least - begin) : 0;
+  return texts.map((t) => {
+    if (t.length <= most) return t.join("");
+    const room = Math.max(most - (t.length - begin - end), 0);
+    const before = Math.min(begin, Math.max(Math.floor(room / 2), room - end));
+    const after = Math.min(end, room - before);
+    const rest = t.slice(begin - before, t.length - end + after);
+    if (before < begin) rest.splice(0, before ? 1 : 0, "\u2026");
+    if (after < end) rest.splice(after ? -1 : rest.length, after ? 1 : 0, "\u2026");
+    if (rest.length <= most) return rest.join("");
+    const last = Math.ceil((most - 1) / 2);
+    return [...rest.slice(0, most - 1 - last), "\u2026", ...rest.slice(rest.length - last)].join("");
+  });
 }
 function choices(names, from, to) {
   const at = (name) => from + ((names.indexOf(name) + 0.5) / names.length) * (to - from);
@@ -217,7 +247,7 @@ function sliceChart(place, data, link, room) {
   const values = data.points.map((p) => p[0]);
   const x = data.numeric
     ? { low: Math.min(...values), high: Math.max(...values), log: data.log }
-    : { choices: [...new Set(values)].sort() };
+    : { choices: data.choices };
   const chart = frame(place, {
     height: 150, left: 48, room, x, y: { low: range[0], high: range[1] },
     label: `${data.objective} against ${data.name}`,
