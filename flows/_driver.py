@@ -8,7 +8,6 @@ order to go on.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Coroutine
@@ -303,8 +302,12 @@ class Driver:
     async def _answer_run_id(self, trial: int, answer: Callable[[str], None]) -> None:
         run_id = ""
         if self._tracker is not None:
-            with contextlib.suppress(HpoError):  # the worker is told that there is none
+            try:
                 run_id = await asyncio.to_thread(self._tracker.run_id, trial, _RUN_ID_SECONDS)
+            except HpoError as error:  # the worker is told that there is none
+                if not self._tracker.offline and "no run" not in self._told:
+                    self._told.add("no run")
+                    self._tell(f"{error}; what its own code logs goes elsewhere, its output says where")
         answer(run_id)
 
     def _settle(self, running: Running, outcome: Outcome) -> None:

@@ -72,7 +72,7 @@ class StudyTracker:
         self._experiment = experiment
         self._adopt_run = adopt_run
         self._known_run = known_run
-        self._offline = offline
+        self.offline = offline
         self._options = options or TrackerOptions()
         self._changed = threading.Condition()
         self._connection: Connection | None = None
@@ -85,6 +85,7 @@ class StudyTracker:
         self._given_up = False
         self._away: str | None = None
         self._degraded: str | None = "tracking is offline" if offline else None
+        self._starting = False
         self._started = offline  # or failed to
         self._counts = (-1, 0)
         # Why the driver has to stop: another one has gone on with the study.
@@ -99,8 +100,11 @@ class StudyTracker:
         tracking server does not answer (:class:`Away`: it may be tried again) or the experiment cannot be
         used.
         """
-        if self._offline:
+        if self.offline:
             return None
+        with self._changed:
+            self._starting = True
+            self._changed.notify_all()
         try:
             return self._start()
         except BaseException as error:
@@ -143,14 +147,16 @@ class StudyTracker:
     def run_id(self, trial: int, timeout: float) -> str:
         """The id of the trial's run, which is made now if there is none. Any thread may ask.
 
-        :meth:`start` may still be on its way. Raises :class:`NoRunYet`, a ``TimeoutError``, when there is
-        no answer within ``timeout`` seconds.
+        :meth:`start` may still be on its way, and is waited for: to a slow server it takes longer than a run
+        may, and it ends by itself where there is none. Raises :class:`NoRunYet`, a ``TimeoutError``, when
+        there is no answer within ``timeout`` seconds after it.
         """
-        deadline = time.monotonic() + timeout
         with self._changed:
-            self._changed.wait_for(lambda: self._started, timeout)
+            self._changed.wait_for(lambda: self._starting or self._started, timeout)
+            self._changed.wait_for(lambda: self._started or not self._starting)
             if self._projector is None:
                 raise NoRunYet(f"trial {trial} has no run: {self._degraded or 'tracking has not started'}")
+            deadline = time.monotonic() + timeout
             while True:
                 run_id = self._run_of(trial)
                 if run_id is not None:
@@ -235,7 +241,7 @@ class StudyTracker:
             MLFLOW_DISABLE_TELEMETRY=os.environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
             MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
         )
-        if not self._offline:
+        if not self.offline:
             variables["MLFLOW_TRACKING_URI"] = resolve_uri(self._uri)
             # Known once the run is, see _active_run.
             variables["MLFLOW_EXPERIMENT_ID"] = None

@@ -22,9 +22,10 @@ from flows._messages import Job, Outcome
 from flows._plan import plan_callable
 from flows._request import Request
 from flows._room import Room
-from flows._runner import Curve, OnMessage, Report, Saved
+from flows._runner import Curve, OnMessage, Report, RunIdWanted, Saved
 from flows._stretch import Stretch
 from hpo_core import Float, HpoError, Journal, SearchSpace, Segment, Strategy, Study, TrialState
+from tracking import NoRunYet
 
 SPACE = {"x": Float(0.0, 1.0)}
 Script = Callable[[Job, OnMessage, "FakeRunner"], Awaitable[Outcome]]
@@ -566,3 +567,30 @@ def test_a_clock_that_jumps_changes_nothing(
     assert study.state.seconds_spent < 3600
     ends = [t.finished_at for t in study.trials]
     assert ends == sorted(ends)
+
+
+def test_trials_that_get_no_run_are_told_of_once(tmp_path: Path) -> None:
+    """What their own code logged was in another database, and only a file among their artifacts said so."""
+
+    class NoRuns:
+        offline = False
+        fenced = None
+
+        def run_id(self, trial: int, timeout: float) -> str:
+            raise NoRunYet(f"trial {trial} has no run yet: MLflow did not answer in time")
+
+        def notify(self) -> None: ...
+
+    async def logs(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        await on_message(RunIdWanted(answer.set_result))
+        assert await answer == ""
+        return Outcome(kind=m.RETURNED, values=1.0)
+
+    lines: list[str] = []
+    study = make_study(tmp_path, limits={"trials": 3})
+    driver = Driver(study, FakeRunner(logs, slots=1), folder=tmp_path, tracker=NoRuns(), tell=lines.append)
+    asyncio.run(driver.drive())
+    (line,) = lines
+    assert line.startswith("trial 0 has no run yet: MLflow did not answer in time; ")
+    assert line.endswith("what its own code logs goes elsewhere, its output says where")

@@ -35,7 +35,7 @@ from tracking import (
     probe,
     save_checkpoint,
 )
-from tracking._connection import Connection, _answers_plainly, refused
+from tracking._connection import Connection, _answers_plainly, connect, refused
 from tracking._cursor import Cursor, Target
 from tracking._errors import brief
 from tracking._projector import Projector
@@ -170,6 +170,32 @@ def test_a_run_may_be_asked_for_before_the_journal_knows_the_trial(
         assert answer.result()
     with pytest.raises(NoRunYet, match="trial 7 has no run"):
         tracker.run_id(7, 0.05)
+    assert tracker.close(60.0)
+    script.close()
+
+
+def test_what_the_start_takes_is_not_taken_from_the_wait_for_a_run(
+    sqlite_uri: str, experiment: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 5 s for each of its dozen requests the first trials' own metrics went to another database."""
+    asked, connecting = threading.Event(), threading.Event()
+
+    def slow(*terms: Any) -> Connection:
+        connecting.set()
+        assert asked.wait(60.0)
+        return connect(*terms)
+
+    monkeypatch.setattr("tracking._tracker.connect", slow)
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    script.begin()
+    with ThreadPoolExecutor(2) as pool:
+        started = pool.submit(tracker.start)
+        assert connecting.wait(60.0)
+        answer = pool.submit(tracker.run_id, 7, 0.0)
+        asked.set()
+        assert started.result()
+        with pytest.raises(NoRunYet, match="trial 7 has no run yet: MLflow did not answer in time"):
+            answer.result()
     assert tracker.close(60.0)
     script.close()
 
