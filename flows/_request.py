@@ -112,7 +112,7 @@ def plain_request(request: Request, label: str, strategy: Any) -> dict[str, Any]
 
     ``strategy``: what was given in place of the name in the request; an object goes by none.
     """
-    data = {k: v for k, v in vars(request).items() if v is not None and v is not False and v not in ({}, ())}
+    data = {k: v for k, v in vars(request).items() if v is not None and v is not False and not _empty(v)}
     for circumstance in ("tracking_uri", "offline", "edit_space"):
         data.pop(circumstance, None)
     if not isinstance(strategy, str | None):
@@ -124,6 +124,11 @@ def plain_request(request: Request, label: str, strategy: Any) -> dict[str, Any]
     if "warm_start" in data:
         data["warm_start"] = [redacted(source) for source in data["warm_start"]]
     return {**data, "objective": label}
+
+
+def _empty(value: Any) -> bool:
+    """Whether it is a dict or tuple of nothing; of an array that would be a question for each number."""
+    return isinstance(value, dict | tuple) and not value
 
 
 def execution_of(request: Request) -> Execution:

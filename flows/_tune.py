@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flows._result import Result
 from flows.sources import sources_of
 from hpo_core import HpoError, InputError, Parameter, SearchSpace
+from hpo_core.inner import single
 
 if TYPE_CHECKING:
     from flows._flow import Handed
@@ -86,6 +87,8 @@ def tune(
             "repeats": repeats,
             **_arguments(objective, more),
         }
+        # Numbers that come out of a table or an array are numpy's, which no journal holds.
+        fields = {field: single(value) for field, value in fields.items()}
         terms = {"objectives": objectives, "strategy": strategy, "settings": settings}
         plan = _plan(objective, fields, space, terms)
         return _shown(replace(plan, warm_start=sources_of(warm_start)), tell, progress, messages)
@@ -147,7 +150,7 @@ def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
         ready = set(option_names(objective)) - known
     for name, value in more.items():
         if name in ready:
-            options[name] = value
+            options[name] = single(value)
         elif name in known:
             fields[name] = value
         else:

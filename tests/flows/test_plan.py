@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows import tune
 from flows._named import label_of, load_objective
-from flows._plan import plan_callable, plan_request
+from flows._plan import Plan, plan_callable, plan_request
 from flows._request import Request
 from hpo_core import Float, InputError, ObjectiveError, SearchSpace, StrategyError
 from tests.flows import objectives_for_tests as objectives
@@ -259,3 +260,23 @@ def test_two_studies_of_a_moment_without_names_are_two() -> None:
         plan_callable(objectives.square, request=Request(), space=None, objectives=None) for _ in range(2)
     ]
     assert plans[0].terms.name != plans[1].terms.name
+
+
+def test_numbers_of_numpy_are_taken_as_numbers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they come out of a table: `trials` was no whole number then, and `timeout` ended in a traceback."""
+    plans: list[Plan] = []
+    monkeypatch.setattr("flows._tune._shown", lambda plan, *_: plans.append(plan))
+    given = {
+        "trials": np.int64(7), "timeout": np.float64(60.0), "workers": np.int32(2), "seed": np.int64(3),
+        "name": np.str_("mine"), "max_failures": np.int64(5), "stop_when": np.float64(0.5),
+        "trial_timeout": np.float32(2.5), "offline": np.bool_(True),
+    }  # fmt: skip
+    tune(objectives.square, **given)
+    tune(objectives.square, **{name: value.item() for name, value in given.items()})
+    one, other = plans
+    assert (one.terms.limits, one.execution, one.tracking) == (
+        other.terms.limits,
+        other.execution,
+        other.tracking,
+    )
+    assert json.dumps(one.terms.meta["request"]) == json.dumps(other.terms.meta["request"])
