@@ -270,6 +270,13 @@ def _check_disk(uri: str, path: Path) -> None:
             "server that has one of these (--tracking-uri, or MLFLOW_TRACKING_URI)"
         )
 
+    if not path.exists() and {"'", '"'} <= set(str(Path.cwd())):
+        # It writes this folder's path into a statement as Python would print it.
+        why = (
+            f"MLflow cannot set up a database in a folder with both kinds of quotes in its path, {Path.cwd()}"
+        )
+        raise unusable(uri, why, remedy="work in another folder")
+
 
 def _check_file(uri: str, path: Path) -> None:
     _check_disk(uri, path)

@@ -35,7 +35,9 @@ class Uploads:
         self._busy = False
         self._closed = False
         self._thread: threading.Thread | None = None
-        self.trouble: str | None = None
+        self._trouble: str | None = None
+        # What was given up last, with the reason: those who can may mend that.
+        self._refused: str | None = None
         self.done = 0
 
     def add(self, name: str, upload: Callable[[], None]) -> None:
@@ -55,13 +57,18 @@ class Uploads:
         with self._changed:
             return len(self._waiting) + self._busy
 
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the uploads, in a sentence, or ``None``."""
+        return self._trouble or self._refused
+
     def emptied(self, seconds: float) -> bool:
         """Wait that long at most for the queue to empty; whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
 
     def close(self, deadline: float) -> bool:
-        """Wait for the queue to empty until ``deadline`` (monotonic seconds); whether it did."""
+        """Wait for the queue to empty until ``deadline`` (monotonic seconds); whether all was uploaded."""
         with self._changed:
             while (self._waiting or self._busy) and time.monotonic() < deadline:
                 self._changed.wait(max(deadline - time.monotonic(), 0.0))
@@ -70,7 +77,7 @@ class Uploads:
             empty = not self._waiting and not self._busy
         if empty and self._thread is not None:
             self._thread.join()
-        return empty
+        return empty and self._refused is None
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
@@ -83,11 +90,15 @@ class Uploads:
                 self._busy = True
             try:
                 upload()
-                failed, pause, self.trouble = False, _FIRST_PAUSE, None
+                failed, pause, self._trouble = False, _FIRST_PAUSE, None
                 self.done += 1
             except Exception as error:  # noqa: BLE001 - a lost plot must never end a study
                 failed = not is_permanent(error)
-                self.trouble = f"{name} cannot be uploaded: {brief(error)}"
+                said = f"{name} cannot be uploaded: {brief(error)}"
+                if failed:
+                    self._trouble = said
+                else:
+                    self._refused = said
             with self._changed:
                 self._busy = False
                 if failed:

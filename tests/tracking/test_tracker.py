@@ -200,6 +200,42 @@ def test_what_the_start_takes_is_not_taken_from_the_wait_for_a_run(
     script.close()
 
 
+def test_files_that_cannot_be_written_are_told_of_and_delivered_once_they_can(
+    sqlite_uri: str, experiment: str, script: Script, tmp_path: Path
+) -> None:
+    """Where artifacts could not be written, MLflow was said to have all of the study."""
+    root = tmp_path / "artifacts of mlflow"
+    root.write_text("a file where a folder should be")
+    MlflowClient(sqlite_uri).create_experiment(experiment, artifact_location=(root / "here").as_uri())
+    script.run(0.5)
+    script.stop()
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    parent = tracker.start()
+    assert parent is not None
+    assert not tracker.close(60.0)
+    assert "cannot be uploaded" in str(tracker.status.degraded)
+    root.unlink()
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    tracker.start()
+    assert tracker.close(60.0)
+    kept = {file.path for file in tracker.connection.client.list_artifacts(parent)}
+    assert {"journal.jsonl.gz", "trials.csv"} <= kept
+    script.close()
+
+
+def test_a_folder_that_mlflow_cannot_make_a_database_in_is_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answered with a syntax error of SQL, and the advice to start the server."""
+    folder = tmp_path / 'it\'s "q"'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for ask in (probe, lambda uri: connect(uri, "e")):
+        with pytest.raises(InputError, match=r"both kinds of quotes .*; work in another folder"):
+            ask("sqlite:///mlflow.db")
+    assert list(folder.iterdir()) == []
+
+
 def test_offline_the_tracker_does_nothing_and_says_so(
     script: Script, sqlite_uri: str, experiment: str
 ) -> None:
