@@ -47,6 +47,11 @@ class Tracking(Protocol):
         ...
 
     @property
+    def offline(self) -> bool:
+        """Whether nothing is to be tracked now."""
+        ...
+
+    @property
     def fenced(self) -> str | None:
         """Why this driver must stop: another one has gone on with the study."""
         ...

@@ -161,8 +161,8 @@ def ticks(parameter: Parameter, longest: int = 28) -> tuple[list[float], list[st
     """
     count = parameter.count
     if not parameter.numeric:
-        at, text = named(parameter, longest)
-        return [parameter.unit_at(i) for i in at], text
+        places, text = named(parameter, longest)
+        return [parameter.unit_at(i) for i in places], text
     low, high = float(parameter.decode(0.0)), float(parameter.decode(1.0))
     if count is not None and count <= 10:
         values = [parameter.value_at(i) for i in range(count)]
@@ -215,9 +215,9 @@ def axis_of(study: Study, name: str, across: float = math.inf, longest: int = 16
     """
     parameter = study.space.parameters[name]
     if not parameter.numeric:
-        at, text = named(parameter, longest)
+        places, text = named(parameter, longest)
         upright = len(text) * (max(map(len, text)) + 1) > across
-        axis = {"tickvals": at, "ticktext": text, "range": [-0.6, parameter.cardinality - 0.4]}
+        axis = {"tickvals": places, "ticktext": text, "range": [-0.6, parameter.cardinality - 0.4]}
         return {**axis, "tickangle": -90 if upright else 0, "title_standoff": 10}
     low, high = (float(parameter.decode(u)) for u in (0.0, 1.0))
     # A normal distribution without bounds has no ends to show.
