@@ -111,14 +111,28 @@ class Uploads:
 
 
 def folder_upload(client: MlflowClient, run_id: str, folder: Path) -> Callable[[], None]:
-    """Upload everything in ``folder`` to the root of the run's artifacts, then remove the folder."""
+    """Upload everything in ``folder`` to the root of the run's artifacts, then remove what was uploaded.
+
+    The folder stays, and so does what is written anew meanwhile, as by a trial that is run again: that is for
+    the next upload.
+    """
 
     def upload() -> None:
-        if folder.is_dir():
-            client.log_artifacts(run_id, str(folder))
-            shutil.rmtree(folder, ignore_errors=True)
+        sent = {path: _version(path) for path in folder.rglob("*") if path.is_file()}
+        if not sent:
+            return
+        client.log_artifacts(run_id, str(folder))
+        for path, version in sent.items():
+            with contextlib.suppress(FileNotFoundError):
+                if _version(path) == version:
+                    path.unlink()
 
     return upload
+
+
+def _version(file: Path) -> tuple[int, int, int]:
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def file_upload(client: MlflowClient, run_id: str, file: Path) -> Callable[[], None]:

@@ -1,0 +1,58 @@
+"""Files on their way to MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracking._uploads import folder_upload
+
+
+class _Client:
+    """Takes copies of what is logged; ``meanwhile`` is called in the middle of each upload."""
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, str]] = []
+        self.meanwhile: Callable[[], Any] = lambda: None
+
+    def log_artifacts(self, run_id: str, folder: str) -> None:
+        files = (path for path in Path(folder).rglob("*") if path.is_file())
+        self.taken.append({str(path.relative_to(folder)): path.read_text() for path in files})
+        self.meanwhile()
+
+
+def _again(file: Path) -> None:
+    file.write_text("second attempt")
+
+
+def _more(file: Path) -> None:
+    with file.open("a") as sink:
+        sink.write(", second attempt")
+
+
+@pytest.mark.parametrize("write", [_again, _more])
+def test_what_a_trial_that_runs_again_leaves_during_an_upload_is_for_the_next_one(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """It was removed with the rest of the folder, and nobody ever saw it."""
+    folder, client = tmp_path / "7", _Client()
+    (folder / "plots").mkdir(parents=True)
+    (folder / "plots" / "curve.svg").write_text("<svg/>")
+    file = folder / "traceback.txt"
+    file.write_text("first attempt")
+    upload = folder_upload(client, "run", folder)  # type: ignore[arg-type]  # all that it needs of one
+
+    client.meanwhile = lambda: write(file)
+    upload()
+    assert client.taken == [{"plots/curve.svg": "<svg/>", "traceback.txt": "first attempt"}]
+    left = file.read_text()
+    assert "second attempt" in left
+
+    client.meanwhile = lambda: None
+    upload()
+    assert client.taken[1:] == [{"traceback.txt": left}]
+    upload()
+    assert len(client.taken) == 2, "there is nothing left to upload"
