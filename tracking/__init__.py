@@ -13,6 +13,7 @@ if typing.TYPE_CHECKING:
     from tracking._active_run import trial_run as trial_run
     from tracking._board import Board as Board
     from tracking._board import BoardStudy as BoardStudy
+    from tracking._board import BoardTrial as BoardTrial
     from tracking._callers_run import active_run_for as active_run_for
     from tracking._checkpoints import CheckpointError as CheckpointError
     from tracking._checkpoints import delete_checkpoint as delete_checkpoint
@@ -70,23 +71,23 @@ if typing.TYPE_CHECKING:
     from tracking._versions import check_version as check_version
 
 __all__ = [
-    "Away", "Belongings", "Board", "BoardStudy", "Candidate", "CheckpointError", "Connection", "Gate",
-    "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable", "StudyTracker", "TrackerOptions",
-    "TrackerStatus", "TrackingError", "TrialRunActivator", "absolute_uri", "active_run_for", "as_found",
-    "belongings", "beyond_quota", "brief", "check_version", "comparison_html", "config_sha256", "connect",
-    "connect_to_study", "database_file", "database_uri", "delete_checkpoint", "disk_warning",
-    "draw_comparison", "failure_lines", "fetch_checkpoints", "fetch_journal", "find_model", "finite",
-    "load_checkpoint", "load_own_model", "load_writers", "locate_checkpoint", "log_model",
-    "log_trial_model", "past_runs", "prepare_sqlite", "probe", "promote", "redacted",
-    "removable_checkpoints", "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "take_out",
-    "trial_run", "uncollected", "write_report",
+    "Away", "Belongings", "Board", "BoardStudy", "BoardTrial", "Candidate", "CheckpointError",
+    "Connection", "Gate", "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable",
+    "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator",
+    "absolute_uri", "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_version",
+    "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file", "database_uri",
+    "delete_checkpoint", "disk_warning", "draw_comparison", "failure_lines", "fetch_checkpoints",
+    "fetch_journal", "find_model", "finite", "load_checkpoint", "load_own_model", "load_writers",
+    "locate_checkpoint", "log_model", "log_trial_model", "past_runs", "prepare_sqlite", "probe",
+    "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back", "save_checkpoint",
+    "set_defaults", "take_out", "trial_run", "uncollected", "write_report",
 ]  # fmt: skip
 
 # Where each name lives.
 _HOMES = {
     "_active_run": "TrialRunActivator trial_run",
     "_callers_run": "active_run_for",
-    "_board": "Board BoardStudy",
+    "_board": "Board BoardStudy BoardTrial",
     "_checkpoints": "CheckpointError delete_checkpoint load_checkpoint locate_checkpoint save_checkpoint",
     "_collecting": "uncollected",
     "_compare_page": "comparison_html draw_comparison",

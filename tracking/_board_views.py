@@ -8,7 +8,7 @@ import json
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +22,8 @@ from tracking._states import FAILURES, TRIAL_STATUS
 from tracking._text import finite
 
 _Made = TypeVar("_Made")
+# Of each metric (step, value), by step.
+Curves = dict[str, list[tuple[int, float]]]
 
 MOST_POINTS = 600
 _SLICE_POINTS = 250
@@ -439,7 +441,16 @@ def whole(query: dict[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def curves(raw: dict[str, list[tuple[int, float]]], also: Iterable[str] = ()) -> dict[str, list[list[float]]]:
+def by_name(raw: Curves, tags: Mapping[str, str], params: Container[str]) -> Curves:
+    """Metrics by the names that the objective gave them, of which MLflow does not take every letter.
+
+    ``tags``, ``params``: the trial's. The tag that has the names has those of parameters, too.
+    """
+    names = {key: name for key, name in parsed(tags.get("hpo.names")).items() if name not in params}
+    return {names.get(key, key): points for key, points in raw.items()}
+
+
+def curves(raw: Curves, also: Iterable[str] = ()) -> dict[str, list[list[float]]]:
     """Metrics with more than one point, thinned; extremes kept. ``also``: those with one point too."""
     wanted = {key for key, points in raw.items() if len(points) > 1} | raw.keys() & set(also)
     return {key: [list(point) for point in _thin_curve(raw[key])] for key in sorted(wanted)}

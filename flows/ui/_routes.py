@@ -23,7 +23,7 @@ from starlette.routing import Route
 from flows.ui import _actions
 from flows.ui._access import Access
 from hpo_core import InputError
-from tracking import Board, BoardStudy
+from tracking import Board, BoardStudy, BoardTrial
 from tracking import _board_views as views
 
 _STATIC = Path(__file__).parent / "static"
@@ -175,7 +175,7 @@ class Pages:
         made = [await asyncio.to_thread(self._trial, study, number) for number in chosen]
         for one in made:  # a trial that was stopped at its first step has a point where others have a curve
             others = {name for other in made for name in other["curves"]} - one["curves"].keys()
-            alone = await asyncio.to_thread(self._board.curves, one["run_id"]) if others else {}
+            alone = await asyncio.to_thread(self._curves, study.trials[one["trial"]]) if others else {}
             one["curves"] |= views.curves(alone, others)
         return _json(request, {"study": views.listed(study), "params": views.names(study), "trials": made})
 
@@ -184,7 +184,7 @@ class Pages:
         ranking = views.ranked(study)
         numbers = list(study.trials)
         at = bisect.bisect_left(numbers, number)
-        raw = self._board.curves(trial.run_id)
+        raw = self._curves(trial)
         tags = self._board.tags(trial.run_id)
         best = ranking[0] if ranking else None
         return {
@@ -200,6 +200,9 @@ class Pages:
             "before": numbers[at - 1] if at else None,
             "after": numbers[at + 1] if at + 1 < len(numbers) else None,
         }
+
+    def _curves(self, trial: BoardTrial) -> views.Curves:
+        return views.by_name(self._board.curves(trial.run_id), self._board.tags(trial.run_id), trial.params)
 
     async def _confirmation(self, request: Request, study: BoardStudy) -> dict[str, Any] | None:
         """As in the views; ``run_id``: the page of the other study, where the caller may see it."""

@@ -73,6 +73,24 @@ def test_mistakes_are_answered_in_a_line(site: Site, run: str, path: str, status
     assert says in (answer or {}).get("message", "")
 
 
+def test_metrics_have_the_names_that_the_objective_gave_them(site: Site) -> None:
+    """They had those that MLflow takes: its run has no `loss [ms]`."""
+    script = site.study("named", objectives={"loss [ms]": "min"})
+    for steps in (1, 2):
+        trial = script.begin()
+        for step in range(1, steps + 1):
+            script.report(trial, step, **{"loss [ms]": 3.0 - step, "size": 1.0})
+        script.finish(trial, 3.0 - steps)
+    script.stop()
+    run = site.show(script)
+    script.close()
+    _, trial, _ = site.ask(f"api/studies/{run}/trials/1")
+    assert trial["metrics"] == {"loss [ms]": 1.0, "size": 1.0}
+    assert trial["curves"]["loss [ms]"] == [[1, 2.0], [2, 1.0]]
+    _, compared, _ = site.ask(f"api/studies/{run}/compare?trials=0,1")
+    assert [one["curves"]["loss [ms]"] for one in compared["trials"]] == [[[1, 2.0]], [[1, 2.0], [2, 1.0]]]
+
+
 def test_a_run_that_is_no_study_is_not_shown(site: Site, run: str) -> None:
     """The run of a trial has no study page."""
     _, table, _ = site.ask(f"api/studies/{run}/trials")
