@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import numbers
+import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -33,11 +34,13 @@ def execute(
     ``active_run`` makes the trial's MLflow run the active one, given a way to ask for its id.
     ``whole_process``: nothing else runs here meanwhile.
     """
-    trial = LiveTrial(job, channel, signals)
+    trial, process = LiveTrial(job, channel, signals), os.getpid()
     surrounding = active_run(channel.ask_run_id) if active_run else contextlib.nullcontext()
     tagged = running_trial(job.tags, whole_process=whole_process)
     with _caught() as caught, tagged, surrounding:
         caught.returned = objective(trial)
+        if os.getpid() == process:  # a fork that comes back has nothing to say
+            trial.hand_over()
     try:
         outcome = _outcome(trial, caught)
     except Exception as error:  # noqa: BLE001 - an exception of the user's own that cannot even be printed

@@ -99,6 +99,8 @@ class LiveTrial(Suggesting):
         self._last_step = self._job.from_step
         self._checkpoint_used = False
         self._saved = False
+        self._reported = self._job.known_step
+        self._kept: Saved | None = None
         self._stepping = False
         self._ended = ""
         self.number = job.trial
@@ -161,6 +163,7 @@ class LiveTrial(Suggesting):
         self._stepping = True
         for step in range(self._job.from_step + 1, n + 1):
             yield step
+            self.hand_over()
             # The body may save after it reported, so a decision takes effect between two steps.
             self._last_step = max(self._last_step, step)
             if step < n and (reason := self._end_reason()):
@@ -185,6 +188,9 @@ class LiveTrial(Suggesting):
         step = int(step)
         if step > self._job.known_step:
             self._channel.send(data_of(Report(step, values)))
+        self._reported = max(self._reported, step)
+        if self._kept is not None and self._kept.step <= self._reported:
+            self.hand_over()
         self._last_step = max(self._last_step, step)
         if not self._stepping and (reason := self._end_reason()):
             self._ended = reason
@@ -202,7 +208,9 @@ class LiveTrial(Suggesting):
     def save(self, step: int, thing: Any) -> None:
         """Save a checkpoint: bytes, a path to a file or folder, arrays, a torch state, a model.
 
-        The trial can be resumed from it after a pause or a crash, and others can be forked from it.
+        The trial can be resumed from it after a pause or a crash, and others can be forked from it: once the
+        step has been reported, or is over. A trial that is killed between the two repeats the step; it would
+        lack the report otherwise, and be judged by nothing.
         """
         from tracking import save_checkpoint
 
@@ -214,7 +222,16 @@ class LiveTrial(Suggesting):
                 raise NoSpace(f"no checkpoint of step {step} could be saved: {error}") from error
             raise
         self._saved = True
-        self._channel.send(data_of(Saved(int(step), str(folder), size)))
+        self.hand_over()
+        self._kept = Saved(int(step), str(folder), size)
+        if step <= self._reported:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Tell the driver of the checkpoint that was saved last, if it has not been told yet."""
+        if self._kept is not None:
+            self._channel.send(data_of(self._kept))
+            self._kept = None
 
     def log_model(self, model: Any, **options: Any) -> None:
         """Log a model to the trial's run; ``options`` as for the flavour's ``log_model``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,71 @@ def test_a_report_without_names_is_told_how(tmp_path: Path, metrics: Any) -> Non
 
     outcome = execute(objective, job(tmp_path, ""), NoChannel(), Signals(), None)
     assert "trial.report takes metrics by name, such as trial.report(3, loss=0.1)" in outcome.reason
+
+
+class _Line(NoChannel):
+    """Notes the steps of what is reported and saved."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, int]] = []
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.said.append((message["type"], message["step"]))
+
+
+def _save_first(trial: Any) -> None:
+    for step in trial.steps(2):
+        trial.save(step, b"")
+        trial.report(step, loss=1.0)
+
+
+def _report_first(trial: Any) -> None:
+    for step in trial.steps(2):
+        trial.report(step, loss=1.0)
+        trial.save(step, b"")
+
+
+def _report_seldom(trial: Any) -> None:
+    for step in trial.steps(3):
+        trial.save(step, b"")
+        if step == 2:
+            trial.report(step, loss=1.0)
+
+
+def _by_hand(trial: Any) -> float:
+    for step in (1, 2):
+        trial.save(step, b"")
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    "objective, said",
+    [
+        (_save_first, "report 1, saved 1, report 2, saved 2"),
+        (_report_first, "report 1, saved 1, report 2, saved 2"),
+        (_report_seldom, "saved 1, report 2, saved 2, saved 3"),
+        (_by_hand, "saved 1, saved 2"),
+    ],
+)
+def test_no_checkpoint_is_known_before_the_report_of_its_step(
+    objective: Callable[[Any], Any], said: str, tmp_path: Path
+) -> None:
+    """And none is forgotten, whether its step is reported or not."""
+    line = _Line()
+    execute(objective, replace(job(tmp_path, ""), from_step=0, known_step=0), line, Signals())
+    assert ", ".join(f"{kind} {step}" for kind, step in line.said) == said
+
+
+def test_a_step_that_fails_after_it_was_saved_is_not_gone_on_from(tmp_path: Path) -> None:
+    """Run once more, the trial would have no report of the step."""
+
+    def broken(trial: Any) -> None:
+        for step in trial.steps(3):
+            trial.save(step, b"")
+            if step == 2:
+                raise ValueError("no score today")
+            trial.report(step, loss=1.0)
+
+    line = _Line()
+    execute(broken, replace(job(tmp_path, ""), from_step=0, known_step=0), line, Signals())
+    assert line.said == [("report", 1), ("saved", 1)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -41,6 +43,18 @@ def steps(trial: Any) -> float:
     return total
 
 
+def dies_between(trial: Any) -> float:
+    """As above; its first attempt is killed when it has saved its first step and not yet reported it."""
+    total = 0.0 if trial.checkpoint is None else float(trial.checkpoint.load().decode())
+    for step in trial.steps(9):
+        total += trial.params["x"]
+        trial.save(step, repr(total).encode())
+        if trial.attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        trial.report(step, loss=total)
+    return total
+
+
 def quick(objective: Any = loss, **more: Any) -> Result:
     """Six random trials in two threads."""
     fields: dict[str, Any] = {
@@ -53,6 +67,18 @@ def quick(objective: Any = loss, **more: Any) -> Result:
         "tell": lambda line: None,
     }
     return tune(objective, **{**fields, **more})
+
+
+def test_a_step_that_was_saved_and_not_reported_when_its_worker_died_is_repeated(tracked: Place) -> None:
+    """The trial went on behind it, and was ended for having no result where the scheduler looked for one."""
+    settings = {"max_steps": 9}
+    study = quick(dies_between, strategy="asha", trials=3, isolation="process", settings=settings).study
+    assert {trial.attempt for trial in study.trials} >= {2}
+    reports = study.history.reports
+    for trial in study.trials:
+        steps = reports.steps[reports.trials == trial.number]
+        assert set(steps) == set(range(1, trial.step + 1)), trial
+    assert not [trial.reason for trial in study.trials if "no finite result" in trial.reason]
 
 
 def test_the_result_answers(tracked: Place) -> None:
