@@ -14,6 +14,7 @@ from flows._messages import Job, Outcome
 from flows._runner import OnMessage, Work, message_of
 from flows._strays import Guard
 from hpo_core import ObjectiveError
+from tracking import open_artifact
 
 # How often a slot with a memory limit is weighed.
 _WEIGH_SECONDS = 0.2
@@ -166,8 +167,7 @@ class LocalRunner:
             if output.stat().st_size == 0:
                 return
             target = self._work.folder / "artifacts" / str(job.trial) / "output.txt"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("ab") as file:
+            with open_artifact(target, "ab") as file:
                 file.write(output.read_bytes())
             os.truncate(output, 0)
 

@@ -10,6 +10,7 @@ from flows._messages import Job, Outcome
 from flows._run_context import prefect_runs
 from hpo_core import InputError, Segment, Study, TrialState
 from hpo_core.inner import parameter_from_json
+from tracking import open_artifact
 
 _END_STATES = {
     m.PRUNED: TrialState.PRUNED,
@@ -84,6 +85,5 @@ def settle(study: Study, running: Running, outcome: Outcome, *, leaving: str, no
 
 def keep_traceback(folder: Path, trial: int, text: str) -> None:
     """Lay it where the tracker picks up the trial's artifacts."""
-    artifacts = folder / "artifacts" / str(trial)
-    artifacts.mkdir(parents=True, exist_ok=True)
-    (artifacts / "traceback.txt").write_text(text)
+    with open_artifact(folder / "artifacts" / str(trial) / "traceback.txt", "wb") as file:
+        file.write(text.encode())

@@ -68,6 +68,7 @@ if typing.TYPE_CHECKING:
     from tracking._text import redacted as redacted
     from tracking._tracker import StudyTracker as StudyTracker
     from tracking._tracker import TrackerStatus as TrackerStatus
+    from tracking._uploads import open_artifact as open_artifact
     from tracking._versions import check_version as check_version
 
 __all__ = [
@@ -78,8 +79,8 @@ __all__ = [
     "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file", "database_uri",
     "delete_checkpoint", "disk_warning", "draw_comparison", "failure_lines", "fetch_checkpoints",
     "fetch_journal", "find_model", "finite", "load_checkpoint", "load_own_model", "load_writers",
-    "locate_checkpoint", "log_model", "log_trial_model", "past_runs", "prepare_sqlite", "probe",
-    "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back", "save_checkpoint",
+    "locate_checkpoint", "log_model", "log_trial_model", "open_artifact", "past_runs", "prepare_sqlite",
+    "probe", "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back", "save_checkpoint",
     "set_defaults", "take_out", "trial_run", "uncollected", "write_report",
 ]  # fmt: skip
 
@@ -107,6 +108,7 @@ _HOMES = {
     "_summary": "failure_lines",
     "_text": "config_sha256 finite redacted",
     "_tracker": "StudyTracker TrackerStatus",
+    "_uploads": "open_artifact",
     "_versions": "check_version",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

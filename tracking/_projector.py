@@ -160,7 +160,7 @@ class Projector:
 
     def _enqueue_leftovers(self) -> None:
         folder = self._folder / ARTIFACTS
-        names = [p.name for p in folder.iterdir() if any(p.glob("*"))] if folder.is_dir() else []
+        names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
         for number in sorted(int(name) for name in names if name.isdecimal()):
             if number < len(self.view.trials) and number not in self._due:
                 self._enqueue_files(self.view.trials[number])

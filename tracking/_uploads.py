@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from tracking._checkpoints import locate_checkpoint
 from tracking._errors import brief, is_permanent
@@ -110,21 +110,31 @@ class Uploads:
                     pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def folder_upload(client: MlflowClient, run_id: str, folder: Path) -> Callable[[], None]:
-    """Upload everything in ``folder`` to the root of the run's artifacts, then remove what was uploaded.
+def open_artifact(file: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
+    """Open a file to be uploaded; an upload may remove its folder as soon as that is empty."""
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return file.open(mode)
 
-    The folder stays, and so does what is written anew meanwhile, as by a trial that is run again: that is for
-    the next upload.
+
+def folder_upload(client: MlflowClient, run_id: str, folder: Path) -> Callable[[], None]:
+    """Upload everything in ``folder`` to the root of the run's artifacts, then remove it.
+
+    What is written anew meanwhile stays, as by a trial that is run again: that is for the next upload.
     """
 
     def upload() -> None:
-        sent = {path: _version(path) for path in folder.rglob("*") if path.is_file()}
-        if not sent:
+        if not folder.is_dir():
             return
+        there = sorted(folder.rglob("*"), reverse=True)
+        sent = {path: _version(path) for path in there if path.is_file()}
         client.log_artifacts(run_id, str(folder))
-        for path, version in sent.items():
-            with contextlib.suppress(FileNotFoundError):
-                if _version(path) == version:
+        for path in (*there, folder):
+            with contextlib.suppress(OSError):  # not empty, or gone
+                if path not in sent:
+                    path.rmdir()
+                elif sent[path] == _version(path):
                     path.unlink()
 
     return upload

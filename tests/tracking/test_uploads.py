@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tracking._uploads import folder_upload
+from tracking._uploads import folder_upload, open_artifact
 
 
 class _Client:
@@ -54,5 +54,22 @@ def test_what_a_trial_that_runs_again_leaves_during_an_upload_is_for_the_next_on
     client.meanwhile = lambda: None
     upload()
     assert client.taken[1:] == [{"traceback.txt": left}]
-    upload()
-    assert len(client.taken) == 2, "there is nothing left to upload"
+    assert not folder.exists()
+
+
+def test_a_folder_that_is_removed_as_it_is_written_to_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload that ended between the two steps ended the driver."""
+    folder, made = tmp_path / "7", Path.mkdir
+    times = iter((True, False))
+
+    def mkdir(path: Path, **more: Any) -> None:
+        made(path, **more)
+        if next(times):
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with open_artifact(folder / "traceback.txt", "wb") as file:
+        file.write(b"here")
+    assert (folder / "traceback.txt").read_bytes() == b"here"
