@@ -25,6 +25,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
 _PAUSE_WHEN_CLOSING = 0.5
 # For the study's own run, when the rest is given up.
 _LAST_SECONDS = 2.0
+# How long a trial that asks for its run waits for a start that is on its way, counted from its beginning.
+_START_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ class StudyTracker:
         self._given_up = False
         self._away: str | None = None
         self._degraded: str | None = "tracking is offline" if offline else None
-        self._starting = False
+        self._begun: float | None = None  # when the start did, monotonic
         self._started = offline  # or failed to
         self._counts = (-1, 0)
         # Why the driver has to stop: another one has gone on with the study.
@@ -103,7 +105,7 @@ class StudyTracker:
         if self.offline:
             return None
         with self._changed:
-            self._starting = True
+            self._begun = time.monotonic()
             self._changed.notify_all()
         try:
             return self._start()
@@ -148,12 +150,14 @@ class StudyTracker:
         """The id of the trial's run, which is made now if there is none. Any thread may ask.
 
         :meth:`start` may still be on its way, and is waited for: to a slow server it takes longer than a run
-        may, and it ends by itself where there is none. Raises :class:`NoRunYet`, a ``TimeoutError``, when
-        there is no answer within ``timeout`` seconds after it.
+        may. One that hangs holds up training for minutes, once. Raises :class:`NoRunYet`, a
+        ``TimeoutError``, when there is no answer within ``timeout`` seconds after it.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._starting or self._started, timeout)
-            self._changed.wait_for(lambda: self._started or not self._starting)
+            self._changed.wait_for(lambda: self._begun is not None or self._started, timeout)
+            if self._begun is not None:
+                left = self._begun + _START_SECONDS - time.monotonic()
+                self._changed.wait_for(lambda: self._started, left)
             if self._projector is None:
                 raise NoRunYet(f"trial {trial} has no run: {self._degraded or 'tracking has not started'}")
             deadline = time.monotonic() + timeout
