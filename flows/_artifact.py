@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from flows._named import study_name
 from flows._words import counted, duration, number
 from hpo_core import Study, TrialState
 from hpo_core.inner import leaders
@@ -40,8 +40,7 @@ async def publish(fields: Mapping[str, Any]) -> None:
 def artifact_key(study: str) -> str:
     """Prefect's keys have small letters, digits and dashes; a name with others is told apart by its hash."""
     legal = re.sub(r"[^a-z0-9]+", "-", study.lower()).strip("-")
-    more = [] if legal == study else [hashlib.sha256(study.encode()).hexdigest()[:6]]
-    return "-".join(filter(None, ["study", legal, *more]))
+    return f"study-{legal}" if legal == study else study_name(f"study-{legal}", study)
 
 
 def markdown(study: Study, url: str | None, ended: str) -> str:

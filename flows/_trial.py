@@ -100,7 +100,8 @@ class LiveTrial(Suggesting):
         self._checkpoint_used = False
         self._saved = False
         self._reported = self._job.known_step
-        self._kept: Saved | None = None
+        # The checkpoint that the driver has not been told of, as its step may be about to be reported.
+        self._untold: Saved | None = None
         self._stepping = False
         self._ended = ""
         self.number = job.trial
@@ -189,8 +190,7 @@ class LiveTrial(Suggesting):
         if step > self._job.known_step:
             self._channel.send(data_of(Report(step, values)))
         self._reported = max(self._reported, step)
-        if self._kept is not None and self._kept.step <= self._reported:
-            self.hand_over()
+        self._hand_over_reported()
         self._last_step = max(self._last_step, step)
         if not self._stepping and (reason := self._end_reason()):
             self._ended = reason
@@ -223,15 +223,18 @@ class LiveTrial(Suggesting):
             raise
         self._saved = True
         self.hand_over()
-        self._kept = Saved(int(step), str(folder), size)
-        if step <= self._reported:
-            self.hand_over()
+        self._untold = Saved(int(step), str(folder), size)
+        self._hand_over_reported()
 
     def hand_over(self) -> None:
         """Tell the driver of the checkpoint that was saved last, if it has not been told yet."""
-        if self._kept is not None:
-            self._channel.send(data_of(self._kept))
-            self._kept = None
+        if self._untold is not None:
+            self._channel.send(data_of(self._untold))
+            self._untold = None
+
+    def _hand_over_reported(self) -> None:
+        if self._untold is not None and self._untold.step <= self._reported:
+            self.hand_over()
 
     def log_model(self, model: Any, **options: Any) -> None:
         """Log a model to the trial's run; ``options`` as for the flavour's ``log_model``."""

@@ -150,12 +150,12 @@ def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
         ready = set(option_names(objective)) - known
     for name, value in more.items():
         if name in ready:
-            options[name] = single(value)
+            options[name] = value
         elif name in known:
             fields[name] = value
         else:
             raise InputError(f"tune() has no argument {name!r}{nearest(name, known | ready)}")
-    return {**fields, "options": options}
+    return {**fields, "options": {name: single(value) for name, value in options.items()}}
 
 
 def _declared(space: Any) -> SearchSpace | None:

@@ -277,7 +277,7 @@ class Fold:
             # A result that was taken over, not computed, has cost no steps.
             self.steps_spent += running * (event.step - trial.step)
             trial.step = event.step
-        self.history._finish(event.trial, state, event.values, step=trial.step)
+        self.history._finish(event.trial, state, event.values, trial.step)
 
     def _requeued(self, event: ev.TrialRequeued) -> None:
         trial = self.trials[event.trial]

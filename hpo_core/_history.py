@@ -499,20 +499,16 @@ class History:
         self._steps[trial] = step
         self.reports._append(trial, step, metrics, seconds, first)
 
-    def _finish(
-        self, trial: int, state: TrialState, values: Mapping[str, float], *, step: int | None = None
-    ) -> None:
-        """``step``: where it ended, unless that is where it last reported."""
-        if step is not None:
-            self._steps[trial] = step
+    def _finish(self, trial: int, state: TrialState, values: Mapping[str, float], step: int) -> None:
+        """``step``: where it ended, which need not be where it last reported."""
+        self._steps[trial] = step
         row = self._minimised(values if state in VALUED else {})
         self._values[trial] = row
         self._move(trial, state)
         if state in INFORMATIVE:
-            at = int(self._steps.view[trial])
-            self._known._append(_NOWHERE, row, state, at, trial)
+            self._known._append(_NOWHERE, row, state, step, trial)
             if self._fits[trial]:
-                self.evidence._append(self._X.view[trial], row, state, at, trial)
+                self.evidence._append(self._X.view[trial], row, state, step, trial)
 
     def _observe(self, params: dict[str, Any], values: Mapping[str, float], *, text: bool = False) -> None:
         row = self._minimised(values)

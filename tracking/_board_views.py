@@ -18,7 +18,7 @@ from hpo_core.confirm import around
 from hpo_core.inner import is_number, nearest, nondominated, robust_range
 from tracking._board import BoardStudy, BoardTrial, parsed
 from tracking._collecting import uncollected
-from tracking._states import FAILURES, TRIAL_STATUS
+from tracking._states import FAILURES, NAMES, TRIAL_STATUS
 from tracking._text import finite
 
 _Made = TypeVar("_Made")
@@ -446,7 +446,7 @@ def by_name(raw: Curves, tags: Mapping[str, str], params: Container[str]) -> Cur
 
     ``tags``, ``params``: the trial's. The tag that has the names has those of parameters, too.
     """
-    names = {key: name for key, name in parsed(tags.get("hpo.names")).items() if name not in params}
+    names = {key: name for key, name in parsed(tags.get(NAMES)).items() if name not in params}
     return {names.get(key, key): points for key, points in raw.items()}
 
 

@@ -177,7 +177,7 @@ def connect(tracking_uri: str | None, experiment: str, run: str | None = None) -
         if path is None:
             client = MlflowClient(uri)
             return Connection(client, uri, _experiment(client, experiment, None, run))
-        _check_disk(uri, path)
+        _check_place(uri, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _sqlite.alone(path):
             return _open_file(uri, path, experiment, run)
@@ -262,24 +262,25 @@ def probe(tracking_uri: str | None) -> str:
     return uri
 
 
-def _check_disk(uri: str, path: Path) -> None:
+def _check_place(uri: str, path: Path) -> None:
+    """Whether SQLite can be trusted with the file where it is, and MLflow can make it from where we are."""
     if kind := _sqlite.network_of(path):
         raise InputError(
             f"cannot track to {redacted(uri)!r}: it is on a network file system ({kind}), where SQLite loses "
             "locks and data; give a file on a disk of this machine, PostgreSQL, or the address of an MLflow "
             "server that has one of these (--tracking-uri, or MLFLOW_TRACKING_URI)"
         )
-
-    if not path.exists() and {"'", '"'} <= set(str(Path.cwd())):
+    here = ""
+    with contextlib.suppress(FileNotFoundError):  # it was removed
+        here = str(Path.cwd())
+    if not path.exists() and {"'", '"'} <= set(here):
         # It writes this folder's path into a statement as Python would print it.
-        why = (
-            f"MLflow cannot set up a database in a folder with both kinds of quotes in its path, {Path.cwd()}"
-        )
+        why = f"MLflow cannot set up a database in a folder with both kinds of quotes in its path, {here}"
         raise unusable(uri, why, remedy="work in another folder")
 
 
 def _check_file(uri: str, path: Path) -> None:
-    _check_disk(uri, path)
+    _check_place(uri, path)
     if path.exists():
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA schema_version")

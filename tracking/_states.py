@@ -44,6 +44,8 @@ STUDY = "hpo.study"
 STUDY_ID = "hpo.study_id"
 # Why trials of a study ended badly, a line each.
 FAILURES = "hpo.failures"
+# What MLflow calls parameters and metrics whose names it does not take, as JSON: its key to the name.
+NAMES = "hpo.names"
 ROLE = "hpo.role"
 UID = "hpo.uid"
 TRIAL = "hpo.trial"

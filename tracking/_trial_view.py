@@ -10,6 +10,7 @@ from hpo_core.inner import events as ev
 from hpo_core.inner import trial_seed
 from tracking._states import (
     KILLED,
+    NAMES,
     PARENT_RUN_ID,
     ROLE,
     RUNNING,
@@ -241,7 +242,7 @@ class TrialView:
             tags["hpo.diverged"] = preview(json.dumps(self._diverged), MAX_TAG)
         renamed = {**terms.params.renamed(), **terms.metrics.renamed()}
         if renamed:
-            tags["hpo.names"] = preview(json.dumps(renamed, ensure_ascii=False), MAX_TAG)
+            tags[NAMES] = preview(json.dumps(renamed, ensure_ascii=False), MAX_TAG)
         return tags
 
     @property

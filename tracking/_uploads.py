@@ -36,8 +36,8 @@ class Uploads:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._trouble: str | None = None
-        # What was given up last, with the reason: those who can may mend that.
-        self._refused: str | None = None
+        # What was given up, with the reason, by name: those who can may mend that.
+        self._refused: dict[str, str] = {}
         self.done = 0
 
     def add(self, name: str, upload: Callable[[], None]) -> None:
@@ -60,7 +60,7 @@ class Uploads:
     @property
     def trouble(self) -> str | None:
         """What is wrong with the uploads, in a sentence, or ``None``."""
-        return self._trouble or self._refused
+        return self._trouble or next(reversed(self._refused.values()), None)
 
     def emptied(self, seconds: float) -> bool:
         """Wait that long at most for the queue to empty; whether it is."""
@@ -77,7 +77,7 @@ class Uploads:
             empty = not self._waiting and not self._busy
         if empty and self._thread is not None:
             self._thread.join()
-        return empty and self._refused is None
+        return empty and not self._refused
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
@@ -91,6 +91,7 @@ class Uploads:
             try:
                 upload()
                 failed, pause, self._trouble = False, _FIRST_PAUSE, None
+                self._refused.pop(name, None)
                 self.done += 1
             except Exception as error:  # noqa: BLE001 - a lost plot must never end a study
                 failed = not is_permanent(error)
@@ -98,7 +99,7 @@ class Uploads:
                 if failed:
                     self._trouble = said
                 else:
-                    self._refused = said
+                    self._refused[name] = said
             with self._changed:
                 self._busy = False
                 if failed:

@@ -12,7 +12,7 @@ import json
 import os
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,9 @@ class Pages:
         made = [await asyncio.to_thread(self._trial, study, number) for number in chosen]
         for one in made:  # a trial that was stopped at its first step has a point where others have a curve
             others = {name for other in made for name in other["curves"]} - one["curves"].keys()
-            alone = await asyncio.to_thread(self._curves, study.trials[one["trial"]]) if others else {}
-            one["curves"] |= views.curves(alone, others)
+            if others:
+                alone = await asyncio.to_thread(self._curves, study.trials[one["trial"]], one["tags"])
+                one["curves"] |= views.curves(alone, others)
         return _json(request, {"study": views.listed(study), "params": views.names(study), "trials": made})
 
     def _trial(self, study: BoardStudy, number: int) -> dict[str, Any]:
@@ -184,8 +185,8 @@ class Pages:
         ranking = views.ranked(study)
         numbers = list(study.trials)
         at = bisect.bisect_left(numbers, number)
-        raw = self._curves(trial)
         tags = self._board.tags(trial.run_id)
+        raw = self._curves(trial, tags)
         best = ranking[0] if ranking else None
         return {
             **views.row(trial, _now(), views.places(study).get(number)),
@@ -201,8 +202,8 @@ class Pages:
             "after": numbers[at + 1] if at + 1 < len(numbers) else None,
         }
 
-    def _curves(self, trial: BoardTrial) -> views.Curves:
-        return views.by_name(self._board.curves(trial.run_id), self._board.tags(trial.run_id), trial.params)
+    def _curves(self, trial: BoardTrial, tags: Mapping[str, str]) -> views.Curves:
+        return views.by_name(self._board.curves(trial.run_id), tags, trial.params)
 
     async def _confirmation(self, request: Request, study: BoardStudy) -> dict[str, Any] | None:
         """As in the views; ``run_id``: the page of the other study, where the caller may see it."""

@@ -280,3 +280,6 @@ def test_numbers_of_numpy_are_taken_as_numbers(place: Place, monkeypatch: pytest
         other.tracking,
     )
     assert json.dumps(one.terms.meta["request"]) == json.dumps(other.terms.meta["request"])
+    for options in ({"options": {"folds": np.int64(3)}}, {"folds": np.int64(3)}):
+        tune("lgbm", data="sklearn:wine", target="target", trials=1, **options)
+        assert json.dumps(plans[-1].terms.meta["request"]["options"]) == '{"folds": 3}'

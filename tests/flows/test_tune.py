@@ -44,15 +44,13 @@ def steps(trial: Any) -> float:
 
 
 def dies_between(trial: Any) -> float:
-    """As above; its first attempt is killed when it has saved its first step and not yet reported it."""
-    total = 0.0 if trial.checkpoint is None else float(trial.checkpoint.load().decode())
+    """Its first attempt is killed when it has saved its first step and not yet reported it."""
     for step in trial.steps(9):
-        total += trial.params["x"]
-        trial.save(step, repr(total).encode())
+        trial.save(step, b"")
         if trial.attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        trial.report(step, loss=total)
-    return total
+        trial.report(step, loss=trial.params["x"])
+    return float(trial.params["x"])
 
 
 def quick(objective: Any = loss, **more: Any) -> Result:

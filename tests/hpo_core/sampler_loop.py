@@ -64,7 +64,7 @@ class Loop:
         if state is TrialState.COMPLETE and not np.isfinite(values).all():
             state = TrialState.FAILED
         metrics = dict(zip(self.history.objectives, values, strict=True))
-        self.history._finish(trial, state, metrics)
+        self.history._finish(trial, state, metrics, int(self.history.steps[trial]))
         self.history.length += 1
 
     def observe(self, params: dict[str, Any], *values: float) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import csv
-import http.server
 import os
 import shutil
-import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from hpo_core import InputError
 from tests.tracking.conftest import Line, Server
@@ -32,14 +28,11 @@ from tracking import (
     fetch_checkpoints,
     fetch_journal,
     load_checkpoint,
-    probe,
     save_checkpoint,
 )
-from tracking._connection import Connection, _answers_plainly, connect, refused
+from tracking._connection import Connection, connect
 from tracking._cursor import Cursor, Target
-from tracking._errors import brief
 from tracking._projector import Projector
-from tracking._tracker import _trouble
 
 QUICK = TrackerOptions(flush=0.05, summary=0.05)
 
@@ -200,6 +193,32 @@ def test_what_the_start_takes_is_not_taken_from_the_wait_for_a_run(
     script.close()
 
 
+def test_a_start_that_hangs_holds_up_training_once(
+    sqlite_uri: str, experiment: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks when it has hung for long is answered at once."""
+    over, connecting = threading.Event(), threading.Event()
+
+    def hanging(*terms: Any) -> Connection:
+        connecting.set()
+        assert over.wait(60.0)
+        return connect(*terms)
+
+    monkeypatch.setattr("tracking._tracker.connect", hanging)
+    monkeypatch.setattr("tracking._tracker._START_SECONDS", 0.0)
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(tracker.start)
+        assert connecting.wait(60.0)
+        with pytest.raises(NoRunYet, match="tracking has not started"):
+            tracker.run_id(0, 60.0)
+        assert not started.done()
+        over.set()
+        assert started.result()
+    assert tracker.close(60.0)
+    script.close()
+
+
 def test_files_that_cannot_be_written_are_told_of_and_delivered_once_they_can(
     sqlite_uri: str, experiment: str, script: Script, tmp_path: Path
 ) -> None:
@@ -223,19 +242,6 @@ def test_files_that_cannot_be_written_are_told_of_and_delivered_once_they_can(
     script.close()
 
 
-def test_a_folder_that_mlflow_cannot_make_a_database_in_is_refused_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It answered with a syntax error of SQL, and the advice to start the server."""
-    folder = tmp_path / 'it\'s "q"'
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    for ask in (probe, lambda uri: connect(uri, "e")):
-        with pytest.raises(InputError, match=r"both kinds of quotes .*; work in another folder"):
-            ask("sqlite:///mlflow.db")
-    assert list(folder.iterdir()) == []
-
-
 def test_offline_the_tracker_does_nothing_and_says_so(
     script: Script, sqlite_uri: str, experiment: str
 ) -> None:
@@ -257,62 +263,6 @@ def test_offline_the_tracker_does_nothing_and_says_so(
     assert statuses(later.connection) == {"toy": "KILLED", "trial-0000": "FINISHED"}
 
 
-@pytest.mark.parametrize(
-    ("uri", "why"),
-    [
-        ("http://127.0.0.1:9", "nothing answers at 127.0.0.1:9"),
-        ("http://127.0.0.1:99999", "port"),
-        ("http://:80", "names no host"),
-        ("nonsense://x", "nonsense"),
-        ("sqlite:////etc/passwd/mlflow.db", "/etc/passwd"),
-    ],
-)
-def test_a_server_that_does_not_answer_is_one_line(script: Script, uri: str, why: str) -> None:
-    """With what to do about it, and before anything is made."""
-    before = sorted(script.folder.iterdir())
-    for attempt in (StudyTracker(script.folder, uri, "x").start, lambda: probe(uri)):
-        with pytest.raises(InputError, match=why) as caught:
-            attempt()
-        assert "\n" not in str(caught.value)
-        assert "offline" in str(caught.value)
-    assert sorted(script.folder.iterdir()) == before
-    script.close()
-
-
-def test_passwords_are_not_repeated(script: Script) -> None:
-    """An error message ends up in logs."""
-    with pytest.raises(InputError) as caught:
-        StudyTracker(script.folder, "http://me:secret@127.0.0.1:9", "x").start()
-    assert "secret" not in str(caught.value)
-    script.close()
-
-
-def test_a_password_in_the_address_is_not_asked_of_the_dns(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """urllib took it for a part of the host's name, or of the port, and the latter was told in an error."""
-    asked: list[str] = []
-    resolve = socket.getaddrinfo
-
-    def heard(host: Any, *args: Any, **more: Any) -> Any:
-        asked.append(str(host))
-        return resolve(host, *args, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", heard)
-    assert probe(f"http://me:secret@127.0.0.1:{server.port}")
-    assert asked
-    assert not [host for host in asked if "secret" in host]
-    assert not _answers_plainly("http://me:secret@127.0.0.1")
-
-
-def test_an_error_in_a_line_has_no_password_even_where_the_line_is_cut() -> None:
-    """The 200 characters may end within the address."""
-    at = "http://me:secret@127.0.0.1:9/api"
-    for before in range(150, 200):
-        assert "secre" not in brief(OSError(f"{'x' * before} {at}"))
-    assert brief(OSError(f"API request to {at} failed")).startswith("API request to http://me:***@127")
-
-
 def test_the_notes_on_runs_have_no_password(tmp_path: Path) -> None:
     """They lie in the study's folder, for everybody who may read it; and serve as they did."""
     target = Target("study", "http://me:secret@127.0.0.1:9", "1")
@@ -321,72 +271,6 @@ def test_the_notes_on_runs_have_no_password(tmp_path: Path) -> None:
     notes.close()
     assert "secret" not in (tmp_path / "runs.jsonl").read_text()
     assert Cursor(tmp_path, target, events=1).parent == "run"
-
-
-class _Doorkeeper(http.server.BaseHTTPRequestHandler):
-    """Asks everybody who they are, or below ``/busy`` to come back in an hour."""
-
-    def do_GET(self) -> None:
-        busy = self.path.startswith("/busy")
-        self.send_response(503 if busy else 401)
-        if busy:
-            self.send_header("Retry-After", "3600")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_POST = do_GET  # noqa: N815 - the name is http.server's
-
-    def log_message(self, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def door() -> Iterator[str]:
-    """The address of a doorkeeper."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Doorkeeper) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_nobody_sleeps_for_an_hour_because_a_proxy_says_so(
-    door: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A study that began then said nothing, and one that ran could not be ended."""
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    with pytest.raises(InputError, match="503"):
-        probe(f"{door}/busy")
-    assert max(slept, default=0.0) < 60.0
-
-
-def test_a_server_that_lets_nobody_in_is_told_from_one_that_is_away(door: str) -> None:
-    """The advice was to start the server."""
-    with pytest.raises(InputError, match=r"401.*set MLFLOW_TRACKING_USERNAME") as caught:
-        probe(door)
-    assert "start the server" not in str(caught.value)
-    assert "does not let us in" in _trouble(MlflowException("no", error_code=PERMISSION_DENIED))
-
-
-def test_a_certificate_that_is_not_trusted_is_named() -> None:
-    """It stands at the end of what MLflow says, which was cut before that."""
-    said = (
-        f"API request to https://h/api failed with exception {'x' * 200} (Caused by SSLError("
-        "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-"
-        "signed certificate (_ssl.c:1006)')))"
-    )
-    told = str(refused("https://h", MlflowException(said)))
-    assert "its certificate is not trusted (self-signed certificate)" in told
-    assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in told
-
-
-def test_a_deleted_experiment_is_a_clear_choice(sqlite_uri: str, experiment: str, script: Script) -> None:
-    """MLflow keeps the name of a deleted experiment: https://github.com/mlflow/mlflow/issues/2690."""
-    client = MlflowClient(sqlite_uri)
-    client.delete_experiment(client.create_experiment(experiment))
-    with pytest.raises(InputError, match=r"was deleted.*restore.*another experiment"):
-        StudyTracker(script.folder, sqlite_uri, experiment).start()
-    script.close()
 
 
 def test_the_run_of_mlflow_run_becomes_the_parent(

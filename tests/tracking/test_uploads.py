@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tracking._uploads import folder_upload, open_artifact
+from tracking._uploads import Uploads, folder_upload, open_artifact
 
 
 class _Client:
@@ -55,6 +57,23 @@ def test_what_a_trial_that_runs_again_leaves_during_an_upload_is_for_the_next_on
     upload()
     assert client.taken[1:] == [{"traceback.txt": left}]
     assert not folder.exists()
+
+
+def test_what_was_refused_is_forgiven_once_it_is_there() -> None:
+    """Else a study whose report went through in the end would lack something for good."""
+    answers: list[Exception | None] = [PermissionError(errno.EACCES, "no"), None]
+
+    def upload() -> None:
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    uploads = Uploads()
+    uploads.add("report", upload)
+    assert uploads.emptied(60.0)
+    assert str(uploads.trouble).startswith("report cannot be uploaded: ")
+    uploads.add("report", upload)
+    assert uploads.close(time.monotonic() + 60.0)
+    assert uploads.trouble is None
 
 
 def test_a_folder_that_is_removed_as_it_is_written_to_is_made_again(

@@ -1,0 +1,165 @@
+"""The way to a tracking server: what is said of one that is away, lets nobody in, or cannot be used."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+
+from hpo_core import InputError
+from tests.tracking.conftest import Server
+from tests.tracking.studies import Script
+from tracking import StudyTracker, probe
+from tracking._connection import _answers_plainly, connect, refused
+from tracking._errors import brief
+from tracking._tracker import _trouble
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """An empty study."""
+    return Script(tmp_path / "study")
+
+
+def test_a_folder_that_mlflow_cannot_make_a_database_in_is_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answered with a syntax error of SQL, and the advice to start the server."""
+    folder = tmp_path / 'it\'s "q"'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for ask in (probe, lambda uri: connect(uri, "e")):
+        with pytest.raises(InputError, match=r"both kinds of quotes .*; work in another folder"):
+            ask("sqlite:///mlflow.db")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("http://127.0.0.1:9", "nothing answers at 127.0.0.1:9"),
+        ("http://127.0.0.1:99999", "port"),
+        ("http://:80", "names no host"),
+        ("nonsense://x", "nonsense"),
+        ("sqlite:////etc/passwd/mlflow.db", "/etc/passwd"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_one_line(script: Script, uri: str, why: str) -> None:
+    """With what to do about it, and before anything is made."""
+    before = sorted(script.folder.iterdir())
+    for attempt in (StudyTracker(script.folder, uri, "x").start, lambda: probe(uri)):
+        with pytest.raises(InputError, match=why) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+        assert "offline" in str(caught.value)
+    assert sorted(script.folder.iterdir()) == before
+    script.close()
+
+
+def test_passwords_are_not_repeated(script: Script) -> None:
+    """An error message ends up in logs."""
+    with pytest.raises(InputError) as caught:
+        StudyTracker(script.folder, "http://me:secret@127.0.0.1:9", "x").start()
+    assert "secret" not in str(caught.value)
+    script.close()
+
+
+def test_a_password_in_the_address_is_not_asked_of_the_dns(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """urllib took it for a part of the host's name, or of the port, and the latter was told in an error."""
+    asked: list[str] = []
+    resolve = socket.getaddrinfo
+
+    def heard(host: Any, *args: Any, **more: Any) -> Any:
+        asked.append(str(host))
+        return resolve(host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", heard)
+    assert probe(f"http://me:secret@127.0.0.1:{server.port}")
+    assert asked
+    assert not [host for host in asked if "secret" in host]
+    assert not _answers_plainly("http://me:secret@127.0.0.1")
+
+
+def test_an_error_in_a_line_has_no_password_even_where_the_line_is_cut() -> None:
+    """The 200 characters may end within the address."""
+    at = "http://me:secret@127.0.0.1:9/api"
+    for before in range(150, 200):
+        assert "secre" not in brief(OSError(f"{'x' * before} {at}"))
+    assert brief(OSError(f"API request to {at} failed")).startswith("API request to http://me:***@127")
+
+
+class _Doorkeeper(http.server.BaseHTTPRequestHandler):
+    """Asks everybody who they are, or below ``/busy`` to come back in an hour."""
+
+    def do_GET(self) -> None:
+        busy = self.path.startswith("/busy")
+        self.send_response(503 if busy else 401)
+        if busy:
+            self.send_header("Retry-After", "3600")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET  # noqa: N815 - the name is http.server's
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def door() -> Iterator[str]:
+    """The address of a doorkeeper."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Doorkeeper) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_nobody_sleeps_for_an_hour_because_a_proxy_says_so(
+    door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study that began then said nothing, and one that ran could not be ended."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with pytest.raises(InputError, match="503"):
+        probe(f"{door}/busy")
+    assert max(slept, default=0.0) < 60.0
+
+
+def test_a_server_that_lets_nobody_in_is_told_from_one_that_is_away(door: str) -> None:
+    """The advice was to start the server."""
+    with pytest.raises(InputError, match=r"401.*set MLFLOW_TRACKING_USERNAME") as caught:
+        probe(door)
+    assert "start the server" not in str(caught.value)
+    assert "does not let us in" in _trouble(MlflowException("no", error_code=PERMISSION_DENIED))
+
+
+def test_a_certificate_that_is_not_trusted_is_named() -> None:
+    """It stands at the end of what MLflow says, which was cut before that."""
+    said = (
+        f"API request to https://h/api failed with exception {'x' * 200} (Caused by SSLError("
+        "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-"
+        "signed certificate (_ssl.c:1006)')))"
+    )
+    told = str(refused("https://h", MlflowException(said)))
+    assert "its certificate is not trusted (self-signed certificate)" in told
+    assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in told
+
+
+def test_a_deleted_experiment_is_a_clear_choice(sqlite_uri: str, experiment: str, script: Script) -> None:
+    """MLflow keeps the name of a deleted experiment: https://github.com/mlflow/mlflow/issues/2690."""
+    client = MlflowClient(sqlite_uri)
+    client.delete_experiment(client.create_experiment(experiment))
+    with pytest.raises(InputError, match=r"was deleted.*restore.*another experiment"):
+        StudyTracker(script.folder, sqlite_uri, experiment).start()
+    script.close()
