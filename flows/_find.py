@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from flows._notes import TRACKING, newest, request_data, run_in
 from flows._workspace import read_study, studies_home, study_folder, study_names
 from hpo_core import HpoError, InputError, Journal, Study, TrialRecord
-from hpo_core.inner import JOURNAL, lock_of, nearest
+from hpo_core.inner import JOURNAL, is_open, nearest
 
 if TYPE_CHECKING:
     from tracking import StudyTracker
@@ -58,15 +57,7 @@ def opened(name: str) -> Iterator[Study]:
 
 def is_driven(name: str) -> bool:
     """Whether a living process on this machine holds the study's lock."""
-    path = lock_of(study_folder(name) / JOURNAL)
-    if not path.exists():
-        return False
-    with path.open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    return is_open(study_folder(name) / JOURNAL)
 
 
 def state_of(study: Study) -> str:

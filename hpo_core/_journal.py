@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,10 @@ from typing import Protocol
 from hpo_core._errors import InputError, JournalError, JournalWriteError, StudyLockedError
 from hpo_core._events import Event, StudyCreated, event_from_json, event_to_json
 
-# So often a lock is tried for that others look at; each is done in microseconds.
-_MOST_LOOKS = 1000
+# So long a lock is tried for that others look at. Each look takes microseconds, and as long as whoever looks
+# is kept from a processor.
+_LOOKED_AT_SECONDS = 5.0
+_BETWEEN_TRIES_SECONDS = 0.001
 # What a journal is called in its study's folder.
 JOURNAL = "journal.jsonl"
 
@@ -134,6 +137,18 @@ def _check_torn(line: bytes) -> None:
 def lock_of(journal: Path) -> Path:
     """The file whose lock the driver of the journal's study holds."""
     return journal.with_suffix(".lock")
+
+
+def is_open(journal: Path) -> bool:
+    """Whether a living process on this machine has the journal open for writing."""
+    try:
+        lock = os.open(lock_of(journal), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return _has_driver(lock)
+    finally:
+        os.close(lock)
 
 
 class Journal:
@@ -252,11 +267,24 @@ def _take(lock: int) -> None:
     """
     import fcntl  # not on every platform that can otherwise import this package
 
-    for _ in range(_MOST_LOOKS):
+    until = time.monotonic() + _LOOKED_AT_SECONDS
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # not to be shared with a driver
-            fcntl.flock(lock, fcntl.LOCK_UN)
-    raise BlockingIOError
+            if time.monotonic() > until or _has_driver(lock):
+                raise
+        time.sleep(_BETWEEN_TRIES_SECONDS)
+
+
+def _has_driver(lock: int) -> bool:
+    """Whether a driver has the lock of this descriptor: it is the only one who does not share it."""
+    import fcntl
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return False

@@ -12,7 +12,7 @@ from hpo_core._errors import JournalWriteError, nearest
 from hpo_core._events import Event
 from hpo_core._given import check_whole, checked_metrics, checked_objectives, is_number, single
 from hpo_core._history import FOLD, SPREAD, sign_of
-from hpo_core._journal import JOURNAL, lock_of, read_created, read_journal
+from hpo_core._journal import JOURNAL, is_open, lock_of, read_created, read_journal
 from hpo_core._parameters import parameter_from_json
 from hpo_core._pareto import nondominated
 from hpo_core._plan import Plan
@@ -40,6 +40,7 @@ __all__ = [
     "checked_objectives",
     "events",
     "is_number",
+    "is_open",
     "leaders",
     "lock_of",
     "nearest",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fcntl
 import json
@@ -22,7 +21,7 @@ from hypothesis import strategies as st
 
 from hpo_core import InputError, Journal, JournalError, StudyLockedError
 from hpo_core import _events as ev
-from hpo_core._journal import decode_line, encode_line, lock_of, read_journal
+from hpo_core._journal import decode_line, encode_line, is_open, lock_of, read_journal
 from tests.full_disk import small_files
 from tests.hpo_core.space_strategies import json_values
 
@@ -317,8 +316,7 @@ def test_who_looks_whether_a_study_is_driven_keeps_no_driver_out(tmp_path: Path)
 
     def look() -> None:
         while not enough.is_set():
-            with lock_of(path).open("rb") as lock, contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            is_open(path)
 
     looker = threading.Thread(target=look)
     looker.start()
@@ -328,6 +326,26 @@ def test_who_looks_whether_a_study_is_driven_keeps_no_driver_out(tmp_path: Path)
     finally:
         enough.set()
         looker.join()
+
+
+def test_who_is_kept_from_a_processor_while_they_look_keeps_no_driver_out(tmp_path: Path) -> None:
+    """A driver gave up after a thousand tries, which a busy machine can take away at once."""
+    path = tmp_path / "j.jsonl"
+    Journal(path).close()
+    lock = os.open(lock_of(path), os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    on_again = threading.Timer(0.1, os.close, [lock])
+    on_again.start()
+    Journal(path).close()
+    on_again.join()
+
+
+def test_a_journal_is_open_until_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    assert not is_open(path)
+    with Journal(path):
+        assert is_open(path)
+    assert not is_open(path)
 
 
 def test_one_process_cannot_open_a_journal_twice(tmp_path: Path) -> None:
