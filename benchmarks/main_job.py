@@ -57,7 +57,12 @@ class Job:
         folder.mkdir(parents=True)
         self.csv = folder / "table.csv"
         self.table.make().to_csv(self.csv, index=False)
-        options = {"data": str(self.csv), "target": "target", "task": self.table.task, "seed": seed}
+        options: dict[str, Any] = {
+            "data": str(self.csv),
+            "target": "target",
+            "task": self.table.task,
+            "seed": seed,
+        }
         self.objective = make_objective("lgbm", **options, metric=self.table.metric, folds=FOLDS)
         self.setting = load_setting(self.objective.table)
         self._hand_to_peers()

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,9 +165,11 @@ def go_on(driver: Driver, finished: int) -> None:
         if driver.process is None:
             driver.lead()
         wait_until(lambda: driver.finished() >= wanted or driver.died(), f"{wanted} finished trials")
-        if not driver.process.code:
+        process = driver.process
+        assert process is not None
+        if not process.code:
             return
-        assert "cannot track to" in driver.process.err, driver.process.err[-3000:]
+        assert "cannot track to" in process.err, process.err[-3000:]
         driver.process = None
 
 
@@ -174,7 +177,7 @@ def one_study(place: Place, seed: int, number: int, struck: list[str]) -> str:
     """Run a study under its faults, which are added to ``struck``, and check it; returns a line about it."""
     rng = random.Random(f"{seed}/{number}")
     dask = rng.random() < 0.25
-    terms = {
+    terms: dict[str, Any] = {
         "name": f"soak-{number}",
         "strategy": rng.choice(["random", "tpe", "asha", "hyperband", "gp"]),
         "workers": rng.choice([1, 2, 3]),

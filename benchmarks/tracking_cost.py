@@ -22,12 +22,12 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 from benchmarks._report import RESULTS, STAMP_COLUMNS, append_row, stamp
 from hpo_core import Float, Journal, Study
-from tracking import _projector
 from tracking._connection import connect
 from tracking._projector import Projector, TrackerOptions
 from tracking._sqlite_writer import SqliteWriter
@@ -61,13 +61,8 @@ def projected(uri: str, trials: int, *, direct: bool) -> float:
                 trial = study.ask(now=at)
                 study.tell(trial, sum(trial.params.values()), now=at)
         connection = connect(uri, "projected")
-        over: Callable[[object], object] = SqliteWriter.over
-        try:
-            if not direct:
-                _projector.SqliteWriter.over = classmethod(lambda cls, c: None)  # type: ignore[method-assign]
+        with nullcontext() if direct else patch.object(SqliteWriter, "over", return_value=None):
             projector = Projector(folder, connection, TrackerOptions(flush=0.0))
-        finally:
-            _projector.SqliteWriter.over = over  # type: ignore[method-assign,assignment]
         began = time.perf_counter()
         projector.open(time.monotonic())
         projector.finish(time.monotonic())

@@ -22,7 +22,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
@@ -159,7 +159,9 @@ class _Repeat(Suggesting):
             if step < n and self.should_stop:
                 return
 
-    def report(self, step: int, metrics: Mapping[str, float] | None = None, **more: float) -> None:
+    def report(
+        self, step: int, metrics: Mapping[str, SupportsFloat] | None = None, **more: SupportsFloat
+    ) -> None:
         """Keep the metrics for the result of the repeat, and show them as curves of it."""
         values = {name: float(value) for name, value in {**(metrics or {}), **more}.items()}
         self._reports.append(values)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 from flows import _messages as m
 from flows._messages import Job
@@ -171,7 +171,9 @@ class LiveTrial(Suggesting):
                 self._ended = reason
                 return
 
-    def report(self, step: int, metrics: Mapping[str, float] | None = None, **more: float) -> None:
+    def report(
+        self, step: int, metrics: Mapping[str, SupportsFloat] | None = None, **more: SupportsFloat
+    ) -> None:
         """Metrics at a step; steps must rise. Never waits.
 
         In an objective that does not loop over :meth:`steps` this call ends the trial when the study

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows._result import Result
 from flows.sources import sources_of
-from hpo_core import HpoError, InputError, Parameter, SearchSpace
+from hpo_core import HpoError, InputError, SearchSpace
 from hpo_core.inner import single
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def tune(
     objective: Callable[[Any], Any] | str,
     *,
-    space: SearchSpace | Mapping[str, Parameter] | str | None = None,
+    space: SearchSpace | Mapping[str, Any] | str | Path | None = None,
     objectives: Mapping[str, str] | None = None,
     strategy: Any = "auto",
     trials: int | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, SupportsFloat, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from hpo_core._records import Limits, Settings
 from hpo_core._space import MissingPredicate, SearchSpace
 
 _R = TypeVar("_R", Limits, Settings)
+
+# Numbers as users have them: Python's, numpy's, an array or a tensor of one.
+WholeNumber = int | np.integer[Any]
+Metrics = Mapping[str, SupportsFloat] | SupportsFloat
 
 
 def checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
@@ -50,9 +54,7 @@ def record_of(kind: type[_R], given: _R | Mapping[str, Any] | None) -> _R:
     return kind(**data)
 
 
-def checked_metrics(
-    values: Mapping[str, float] | float | None, objectives: Collection[str]
-) -> dict[str, float]:
+def checked_metrics(values: Metrics | None, objectives: Collection[str]) -> dict[str, float]:
     """Metrics by name, as floats; a bare number is that of the only objective."""
     if values is None:
         return {}
@@ -100,14 +102,14 @@ def check_option(owner: str, option: str, value: object, least: int) -> None:
     check_whole(f"{owner}: {option}", value, least, StrategyError)
 
 
-def checked_seed(seed: int) -> int:
+def checked_seed(seed: WholeNumber) -> int:
     """The seed as a plain ``int``."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, or None, got {seed!r}")
     return int(seed)
 
 
-def checked_step(step: int, least: int, what: str) -> int:
+def checked_step(step: WholeNumber, least: int, what: str) -> int:
     """The step as a plain ``int``, which is what a journal holds."""
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < least:
         raise InputError(f"{what} must be a whole number of at least {least}, got {step!r}")

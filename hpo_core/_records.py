@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, SupportsFloat
 
 from hpo_core._errors import InputError, nearest
 from hpo_core._states import TrialState
@@ -103,7 +103,7 @@ class Limits:
         """The limits that are set."""
         return {n: getattr(self, n) for n in self.__slots__ if getattr(self, n) is not None}
 
-    def updated(self, changes: Mapping[str, float | str | None]) -> Limits:
+    def updated(self, changes: Mapping[str, SupportsFloat | str | None]) -> Limits:
         """These limits with some replaced. Raises :class:`InputError` for unknown names and bad values."""
         for name in changes:
             if name not in self.__slots__:

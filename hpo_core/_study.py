@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from hpo_core._errors import (
 from hpo_core._fitting import in_its_type
 from hpo_core._fold import Fold
 from hpo_core._given import (
+    Metrics,
+    WholeNumber,
     checked_metrics,
     checked_objectives,
     checked_seed,
@@ -255,7 +257,7 @@ class Study:
         )
 
     def report(
-        self, trial: Trial | int, step: int, metrics: Mapping[str, float] | float, now: float = 0.0
+        self, trial: Trial | int, step: WholeNumber, metrics: Metrics, now: float = 0.0
     ) -> Stop | None:
         """Fold a running trial's metrics at a step, and say whether it may go on.
 
@@ -327,10 +329,10 @@ class Study:
     def finish(
         self,
         trial: Trial | int,
-        returned: Mapping[str, float] | float | None = None,
+        returned: Metrics | None = None,
         *,
         state: TrialState | str = TrialState.COMPLETE,
-        step: int | None = None,
+        step: WholeNumber | None = None,
         reason: str = "",
         now: float = 0.0,
     ) -> TrialState:
@@ -386,7 +388,7 @@ class Study:
                 self.finish(number, state=TrialState.CANCELLED, reason=reason, now=now)
         self._record(stopped)
 
-    def extend(self, now: float = 0.0, **limits: float | str | None) -> None:
+    def extend(self, now: float = 0.0, **limits: SupportsFloat | str | None) -> None:
         """Change limits, by name; ``extend(trials=200)`` makes 200 the new total. Reopens a stopped study.
 
         Raises :class:`InputError` for an unknown limit and a value that is none.
@@ -420,7 +422,7 @@ class Study:
     def observe(
         self,
         params: Mapping[str, Any],
-        values: Mapping[str, float] | float,
+        values: Metrics,
         *,
         source: str = "",
         text: bool = False,
@@ -517,10 +519,10 @@ class Study:
     def tell(
         self,
         trial: Trial | int,
-        values: Mapping[str, float] | float | None = None,
+        values: Metrics | None = None,
         *,
         state: TrialState | str = TrialState.COMPLETE,
-        step: int | None = None,
+        step: WholeNumber | None = None,
         now: float = 0.0,
     ) -> TrialState:
         """Tell what came out; returns the trial's new state.

@@ -109,7 +109,7 @@ def test_a_table_reports_its_seeds_at_random_around_their_mean(name):
         assert 1 <= len(distinct) <= 5
         # Five standard errors of the mean of 60 draws.
         bound = 5 * np.std(reports) / math.sqrt(60) + 1e-12
-        assert np.mean(reports) == pytest.approx(chosen.true(params), abs=bound)
+        assert np.mean(reports) == pytest.approx(chosen.true(params), abs=float(bound))
 
 
 def test_a_table_is_read_at_the_right_place():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,7 @@ def measured(monkeypatch):
             from concurrent.futures import Future
 
             jobs.append(job)
-            future = Future()
+            future: Future[Any] = Future()
             try:
                 future.set_result(function(job))
             except Exception as error:  # noqa: BLE001  as a pool does

@@ -18,7 +18,7 @@ from typing import Any
 
 from flows._prefect import QUIET
 
-_PRELOAD = ("flows._flow", "flows.cli", "flows.cli._go_on", "tests.faults.study_process")
+_PRELOAD: tuple[str, ...] = ("flows._flow", "flows.cli", "flows.cli._go_on", "tests.faults.study_process")
 _PRELOAD += ("mlflow.store.tracking.sqlalchemy_store", "tracking._projector", "flows._report")
 _PRELOAD += ("scipy.stats.qmc", "matplotlib.backends.backend_agg", "tracking._report_plots", "rich.live")
 _exits: dict[int, str] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows._workspace import read_study
 from hpo_core import TrialState
 from tests.faults.checks import check_whole, runs_of
 from tests.faults.cluster import Cluster
@@ -53,7 +54,9 @@ def test_a_worker_killed_costs_its_segment_and_one_added_is_used(driver: Driver,
     wait_until(lambda: all(path.exists() for path in both), "a segment on each worker")
     cluster.add_worker()
     cluster.workers[0].send_signal(signal.SIGKILL)
-    wait_until(lambda: any(t.losses for t in driver.study().trials), "the loss to be noticed")
+    wait_until(
+        lambda: any(t.losses for t in read_study(driver.study_folder).trials), "the loss to be noticed"
+    )
     driver.release()
     driver.finish()
     study = check_whole(driver)
@@ -99,7 +102,7 @@ def test_a_scheduler_that_stays_away_ends_the_session_and_leaves_a_study_to_resu
     assert driver.process.wait() == 1
     assert f"the Dask scheduler at {cluster.address} was lost" in driver.process.err
     driver.process = None
-    assert driver.study().history.count(TrialState.RUNNING) == 0
+    assert read_study(driver.study_folder).history.count(TrialState.RUNNING) == 0
     assert [run.info.status for run in runs_of(driver.tracking_uri)].count("RUNNING") == 0
     cluster.restart()
     driver.release()

@@ -72,9 +72,10 @@ def test_a_short_cut_costs_nothing(driver: Driver, network: Network) -> None:
 
 def test_after_a_long_cut_what_had_finished_meanwhile_is_taken_over(driver: Driver, network: Network) -> None:
     """Each side takes the other for dead; the workers had finished their trials before."""
-    assert driver.process is not None
+    process = driver.process
+    assert process is not None
     wait_until((driver.study_folder / "outcomes" / "3-1.json").exists, "the trial's result")
-    wait_until(lambda: "was lost; waiting for it" in driver.process.err, "the driver to notice")
+    wait_until(lambda: "was lost; waiting for it" in process.err, "the driver to notice")
     network.heal()
     driver.finish()
     study = check_whole(driver)

@@ -71,8 +71,9 @@ def served(driver: Driver, api: Api, tmp_path: Path) -> Iterator[str]:
         )
         yield str(found[0]["id"])
     finally:
-        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+        for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
+        process.kill()
         process.wait()
 
 

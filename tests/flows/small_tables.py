@@ -19,7 +19,7 @@ def mixed(n: int = 160, task: str = "binary", seed: int = 0) -> pd.DataFrame:
         {
             "a": np.where(rng.random(n) < 0.15, np.nan, a),
             "b": b,
-            "colour": np.where(rng.random(n) < 0.1, None, colour),
+            "colour": pd.Series(colour).mask(rng.random(n) < 0.1, None),
             "flag": flag,
             "when": (pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 365, n), "D")).astype(str),
             "person": rng.integers(0, n // 5, n),

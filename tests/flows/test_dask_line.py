@@ -31,7 +31,7 @@ def test_a_line_that_is_cut_while_it_is_handed_over_gets_no_segment(
     """The next scheduler ran it, the trial was complete, and none of its reports had been heard."""
     old, new = Given(1), Given(100)
 
-    async def go() -> Line | None:
+    async def go() -> object:
         runner = DaskRunner(Work(objective="", folder=tmp_path), slots=1)
         connection = runner._connection
 

@@ -25,7 +25,7 @@ _PATIENCE = 60.0
 
 
 @contextlib.asynccontextmanager
-async def no_workers_yet() -> AsyncIterator[distributed.LocalCluster]:
+async def no_workers_yet() -> AsyncIterator[Any]:
     """A scheduler that nobody has joined."""
     async with distributed.LocalCluster(
         n_workers=0, threads_per_worker=1, asynchronous=True, dashboard_address="127.0.0.1:0"
@@ -47,7 +47,7 @@ class Told:
 
 @contextlib.asynccontextmanager
 async def runner_at(
-    cluster: distributed.LocalCluster,
+    cluster: Any,
     folder: Path,
     told: Told,
     *,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -198,6 +197,11 @@ def test_a_verdict_stops_the_trial_and_it_counts_as_pruned(tmp_path: Path) -> No
             from hpo_core._strategy import Stop
 
             return Stop("not good enough") if trial and history.steps[trial] >= 2 else None
+
+        def why(self, history: Any, trial: int) -> str:
+            return ""
+
+        def explain(self, trials: int | None, max_steps: int | None) -> Any: ...
 
     from hpo_core._strategies import compose
     from hpo_core.samplers import Random
@@ -468,8 +472,8 @@ def test_a_full_disk_ends_the_session_and_leaves_a_journal_that_opens(tmp_path: 
     with pytest.raises(JournalError, match="free some space"):
         drive(study, FakeRunner(at_once), tmp_path)
     journal.close()
-    with contextlib.closing(Journal(tmp_path / "journal.jsonl")) as journal:
-        assert len(journal.events) == 12
+    with Journal(tmp_path / "journal.jsonl") as left:
+        assert len(left.events) == 12
 
 
 def test_a_study_with_nothing_left_to_gain_ends_and_keeps_the_reason(tmp_path: Path) -> None:
@@ -491,7 +495,13 @@ def interrupted(folder: Path, **options: Any) -> tuple[Study, Job]:
     study.started(due)
     study.report(0, 1, 0.9)
     study.take_over("another")
-    fields = {"trial": 0, "attempt": 1, "params": due.params, "seed": due.seed, "target": due.target}
+    fields: dict[str, Any] = {
+        "trial": 0,
+        "attempt": 1,
+        "params": due.params,
+        "seed": due.seed,
+        "target": due.target,
+    }
     return study, Job(**fields, from_step=0, known_step=0, checkpoint="", folder=str(folder))
 
 

@@ -179,7 +179,7 @@ def test_a_study_of_a_frame_goes_on_by_its_name_and_takes_the_file_along(tracked
     """The frame is gone with its process, so whoever resumes the study needs the file."""
     pytest.importorskip("lightgbm")
     said: list[str] = []
-    terms = {"target": "y", "metric": "auc", "folds": 2, "workers": 1, "isolation": "thread"}
+    terms: dict[str, Any] = {"target": "y", "metric": "auc", "folds": 2, "workers": 1, "isolation": "thread"}
     result = tune("lgbm", data=frame(), trials=1, tell=said.append, **terms)
     assert (result.state, len(result.study.trials)) == ("finished", 1)
     again = tune("lgbm", data=frame(), trials=1, tell=said.append, **terms)

@@ -116,15 +116,14 @@ def test_a_process_that_is_told_to_end_before_the_first_trial_ends_by_that(
     tracked: Place, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     """It used to end by an asyncio.CancelledError, which no caller expects."""
-    import flows._session
-
-    opened = flows._session.open_study
+    from flows import _session
+    from flows._workspace import open_study
 
     def struck_first(*args: Any, **more: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return opened(*args, **more)
+        return open_study(*args, **more)
 
-    monkeypatch.setattr(flows._session, "open_study", struck_first)
+    monkeypatch.setattr(_session, "open_study", struck_first)
     with pytest.raises(Ended):
         call(parabola)
 
@@ -174,8 +173,9 @@ def test_a_study_is_shown_below_the_run_that_is_active_where_it_is_called(tracke
 
     mlflow.set_experiment("pipelines")
     parents = {}
+    pipelines: dict[str, dict[str, Any]] = {"first": {}, "second": {}, "elsewhere": {"experiment": "other"}}
     try:
-        for name, more in (("first", {}), ("second", {}), ("elsewhere", {"experiment": "other"})):
+        for name, more in pipelines.items():
             with mlflow.start_run() as outer:
                 result = quick(name="theirs" if name == "elsewhere" else "mine", **more)
                 assert mlflow.active_run().info.run_id == outer.info.run_id

@@ -162,6 +162,6 @@ def test_score_all_leads_with_the_tuned_metric_and_skips_what_the_model_lacks() 
 
 def test_every_task_has_sorted_names() -> None:
     for task in ("binary", "multiclass", "regression"):
-        names = metric_names(task)  # type: ignore[arg-type]
+        names = metric_names(task)
         assert names == sorted(names)
         assert names

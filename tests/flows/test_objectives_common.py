@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.flows.fake_trial import FakeTrial
 from tests.flows.small_tables import mixed, written
 
 # Small enough that every kind trains in a blink.
-QUICK = {
+QUICK: dict[str, dict[str, Any]] = {
     "lgbm": {"max_rounds": 10},
     "sklearn": {"estimator": "decision_tree"},
     "torch": {"max_epochs": 2},
@@ -47,7 +48,7 @@ def test_objectives_are_frozen_hashable_and_travel(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_prepared(kind: str) -> None:
-    options = {"data": "sklearn:breast_cancer", "folds": 3, **QUICK[kind]}
+    options: dict[str, Any] = {"data": "sklearn:breast_cancer", "folds": 3, **QUICK[kind]}
     prepared = make_objective(kind, **options).prepare()
     assert prepared.objectives == {"auc": "max"}
     assert prepared.summary["rows"] == 569
@@ -56,7 +57,10 @@ def test_prepared(kind: str) -> None:
     assert "\n" not in prepared.description
     again = make_objective(kind, **options, threads=2).prepare()
     assert again.digest == prepared.digest, "threads do not change what is measured"
-    for change in ({"metric": "f1"}, {"seed": 1}, {"folds": 4}, {"drop": ["mean area"]}, {"test_size": 0.3}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"metric": "f1"}, {"seed": 1}, {"folds": 4}, {"drop": ["mean area"]}, {"test_size": 0.3}
+    )  # fmt: skip
+    for change in changes:
         other = make_objective(kind, **{**options, **change}).prepare()
         assert other.digest != prepared.digest, change
         assert other.data_digest == prepared.data_digest
@@ -70,7 +74,7 @@ def test_the_default_space_is_large_and_its_default_is_allowed(
     kind: str, task: str, metric: str, tmp_path: Path
 ) -> None:
     path = written(tmp_path, mixed(task=task))
-    options = {"max_rounds": 10} if kind == "lgbm" else {}
+    options: dict[str, Any] = {"max_rounds": 10} if kind == "lgbm" else {}
     prepared = make_objective(kind, data=path, **options).prepare()
     assert list(prepared.objectives) == [metric]
     assert prepared.space.dims >= (10 if kind != "sklearn" else 6)
@@ -115,7 +119,7 @@ def test_the_default_space_is_large_and_its_default_is_allowed(
         ("sklearn", {"n_steps": 50, "max_size": 20}, "cannot be spread"),
     ],
 )
-def test_refusals_are_one_line(kind: str, options: dict[str, object], words: str) -> None:
+def test_refusals_are_one_line(kind: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as caught:
         make_objective(kind, **{"data": "sklearn:breast_cancer", **options}).prepare()
     assert words in str(caught.value)
@@ -164,7 +168,7 @@ def test_thinned_keeps_both_ends(n: int, most: int) -> None:
     "kind, options", [(k, QUICK[k]) for k in KINDS] + [("lgbm", {"budget": "rounds", "max_rounds": 30})]
 )
 def test_only_long_or_interrupted_trials_save(
-    kind: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective = make_objective(kind, data="sklearn:wine", folds=3, **options)
     whole, paused = FakeTrial({}), FakeTrial({}, target=1)

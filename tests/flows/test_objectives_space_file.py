@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,7 +196,7 @@ def test_the_examples_can_be_read(path: Path) -> None:
     from flows.objectives import make_objective
 
     kind = path.name.partition("_")[0]
-    extra = {"estimator": "linear"} if kind == "sklearn" else {}
+    extra: dict[str, Any] = {"estimator": "linear"} if kind == "sklearn" else {}
     make_objective(kind, data="sklearn:breast_cancer", space=str(path), **extra).prepare()
 
 

@@ -40,7 +40,7 @@ def test_the_name_of_a_table_study_follows_the_question(table: str) -> None:
     assert name.startswith("lgbm-table-")
     assert plan_request(replace(plain, trials=7, workers=1, timeout=3.0)).terms.name == name
     for change in ({"metric": "logloss"}, {"strategy": "tpe"}, {"seed": 1}, {"options": {"folds": 3}}):
-        assert plan_request(replace(plain, **change)).terms.name != name  # type: ignore[arg-type]
+        assert plan_request(replace(plain, **change)).terms.name != name
     mixed(seed=1).to_csv(table, index=False)
     assert plan_request(plain).terms.name != name
 
@@ -104,8 +104,8 @@ def test_labels_are_the_same_for_functions_methods_and_callable_objects() -> Non
 
 def plan(**fields: Any) -> Any:
     """The plan for a function with these fields of the request."""
-    more = {k: fields.pop(k) for k in ("strategy", "settings", "objectives") if k in fields}
-    options = {"space": SPACE, "objectives": None, **more}
+    more: dict[str, Any] = {k: fields.pop(k) for k in ("strategy", "settings", "objectives") if k in fields}
+    options: dict[str, Any] = {"space": SPACE, "objectives": None, **more}
     return plan_callable(objectives.square, request=Request(**fields), **options)
 
 
@@ -266,7 +266,7 @@ def test_numbers_of_numpy_are_taken_as_numbers(place: Place, monkeypatch: pytest
     """As they come out of a table: `trials` was no whole number then, and `timeout` ended in a traceback."""
     plans: list[Plan] = []
     monkeypatch.setattr("flows._tune._shown", lambda plan, *_: plans.append(plan))
-    given = {
+    given: dict[str, Any] = {
         "trials": np.int64(7), "timeout": np.float64(60.0), "workers": np.int32(2), "seed": np.int64(3),
         "name": np.str_("mine"), "max_failures": np.int64(5), "stop_when": np.float64(0.5),
         "trial_timeout": np.float32(2.5), "offline": np.bool_(True),

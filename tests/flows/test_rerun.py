@@ -231,7 +231,7 @@ def test_what_is_logged_again_goes_to_one_run_of_a_temporary_store(
 ) -> None:
     """Two models in one trial asked for two experiments of one name; artifacts lay in the working folder."""
     monkeypatch.chdir(tmp_path)
-    runs = []
+    runs: list[Any] = []
 
     def logs(trial: Any) -> float:
         import mlflow

@@ -90,7 +90,7 @@ def test_names_that_do(name: str) -> None:
 
 
 def test_a_new_study_begins_with_what_its_terms_say_and_a_resumed_one_does_not_again() -> None:
-    terms = {"first": ({"x": 0.25}, {"x": 0.75}), "limits": Limits(trials=4)}
+    terms: dict[str, Any] = {"first": ({"x": 0.25}, {"x": 0.75}), "limits": Limits(trials=4)}
     here = opened(**terms)
     run(here.study, TrialState.COMPLETE)
     here.journal.close()

@@ -42,6 +42,12 @@ class Loop:
         self.notes.append(proposal.note)
         return proposal.u
 
+    def due(self) -> np.ndarray:
+        """What the sampler would ask next, of which there must be something."""
+        u = self.propose()
+        assert u is not None
+        return u
+
     def ask(self) -> dict[str, Any] | None:
         """Ask the sampler and start the trial."""
         u = self.propose()

@@ -131,7 +131,7 @@ def test_what_cannot_be_told_is_refused_and_changes_nothing() -> None:
     tuned, journal = recorded(LINE)
     trial = tuned.ask()
     before = snapshot(tuned), len(journal.lines)
-    for values, state, error, words in [
+    refused: list[tuple[Any, str, type[Exception], str]] = [
         ("0.3", "complete", InputError, "the value of 'loss' must be a number, got '0.3'"),
         ({"loss": None}, "complete", InputError, "the value of 'loss' must be a number, got None"),
         ([1, 2], "complete", InputError, "must be a number"),
@@ -139,7 +139,8 @@ def test_what_cannot_be_told_is_refused_and_changes_nothing() -> None:
         (1.0, "complet", InputError, "did you mean 'complete'"),
         (1.0, "running", StudyStateError, "cannot end as 'running'"),
         (1.0, "paused", StudyStateError, "cannot end as 'paused'"),
-    ]:
+    ]
+    for values, state, error, words in refused:
         with pytest.raises(error, match=words):
             tuned.tell(trial, values, state=state)
     with pytest.raises(StudyStateError, match="there is no trial 7; the study has 1"):
@@ -179,7 +180,8 @@ def test_several_objectives_need_names() -> None:
 
 def test_numbers_of_any_make_are_numbers() -> None:
     tuned = study()
-    for value in (np.float32(0.5), np.int64(3), np.array(0.25), 1, True):
+    numbers: tuple[Any, ...] = (np.float32(0.5), np.int64(3), np.array(0.25), 1, True)
+    for value in numbers:
         assert tuned.tell(tuned.ask(), value) is TrialState.COMPLETE
     assert [t.values["loss"] for t in tuned.trials] == [0.5, 3.0, 0.25, 1.0, 1.0]
 
@@ -299,7 +301,7 @@ def test_a_trial_is_given_up_after_so_many_losses() -> None:
         tuned.ask()
     tuned.requeue(0)
     tuned.lost(tuned.ask(), "its host went away")
-    assert tuned.trials[0].state is TrialState.WAITING  # those of before count no more
+    assert [t.state for t in tuned.trials] == [TrialState.WAITING]  # those of before count no more
     tuned = study(settings={"max_attempts": 1}, limits={"trials": 1})
     for _ in range(5):
         tuned.lost(tuned.ask(), "the driver left", counted=False)

@@ -28,9 +28,9 @@ BLIND = {"random", "grid", "sobol", "halton"}
 OPTIONS: dict[str, dict[str, Any]] = {"threshold": {"upper": 50.0}}
 
 
-def class_of(path: str) -> type[Any]:
+def class_of(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
-    found: type[Any] = getattr(importlib.import_module(module), name)
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
 
 

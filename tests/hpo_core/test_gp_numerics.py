@@ -303,7 +303,7 @@ def test_warp_slopes_are_jacobians_up_to_a_shared_constant() -> None:
     y = np.linspace(0.0, 1.0, 4001) ** 2 * 50.0  # dense, so that differences are derivatives
     found, expected = [], []
     for name in ("fence", "half", "log"):
-        outcome = warp(y, name)  # type: ignore[arg-type]
+        outcome = warp(y, name)
         rates = np.diff(outcome.z) / np.diff(y)
         found.append(outcome.log_slope)
         expected.append(np.log(rates).sum())

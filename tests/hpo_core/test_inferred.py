@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo_core import Categorical, Int, SearchSpace, StrategyError, Study, Trial, TrialState
+from hpo_core import _events as ev
 from hpo_core._conditions import Condition
 from hpo_core._history import History
 from hpo_core._strategies import SAMPLERS
@@ -197,11 +198,11 @@ def test_any_tree_of_conditions(tree: list[Any], seed: int, categorical: bool) -
                 assert condition.parent < f"p{i}"
     events = journal.events()
     assert sum(e.type == "space_changed" for e in events) <= 4 * len(tree) + len(study.space.names)
-    asked = {e.trial: e.params for e in events if e.type == "trial_asked"}
+    asked = {e.trial: e.params for e in events if isinstance(e, ev.TrialAsked)}
     idle = [
         again for n in range(len(events) - 12, len(events)) if not _running(again := Study.replay(events[:n]))
     ]
     assert idle
     for again in idle:
-        trial = again.ask()
-        assert trial.params == asked[trial.number]
+        next_one = again.ask()
+        assert next_one.params == asked[next_one.number]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -170,7 +170,7 @@ def test_values_off_the_grid_are_refused() -> None:
     [
         (lambda: Float(2, 1), r"low must not be above high, got low=2.0, high=1.0; swap them"),
         (lambda: Float(0, 1, log=True), r"needs low > 0, got low=0.0; raise low or drop log=True"),
-        (lambda: Float("1e-5", 1), r"low must be a number, got '1e-5'; .*YAML"),
+        (lambda: Float(cast("Any", "1e-5"), 1), r"low must be a number, got '1e-5'; .*YAML"),
         (lambda: Float(0, math.inf), r"high must be a finite number, got inf"),
         (lambda: Float(0, 10**400), r"high must be a finite number"),
         (lambda: Float(True, 2), r"low must be a number, got True"),
@@ -178,7 +178,7 @@ def test_values_off_the_grid_are_refused() -> None:
         (lambda: Float(0.1, 1, log=True, step=0.1), r"exclude each other; drop one"),
         (lambda: Float(0, 1, step=0), r"step must be positive, got 0.0"),
         (lambda: Float(-1e308, 1e308, step=1e-3), r"too many to tell apart; drop the step or raise it"),
-        (lambda: Int(1.5, 3), r"low must be a whole number, got 1.5"),
+        (lambda: Int(cast("Any", 1.5), 3), r"low must be a whole number, got 1.5"),
         (lambda: Int(0, 5, log=True), r"needs low > 0"),
         (lambda: Int(1, 9, log=True, step=2), r"step must be at least 1, and 1 with log=True, got step=2"),
         (lambda: Int(0, 10**30), r"too many values to tell apart"),

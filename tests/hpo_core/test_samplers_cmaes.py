@@ -91,7 +91,7 @@ def test_a_generation_may_be_half_told_when_the_study_stops() -> None:
     for trial in range(40):
         again = Loop(CMAES(), cube(3), seed=1)
         again.history = grown.history
-        assert np.array_equal(grown.propose(), again.propose())
+        assert np.array_equal(grown.due(), again.due())
         params = grown.ask()
         assert params is not None
         if trial % 3:
@@ -174,13 +174,13 @@ def test_an_epoch_begins_from_the_best_known() -> None:
     loop = Loop(CMAES(), cube(3), seed=5)
     for trials in (49, 1, 1, 30, 19, 1, 17):
         loop.run(ellipsoid, trials)
-        warm = loop.propose()
+        warm = loop.due()
         loop.sampler = CMAES()  # no memo: as after a resume
-        assert np.array_equal(warm, loop.propose())
+        assert np.array_equal(warm, loop.due())
         if loop.history.n_trials == 100:
             loop.sampler = CMAES(sigma=1e-6)
             best = loop.history.X[int(np.argmin(loop.history.values[:, 0]))]
-            assert np.allclose(loop.propose(), best, atol=1e-4)
+            assert np.allclose(loop.due(), best, atol=1e-4)
             loop.sampler = CMAES()
     assert "since result 100" in loop.notes[-1]
 
@@ -196,4 +196,4 @@ def test_an_epoch_needs_no_results_from_before_it_but_the_best() -> None:
         kept = trial == best or trial >= 100
         other.start(loop.history.params_of(trial) if kept else {f"x{i}": 0.9 for i in range(3)})
         other.tell(trial, loop.history.values[trial, 0] if kept else 1e6)
-    assert np.array_equal(other.propose(), loop.propose())
+    assert np.array_equal(other.due(), loop.due())

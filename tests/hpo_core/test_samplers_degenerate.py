@@ -148,7 +148,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
             "const": Constant(low),
         }[kind]
         parents = [n for n, p in parameters.items() if isinstance(p, Categorical)]
-        if parents and draw(st.booleans()):
+        if len(parents) > 0 and draw(st.booleans()):
             parent = draw(st.sampled_from(parents))
             parameter = parameter.when(parent, draw(st.sampled_from(parameters[parent].choices)))
         parameters[f"p{i}"] = parameter
@@ -205,4 +205,4 @@ def test_two_objectives_and_every_end_state(name: str) -> None:
         good = state is TrialState.COMPLETE
         value = float(trial) if good else math.nan
         loop.tell(trial, value, -value, state=state)
-    assert valid(mixed_space(), loop.propose())
+    assert valid(mixed_space(), loop.due())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.hpo_core.sampler_loop import Loop
 
 
 def study(
-    curves: list[list[float]], ends: list[TrialState | None], objectives: tuple[str, ...] = ("loss",)
+    curves: list[list[float]], ends: Sequence[TrialState | None], objectives: tuple[str, ...] = ("loss",)
 ) -> Loop:
     """One trial for each curve (values at steps 1, 2, ...), then its end state; ``None``: running."""
     loop = Loop(Random(), SearchSpace({"x": Float(0, 1)}), objectives=objectives)
@@ -136,7 +137,7 @@ def test_a_study_of_a_thousand_stopped_trials_shows_the_newest() -> None:
 
 
 def over_folds(
-    results: list[list[float]], ends: list[TrialState | None], objectives: tuple[str, ...] = ("loss",)
+    results: list[list[float]], ends: Sequence[TrialState | None], objectives: tuple[str, ...] = ("loss",)
 ) -> Loop:
     """Trials that report the result of each fold beside the mean so far; all objectives the same."""
     loop = Loop(Random(), SearchSpace({"x": Float(0, 1)}), objectives=objectives)
@@ -158,7 +159,7 @@ def test_over_folds_what_is_hard_for_everybody_is_taken_off(objectives: tuple[st
     levels, hard = [3.0, 1.0, 2.0, 7.0, 4.0, 0.5], [0.0, 5.0, -1.0, -4.0]
     done = [4, 4, 4, 1, 2, 3]
     curves = [[level + hard[f] for f in range(n)] for level, n in zip(levels, done, strict=True)]
-    data = trained(over_folds(curves, [COMPLETE] * 3 + [PRUNED, PRUNED, None], objectives), 2)
+    data = trained(over_folds(curves, [*[COMPLETE] * 3, PRUNED, PRUNED, None], objectives), 2)
     assert data.step == 4
     assert data.values == pytest.approx(np.repeat(np.array(levels)[:, None], len(objectives), axis=1))
     assert data.X[:, 0] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
@@ -192,6 +193,6 @@ def test_over_folds_nothing_complete_leaves_the_mean_of_what_is_known() -> None:
 def test_a_gaussian_process_goes_on_where_trials_are_stopped_over_folds() -> None:
     """Estimates of final results are values that it can believe; after rungs it hands over to TPE."""
     curves = [[3.0, 4.0], [1.0, 2.0], *[[5.0 + i] for i in range(6)]]
-    ends: list[TrialState | None] = [COMPLETE] * 2 + [PRUNED] * 6
+    ends: Sequence[TrialState | None] = [COMPLETE] * 2 + [PRUNED] * 6
     assert choose(over_folds(curves, ends).history)[0] == "gp"
     assert choose(study(curves, ends).history)[0] == "tpe"

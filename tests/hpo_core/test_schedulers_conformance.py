@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from hpo_core.schedulers import (
 from hpo_core.testing import Script, check_scheduler
 from tests.hpo_core.scheduler_loop import SPACE, ask, make_study, play
 
-LEVELS = {"levels": (0.2, 0.5, 1.0), "shares": (1.0, 0.5, 0.2)}
+LEVELS: dict[str, Any] = {"levels": (0.2, 0.5, 1.0), "shares": (1.0, 0.5, 0.2)}
 
 MAKERS: dict[str, Callable[[], Scheduler]] = {
     "asha": ASHA,

@@ -306,7 +306,7 @@ def test_what_pbt_refuses() -> None:
     """Options that mean nothing, unknown parameters, and an interval as long as the run."""
     for options in ({"exploit": 0.7}, {"exploit": "best"}, {"explore": "guess"}, {"population": 1}):
         with pytest.raises(StrategyError):
-            PBT(**options)  # type: ignore[arg-type]
+            PBT(**options)
     with pytest.raises(StrategyError, match="interval"):
         PBT(interval=9).check(1, 9)
     with pytest.raises(StrategyError, match="max_steps"):

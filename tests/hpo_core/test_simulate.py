@@ -25,7 +25,7 @@ def study_of(strategy: str, trials: int = 20, seed: int = 0, max_steps: int = 9,
         {"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)},
         strategy=strategy,
         seed=seed,
-        limits={"trials": trials, **options},  # type: ignore[arg-type]
+        limits={"trials": trials, **options},
         settings={"max_steps": max_steps},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,7 @@ def test_a_finished_study_runs_nothing_and_extending_runs_the_rest() -> None:
 def test_a_segment_stays_due_until_it_is_started() -> None:
     study, journal = recorded(LINE)
     due = study.next()
+    assert isinstance(due, Segment)
     assert study.next() == due
     assert replayed(journal).next() == due
     assert len(study.trials) == 1
@@ -110,13 +112,14 @@ def test_a_queue_that_makes_no_sense_is_refused_at_once() -> None:
     study, journal = recorded(
         SearchSpace({"a": Float(0, 1), "b": Float(0, 1), "k": Constant(3)}, "a + b <= 1")
     )
-    for params, words in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"c": 1}, "unknown parameter 'c'"),
         ({"a": 2.0}, "parameter 'a': 2.0 is outside"),
         ({"k": 4}, "'k' is fixed at 3, got 4"),
         ({"a": 0.7, "b": 0.7}, "does not meet the constraints .*'a . b <= 1'"),
         ({"a": object()}, "must be a JSON value"),
-    ]:
+    ]
+    for params, words in refused:
         with pytest.raises(SpaceError, match=words):
             study.enqueue(params)
         if "constraints" not in words:
@@ -457,11 +460,12 @@ def test_a_study_without_a_complete_trial_at_its_end_has_failed(limits: dict[str
 
 def test_limits_are_extended_by_name() -> None:
     study = Study(LINE, strategy="random", limits={"trials": 1, "failures": 2})
-    for limits, words in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"trial": 5}, "there is no limit 'trial'; did you mean 'trials'"),
         ({"trials": -1}, "the limit trials must be a positive number, got -1"),
         ({"trials": math.nan}, "got nan"),
-    ]:
+    ]
+    for limits, words in refused:
         with pytest.raises(InputError, match=words):
             study.extend(**limits)
     study.extend(trials=np.int64(7), failures=None, seconds=5)

@@ -333,8 +333,10 @@ def test_events_that_make_no_study_are_refused() -> None:
         Study.replay([*events, events[1]])
     with pytest.raises(StudyStateError, match="'study_created' cannot occur inside a study"):
         Study.replay([*events, events[0]])
+    created = events[0]
+    assert isinstance(created, ev.StudyCreated)
     with pytest.raises(JournalError, match=r"version 99 and this program reads up to .*; upgrade"):
-        Study.replay([dataclasses.replace(events[0], version=99)])
+        Study.replay([dataclasses.replace(created, version=99)])
 
 
 def no_large(params: dict[str, Any]) -> bool:

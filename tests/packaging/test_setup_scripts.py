@@ -11,6 +11,7 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -139,7 +140,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ci(checkout: Path, **environment: str) -> tuple[int, list[str]]:
+def ci(checkout: Path, **environment: Any) -> tuple[int, list[str]]:
     """Run CI's script; exit code and the commands it gave."""
     log = checkout / "log"
     path = f"{checkout / 'bin'}{os.pathsep}{os.environ['PATH']}"

@@ -38,7 +38,7 @@ class FakeMlflow:
 
     def connection(self) -> Connection:
         """As :func:`tracking._connection.connect` would make it."""
-        return Connection(self, self._uri, "1")  # type: ignore[arg-type]
+        return Connection(self, self._uri, "1")
 
     def _call(self, name: str, effect: Callable[[], Any]) -> Any:
         with self._one:
@@ -150,5 +150,5 @@ class FakeMlflow:
         return page
 
 
-class _Page(list):  # type: ignore[type-arg]
+class _Page(list):
     token: str | None = None

@@ -23,7 +23,6 @@ from tracking import (
     removable_checkpoints,
     save_checkpoint,
 )
-from tracking import _checkpoints as checkpoints
 
 NUMBERS = st.floats(allow_nan=False) | st.integers(-(2**40), 2**40) | st.booleans() | st.none() | st.text()
 ARRAYS = st.builds(
@@ -122,7 +121,7 @@ def test_a_save_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytes
     def full(*_: Any, **__: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(checkpoints.np, "savez", full)
+    monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(tmp_path / "s", {"a": np.ones(2)})
     assert load_checkpoint(tmp_path / "s") == b"old"

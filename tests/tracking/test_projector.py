@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -160,6 +161,11 @@ def test_a_requeued_trial_shows_its_last_end(everything: Any) -> None:
     assert tags.get("hpo.reason", "") == ""
 
 
+def _dead_from(call: int, after: bool, number: int, _: str) -> tuple[BaseException, bool] | None:
+    """The fault of who is killed at that call; nothing that is dead calls again."""
+    return (Killed(), after and number == call) if number >= call else None
+
+
 @given(data=st.data())
 def test_death_at_any_call_and_event_leaves_one_run_per_trial(everything: Any, data: Any) -> None:
     """Kill the driver again and again, at any call to MLflow, with any part of the journal written.
@@ -178,10 +184,7 @@ def test_death_at_any_call_and_event_leaves_one_run_per_trial(everything: Any, d
             (folder / "journal.jsonl").write_bytes(b"".join(lines[:written]))
             die_at = len(mlflow.calls) + data.draw(st.integers(1, 40), label="call")
             after = data.draw(st.booleans(), label="after its effect")
-            # Nothing that is dead calls again.
-            mlflow.fault = lambda n, _, at=die_at, after=after: (
-                (Killed(), after and n == at) if n >= at else None
-            )
+            mlflow.fault = functools.partial(_dead_from, die_at, after)
             try:
                 project(folder, mlflow)
             except Killed:

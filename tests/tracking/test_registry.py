@@ -318,6 +318,6 @@ def test_gates_for_losses_and_bad_gates(connection: Connection, models: Models, 
     assert Gate(metric="loss", direction="min").gain(0.2, 0.5) == pytest.approx(0.3)
     for wrong in ({"direction": "up"}, {"margin": -1.0}, {"margin": float("nan")}, {"level": 1.0}):
         with pytest.raises(InputError, match="a gate's"):
-            Gate(metric="auc", **wrong)  # type: ignore[arg-type]
+            Gate(metric="auc", **wrong)
     with pytest.raises(InputError, match="no finite score 'f1'"):
         promote(connection, models.candidate(0.5), name=name, gate=Gate(metric="f1"))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_a_folder_may_have_any_name(
     copy_database(empty_database, folder / "mlflow.db")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # the environment's, as in a new process
+    mlflow.set_tracking_uri(None)  # the environment's, as in a new process
     by_default = connect(None, "made")
     assert by_default.sqlite == folder / "mlflow.db"
     experiment = by_default.client.get_experiment(by_default.experiment_id)
@@ -123,7 +124,7 @@ def test_a_place_for_runs_is_the_same_from_every_folder(
 def test_one_opens_the_database_while_the_others_wait(tmp_path: Path) -> None:
     order: list[str] = []
     held, waiting = threading.Event(), threading.Event()
-    sleep = _sqlite.time.sleep
+    sleep = time.sleep
 
     def second() -> None:
         held.wait()
@@ -131,7 +132,7 @@ def test_one_opens_the_database_while_the_others_wait(tmp_path: Path) -> None:
             order.append("second")
 
     class Clock:
-        monotonic = staticmethod(_sqlite.time.monotonic)
+        monotonic = staticmethod(time.monotonic)
 
         @staticmethod
         def sleep(seconds: float) -> None:

@@ -45,7 +45,7 @@ def test_what_a_trial_that_runs_again_leaves_during_an_upload_is_for_the_next_on
     (folder / "plots" / "curve.svg").write_text("<svg/>")
     file = folder / "traceback.txt"
     file.write_text("first attempt")
-    upload = folder_upload(client, "run", folder)  # type: ignore[arg-type]  # all that it needs of one
+    upload = folder_upload(client, "run", folder)
 
     client.meanwhile = lambda: write(file)
     upload()

@@ -15,7 +15,6 @@ from mlflow.entities import Run
 from hpo_core import Categorical, Constant, Float
 from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
 from tests.tracking.studies import Script, eventful
-from tracking import _projector
 from tracking._client_writer import ClientWriter
 from tracking._connection import Connection, connect
 from tracking._projector import Projector, TrackerOptions
@@ -115,7 +114,7 @@ def test_a_server_is_sent_several_runs_at_once() -> None:
             return super().create_run(*args, **kwargs)
 
     mlflow, told = Patient(), Told()
-    ClientWriter(mlflow, "1", at_once=4).write([write(n) for n in range(8)], told)  # type: ignore[arg-type] - a fake
+    ClientWriter(mlflow, "1", at_once=4).write([write(n) for n in range(8)], told)
     assert sorted(told.ids) == list(range(8))
     assert len(set(told.ids.values())) == 8
 
@@ -124,7 +123,7 @@ def test_nothing_is_written_behind_the_back_of_who_hears_that_mlflow_is_away() -
     """Every thread has ended by then, and what arrived has been told."""
     mlflow, told = FakeMlflow(), Told()
     mlflow.fault = lambda number, name: (Away("no answer"), False) if number >= 9 else None
-    writer = ClientWriter(mlflow, "1", at_once=4)  # type: ignore[arg-type] - a fake
+    writer = ClientWriter(mlflow, "1", at_once=4)
     with pytest.raises(Away):
         writer.write([write(n, params={"p": "1"}) for n in range(40)], told)
     assert len(mlflow.calls) <= 9 + 3
@@ -210,7 +209,7 @@ def test_a_study_of_many_long_and_weird_things(
 ) -> None:
     """300 parameters, 2500 points, values of 10,000 characters, names that MLflow refuses."""
     if not direct:
-        monkeypatch.setattr(_projector.SqliteWriter, "over", classmethod(lambda cls, c: None))
+        monkeypatch.setattr(SqliteWriter, "over", classmethod(lambda cls, c: None))
     space: dict[str, Any] = {f"p{i:03}": Constant(i) for i in range(300)}
     space |= {"a[0]": Float(0, 1), "a_0_": Constant(1), "long": Categorical(["x" * 10_000, "y" * 10_000])}
     script = Script(tmp_path, space=space, name='it\'s a "study" / 100%')
@@ -249,7 +248,7 @@ def test_both_ways_show_the_same_study(
     for direct in (True, False):
         (tmp_path / "runs.jsonl").unlink(missing_ok=True)
         if not direct:
-            monkeypatch.setattr(_projector.SqliteWriter, "over", classmethod(lambda cls, c: None))
+            monkeypatch.setattr(SqliteWriter, "over", classmethod(lambda cls, c: None))
         connection = connect(sqlite_uri, f"{experiment}-{direct}")
         projector = Projector(tmp_path, connection, OPTIONS)
         parent = projector.open(0.0)

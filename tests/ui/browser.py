@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import websockets.sync.client as websockets
+from websockets.sync.connection import Connection
 
 _SECONDS = 60.0
 
@@ -29,7 +30,7 @@ def chromium() -> str | None:
 class Tab:
     """One page. Errors that its scripts raise, and messages that they log as errors, are collected."""
 
-    def __init__(self, socket: websockets.ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self._socket = socket
         self._ids = itertools.count(1)
         self.problems: list[str] = []
