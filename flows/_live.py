@@ -74,7 +74,9 @@ def make_view(*, quiet: bool = False) -> View:
     console = make_console(stderr=quiet, force_jupyter=False)
     if quiet:
         return _Lines(console, progress=False)
-    return _Terminal(console) if console.is_terminal else _Lines(console, progress=True)
+    # FORCE_COLOR, which notebooks and CI set, makes no terminal of a file, and a dumb one redraws nothing.
+    redraws = console.is_interactive and console.file.isatty()
+    return _Terminal(console) if redraws else _Lines(console, progress=True)
 
 
 class _Lines:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shlex
+import sys
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from flows._live import leaderboard, make_console, tell_facts
+from flows._live import leaderboard, make_console, make_view, tell_facts
 from flows._words import duration, failures, number, progress_of, ways_to_see, what_next
 from flows._words import test_line as line_of_test
 from hpo_core import Float, Study, TrialState
@@ -74,6 +76,23 @@ def test_failures_are_told_by_frequency() -> None:
     made.finish(made.ask().number, state="timed_out", reason="too long")
     assert made.trials[1].state is TrialState.FAILED
     assert failures(made) == ["often (trials 2, 3)", "rare (trial 1)", "timed out: too long (trial 4)"]
+
+
+@pytest.mark.parametrize(("terminal", "environment"), [(False, "FORCE_COLOR"), (True, "TERM")])
+def test_only_what_can_be_redrawn_is(
+    terminal: bool, environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Notebooks say FORCE_COLOR, and kept eight pictures of a spinner for each second."""
+
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    monkeypatch.setenv(environment, "dumb")
+    monkeypatch.setattr(sys, "stdout", stream := Stream())
+    with make_view() as view:
+        view.tell("a line")
+    assert stream.getvalue() == "a line\n"
 
 
 def test_facts_in_a_pipe_are_never_broken(capsys: pytest.CaptureFixture[str]) -> None:
