@@ -33,6 +33,8 @@ QUIET = {
 _AWAY_SECONDS, _LOOK_SECONDS = 10.0, 0.5
 # How long for what it has not got yet.
 _DELIVER_SECONDS = 10.0
+# Whether a call in somebody's process has imported Prefect, which was not there then.
+_brought = False
 
 
 @contextlib.contextmanager
@@ -45,6 +47,8 @@ def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Call
     """
     check_version("prefect")
     set_defaults(QUIET)
+    if _brought and "prefect" in sys.modules and _callers_api() is None:
+        _take_the_wish()
     # Counts, on whatever handlers there are, the events that Prefect has yet to deliver at the end.
     logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
     if os.environ.get("PREFECT_API_URL") or _profile_has_api():
@@ -67,21 +71,27 @@ def prefect_api(meanwhile: Callable[[], object] = lambda: None) -> Iterator[Call
 @contextlib.contextmanager
 def heard_again() -> Iterator[None]:
     """For a call in somebody's process: Prefect, if it is imported in the block, is as talkative afterwards
-    as it would be without us.
+    as it would be without us, and as quiet in each later call as in the first one.
 
     It reads the wish for quiet when it is imported and keeps to it, in the caller's own flows too. To be
     left when the environment is again as it was.
     """
-    ours = "prefect" not in sys.modules
+    global _brought
+    _brought = _brought or "prefect" not in sys.modules
     try:
         yield
     finally:
-        if ours and "prefect" in sys.modules:
-            from prefect.context import refresh_global_settings_context
-            from prefect.logging.configuration import setup_logging
+        if _brought and "prefect" in sys.modules:
+            _take_the_wish()
 
-            refresh_global_settings_context()
-            setup_logging()
+
+def _take_the_wish() -> None:
+    """Have Prefect, which is imported, log as the environment says now."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.logging.configuration import setup_logging
+
+    refresh_global_settings_context()
+    setup_logging()
 
 
 @contextlib.contextmanager

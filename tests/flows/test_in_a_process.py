@@ -220,7 +220,9 @@ def test_what_a_signal_sets_off_knows_the_flow_run_that_it_is_in() -> None:
 
 
 def test_prefect_speaks_again_in_a_script_that_had_it_from_us(tracked: Place) -> None:
-    """It stayed silent for as long as the process lived, in the script's own flows too."""
+    """It stayed silent for as long as the process lived, in the script's own flows too; or, once it was not,
+    spoke in the next study.
+    """
     script = """
 from flows import tune
 
@@ -228,6 +230,7 @@ def loss(trial):
     return trial.suggest_float("x", 0.0, 1.0)
 
 def main():
+    tune(loss, trials=1, isolation="thread", tell=lambda line: None)
     tune(loss, trials=1, isolation="thread", tell=lambda line: None)
     from prefect.logging import get_logger
     get_logger("mine").info("a line of my own")
