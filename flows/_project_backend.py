@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mlflow import MlflowClient
@@ -27,10 +28,28 @@ from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import SubmittedRun
 from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run, load_project
 
-from hpo_core.inner import nearest
-from tracking import redacted
+from hpo_core.inner import is_number, nearest
+from tracking import brief, redacted
 
-_OWN = {"deployment", "api_url", "wait", "poll"}
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_pause(value: object) -> bool:
+    return is_number(value) and 0 < value < math.inf
+
+
+# What each setting must be, as a test and in words.
+_OWN: dict[str, tuple[Callable[[object], bool], str]] = {
+    "deployment": (_is_text, "a name such as 'tune/lgbm'"),
+    "api_url": (_is_text, "an address such as 'http://127.0.0.1:4200/api'"),
+    "wait": (_is_flag, "true or false"),
+    "poll": (_is_pause, "a number of seconds above 0"),
+}
 # MLflow puts its own options beside the user's.
 _OF_MLFLOW = {"ENV_MANAGER", "SYNCHRONOUS", "DOCKER_ARGS", "STORAGE_DIR", "build_image", "docker_auth"}
 _MAIN = "lgbm"
@@ -138,13 +157,13 @@ class PrefectBackend(AbstractBackend):
             parameters = flow_parameters(
                 {**declared, **extra}, deployment.parameter_openapi_schema or {}, wanted
             )
+            _check_parameters(deployment, parameters, wanted)
             run = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
             run_id = run.info.run_id
-            experiment = MlflowClient().get_experiment(run.info.experiment_id).name
-            ours = shown_as(tracking_uri, experiment, run_id)
-            known = (deployment.parameter_openapi_schema or {}).get("properties", {})
-            parameters |= {k: v for k, v in ours.items() if k in known}
-            flow_run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+            with _closed_if_refused(run_id):
+                experiment = MlflowClient().get_experiment(run.info.experiment_id).name
+                parameters |= _known(deployment, shown_as(tracking_uri, experiment, run_id))
+                flow_run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
         MlflowClient().set_tag(run_id, "hpo.flow_run", str(flow_run.id))
         _say(f"flow run {flow_run.name} of {wanted}, MLflow run {run_id}")
         submitted = FlowRunOfProject(
@@ -194,6 +213,39 @@ def flow_parameters(given: Mapping[str, str], schema: Mapping[str, Any], deploym
     return {**parameters, **({"options": options} if options else {})}
 
 
+def _known(deployment: Any, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Those of the parameters that the deployment's flow has."""
+    known = (deployment.parameter_openapi_schema or {}).get("properties", {})
+    return {name: value for name, value in parameters.items() if name in known}
+
+
+def _check_parameters(deployment: Any, parameters: Mapping[str, Any], wanted: str) -> None:
+    """Raise ``ExecutionException`` for what the server would refuse, while there is no run yet."""
+    from prefect.utilities.schema_tools.validation import ValidationError, validate
+
+    if not deployment.enforce_parameter_schema:
+        return
+    ours = _known(deployment, dict.fromkeys(("tracking_uri", "experiment", "mlflow_run_id"), "later"))
+    try:
+        validate(
+            {**deployment.parameters, **parameters, **ours},
+            deployment.parameter_openapi_schema,
+            raise_on_error=True,
+        )
+    except ValidationError as error:
+        raise ExecutionException(f"the deployment {wanted!r} does not take these parameters: {error}") from None
+
+
+@contextlib.contextmanager
+def _closed_if_refused(run_id: str) -> Iterator[None]:
+    """A run that nobody is going to take over must not stay open."""
+    try:
+        yield
+    except BaseException:
+        MlflowClient().set_terminated(run_id, "FAILED")
+        raise
+
+
 def _typed(text: str, schema: Mapping[str, Any]) -> Any:
     types = {one.get("type") for one in schema.get("anyOf", [schema])}
     if "string" in types:
@@ -211,11 +263,13 @@ def _parsed(text: str) -> Any:
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    for key in config:
-        if key not in _OWN | _OF_MLFLOW:
+    for key, value in config.items():
+        if key not in _OWN.keys() | _OF_MLFLOW:
             raise ExecutionException(
                 f"--backend-config takes {', '.join(sorted(_OWN))}; got {key!r}{nearest(key, _OWN)}"
             )
+        if key in _OWN and not _OWN[key][0](value):
+            raise ExecutionException(f"--backend-config: {key} must be {_OWN[key][1]}, got {value!r}")
 
 
 def _deployment(client: Any, name: str) -> Any:
@@ -250,6 +304,10 @@ def _client(api_url: str | None) -> Iterator[Any]:
         except httpx.TransportError as error:
             raise ExecutionException(
                 f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error})"
+            ) from None
+        except httpx.HTTPStatusError as error:
+            raise ExecutionException(
+                f"the Prefect server at {PREFECT_API_URL.value()} refused what it was asked: {brief(error)}"
             ) from None
 
 

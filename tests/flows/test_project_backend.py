@@ -79,12 +79,12 @@ def api(tracked: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield server.url()
 
 
-def submit(api: str, experiment: str, **config: Any) -> Any:
+def submit(api: str, experiment: str, given: dict[str, str] | None = None, **config: Any) -> Any:
     """As ``mlflow run -b prefect`` does."""
     return prefect_backend().run(
         str(Path.cwd()),
         "main",
-        {"trials": "5"},
+        given or {"trials": "5"},
         None,
         {"api_url": api, "deployment": "probe/main", "poll": 0.05, "wait": False, **config},
         os.environ["MLFLOW_TRACKING_URI"],
@@ -147,4 +147,33 @@ def test_mistakes_are_found_before_a_run_is_made(api: str) -> None:
         submit(api, experiment, deployment="probe/mian")
     with pytest.raises(ExecutionException, match="got 'deploymnet'; did you mean 'deployment'"):
         submit(api, experiment, deploymnet="probe/main")
+    for setting, value in (("deployment", 5), ("api_url", ""), ("wait", "no"), ("poll", -1)):
+        with pytest.raises(ExecutionException, match=f"{setting} must be .*, got {value!r}"):
+            submit(api, experiment, **{setting: value})
     assert client.search_runs([experiment]) == []
+
+
+def test_parameters_that_the_flow_does_not_take_are_refused_before_a_run_is_made(api: str) -> None:
+    """The server's no was a traceback, and left the run RUNNING for ever."""
+    client = MlflowClient()
+    experiment = client.create_experiment("nothing")
+    with pytest.raises(ExecutionException, match=r"field 'trials'.*'many' is not of type 'integer'"):
+        submit(api, experiment, {"trials": "many"})
+    assert client.search_runs([experiment]) == []
+
+
+def test_a_run_is_closed_when_the_server_takes_no_flow_run_after_all(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was full, or restarted just then."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    def refuses(self: SyncPrefectClient, *_: object, **__: object) -> None:
+        self._client.get("/no/such/page").raise_for_status()
+
+    client = MlflowClient()
+    experiment = client.create_experiment("nothing")
+    monkeypatch.setattr(SyncPrefectClient, "create_flow_run_from_deployment", refuses)
+    with pytest.raises(ExecutionException, match=r"refused what it was asked: .*404"):
+        submit(api, experiment)
+    assert [run.info.status for run in client.search_runs([experiment])] == ["FAILED"]
