@@ -15,6 +15,7 @@ import atexit
 import errno
 import gc
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     if argv is None:
         _write_anything()
+        if (foreign := _foreign(arguments)) is not None:
+            return _complain(foreign, 2)
         # What a million objects leave goes with the process: looking for it at exit took a second and more.
         atexit.register(gc.freeze)
     try:
@@ -89,6 +92,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code is None:
             raise
         return _complain(str(error), code)
+
+
+def _foreign(arguments: Sequence[str]) -> str | None:
+    """What to do about an argument that Python has read with an encoding that may not be the terminal's.
+
+    Studies and files that it names would not be found, or made under another name.
+    """
+    encoding = sys.getfilesystemencoding()
+    strange = next((argument for argument in arguments if not argument.isascii()), None)
+    if encoding == "utf-8" or strange is None:
+        return None
+    text = os.fsencode(strange).decode(errors="replace")
+    return (
+        f"{text!r} is not ASCII, and Python takes what is typed here for {encoding}, not UTF-8; set "
+        "PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8, and try again"
+    )
 
 
 def _write_anything() -> None:
