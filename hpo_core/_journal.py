@@ -186,15 +186,20 @@ class Journal:
             raise
         self._seq = len(self.events)
         self._end = end
+        # A path takes as long to become text as to be looked up.
+        self._place = str(self.path.absolute())
+        self._identity = _file_at(self._file)
 
     def append(self, event: Event) -> int:
         """Write one event in a single system call; it survives the death of this process.
 
-        Raises :class:`JournalWriteError` when the disk refuses; what was half written is taken back.
+        Raises :class:`JournalWriteError` when the disk refuses, what was half written is taken back, and when
+        the file is no longer at its path: whatever was written would be lost, or somebody else's.
         """
         if self._file < 0:
             raise JournalError(f"the journal {self.path} is closed; open it again")
         line = encode_line(self._seq, event)
+        self._check_in_place()
         try:
             written = os.write(self._file, line)
         except OSError as error:
@@ -204,6 +209,14 @@ class Journal:
         self._end += written
         self._seq += 1
         return self._seq - 1
+
+    def _check_in_place(self) -> None:
+        if _file_at(self._place) != self._identity:
+            raise JournalWriteError(
+                f"the journal {self.path} was moved, removed or replaced while the study ran; put its folder "
+                "back and run the same command again, it continues where this one stopped, or begins anew "
+                "where there is nothing"
+            )
 
     def _refused(self, error: OSError) -> JournalWriteError:
         # Where even this fails, the next opening cuts the torn line off.
@@ -237,6 +250,15 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _file_at(place: str | int) -> tuple[int, int] | None:
+    """Which file is at a path, or behind a descriptor; ``None`` for none."""
+    try:
+        status = os.stat(place)  # noqa: PTH116 - a path takes twice as long
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _locked(path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import os
+import shutil
 import signal
 import threading
 import time
@@ -17,7 +18,17 @@ import pytest
 from flows import Result, _session, tune
 from flows._notes import TRACKING, newest
 from flows.cli._end import delete, deliver
-from hpo_core import Categorical, Float, InputError, Int, Journal, Study, StudyLockedError, TrialState
+from hpo_core import (
+    Categorical,
+    Float,
+    InputError,
+    Int,
+    Journal,
+    JournalError,
+    Study,
+    StudyLockedError,
+    TrialState,
+)
 from hpo_core.samplers import Random
 from tests.databases import copy_database
 from tests.flows.conftest import Place
@@ -214,6 +225,27 @@ def test_a_ready_objective_by_its_name(tracked: Place) -> None:
     assert result.model is not None
     assert result.model.startswith("mine@champion is version 1")
     assert "C" in result.study.space.names
+
+
+def test_a_study_ends_when_its_folder_is_removed(tracked: Place) -> None:
+    """It ran to its end, said that it had finished, and nothing of it was there."""
+    from mlflow import MlflowClient
+
+    folder = tracked.folder / ".hpo" / "studies" / "mine"
+
+    def removes(trial: Any) -> float:
+        if trial.number == 3 and trial.attempt == 1:
+            folder.rename(tracked.folder / "elsewhere")
+        return loss(trial)
+
+    with pytest.raises(JournalError, match="moved, removed or replaced"):
+        quick(removes, workers=1)
+    client = MlflowClient(f"sqlite:///{tracked.database}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert "RUNNING" not in [run.info.status for run in runs]
+    shutil.rmtree(folder, ignore_errors=True)
+    (tracked.folder / "elsewhere").rename(folder)
+    assert quick(removes, workers=1).summary["counts"] == {"complete": 6}
 
 
 def test_a_clock_that_is_set_while_the_first_trial_runs_uses_up_no_time_limit(

@@ -258,6 +258,23 @@ def test_writing_goes_on_when_there_is_space_again(tmp_path: Path) -> None:
     assert reopened(path) == [first, third]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_written_once_the_folder_is_elsewhere(replaced: bool, tmp_path: Path) -> None:
+    """What was written to a file that had been removed was lost with it, at the end of a night."""
+    path, elsewhere = tmp_path / "study" / "j.jsonl", tmp_path / "elsewhere"
+    with Journal(path) as journal:
+        journal.append(sample_events(1)[0])
+        path.parent.rename(elsewhere)
+        if replaced:
+            written(path, 2)
+        with pytest.raises(JournalError, match="moved, removed or replaced while the study ran; put"):
+            journal.append(sample_events(1)[0])
+        if not replaced:
+            elsewhere.rename(path.parent)
+            journal.append(sample_events(2)[1])
+    assert len(reopened(path)) == 2
+
+
 def test_a_journal_that_could_not_be_opened_is_not_left_locked(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     with small_files(0), pytest.raises(JournalError, match="cannot open the journal"):
