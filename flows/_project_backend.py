@@ -31,6 +31,7 @@ from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run,
 from hpo_core.inner import is_number, nearest
 from tracking import brief, redacted
 
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
@@ -233,7 +234,9 @@ def _check_parameters(deployment: Any, parameters: Mapping[str, Any], wanted: st
             raise_on_error=True,
         )
     except ValidationError as error:
-        raise ExecutionException(f"the deployment {wanted!r} does not take these parameters: {error}") from None
+        raise ExecutionException(
+            f"the deployment {wanted!r} does not take these parameters: {error}"
+        ) from None
 
 
 @contextlib.contextmanager

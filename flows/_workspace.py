@@ -110,6 +110,7 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
                 study.enqueue(params, now)
             return Opened(study, journal, folder, resumed=False)
         study = Study.replay(events, journal=journal, space=terms.space, strategy=None)
+        _check_place(study, folder)
         _check_same(study, terms, edit=edit)
         lines = _take_over(study, terms, now=now, edit=edit)
         return Opened(study, journal, folder, resumed=True, lines=tuple(lines))
@@ -123,13 +124,28 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
 def read_study(folder: Path, *, space: SearchSpace | None = None) -> Study:
     """The study as its journal has it now, for reading only; a driver may be writing meanwhile.
 
-    Raises :class:`InputError` when there is no study in the folder.
+    Raises :class:`InputError` when there is no study in the folder, or one of another name.
     """
     events = (event for _, event, _ in read_journal(folder / JOURNAL))
     first = next(events, None)
     if first is None:
         raise InputError(f"there is no study {folder.name!r} in {folder.parent}")
-    return Study.replay(itertools.chain([first], events), space=space)
+    study = Study.replay(itertools.chain([first], events), space=space)
+    _check_place(study, folder)
+    return study
+
+
+def _check_place(study: Study, folder: Path) -> None:
+    """Raise :class:`InputError` for a folder that is not the study's own: a command on a copy would go on
+    with the original, or delete its runs.
+    """
+    own = folder.parent / study.name
+    # Asked of the file system, which may take two ways to write a name for one.
+    if not own.exists() or not own.samefile(folder):
+        raise InputError(
+            f"the folder {folder} holds the study {study.name!r}, as a copy does, or one that was renamed; "
+            "give it that name back, or remove it by hand: its runs in MLflow are that study's"
+        )
 
 
 def check_before(terms: Terms, *, home: Path | str | None = None, edit: bool = False) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows._find import find, find_all
 from flows._workspace import (
     Opened,
     Terms,
@@ -302,3 +304,19 @@ def test_only_what_ended_badly_is_queued_again() -> None:
         *(TrialState.COMPLETE, TrialState.WAITING, TrialState.PRUNED, TrialState.WAITING)
     ]
     first.journal.close()
+
+
+def test_a_copy_of_a_study_is_no_study_of_its_own(home: Path) -> None:
+    """Commands on a copy went on with the original, and deleted its runs in MLflow."""
+    first = opened()
+    first.journal.close()
+    copy = shutil.copytree(first.folder, home / "copy")
+    for read in (lambda: read_study(copy), lambda: opened(name="copy"), lambda: find("copy")):
+        with pytest.raises(InputError, match=r"copy holds the study 'mine'.*give it that name back"):
+            read()
+    complaints: list[str] = []
+    assert [study.name for study in find_all(complaints.append)] == ["mine"]
+    assert len(complaints) == 1
+    shutil.rmtree(first.folder)
+    copy.rename(first.folder)
+    assert read_study(first.folder).name == "mine"
