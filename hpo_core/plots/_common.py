@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._errors import InputError
+from hpo_core._errors import InputError, nearest
 from hpo_core._parameters import Parameter
 from hpo_core._result import ranked
 from hpo_core._states import TrialState
@@ -19,6 +21,7 @@ from hpo_core._study import Study
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Figure = Any
+_Draw = TypeVar("_Draw", bound=Callable[..., Figure])
 
 BLUE, ORANGE, GREEN, RED, GREY = "#4c8dd6", "#e08a3c", "#3aa17e", "#d65a5a", "#8c939c"
 STATE_COLOURS = {
@@ -41,6 +44,32 @@ _GRID = "rgba(128,128,128,0.25)"
 LETTER, PANEL = 7, 42
 # Of more choices an axis names some only: their names would lie upon one another.
 _MOST_NAMED = 20
+
+
+def of_a_study(draw: _Draw) -> _Draw:
+    """The function of a figure, which then refuses what is no study, and names of no parameters of it."""
+
+    @functools.wraps(draw)
+    def checked(study: Study, *more: Any, **options: Any) -> Figure:
+        if not isinstance(study, Study):
+            hint = "; give its .study" if isinstance(getattr(study, "study", None), Study) else ""
+            raise InputError(f"plots.{draw.__name__} draws a Study, got {study!r}{hint}")
+        _check_names(study, options.get("names"))
+        return draw(study, *more, **options)
+
+    return cast(_Draw, checked)
+
+
+def _check_names(study: Study, names: Any) -> None:
+    known = study.space.column_names
+    if isinstance(names, str) or not isinstance(names, list | tuple | None):
+        raise InputError(f"names must be a list of parameters such as {list(known[:2])}, got {names!r}")
+    for name in names or ():
+        if name not in known:
+            raise InputError(
+                f"study {study.name!r} searches no parameter {name!r}{nearest(name, known)} (it searches "
+                f"{', '.join(known)})"
+            )
 
 
 def figure(title: str, *, height: int = 420, **layout: Any) -> Figure:

@@ -24,6 +24,7 @@ _MOST_LANES = 80
 _FEW = 6
 
 
+@c.of_a_study
 def curves(study: Study, *, objective: str | None = None) -> Figure:
     """What trials reported by step; the best one stands out, pruned ones end where they were stopped."""
     column = column_of(study.history, objective)
@@ -79,6 +80,7 @@ def curves(study: Study, *, objective: str | None = None) -> Figure:
     return figure
 
 
+@c.of_a_study
 def rungs(study: Study) -> Figure:
     """How many trials reached each step at which trials pause or end, by bracket."""
     past = study.history
@@ -146,6 +148,7 @@ def _ended_as(event: ev.TrialPausedAt | ev.AttemptLost | ev.TrialFinished) -> Tr
     return TrialState.LOST if isinstance(event, ev.AttemptLost) else TrialState.of(event.state)
 
 
+@c.of_a_study
 def timeline(study: Study, events: Iterable[ev.Event] = ()) -> Figure:
     """Which worker ran which trial when; the title has the share of the time in which workers worked.
 
@@ -204,6 +207,7 @@ def _longer(known: list[Span]) -> list[Span]:
     return [known[i] for i in (*larger, *some)]
 
 
+@c.of_a_study
 def failures(study: Study) -> Figure:
     """Trials without a result, by state and by the first line of the reason."""
     bad = [t for t in study.trials if t.state > TrialState.PRUNED]
@@ -243,6 +247,7 @@ def _first_line(reason: str) -> str:
     return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
 
 
+@c.of_a_study
 def lineage(study: Study, *, objective: str | None = None) -> Figure:
     """Which trial was forked from which and when; the way to the best trial stands out."""
     column = column_of(study.history, objective)

@@ -27,6 +27,7 @@ _DIVERGING = [
 ]
 
 
+@c.of_a_study
 def correlation(study: Study, *, objective: str | None = None) -> Figure:
     """Spearman's rank correlation of the parameters with an objective, and among one another.
 
@@ -69,6 +70,7 @@ def correlation(study: Study, *, objective: str | None = None) -> Figure:
     return figure
 
 
+@c.of_a_study
 def rank(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
     """Complete trials over pairs of parameters, coloured by their rank: bright is good.
 

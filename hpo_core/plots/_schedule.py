@@ -15,6 +15,7 @@ from hpo_core.schedules import Stretch, lineage
 _MOST_ROWS = 12
 
 
+@c.of_a_study
 def schedule(study: Study, *, objective: str | None = None) -> Figure:
     """Each hyperparameter over the steps of the best trial's model, through the forks that led to it.
 

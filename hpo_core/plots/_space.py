@@ -31,6 +31,7 @@ _CELLS, _MOST_CHOICES, _DRAWS = 28, 100, 48
 _FEW = 4
 
 
+@c.of_a_study
 def parallel_coordinates(
     study: Study, *, objective: str | None = None, names: Sequence[str] | None = None
 ) -> Figure:
@@ -89,6 +90,7 @@ def _room_for(axis: dict[str, Any]) -> int:
     return max(90, 20 + c.LETTER * max(map(len, axis.get("ticktext", ())), default=0))
 
 
+@c.of_a_study
 def slices(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
     """The value over each parameter by itself; later trials are brighter.
 
@@ -156,6 +158,7 @@ def _said(study: Study, name: str, where: Array) -> dict[str, Any]:
     return {"text": said, "hovertemplate": "trial %{customdata}: %{text}, %{y:.6g}<extra></extra>"}
 
 
+@c.of_a_study
 def contour(study: Study, *, objective: str | None = None, names: Sequence[str] | None = None) -> Figure:
     """What a forest expects over two parameters, averaged over all others, and the trials that were there.
 

@@ -20,6 +20,7 @@ _MOST_POINTS = 2500
 _MOST_PARAMETERS = 20
 
 
+@c.of_a_study
 def history(study: Study, *, objective: str | None = None) -> Figure:
     """Every trial's value by number, and the best value so far; the first objective unless one is named.
 
@@ -92,6 +93,7 @@ def _add_trials(figure: Figure, past: History, state: TrialState, values: Array,
     )
 
 
+@c.of_a_study
 def importance(
     study: Study, *, objective: str | None = None, found: Sequence[Importance] | None = None
 ) -> Figure:
@@ -142,6 +144,7 @@ def importance(
     return figure
 
 
+@c.of_a_study
 def pareto(study: Study) -> Figure:
     """All complete trials by their first two or three objectives, and the Pareto front among all."""
     names = list(study.objectives)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_core import Categorical, Float, InputError, Segment, Study, TrialState, plots
+from hpo_core import Categorical, Float, InputError, Int, Segment, Study, TrialState, plots
 from hpo_core.plots.inner import labels
 from hpo_core.schedules import followed
 
@@ -290,3 +290,26 @@ def test_what_is_not_there_is_said() -> None:
     for draw in (getattr(plots, name) for name in plots.__all__ if name != "compare"):
         with pytest.raises(InputError, match="bare"):
             draw(study)
+
+
+@pytest.mark.parametrize("name", sorted(set(plots.__all__) - {"compare"}))
+def test_figures_say_what_they_are_drawn_of(name: str) -> None:
+    """A bare AttributeError about ``history`` came, of a result that had the study in it too."""
+
+    class Result:
+        study = Study({"x": Float(0.0, 1.0)})
+
+    with pytest.raises(InputError, match=f"plots.{name} draws a Study, got None"):
+        getattr(plots, name)(None)
+    with pytest.raises(InputError, match=r"give its \.study"):
+        getattr(plots, name)(Result())
+
+
+@pytest.mark.parametrize("draw", [plots.parallel_coordinates, plots.slices, plots.rank, plots.contour])
+@pytest.mark.parametrize(("names", "message"), [(["y", "k"], "no parameter 'y'"), ("x", "must be a list")])
+def test_parameters_that_a_study_does_not_have_are_named(draw: Any, names: Any, message: str) -> None:
+    study = Study({"x": Float(0.0, 1.0), "k": Int(1, 9)}, strategy="random")
+    for i in range(12):
+        study.tell(study.ask(), float(i))
+    with pytest.raises(InputError, match=message):
+        draw(study, names=names)
