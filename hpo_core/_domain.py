@@ -111,6 +111,8 @@ class Parameter(ABC):
 
         Several calls add up: all conditions must hold.
         """
+        if not isinstance(parent, str):
+            raise SpaceError(f".when() takes the name of another parameter first, got {parent!r}")
         if bool(values) == (ge is not None or le is not None):
             raise SpaceError(
                 f".when({parent!r}, ...) needs either values of {parent!r} or a range ge= / le=, "

@@ -89,15 +89,15 @@ class Infeasible(TrialSignal):
     """Raised in an objective when the configuration cannot be evaluated at all."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """A hint for a mistyped name: ``"; did you mean 'a' or 'b'?"``, or an empty string.
 
-    Matching ignores case, so that ``Target`` finds ``target``.
+    Matching ignores case, so that ``Target`` finds ``target``. What is no text may resemble one.
     """
     by_lower: dict[str, str] = {}
     for candidate in known:
         by_lower.setdefault(candidate.lower(), candidate)
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(name).lower(), list(by_lower), n=3, cutoff=0.5)
     if not close:
         return ""
     return "; did you mean " + " or ".join(repr(by_lower[c]) for c in close) + "?"

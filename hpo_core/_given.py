@@ -109,6 +109,27 @@ def checked_seed(seed: WholeNumber) -> int:
     return int(seed)
 
 
+def checked_time(now: float) -> float:
+    """The time as a plain ``float``."""
+    if isinstance(now, bool) or not isinstance(now, int | float | np.integer | np.floating):
+        raise InputError(f"now is a time, a number of seconds since the epoch; got {now!r}")
+    return float(now)
+
+
+def checked_name(name: str) -> str:
+    """The name of a study."""
+    if not isinstance(name, str) or not name:
+        raise InputError(f"a study's name must be a non-empty text, got {name!r}")
+    return name
+
+
+def checked_fields(what: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A dict of the user's own, for later readers."""
+    if not isinstance(given, Mapping | None):
+        raise InputError(f"{what} must be a dict of names and values, got {given!r}")
+    return dict(given or {})
+
+
 def checked_step(step: WholeNumber, least: int, what: str) -> int:
     """The step as a plain ``int``, which is what a journal holds."""
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < least:

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hpo_core._errors import InputError, JournalError, JournalWriteError, StudyLockedError
 from hpo_core._events import Event, StudyCreated, event_from_json, event_to_json
@@ -27,6 +27,7 @@ _BETWEEN_TRIES_SECONDS = 0.001
 JOURNAL = "journal.jsonl"
 
 
+@runtime_checkable
 class EventSink(Protocol):
     """Where a study writes what happens to it, before it acts on it."""
 

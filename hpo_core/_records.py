@@ -16,6 +16,16 @@ from hpo_core._states import TrialState
 IMPROVEMENTS = ("noise", "never")
 
 
+def _is_amount(value: object) -> bool:
+    """Whether it is a positive number that a float can hold."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return 0.0 < float(value) < math.inf
+    except OverflowError:
+        return False
+
+
 @dataclass(slots=True, repr=False)
 class TrialRecord:
     """One trial, as the fold has it now. Read it; only the fold writes it.
@@ -88,10 +98,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is None or (name == "improvement" and value in IMPROVEMENTS):
+            if value is None or (name == "improvement" and isinstance(value, str) and value in IMPROVEMENTS):
                 continue
-            number = isinstance(value, Real) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or value <= 0:
+            if not _is_amount(value):
                 words = "".join(f"{word!r} or " for word in IMPROVEMENTS if name == "improvement")
                 raise InputError(f"the limit {name} must be {words}a positive number, got {value!r}")
             whole = name in ("trials", "steps", "failures")
@@ -138,7 +147,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not isinstance(self.rule, str) or not re.fullmatch(r"last|best|average-[1-9][0-9]*", self.rule):
             raise InputError(f"rule must be 'last', 'best' or 'average-K', got {self.rule!r}")
-        if self.on_duplicate not in ("resample", "reuse", "repeat"):
+        known = ("resample", "reuse", "repeat")
+        if not isinstance(self.on_duplicate, str) or self.on_duplicate not in known:
             raise InputError(
                 f"on_duplicate must be 'resample', 'reuse' or 'repeat', got {self.on_duplicate!r}"
             )

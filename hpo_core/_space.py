@@ -378,6 +378,10 @@ class SearchSpace:
         the space can be read, and using the constraint is a :class:`SpaceError` that says which
         function to pass.
         """
+        if not isinstance(data, Mapping) or not isinstance(data.get("parameters"), Mapping):
+            raise SpaceError(
+                f"a space in JSON is an object with 'parameters', as to_json() makes it; got {data!r}"
+            )
         by_name = {Constraint.name_of(c): c for c in constraints}
         restored: list[str | Predicate] = []
         for item in data.get("constraints", ()):

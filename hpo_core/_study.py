@@ -30,10 +30,13 @@ from hpo_core._fold import Fold
 from hpo_core._given import (
     Metrics,
     WholeNumber,
+    checked_fields,
     checked_metrics,
+    checked_name,
     checked_objectives,
     checked_seed,
     checked_step,
+    checked_time,
     constraint_functions,
     record_of,
 )
@@ -76,7 +79,7 @@ class Study:
         journal: EventSink | None = None,
         now: float = 0.0,
     ) -> None:
-        space = space if isinstance(space, SearchSpace) else SearchSpace(space or {})
+        space = space if isinstance(space, SearchSpace) else SearchSpace({} if space is None else space)
         objectives = checked_objectives(objectives)
         chosen = make_strategy(strategy)
         limits = record_of(Limits, limits)
@@ -86,10 +89,12 @@ class Study:
             )
         settings = record_of(Settings, settings)
         chosen.check(space, len(objectives), settings.max_steps)
+        if not isinstance(journal, EventSink | None):
+            raise InputError(f"journal must be a Journal(path), which is open, or None; got {journal!r}")
         created = ev.StudyCreated(
-            at=now,
+            at=checked_time(now),
             study_id=uuid.uuid4().hex,
-            name=name,
+            name=checked_name(name),
             space=space.to_json(),
             objectives=objectives,
             strategy=dict(chosen.config),
@@ -98,7 +103,7 @@ class Study:
             settings={
                 f: getattr(settings, f) for f in Settings.__slots__ if getattr(settings, f) is not None
             },
-            meta=dict(meta or {}),
+            meta=checked_fields("meta", meta),
         )
         self._begin(created, chosen, constraint_functions(space), journal)
         # What the scheduler refuses, a metric without a direction for example, it refuses before
@@ -151,6 +156,7 @@ class Study:
         return study
 
     def _record(self, event: ev.Event) -> None:
+        checked_time(event.at)
         self._fold.check(event)
         if self._sink is not None:
             self._sink.append(event)
@@ -217,7 +223,7 @@ class Study:
 
     def exhausted(self, now: float = 0.0) -> str | None:
         """Which limit is spent, as a sentence, or ``None``."""
-        return self._decider.exhausted(now)
+        return self._decider.exhausted(checked_time(now))
 
     def enough(self) -> str | None:
         """Why further trials are not worth it by the limit on ``improvement``, or ``None``."""
@@ -240,7 +246,7 @@ class Study:
         A segment stays due until :meth:`started` is called for it; until then asking again gives the
         same one. Nothing is handed out once a limit is spent or the study was stopped.
         """
-        return self._decider.next(now)
+        return self._decider.next(checked_time(now))
 
     # -- what happened -------------------------------------------------------------------------
 
@@ -464,6 +470,8 @@ class Study:
         A trial fits when each of its values is one that the new space can have. Those that do not are
         left out, and come back if the space is changed back.
         """
+        if not isinstance(space, SearchSpace):
+            raise SpaceError(f"a study goes on with a SearchSpace({{...}}), got {space!r}")
         self.strategy.check(space, len(self.objectives), self._fold.settings.max_steps)
         data = {**space.to_json(), "version": self.space.version + 1}
         event = ev.SpaceChanged(at=now, space=data)
@@ -473,7 +481,7 @@ class Study:
 
     def note(self, topic: str, data: Mapping[str, Any], now: float = 0.0) -> None:
         """Keep something for later readers that no decision depends on."""
-        self._record(ev.Noted(at=now, topic=topic, data=dict(data)))
+        self._record(ev.Noted(at=now, topic=topic, data=checked_fields("a note's data", data)))
 
     def take_over(self, driver: str, now: float = 0.0) -> int:
         """Become the study's driver; returns the fencing token.

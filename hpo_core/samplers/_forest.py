@@ -78,6 +78,10 @@ class Forest:
 
     def __post_init__(self) -> None:
         check_option("forest", "startup", self.startup, 2)
+        if not isinstance(self.trees, Trees):
+            raise StrategyError(
+                f"forest: trees must say how they are grown, a Trees(...), got {self.trees!r}"
+            )
         if not 0.0 <= self.interleave < 1.0:
             raise StrategyError(f"forest: interleave must be in [0, 1), got {self.interleave!r}")
 

@@ -38,6 +38,8 @@ class Criterion:
 
     def check(self, owner: str) -> None:
         """Raise :class:`StrategyError` for options that can mean nothing."""
+        if not isinstance(self.metric, str | None):
+            raise StrategyError(f"{owner}: metric must be the name of a metric, got {self.metric!r}")
         if self.direction not in (None, "min", "max"):
             raise StrategyError(
                 f"{owner}: direction must be 'min' or 'max', got {self.direction!r}"

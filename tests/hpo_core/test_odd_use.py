@@ -209,3 +209,38 @@ def test_a_trial_that_its_rung_had_closed_and_that_is_run_again_holds_up_its_run
     assert isinstance(replayed.next(), Wait)
     study.tell(closed, 3.0)
     assert study.ask().number == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: _study(name=[1, 2]), "name must be a non-empty text, got \\[1, 2\\]"),
+        (lambda: _study(meta=["a"]), "meta must be a dict"),
+        (lambda: _study(journal="j.jsonl"), "journal must be a Journal\\(path\\)"),
+        (lambda: _study(limits={"trials": 10**400}), "limit trials must be a positive number"),
+        (lambda: _study(settings={"on_duplicate": np.zeros(2)}), "on_duplicate must be"),
+        (lambda: _study(strategy={"scheduler": {"name": "asha", "metric": 5}}), "metric must be the name"),
+        (lambda: _study(strategy={"sampler": {"name": "forest", "trees": 100}}), "a Trees\\(...\\), got 100"),
+        (lambda: _study().ask("x"), "now is a time, .* got 'x'"),
+        (lambda: _study().next(None), "now is a time"),
+        (lambda: (study := _study()).tell(study.ask(), 1.0, now="x"), "now is a time"),
+        (lambda: _study().change_space({"x": 1}), "goes on with a SearchSpace"),
+        (lambda: _study().note("topic", 5), "data must be a dict"),
+        (lambda: Float(0.0, 1.0).when(5, "a"), "takes the name of another parameter first, got 5"),
+        (lambda: SearchSpace.from_json({}), "an object with 'parameters'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(wrong: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        wrong()
+
+
+def test_a_time_that_is_none_is_refused_before_it_is_written(tmp_path: Any) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        study = _study(journal=journal)
+        trial = study.ask()
+        with pytest.raises(InputError, match="now is a time"):
+            study.tell(trial, 1.0, now="noon")  # type: ignore[arg-type]  # on purpose
+        study.tell(trial, 1.0, now=np.float64(4.0))
+    assert Study.replay(event for _, event, _ in read_journal(path)).best.values == {"loss": 1.0}
