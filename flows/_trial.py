@@ -14,7 +14,7 @@ from flows import _messages as m
 from flows._messages import Job
 from flows._runner import Curve, Report, Saved, data_of
 from hpo_core import InputError, TrialPaused, TrialPruned
-from hpo_core.inner import Suggesting, Suggestions, check_whole
+from hpo_core.inner import Suggesting, Suggestions, check_whole, checked_metrics, single
 
 
 class Channel(Protocol):
@@ -160,7 +160,7 @@ class LiveTrial(Suggesting):
         Ends early when the study stops or pauses the trial; whatever the objective returns then is
         not taken as its final result.
         """
-        check_whole("the number of trial.steps", n)
+        n = _whole("the number of trial.steps", n, 1)
         self._stepping = True
         for step in range(self._job.from_step + 1, n + 1):
             yield step
@@ -183,12 +183,10 @@ class LiveTrial(Suggesting):
             raise InputError(
                 f"trial.report takes metrics by name, such as trial.report({step}, loss=0.1), got {metrics!r}"
             )
-        values = {k: float(v) for k, v in {**(metrics or {}), **more}.items()}
-        if isinstance(step, bool) or not float(step).is_integer() or step < 1:
-            raise InputError(f"trial.report needs a step, a whole number of at least 1, got {step!r}")
+        values = checked_metrics({**(metrics or {}), **more}, ())
+        step = _whole("the step of trial.report", step, 1)
         if not values:
             raise InputError("trial.report needs at least one metric, such as trial.report(3, loss=0.1)")
-        step = int(step)
         if step > self._job.known_step:
             self._channel.send(data_of(Report(step, values)))
         self._reported = max(self._reported, step)
@@ -216,6 +214,7 @@ class LiveTrial(Suggesting):
         """
         from tracking import save_checkpoint
 
+        step = _whole("the step of trial.save", step, 0)
         folder = checkpoint_folder(Path(self._job.folder), self.number, step, self.attempt)
         try:
             size = save_checkpoint(folder, thing)
@@ -225,7 +224,7 @@ class LiveTrial(Suggesting):
             raise
         self._saved = True
         self.hand_over()
-        self._untold = Saved(int(step), str(folder), size)
+        self._untold = Saved(step, str(folder), size)
         self._hand_over_reported()
 
     def hand_over(self) -> None:
@@ -284,6 +283,15 @@ def with_checkpoint(job: Job) -> Job:
     if own and (folder is None or not folder.exists()):
         return replace(job, checkpoint="", from_step=0)
     return replace(job, checkpoint=str(folder or Path(job.folder, "checkpoints", "elsewhere")))
+
+
+def _whole(what: str, given: Any, least: int) -> int:
+    """A plain ``int``: loops over arrays have numpy's numbers, and some count in floats."""
+    number = single(given)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    check_whole(what, number, least)
+    return int(number)
 
 
 def checkpoint_folder(study: Path, trial: int, step: int, attempt: int) -> Path:

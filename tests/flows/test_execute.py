@@ -194,6 +194,39 @@ def test_a_report_without_names_is_told_how(tmp_path: Path, metrics: Any) -> Non
     assert "trial.report takes metrics by name, such as trial.report(3, loss=0.1)" in outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda trial: trial.report("3", loss=1.0),
+            "the step of trial.report must be a whole number of at least 1",
+        ),
+        (lambda trial: trial.report(None, loss=1.0), "of at least 1, got None"),
+        (lambda trial: trial.report(1, loss=None), "the value of 'loss' must be a number, got None"),
+        (
+            lambda trial: trial.save("3", b""),
+            "the step of trial.save must be a whole number of at least 0, got '3'",
+        ),
+        (lambda trial: trial.save(1.5, b""), "got 1.5"),
+        (lambda trial: list(trial.steps("9")), "number of trial.steps must be a whole number"),
+    ],
+)
+def test_a_wrong_step_or_metric_is_told_in_words(tmp_path: Path, wrong: Any, message: str) -> None:
+    outcome = execute(wrong, job(tmp_path, ""), NoChannel(), Signals(), None)
+    assert message in outcome.reason
+
+
+def test_steps_may_be_numbers_of_an_array(tmp_path: Path) -> None:
+    def objective(trial: Any) -> float:
+        for step in trial.steps(np.int64(9)):
+            trial.save(np.int64(step), b"")
+            trial.report(np.float64(step), loss=np.float32(0.5))
+        return 0.5
+
+    outcome = execute(objective, job(tmp_path, ""), NoChannel(), Signals(), None)
+    assert outcome.kind == m.RETURNED, outcome.reason
+
+
 class _Line(NoChannel):
     """Notes the steps of what is reported and saved."""
 
