@@ -261,7 +261,7 @@ class Projector:
         while not given_up() and self.deliver(now, everything=True, suspended=suspended):
             pass
         self._write_parent(now, suspended=suspended)
-        self._connection.client.set_tag(self.parent, LEASE, "")
+        self._give_up_lease()
         if given_up():
             return False
         self._runs.sweep(self.parent, self.view.trials)
@@ -306,6 +306,11 @@ class Projector:
             lease = Lease(token, self._drivers[token], time.time() + SECONDS)
             client.set_tag(self.parent, LEASE, lease.to_tag())
         self._next_lease = now + RENEWED_AFTER
+
+    def _give_up_lease(self) -> None:
+        client = self._connection.client
+        if LEASE in client.get_run(self.parent).data.tags:
+            client.delete_tag(self.parent, LEASE)
 
     def _write_parent(self, now: float, *, suspended: bool) -> None:
         write = self.view.pending(self.parent, suspended=suspended)

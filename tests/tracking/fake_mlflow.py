@@ -106,6 +106,9 @@ class FakeMlflow:
     def set_tag(self, run_id: str, key: str, value: str) -> None:
         self._call("set_tag", lambda: self.stored[run_id].tags.update({key: value}))
 
+    def delete_tag(self, run_id: str, key: str) -> None:
+        self._call("delete_tag", lambda: self.stored[run_id].tags.pop(key))
+
     def set_experiment_tag(self, experiment_id: str, key: str, value: str) -> None:
         self._call("set_experiment_tag", lambda: None)
 
