@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from flows._named import study_name
-from flows._words import counted, duration, number
+from flows._words import counted
 from hpo_core import Study, TrialState
-from hpo_core.inner import leaders
+from hpo_core.inner import choice_text, leaders
+from tracking import duration, markdown_cell, markdown_table, number_text
 
 # A server that does not answer must not keep a study that is done.
 _SECONDS = 5.0
@@ -46,32 +46,22 @@ def artifact_key(study: str) -> str:
 def markdown(study: Study, url: str | None, ended: str) -> str:
     """What a reader of the flow run wants to know: how it ended, the leaders, where to see more."""
     spent = duration(study.state.seconds_spent)
-    lines = [f"**{_cell(study.name)}**: {counted(study)} in {spent} ({_cell(ended)})", ""]
+    lines = [f"**{markdown_cell(study.name)}**: {counted(study)} in {spent} ({markdown_cell(ended)})", ""]
     if study.history.count(TrialState.COMPLETE):
         objectives = list(study.objectives)
         trials = [study.trials[n] for n in leaders(study.history)[:_ROWS].tolist()]
         names = list(dict.fromkeys(name for trial in trials for name in trial.params))
         header = ["trial", *objectives, "seconds", *names]
-        lines += [_row(header), "|---" * len(header) + "|"]
+        rows = []
         for trial in trials:
-            scores = [number(trial.values[objective]) for objective in objectives]
+            scores = [number_text(trial.values[objective]) for objective in objectives]
             params = [_value(trial.params[name]) if name in trial.params else "" for name in names]
-            lines.append(_row([str(trial.number), *scores, f"{trial.busy_seconds:.1f}", *params]))
-        lines.append("")
+            rows.append([str(trial.number), *scores, f"{trial.busy_seconds:.1f}", *params])
+        lines += [*markdown_table(header, rows), ""]
     if url:
         lines.append(f"[The study in MLflow]({url})")
     return "\n".join(lines)
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, float):
-        return number(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(map(_cell, cells)) + " |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return number_text(value) if isinstance(value, float) else choice_text(value)

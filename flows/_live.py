@@ -19,9 +19,7 @@ from flows._words import (
     best_line,
     configuration,
     counted,
-    duration,
     failures,
-    number,
     printable,
     progress_of,
     scores,
@@ -32,6 +30,7 @@ from flows._words import (
 from hpo_core import Study, TrialRecord, TrialState
 from hpo_core.folds import repeats_of, spread_of
 from hpo_core.inner import leaders
+from tracking import duration, goal, number_text
 
 if TYPE_CHECKING:
     from flows._result import Result
@@ -157,7 +156,7 @@ def _say(console: Console, line: str) -> None:
 def introduction(current: Session) -> str:
     """What is about to happen, in a line."""
     study = current.study
-    aims = ", ".join(f"{_AIM[d]} {name}" for name, d in study.objectives.items())
+    aims = ", ".join(goal(name, d) for name, d in study.objectives.items())
     p = progress_of(study)
     planned = p["planned"]
     if current.resumed:
@@ -169,9 +168,6 @@ def introduction(current: Session) -> str:
     each = f", each with {repeats} seeds" if repeats > 1 else ""
     at_once = f", {workers} at once" if workers > 1 else ""
     return f"study {study.name}: {aims} by {study.strategy.name}{many}{each}{at_once}"
-
-
-_AIM = {"min": "minimise", "max": "maximise"}
 
 
 def _standing(study: Study) -> list[str]:
@@ -237,7 +233,7 @@ def leaderboard(study: Study) -> Table:
 def _with_spread(study: Study, trial: TrialRecord, objective: str) -> str:
     """``0.135 ± 0.02``: the result, and the standard deviation of one repeat where there are several."""
     spread = spread_of(study, trial, objective)
-    value = number(trial.values[objective])
+    value = number_text(trial.values[objective])
     return value if spread is None else f"{value} ± {spread:.2g}"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from typing import Any
 
 from hpo_core import Study, TrialRecord, TrialState
 from hpo_core.inner import BAD, leaders
-from tracking import failure_lines
+from tracking import failure_lines, number_text
 
 # So many trials are named, and scores said.
 LEADERS = 10
@@ -48,24 +47,9 @@ def progress_of(study: Study) -> dict[str, Any]:
     }
 
 
-def duration(seconds: float | None) -> str:
-    """``1 h 02 min``, ``3 min 05 s``, ``7 s``; a dash for unknown."""
-    if seconds is None or not math.isfinite(seconds):
-        return "-"
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
-
-
-def number(value: float) -> str:
-    """Six significant digits."""
-    return f"{value:.6g}"
-
-
 def scores(values: dict[str, float]) -> str:
     """``auc 0.991, f1 0.95``."""
-    return printable(", ".join(f"{name} {number(value)}" for name, value in values.items()))
+    return printable(", ".join(f"{name} {number_text(value)}" for name, value in values.items()))
 
 
 def counted(study: Study, *, driven: bool = True) -> str:

@@ -208,6 +208,11 @@ def set_fields(record: Parameter, **values: Any) -> None:
         object.__setattr__(record, field, value)
 
 
+def choice_text(value: object) -> str:
+    """A choice of any JSON type for people: a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def plain_json(value: Any) -> Any:
     """JSON's own types: numpy scalars to Python's, tuples to lists; refuses what JSON cannot carry."""
     if isinstance(value, np.generic):

@@ -9,13 +9,13 @@ were sought as much as where they are.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._domain import choice_text
 from hpo_core._result import column_of
 from hpo_core._space import NOMINAL
 from hpo_core._study import Study
@@ -95,13 +95,9 @@ def _columns(study: Study, j: int, u: Array) -> list[tuple[str, Array]]:
     shown = range(1, 2) if parameter.cardinality == 2 else range(min(parameter.cardinality, _MOST_CHOICES))
     inactive = np.isnan(u)
     return [
-        (f" = {_text(parameter.value_at(i))}", np.where(inactive, np.nan, (choice == i).astype(float)))
+        (f" = {choice_text(parameter.value_at(i))}", np.where(inactive, np.nan, (choice == i).astype(float)))
         for i in shown
     ]
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _matrix(columns: Array, owners: list[int]) -> tuple[Array, NDArray[np.int64]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hpo_core import _events as events
 from hpo_core._disasters import robust_range
+from hpo_core._domain import choice_text
 from hpo_core._errors import JournalWriteError, nearest
 from hpo_core._events import Event
 from hpo_core._given import check_whole, checked_metrics, checked_objectives, is_number, single
@@ -38,6 +39,7 @@ __all__ = [
     "check_whole",
     "checked_metrics",
     "checked_objectives",
+    "choice_text",
     "events",
     "is_number",
     "is_open",

@@ -70,6 +70,11 @@ if typing.TYPE_CHECKING:
     from tracking._tracker import TrackerStatus as TrackerStatus
     from tracking._uploads import open_artifact as open_artifact
     from tracking._versions import check_version as check_version
+    from tracking._words import duration as duration
+    from tracking._words import goal as goal
+    from tracking._words import markdown_cell as markdown_cell
+    from tracking._words import markdown_table as markdown_table
+    from tracking._words import number_text as number_text
 
 __all__ = [
     "Away", "Belongings", "Board", "BoardStudy", "BoardTrial", "Candidate", "CheckpointError",
@@ -77,11 +82,12 @@ __all__ = [
     "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator",
     "absolute_uri", "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_version",
     "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file", "database_uri",
-    "delete_checkpoint", "disk_warning", "draw_comparison", "failure_lines", "fetch_checkpoints",
-    "fetch_journal", "find_model", "finite", "load_checkpoint", "load_own_model", "load_writers",
-    "locate_checkpoint", "log_model", "log_trial_model", "open_artifact", "past_runs", "prepare_sqlite",
-    "probe", "promote", "redacted", "removable_checkpoints", "repeat_run", "roll_back", "save_checkpoint",
-    "set_defaults", "take_out", "trial_run", "uncollected", "write_report",
+    "delete_checkpoint", "disk_warning", "draw_comparison", "duration", "failure_lines", "fetch_checkpoints",
+    "fetch_journal", "find_model", "finite", "goal", "load_checkpoint", "load_own_model", "load_writers",
+    "locate_checkpoint", "log_model", "log_trial_model", "markdown_cell", "markdown_table", "number_text",
+    "open_artifact", "past_runs", "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints",
+    "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "take_out", "trial_run", "uncollected",
+    "write_report",
 ]  # fmt: skip
 
 # Where each name lives.
@@ -110,6 +116,7 @@ _HOMES = {
     "_tracker": "StudyTracker TrackerStatus",
     "_uploads": "open_artifact",
     "_versions": "check_version",
+    "_words": "duration goal markdown_cell markdown_table number_text",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

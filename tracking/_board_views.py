@@ -15,7 +15,7 @@ import numpy as np
 
 from hpo_core import InputError
 from hpo_core.confirm import around
-from hpo_core.inner import is_number, nearest, nondominated, robust_range
+from hpo_core.inner import choice_text, is_number, nearest, nondominated, robust_range
 from tracking._board import BoardStudy, BoardTrial, parsed
 from tracking._collecting import uncollected
 from tracking._states import FAILURES, NAMES, TRIAL_STATUS
@@ -353,18 +353,13 @@ def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, A
         log = numeric and bool(declared.get(name, {}).get("log")) and all(row[0] > 0 for row in kept)
         more: dict[str, Any] = {}
         if not numeric:
-            kept = [[label(row[0]), *row[1:]] for row in kept]
+            kept = [[choice_text(row[0]), *row[1:]] for row in kept]
             there = dict.fromkeys(row[0] for row in kept)
-            known = map(label, declared.get(name, {}).get("choices", ()))
+            known = map(choice_text, declared.get(name, {}).get("choices", ()))
             more["choices"] = list(dict.fromkeys([*(c for c in known if c in there), *there]))
         shown.append({"name": name, "numeric": numeric, "log": log, "points": kept, **more})
     limits = _axis([t.values[objective] for t in ranking], study.objectives[objective])
     return [{**one, "objective": objective, "range": limits} for one in shown]
-
-
-def label(value: Any) -> str:
-    """A choice of any JSON type as text."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def table(study: BoardStudy, query: dict[str, str], now: int) -> dict[str, Any]:
@@ -430,7 +425,7 @@ def _comparable(value: Any) -> tuple[int, float, str]:
     """Numbers by size, before everything else by its text."""
     if is_number(value):
         return 0, float(value), ""
-    return 1, 0.0, label(value)
+    return 1, 0.0, choice_text(value)
 
 
 def whole(query: dict[str, str], name: str, default: int) -> int:

@@ -16,6 +16,7 @@ from hpo_core.inner import robust_range
 from hpo_core.plots.inner import AXIS_WORDS, COLOURS, envelope
 from tracking._report import Shown, assembled
 from tracking._report_plots import drawn, limit, plain
+from tracking._words import goal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ def comparison_html(found: Comparison, tables: Sequence[tuple[str, Table]], note
     """The page. ``tables``: title, columns and rows each; ``notes``: sentences below the verdict."""
     names = [side.name for side in found.sides]
     facts = [
-        ("goal", f"{'maximise' if found.direction == 'max' else 'minimise'} {found.objective}"),
+        ("goal", goal(found.objective, found.direction)),
         ("verdict", found.claim()),
         *(("note", note) for note in notes),
     ]

@@ -20,6 +20,7 @@ from tracking._errors import NotComparable
 from tracking._models import LoggedModel, using_server
 from tracking._states import STUDY_ID
 from tracking._text import MAX_TAG, preview
+from tracking._words import number_text
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -215,7 +216,7 @@ def _judge(
 ) -> tuple[bool, str]:
     new = candidate.scores[gate.metric]
     if champion is None:
-        return True, f"the first one, with {gate.metric} {new:.6g}"
+        return True, f"the first one, with {gate.metric} {number_text(new)}"
     same_data = bool(candidate.data_digest) and champion.tags.get(_DATA) == candidate.data_digest
     old = _number(champion.tags.get(_SCORE + gate.metric)) if same_data else math.nan
     if not math.isfinite(old) and score is not None:
@@ -227,7 +228,7 @@ def _judge(
             f"version {champion.version} has no {gate.metric} on the same held-out data to compare with"
         )
     gain = gate.gain(new, old)
-    compared = f"{gate.metric} {new:.6g} against {old:.6g} of version {champion.version}"
+    compared = f"{gate.metric} {number_text(new)} against {number_text(old)} of version {champion.version}"
     if gain > gate.margin:
         return True, f"better: {compared}"
     needed = f"more than {gate.margin:g} better" if gate.margin else "better"
@@ -244,7 +245,7 @@ def _judge_on_folds(
     new, what = candidate.folds, "seeds" if candidate.seeds else "folds"
     if champion is None:
         average = sum(new.values()) / len(new)
-        return True, f"the first one, with {gate.metric} {average:.6g} over {len(new)} {what}"
+        return True, f"the first one, with {gate.metric} {number_text(average)} over {len(new)} {what}"
     known = champion.tags.get(_FOLDS_DIGEST) == candidate.folds_digest != ""
     old = {int(k): float(v) for k, v in json.loads(champion.tags.get(_FOLDS, "{}")).items()} if known else {}
     if not old and on_folds is not None and _is_ours(connection, f"{champion.name}/{champion.version}"):

@@ -11,7 +11,6 @@ import base64
 import functools
 import gzip
 import html
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +22,10 @@ from hpo_core import InputError, Study, TrialRecord, TrialState
 from hpo_core.confirm import said_of
 from hpo_core.folds import repeats_of, spread_of
 from hpo_core.importance import Importance, importances
-from hpo_core.inner import Event, leaders
+from hpo_core.inner import Event, choice_text, leaders
 from tracking._errors import brief
-from tracking._text import number_text, preview
+from tracking._text import preview
+from tracking._words import duration, goal, number_text
 
 REPORT, PLOTS = "report.html", "plots"
 _MOST_ROWS, _MOST_COLUMNS = 20, 14
@@ -240,13 +240,12 @@ def _summary(study: Study) -> str:
         f"{history.count(s):,} {s.label.replace('_', ' ')}" for s in TrialState if history.count(s)
     )
     planned = "" if history.planned is None else f" of {history.planned:,}"
-    goals = [f"{'maximise' if d == 'max' else 'minimise'} {n}" for n, d in study.objectives.items()]
     ended = "still open" if stopped is None else f"{stopped.state}: {stopped.reason}".removesuffix(": ")
     warm = int((history.evidence.trials < 0).sum())
     repeats = repeats_of(study)
     confirms = (study.created.meta.get("confirms") or {}).get("study")
     facts = [
-        ("goal", ", ".join(goals)),
+        ("goal", ", ".join(goal(n, d) for n, d in study.objectives.items())),
         ("state", ended),
         ("trials", f"{history.n_trials:,}{planned}{': ' * bool(counts)}{counts}"),
         ("seeds", f"{repeats} for each configuration; results are {_MEAN}" if repeats > 1 else ""),
@@ -254,7 +253,7 @@ def _summary(study: Study) -> str:
         ("evidence", f"{warm:,} results from elsewhere" if warm else ""),
         ("strategy", f"{study.strategy.name}, seed {study.created.seed}"),
         ("began", _moment(study.created.at)),
-        ("took", _duration(study.state.seconds_spent)),
+        ("took", duration(study.state.seconds_spent) if study.state.seconds_spent > 0 else ""),
     ]
     rows = "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in facts if v)
     return f"<dl>{rows}</dl>"
@@ -325,18 +324,9 @@ def _space(study: Study) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return html.escape(f"{value:.6g}")
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return html.escape(preview(text, 100))
+        return html.escape(number_text(value))
+    return html.escape(preview(choice_text(value), 100))
 
 
 def _moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC") if at else ""
-
-
-def _duration(seconds: float) -> str:
-    if seconds <= 0:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

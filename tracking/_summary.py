@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tracking._states import TRIAL_STATUS
-from tracking._text import MAX_TAG, number_text, preview
+from tracking._text import MAX_TAG, preview
+from tracking._words import duration, goal, markdown_cell, markdown_table, number_text
 
 if TYPE_CHECKING:
     from tracking._trial_view import TrialView
@@ -57,26 +58,24 @@ def failure_lines(ended: Iterable[tuple[int, str, str]]) -> list[str]:
 
 def note(standing: Standing, run_id: str | None) -> str:
     """The description in Markdown, for the tag ``mlflow.note.content``; ``run_id``: once there is one."""
-    goal = " and ".join(
-        f"{'maximise' if d == 'max' else 'minimise'} `{n}`" for n, d in standing.objectives.items()
-    )
+    goals = " and ".join(goal(f"`{n}`", d) for n, d in standing.objectives.items())
     finished = sum(n for state, n in standing.counts.items() if state in TRIAL_STATUS)
     planned = f" of {standing.planned}" if standing.planned else ""
     headline, *table = _best_trial(standing) if len(standing.objectives) == 1 else _front(standing)
     # MLflow's page shows about three lines and folds the rest away: the result stands in the second.
     lines = [
-        f"**{_escape(standing.name)}** is {standing.state}"
-        + (f": {_escape(standing.reason)}" if standing.reason else "")
+        f"**{markdown_cell(standing.name)}** is {standing.state}"
+        + (f": {markdown_cell(standing.reason)}" if standing.reason else "")
         + ".",
         "",
         headline + _page(run_id),
         "",
-        f"{goal}, strategy `{standing.strategy}`. {finished}{planned} trials finished in "
-        f"{_duration(standing.seconds)}: "
+        f"{goals}, strategy `{standing.strategy}`. {finished}{planned} trials finished in "
+        f"{duration(standing.seconds)}: "
         + (", ".join(f"{n} {state}" for state, n in sorted(standing.counts.items())) or "none yet")
         + ".",
         "",
-        *(f"Failed: {_escape(line)}  " for line in standing.failures),
+        *(f"Failed: {markdown_cell(line)}  " for line in standing.failures),
         *([""] if standing.failures else []),
         *table,
     ]
@@ -95,46 +94,24 @@ def _best_trial(standing: Standing) -> list[str]:
         return ["No trial is complete."]
     trial = standing.best[0]
     scores = ", ".join(f"`{n}` = **{number_text(v)}**" for n, v in trial.values.items())
-    rows = [f"| {_cell(n)} | {_cell(v)} |" for n, v in trial.params.items()]
-    hidden = len(rows) - _ROWS
-    return [
-        f"Best: trial {trial.number}, {scores}.",
-        "| parameter | value |",
-        "|---|---|",
-        *rows[:_ROWS],
-        *([f"| and {hidden} more | |"] if hidden > 0 else []),
-    ]
+    rows = [[_short(n), _short(v)] for n, v in trial.params.items()]
+    if (hidden := len(rows) - _ROWS) > 0:
+        rows[_ROWS:] = [[f"and {hidden} more", ""]]
+    return [f"Best: trial {trial.number}, {scores}.", *markdown_table(["parameter", "value"], rows)]
 
 
 def _front(standing: Standing) -> list[str]:
     if not standing.best:
         return ["No trial is complete."]
     names = list(standing.objectives)
-    rows = [
-        f"| {t.number} | " + " | ".join(number_text(t.values[n]) for n in names) + " |"
-        for t in standing.best[:_ROWS]
-    ]
+    rows = [[str(t.number), *(number_text(t.values[n]) for n in names)] for t in standing.best[:_ROWS]]
     hidden = len(standing.best) - _ROWS
     return [
         f"Pareto front: {len(standing.best)} trials.",
-        f"| trial | {' | '.join(map(_cell, names))} |",
-        "|---" * (len(names) + 1) + "|",
-        *rows,
+        *markdown_table(["trial", *map(_short, names)], rows),
         *([f"and {hidden} more"] if hidden > 0 else []),
     ]
 
 
-def _cell(value: object) -> str:
-    text = number_text(value) if isinstance(value, float) else str(value)
-    return _escape(preview(text, 80))
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+def _short(value: object) -> str:
+    return preview(number_text(value) if isinstance(value, float) else str(value), 80)

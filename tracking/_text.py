@@ -108,11 +108,6 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def number_text(value: float) -> str:
-    """A number for people: six digits are enough to tell trials apart."""
-    return f"{value:.6g}"
-
-
 def finite(value: Any) -> Any:
     """The value with ``None`` for numbers that JSON does not have."""
     if isinstance(value, float):

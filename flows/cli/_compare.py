@@ -17,11 +17,11 @@ from rich.text import Text
 from flows._find import find
 from flows._live import make_console
 from flows._notes import identity_of, request_data
-from flows._words import duration, number
 from flows._workspace import studies_home, study_names
 from hpo_core import InputError, Study
 from hpo_core.compare import Comparison, Effort, Side
 from hpo_core.compare import compare as compared
+from tracking import duration, number_text
 
 # Options of the ready objectives that decide which rows a fold has.
 _FOLD_OPTIONS = ("folds", "split", "group", "time", "test_size", "split_seed", "seed", "drop")
@@ -113,7 +113,7 @@ def _notes(studies: Sequence[Study]) -> list[str]:
 
 def _title(score: float, found: Comparison) -> str:
     which = " (the worst of the finals)" if score == found.target else ""
-    return f"Effort to reach {found.objective} {number(score)}{which}"
+    return f"Effort to reach {found.objective} {number_text(score)}{which}"
 
 
 def _finals(found: Comparison) -> _Rows:

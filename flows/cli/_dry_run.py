@@ -57,7 +57,7 @@ def explain(plan: Plan, *, as_json: bool) -> int:
 
 def _cost(plan: Plan, explained: Explained, step: float | None, seconds: float | None) -> Iterator[str]:
     """Total steps, and the wall time that they should take."""
-    from flows._words import duration
+    from tracking import duration
 
     workers, unit = plan.execution.workers, plan.terms.meta.get("step_unit")
     if explained.total_steps is not None:

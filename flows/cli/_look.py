@@ -16,9 +16,7 @@ from flows._warm_start import origin_lines, origins_of
 from flows._words import (
     best_line,
     counted,
-    duration,
     failures,
-    number,
     printable,
     progress_of,
     scores,
@@ -30,7 +28,7 @@ from flows.cli._output import complain
 from hpo_core import Study, TrialRecord, TrialState
 from hpo_core.confirm import CONFIRMED, CONFIRMS
 from hpo_core.folds import repeats_of
-from tracking import finite
+from tracking import duration, finite, number_text
 
 
 def list_studies(*, as_json: bool) -> None:
@@ -150,7 +148,7 @@ def _of_planned(study: Study) -> str:
 
 
 def _value(value: Any) -> str:
-    return number(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return number_text(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _row(study: Study) -> dict[str, Any]:
@@ -169,7 +167,7 @@ def _trial_row(trial: TrialRecord) -> dict[str, Any]:
         "trial": trial.number,
         "state": trial.state.label,
         "params": trial.params,
-        "values": {k: v if v == v and abs(v) != float("inf") else None for k, v in trial.values.items()},
+        "values": finite(trial.values),
         "metrics": finite(trial.metrics),
         "step": trial.step,
         "attempt": trial.attempt,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._domain import choice_text
 from hpo_core._errors import InputError, nearest
 from hpo_core._parameters import Parameter
 from hpo_core._result import ranked
@@ -150,7 +151,7 @@ def labels(values: list[Any], longest: int = 28) -> list[str]:
 
     What all of them begin and end with tells nothing, so of long ones that is left out first.
     """
-    whole = [str(v) for v in values]
+    whole = [choice_text(v) for v in values]
     begin = _shared(whole) if len(whole) > 1 else 0
     end = _shared([t[begin:][::-1] for t in whole]) if len(whole) > 1 else 0
     short = [t if len(t) <= longest else _cut(t, begin, end, longest) for t in whole]

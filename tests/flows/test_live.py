@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import shlex
 import sys
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from flows._live import leaderboard, make_console, make_view, tell_facts
-from flows._words import duration, failures, number, progress_of, ways_to_see, what_next
+from flows._words import failures, progress_of, ways_to_see, what_next
 from flows._words import test_line as line_of_test
 from hpo_core import Float, Study, TrialState
 
@@ -31,22 +30,6 @@ def study(*values: float, objectives: dict[str, str] | None = None, **more: Any)
         trial = made.ask(now=1.0 + at)
         made.tell(trial, value, now=2.0 + at)
     return made
-
-
-@pytest.mark.parametrize(
-    ("seconds", "says"),
-    [
-        (0.4, "0 s"), (7.2, "7 s"), (59.6, "1 min 00 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"),
-        (3725, "1 h 02 min"), (None, "-"), (math.inf, "-"), (math.nan, "-"),
-    ],
-)  # fmt: skip
-def test_durations(seconds: float | None, says: str) -> None:
-    assert duration(seconds) == says
-
-
-@pytest.mark.parametrize(("value", "says"), [(0.123456789, "0.123457"), (1e9, "1e+09"), (3.0, "3")])
-def test_numbers(value: float, says: str) -> None:
-    assert number(value) == says
 
 
 def test_progress_counts_and_estimates() -> None:
