@@ -128,11 +128,21 @@ class _Kept:
 
 
 class Board:
-    """All studies of one MLflow server. Thread-safe; ``clock`` in seconds."""
+    """All studies of one MLflow server. Thread-safe.
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+    ``clock``: seconds from any moment, by which answers age. ``now``: seconds since the epoch, by which
+    leases run out.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._engine = engine
         self._clock = clock
+        self._now = now
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
@@ -271,7 +281,7 @@ class Board:
                     heads[run_id].tags[key] = value
         for head in heads.values():
             head.name = head.tags.get(STUDY, head.name)
-            _note_lapse(head, time.time())
+            _note_lapse(head, self._now())
         return list(heads.values())
 
     def _refresh(self, kept: _Kept) -> None:

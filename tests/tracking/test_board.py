@@ -20,7 +20,7 @@ from hpo_core import Float, InputError
 from hpo_core._disasters import robust_range
 from hpo_core._events import SegmentStarted, TrialAsked, TrialFinished
 from hpo_core._result import leaders
-from tests.tracking.studies import Script, eventful
+from tests.tracking.studies import START, Script, eventful
 from tracking import Board, StudyTracker, TrackerOptions
 from tracking import _board_views as views
 from tracking._board import BoardStudy, BoardTrial, parsed_all
@@ -37,9 +37,9 @@ def project(script: Script, uri: str, experiment: str) -> str:
     return parent
 
 
-def board(uri: str) -> Board:
-    """A board without memory of anything, whose clock never stands still."""
-    return Board(create_engine(uri), itertools.count(0.0, 100.0).__next__)
+def board(uri: str, now: float = 0.0) -> Board:
+    """A board without memory of anything, whose clock never stands still; ``now``: the time of day."""
+    return Board(create_engine(uri), itertools.count(0.0, 100.0).__next__, lambda: now)
 
 
 def facts(study: BoardStudy) -> list[tuple[object, ...]]:
@@ -395,13 +395,13 @@ def test_a_study_whose_driver_died_is_interrupted_once_its_lease_has_run_out(
     run = project(script, sqlite_uri, experiment)
     client = MlflowClient(sqlite_uri)
     client.set_tag(run, "hpo.state", "running")
-    shown = board(sqlite_uri)
-    client.set_tag(run, "hpo.lease", "3 4102444800 host:4711")  # until the year 2100
+    shown = board(sqlite_uri, now=5000.0)
+    client.set_tag(run, "hpo.lease", "3 5001 host:4711")
     driven = shown.study(run)
     assert driven.state == "running"
-    client.set_tag(run, "hpo.lease", "3 1795232111 host:4711")
+    client.set_tag(run, "hpo.lease", "3 4999 host:4711")
     found = shown.study(run)
-    assert (found.state, found.end) == ("interrupted", 1795232111000)
+    assert (found.state, found.end) == ("interrupted", 4_999_000)
     assert found.revision > driven.revision
     assert [s.state for s in shown.studies() if s.run_id == run] == ["interrupted"]
     client.set_tag(run, "hpo.lease", "")
@@ -453,20 +453,20 @@ def test_what_a_dead_driver_had_running_is_interrupted_too(
     script.begin()
     run = project(script, sqlite_uri, experiment)
     client = MlflowClient(sqlite_uri)
-    shown = board(sqlite_uri)
+    shown = board(sqlite_uri, now=2 * START)
     open_run = shown.study(run).trials[1].run_id
     for each in (run, open_run):  # as a driver that is killed leaves them
         client.set_tag(each, "hpo.state", "running")
     with create_engine(sqlite_uri).begin() as connection:
         left_open = "UPDATE runs SET status = 'RUNNING', end_time = NULL WHERE run_uuid IN (:study, :trial)"
         connection.execute(text(left_open), {"study": run, "trial": open_run})
-    client.set_tag(run, "hpo.lease", "3 4102444800 host:4711")
+    client.set_tag(run, "hpo.lease", f"3 {2 * START + 1:.0f} host:4711")
     before, driven = shown.study(run).trials.values()
     assert (driven.state, driven.end) == ("running", None)
-    client.set_tag(run, "hpo.lease", "3 1795232111 host:4711")
+    client.set_tag(run, "hpo.lease", f"3 {2 * START - 1:.0f} host:4711")
     left = shown.study(run)
-    assert (left.trials[1].state, left.trials[1].end) == ("interrupted", 1795232111000)
+    assert (left.trials[1].state, left.trials[1].end) == ("interrupted", (2 * START - 1) * 1000)
     assert left.trials[0] == before
     assert views.summary(left)["counts"] == {"complete": 1, "interrupted": 1}
-    client.set_tag(run, "hpo.lease", "4 4102444800 host:4712")
+    client.set_tag(run, "hpo.lease", f"4 {2 * START + 1:.0f} host:4712")
     assert shown.study(run).trials[1] == driven
