@@ -8,18 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hpo_core import Study, TrialRecord, TrialState
-from hpo_core.inner import leaders
+from hpo_core.inner import BAD, leaders
 
 # A trial that ended so may be run again, and then goes on from its last checkpoint.
-_RETRIABLE = frozenset(
-    {
-        TrialState.FAILED,
-        TrialState.TIMED_OUT,
-        TrialState.OUT_OF_MEMORY,
-        TrialState.CANCELLED,
-        TrialState.LOST,
-    }
-)
+_RETRIABLE = frozenset({*BAD, TrialState.CANCELLED})
 
 
 class Removable(NamedTuple):
@@ -92,9 +84,9 @@ def _step_of_best(study: Study, trial: TrialRecord, steps: list[int]) -> int:
 
 
 def _forks(study: Study) -> bool:
-    """Whether the strategy starts trials from others' checkpoints."""
-    named = str(study.created.strategy.get("scheduler", study.created.strategy))
-    return "pbt" in named or any(t.parent is not None for t in study.trials)
+    """Whether the strategy starts trials from others' checkpoints, as one does that trains a population."""
+    population = study.strategy.training_steps == "needed"
+    return population or any(t.parent is not None for t in study.trials)
 
 
 def beyond_quota(study: Study, quota: int) -> list[Removable]:

@@ -168,8 +168,9 @@ def test_a_study_that_was_moved_finds_its_checkpoints(tmp_path: Path) -> None:
 class Saved:
     """A study in memory whose trials save a checkpoint at every report."""
 
-    def __init__(self) -> None:
-        self.study = Study({"x": Float(0, 1)}, strategy="random", limits={"trials": 10})
+    def __init__(self, strategy: Any = "random") -> None:
+        settings = {"max_steps": 9}
+        self.study = Study({"x": Float(0, 1)}, strategy=strategy, limits={"trials": 10}, settings=settings)
 
     def begin(self, parent: tuple[int, int] | None = None) -> int:
         """A new trial, or a fork of ``(trial, step)``."""
@@ -332,6 +333,18 @@ def test_where_trials_fork_no_quota_takes_a_checkpoint() -> None:
     saved.study.paused(parent)
     saved.begin((parent, 1))
     assert beyond_quota(saved.study, 0) == []
+
+
+def test_a_strategy_that_forks_is_known_before_its_first_fork() -> None:
+    """By what it is: the word stood in the name of another one, whose checkpoints were all kept."""
+    for strategy, forks in (("pbt", True), ({"sampler": "random", "name": "no pbt"}, False)):
+        saved = Saved(strategy)
+        trial = saved.begin()
+        saved.step(trial, 1, 1.0)
+        saved.study.paused(trial)
+        assert (beyond_quota(saved.study, 0) == []) == forks
+        saved.finish(trial, "pruned")
+        assert (saved.removable() == set()) == forks
 
 
 def test_the_warning_comes_ahead_with_numbers() -> None:
