@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 from flows import _messages as m
 from flows._execute import Objective, execute
 from flows._late import WORTH_SECONDS, leave
+from flows._runner import Message, RunIdWanted, data_of
 from flows._trial import Signals, checked_run_id
 from tracking import uncollected
 
@@ -37,18 +38,23 @@ class SocketChannel:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self.said: list[dict[str, Any]] = []
+        self.said: list[Message] = []
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Write one message; a driver that is gone is noticed elsewhere."""
+    def send(self, message: Message) -> None:
+        """What the trial has to say; it stays in ``said``."""
         with self._lock:
             self.said.append(message)
-            self._connection.sendall(m.encode(message))
+            self._connection.sendall(m.encode(data_of(message)))
+
+    def write(self, data: dict[str, Any]) -> None:
+        """Write one line of the worker's own; a driver that is gone is noticed elsewhere."""
+        with self._lock:
+            self._connection.sendall(m.encode(data))
 
     def ask_run_id(self) -> str:
         """Ask the driver and wait."""
-        self.send({"type": "run_id"})
+        self.write(data_of(RunIdWanted(self.answer)))
         return checked_run_id(self._answers.get())
 
     def answer(self, run_id: str) -> None:
@@ -74,7 +80,7 @@ def main(argv: list[str]) -> None:
     study = m.decode(stream.readline())
     _print_to(study["output"])
     active_run = _active_run(study["tracking"])
-    channel.send({"type": "ready", "problem": problem})
+    channel.write({"type": "ready", "problem": problem})
     jobs: queue.SimpleQueue[tuple[m.Job, Signals]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(stream, channel, jobs), daemon=True).start()
     while True:
@@ -88,11 +94,12 @@ def main(argv: list[str]) -> None:
             if os.getpid() != own:
                 os._exit(0)  # a fork of the objective's that came back: the trial is its parent's to end
             if time.monotonic() - began >= WORTH_SECONDS:
-                leave(job, [said for said in channel.said if said["type"] != "run_id"], outcome)
+                leave(job, channel.said, outcome)
         for out in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 out.flush()
-        channel.send({"type": "done", "attempt": job.attempt, "trial": job.trial, **outcome.to_json()})
+        done = {"trial": job.trial, "attempt": job.attempt, "outcome": outcome.to_json()}
+        channel.write({"type": "done", **done})
 
 
 def _die_with_parent() -> None:

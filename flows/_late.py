@@ -11,14 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows import _messages as m
 from flows._messages import Job, Outcome
-from flows._runner import Message, Saved, message_of
+from flows._runner import Message, Saved, data_of, message_of
 
 # Shorter segments are cheaper to repeat than to keep.
 WORTH_SECONDS = 1.0
@@ -30,25 +30,23 @@ _KEPT = frozenset({m.RETURNED, m.PAUSED, m.PRUNED, m.INFEASIBLE})
 class Late:
     """A result found: ``said`` are the messages of the segment, in order, ``outcome`` its end."""
 
-    said: list[dict[str, Any]]
+    said: list[Message]
     outcome: Outcome
 
     def unheard(self, checkpoints: Mapping[int, Any]) -> Iterator[Message]:
         """What is to be folded of it by a driver that knows ``checkpoints`` of the trial, by step."""
-        for data in self.said:
-            message = message_of(data, lambda run_id: None)
-            known = isinstance(message, Saved) and message.step in checkpoints
-            lost = isinstance(message, Saved) and not Path(message.uri).exists()
-            if message is not None and not known and not lost:
-                yield message
+        for message in self.said:
+            if isinstance(message, Saved) and (message.step in checkpoints or not Path(message.uri).exists()):
+                continue
+            yield message
 
 
-def leave(job: Job, said: list[dict[str, Any]], outcome: Outcome) -> None:
+def leave(job: Job, said: Iterable[Message], outcome: Outcome) -> None:
     """Keep the result of a segment; where that cannot be done it is lost with its driver, as ever."""
     if outcome.kind not in _KEPT:
         return
     path = _path(Path(job.folder), job.trial, job.attempt)
-    data = {"target": job.target, "said": said, "outcome": outcome.to_json()}
+    data = {"target": job.target, "said": [data_of(each) for each in said], "outcome": outcome.to_json()}
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")
@@ -62,7 +60,8 @@ def find(job: Job) -> Late | None:
         data = json.loads(_path(Path(job.folder), job.trial, job.attempt - 1).read_text())
         if data["target"] != job.target:
             return None
-        return Late(list(data["said"]), Outcome(**data["outcome"]))
+        messages = (message_of(each, _unanswered) for each in data["said"])
+        return Late([message for message in messages if message is not None], Outcome(**data["outcome"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -71,6 +70,10 @@ def discard(job: Job) -> None:
     """Forget what this attempt and those before it left: the journal has it, or goes on without it."""
     for attempt in range(1, job.attempt + 1):
         _path(Path(job.folder), job.trial, attempt).unlink(missing_ok=True)
+
+
+def _unanswered(run_id: str) -> None:
+    """Nobody waits for it any more."""
 
 
 def _path(folder: Path, trial: int, attempt: int) -> Path:

@@ -99,9 +99,8 @@ class LocalRunner:
     async def _converse(self, child: ChildProcess, job: Job, on_message: OnMessage) -> Outcome | None:
         while (data := await child.receive()) is not None:
             if data["type"] == "done":
-                fields = {k: v for k, v in data.items() if k not in ("type", "trial", "attempt")}
                 if (data["trial"], data["attempt"]) == (job.trial, job.attempt):
-                    return Outcome(**fields)
+                    return Outcome(**data["outcome"])
                 continue
             message = message_of(data, lambda run_id: child.send({"type": "run_id", "run_id": run_id}))
             if message is not None:

@@ -1,8 +1,10 @@
 """What driver and workers say to each other: one JSON object a line, the same for every runner.
 
-Worker to driver: ``ready``, then ``report``, ``curve``, ``saved``, ``run_id`` (a question), ``done``. Driver
-to worker: ``study``, then ``run``, ``stop``, ``suspend``, ``run_id`` (the answer). What a trial says is typed
-in :mod:`flows._runner`. Only the objective itself travels pickled, once, from the driver to its own workers.
+Worker to driver: ``ready`` (``problem``), then ``report``, ``curve``, ``saved``, ``run_id`` (a question), and
+``done`` (``trial``, ``attempt``, ``outcome``). Driver to worker: ``study`` (``tracking``, ``output``), then
+``run`` (a job), ``stop``, ``suspend``, ``run_id`` (the answer). What a trial says is typed in
+:mod:`flows._runner`, and a dict on the line only. The objective itself travels pickled, once, from the driver
+to its own workers.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from typing import Any
 from flows._execute import execute
 from flows._notes import identity_of
 from flows._provenance import changes_since, provenance
+from flows._runner import Message, Report
 from flows._segment import Running, job_of, settle
 from flows._trial import Signals
 from hpo_core import InputError, Segment, Study, TrialRecord, TrialState
@@ -148,11 +149,11 @@ class _Line:
         self._study, self._running, self._signals = study, running, signals
         self._until, self._record, self._folder = until, record, folder
 
-    def send(self, message: dict[str, Any]) -> None:
-        if message["type"] != "report":
+    def send(self, message: Message) -> None:
+        if not isinstance(message, Report):
             return
-        self._study.report(0, message["step"], message["metrics"])
-        if self._until is not None and message["step"] >= self._until and not self._running.end:
+        self._study.report(0, message.step, message.metrics)
+        if self._until is not None and message.step >= self._until and not self._running.end:
             self._running.state, self._running.end = self._record.state, self._record.reason
             self._signals.stop.set()
 

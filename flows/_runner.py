@@ -137,7 +137,7 @@ def data_of(message: Message) -> dict[str, Any]:
 
 
 def message_of(data: dict[str, Any], answer: Callable[[str], None]) -> Message | None:
-    """The typed message of a worker's JSON, or ``None`` for kinds that runners keep to themselves."""
+    """The message of a worker's JSON, or ``None`` for kinds that runners keep to themselves."""
     match data["type"]:
         case "report":
             return Report(int(data["step"]), {k: float(v) for k, v in data["metrics"].items()})

@@ -12,7 +12,7 @@ from typing import Any
 from flows import _messages as m
 from flows._execute import Objective, execute
 from flows._messages import Job, Outcome
-from flows._runner import OnMessage, Work, message_of
+from flows._runner import Message, OnMessage, RunIdWanted, Work
 from flows._trial import Signals, checked_run_id
 from hpo_core import InputError
 
@@ -54,15 +54,19 @@ class ThreadRunner:
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
         """See :class:`flows._runner.Runner`."""
         loop = asyncio.get_running_loop()
-        inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        channel = _LoopChannel(lambda data: loop.call_soon_threadsafe(inbox.put_nowait, data))
+        inbox: asyncio.Queue[Message | Outcome] = asyncio.Queue()
+
+        def post(said: Message | Outcome) -> None:
+            loop.call_soon_threadsafe(inbox.put_nowait, said)
+
+        channel = _LoopChannel(post)
         signals = self._signals[slot] = Signals()
         abandoned = self._abandoned[slot] = loop.create_future()
 
         def work() -> None:
             outcome = execute(self._objective, job, channel, signals, self._active_run)
             with contextlib.suppress(RuntimeError):  # the loop has gone: the study was stopped hard
-                channel.send({"type": "done", "outcome": outcome})
+                post(outcome)
 
         threading.Thread(target=work, name=f"trial-{job.trial}", daemon=True).start()
         while True:
@@ -72,13 +76,10 @@ class ThreadRunner:
                 getter.cancel()
                 signals.stop.set()
                 return Outcome(kind=m.LOST, reason=abandoned.result())
-            data = getter.result()
-            if data["type"] == "done":
-                outcome: Outcome = data["outcome"]
-                return outcome
-            message = message_of(data, channel.answer)
-            if message is not None:
-                await on_message(message)
+            said = getter.result()
+            if isinstance(said, Outcome):
+                return said
+            await on_message(said)
 
     def stop(self, slot: int) -> None:
         """See :class:`flows._runner.Runner`."""
@@ -102,18 +103,18 @@ class ThreadRunner:
 
 
 class _LoopChannel:
-    def __init__(self, post: Callable[[dict[str, Any]], object]) -> None:
+    def __init__(self, post: Callable[[Message], None]) -> None:
         self._post = post
         self._run_id: Future[str] = Future()
         self._asked = threading.Event()
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Message) -> None:
         self._post(message)
 
     def ask_run_id(self) -> str:
         if not self._asked.is_set():
             self._asked.set()
-            self.send({"type": "run_id"})
+            self.send(RunIdWanted(self.answer))
         return checked_run_id(self._run_id.result())
 
     def answer(self, run_id: str) -> None:

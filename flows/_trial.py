@@ -12,7 +12,7 @@ from typing import Any, Protocol, SupportsFloat
 
 from flows import _messages as m
 from flows._messages import Job
-from flows._runner import Curve, Report, Saved, data_of
+from flows._runner import Curve, Message, Report, Saved
 from hpo_core import InputError, TrialPaused, TrialPruned
 from hpo_core.inner import Suggesting, Suggestions, check_whole, checked_metrics, single
 
@@ -20,7 +20,7 @@ from hpo_core.inner import Suggesting, Suggestions, check_whole, checked_metrics
 class Channel(Protocol):
     """The worker's end of the line to the driver."""
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Message) -> None:
         """Pass a message on; never waits for an answer."""
         ...
 
@@ -188,7 +188,7 @@ class LiveTrial(Suggesting):
         if not values:
             raise InputError("trial.report needs at least one metric, such as trial.report(3, loss=0.1)")
         if step > self._job.known_step:
-            self._channel.send(data_of(Report(step, values)))
+            self._channel.send(Report(step, values))
         self._reported = max(self._reported, step)
         self._hand_over_reported()
         self._last_step = max(self._last_step, step)
@@ -202,8 +202,7 @@ class LiveTrial(Suggesting):
 
     def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
         """Points of a curve that are to be seen in MLflow and that no decision reads."""
-        curve = Curve(name, [int(s) for s in steps], [float(v) for v in values])
-        self._channel.send(data_of(curve))
+        self._channel.send(Curve(name, [int(s) for s in steps], [float(v) for v in values]))
 
     def save(self, step: int, thing: Any) -> None:
         """Save a checkpoint: bytes, a path to a file or folder, arrays, a torch state, a model.
@@ -230,7 +229,7 @@ class LiveTrial(Suggesting):
     def hand_over(self) -> None:
         """Tell the driver of the checkpoint that was saved last, if it has not been told yet."""
         if self._untold is not None:
-            self._channel.send(data_of(self._untold))
+            self._channel.send(self._untold)
             self._untold = None
 
     def _hand_over_reported(self) -> None:

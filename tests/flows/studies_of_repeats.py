@@ -9,6 +9,7 @@ from typing import Any
 from flows import _messages as m
 from flows._execute import execute
 from flows._messages import Outcome
+from flows._runner import Curve, Message, Report, Saved
 from flows._segment import Running, job_of, settle
 from flows._trial import Signals
 from hpo_core import Segment, Study, TrialState
@@ -21,22 +22,21 @@ class Line:
         self.study, self.running, self.signals, self.dies = study, running, signals, dies
         self.curves: dict[str, list[tuple[int, float]]] = {}
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Message) -> None:
         trial = self.running.segment.trial
-        match message["type"]:
-            case "saved":
-                self.study.checkpointed(trial, message["step"], message["uri"], message["size"])
+        match message:
+            case Saved(step, uri, size):
+                self.study.checkpointed(trial, step, uri, size)
                 self.dies -= 1
                 if not self.dies:
                     raise WorkerDied
-            case "report":
-                verdict = self.study.report(trial, message["step"], message["metrics"])
+            case Report(step, metrics):
+                verdict = self.study.report(trial, step, metrics)
                 if verdict is not None:
                     self.running.end, self.running.state = verdict.reason, TrialState.PRUNED
                     self.signals.stop.set()
-            case "curve":
-                points = zip(message["steps"], message["points"], strict=True)
-                self.curves.setdefault(message["name"], []).extend(points)
+            case Curve(name, steps, points):
+                self.curves.setdefault(name, []).extend(zip(steps, points, strict=True))
 
     def ask_run_id(self) -> str:
         raise AssertionError("nothing is logged to MLflow")

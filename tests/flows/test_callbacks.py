@@ -16,6 +16,7 @@ import pytest
 from flows import _saving
 from flows._execute import execute
 from flows._messages import PAUSED, RAISED, RETURNED, STOPPED, Job, Outcome
+from flows._runner import Message, Report, Saved
 from flows._trial import Signals
 from flows.callbacks import (
     epochs,
@@ -42,14 +43,15 @@ class Line:
     reports: dict[int, dict[str, float]] = field(default_factory=dict)
     saved: list[tuple[int, str]] = field(default_factory=list)
 
-    def send(self, message: dict[str, Any]) -> None:
-        if message["type"] == "report":
-            assert message["step"] not in self.reports, "no step twice"
-            self.reports[message["step"]] = message["metrics"]
-            if message["step"] == self.stop_at:
-                self.signals.stop.set()
-        elif message["type"] == "saved":
-            self.saved.append((message["step"], message["uri"]))
+    def send(self, message: Message) -> None:
+        match message:
+            case Report(step, metrics):
+                assert step not in self.reports, "no step twice"
+                self.reports[step] = metrics
+                if step == self.stop_at:
+                    self.signals.stop.set()
+            case Saved(step, uri):
+                self.saved.append((step, uri))
 
     def ask_run_id(self) -> str:
         raise AssertionError("nothing is logged to MLflow")

@@ -505,7 +505,7 @@ def interrupted(folder: Path, **options: Any) -> tuple[Study, Job]:
     return study, Job(**fields, from_step=0, known_step=0, checkpoint="", folder=str(folder))
 
 
-LATE = [{"type": "report", "step": step, "metrics": {"loss": 1 - step / 10}} for step in (1, 2, 3)]
+LATE = [Report(step, {"loss": 1 - step / 10}) for step in (1, 2, 3)]
 
 
 def test_a_result_that_came_when_no_driver_listened_is_taken_over(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from flows import _messages as m
 from flows._execute import execute
 from flows._messages import Job
+from flows._runner import Message, Report, Saved
 from flows._trial import Signals, checkpoint_folder
 from tracking import save_checkpoint
 
@@ -22,7 +23,7 @@ from tracking import save_checkpoint
 class NoChannel:
     """A driver that is told everything and asked nothing."""
 
-    def send(self, message: dict[str, Any]) -> None: ...
+    def send(self, message: Message) -> None: ...
 
     def ask_run_id(self) -> str:
         raise AssertionError("nothing is logged to MLflow")
@@ -233,8 +234,9 @@ class _Line(NoChannel):
     def __init__(self) -> None:
         self.said: list[tuple[str, int]] = []
 
-    def send(self, message: dict[str, Any]) -> None:
-        self.said.append((message["type"], message["step"]))
+    def send(self, message: Message) -> None:
+        assert isinstance(message, Report | Saved)
+        self.said.append(("report" if isinstance(message, Report) else "saved", message.step))
 
 
 def _save_first(trial: Any) -> None:
