@@ -93,8 +93,8 @@ class Brackets:
             self._heading[trial] = target
             begun.heading[target] = begun.heading.get(target, 0) + 1
         step = begun.bracket.steps[begun.rung]
-        back = int(history.pauses[trial]) < step or trial in self._heading
-        if begun.todo is not None and back and 0 <= target <= step:
+        closed = int(history.pauses[trial]) == step and state >= TrialState.COMPLETE
+        if begun.todo is not None and not closed and 0 <= target <= step:
             begun.todo = None  # a trial that the rung was decided without, or was closed, is back
         if begun.rung and 0 <= target < step and state < TrialState.COMPLETE:
             begun.again()

@@ -406,3 +406,27 @@ def test_results_that_are_no_numbers_never_go_on(scheduler: Scheduler) -> None:
     closed = [t for t in study.trials if t.state is TrialState.PRUNED]
     assert [t.number for t in closed] == list(range(8))
     assert all("finite" in t.reason for t in closed)
+
+
+def test_a_rung_that_is_decided_again_sends_no_more_than_its_share() -> None:
+    """A trial that failed and was run again once the two best of four had gone on is too late to be a third.
+
+    Whoever replays the journal decides the same: a study that had not asked in between left it paused.
+    """
+    study, journal = make_study(
+        SuccessiveHalving(trials=4, eta=2), limits={"trials": 4}, settings={"max_steps": 4}
+    )
+    trials = [study.ask() for _ in range(4)]
+    for trial, loss in zip(trials[:3], (0.3, 0.2, 0.4), strict=True):
+        study.tell(trial, loss)
+    study.tell(trials[3], state="failed")
+    gone_on = [study.ask().number for _ in range(2)]
+    assert sorted(gone_on) == [0, 1]
+    study.requeue(3)
+    study.tell(study.ask(), 0.1)
+    assert ask(study) == ask(Study.replay(journal.events()))
+    assert isinstance(ask(study), Close)
+    for number in gone_on:
+        study.tell(number, 0.2)
+    assert study.ask().number in gone_on
+    assert study.trials[3].state is TrialState.PRUNED
