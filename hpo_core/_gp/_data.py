@@ -18,13 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpo_core.samplers._rungs import Curves, training_set
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hpo_core._history import History
-    from hpo_core._memo import Memo
+    from hpo_core.samplers._rungs import Training
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,7 @@ class Data:
         return order
 
 
-def data_of(history: History, curves: Memo[Curves]) -> Data:
-    """What is known in `history`."""
-    training = training_set(history, history.space.dims + 1, curves)
+def data_of(training: Training) -> Data:
+    """What a model should learn from, with the rows that it can."""
     usable = np.asarray(np.isfinite(training.values).all(axis=1))
     return Data(training.X, training.values, usable, training.pending, training.step)

@@ -43,7 +43,7 @@ from hpo_core._pareto import nondominated, nondominated_rank
 from hpo_core._strategy import Proposal
 from hpo_core.samplers._qmc import Sobol, load_scipy
 from hpo_core.samplers._random import draw_new
-from hpo_core.samplers._rungs import Curves
+from hpo_core.samplers._rungs import Curves, training_set
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,8 +115,10 @@ class GP:
             return Proposal(u=np.empty(0), note="the space has a single configuration")
         shape = layout(history.space)
         started = max(history.n_trials, len(history.evidence)) >= self._first(shape)
-        data = data_of(history, self._curves) if started else None
-        if data is None or int(data.usable.sum()) < FEWEST:
+        if not started:
+            return self._design(history, rng)
+        data = data_of(training_set(history, history.space.dims + 1, self._curves))
+        if int(data.usable.sum()) < FEWEST:
             return self._design(history, rng)
         with one_thread(), np.errstate(under="ignore"):
             return self._model_based(history, data, shape, rng)
