@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,12 @@ class Loop:
         space: SearchSpace,
         *,
         seed: int = 0,
-        objectives: Sequence[str] = ("loss",),
+        objectives: Sequence[str] | Mapping[str, str] = ("loss",),
         workers: int = 1,
     ) -> None:
         self.sampler = sampler
-        self.history = History(
-            space=space, objectives=dict.fromkeys(objectives, "min"), seed=seed, workers=workers
-        )
+        directions = objectives if isinstance(objectives, Mapping) else dict.fromkeys(objectives, "min")
+        self.history = History(space=space, objectives=directions, seed=seed, workers=workers)
         sampler.check(space, len(objectives))
         self.notes: list[str] = []
 

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hpo_core._gp._acquire import ei, log_ei, log_h, log_pi, lower_bound
+from hpo_core._gp._branch import neglected
+from hpo_core._gp._climb import _spread, ascend, layout
+from hpo_core._gp._data import Data
 from hpo_core._gp._ehvi import log_ehvi, reference
 from hpo_core._gp._embed import Embedding, make_embedding
 from hpo_core._gp._fit import Evidence, Hyperparameters, Priors, fit, hyperparameters
@@ -23,7 +26,8 @@ from hpo_core._gp._several import chebyshev, draw_weights, scalarise
 from hpo_core._gp._surrogate import GAP, Kinds, choose_rows, fit_models, last_refit, on_plateau
 from hpo_core._pareto import hypervolume
 from hpo_core._space import Categorical, Float, SearchSpace
-from tests.hpo_core.sampler_loop import mixed_space, small_space
+from hpo_core.samplers import Random
+from tests.hpo_core.sampler_loop import Loop, mixed_space, small_space
 
 Array = NDArray[np.float64]
 KERNELS = ("matern", "gauss")
@@ -394,6 +398,18 @@ def test_region_grows_with_success_shrinks_with_failure_and_starts_again() -> No
     assert START * 0.5**6 > SMALLEST > START * 0.5**7
 
 
+def test_a_region_has_a_largest_side_and_takes_no_notice_of_gains_that_are_none() -> None:
+    """A thousandth of what has been gained so far is the least that counts."""
+    region = Region()
+    region.grow(-np.arange(1.0, 3 * SUCCESSES + 2.0), 4)
+    assert region.length == LARGEST
+    gained = np.array([1000.0, 500.0, 0.0])
+    region = Region()
+    region.grow(np.concatenate([gained, -np.arange(0.5, 4.5, 0.5)]), 8)
+    assert (region.good, region.bad) == (0, 8 % 8)
+    assert region.length == START / 2
+
+
 def test_region_is_a_box_around_its_centre_inside_the_cube() -> None:
     centre = np.array([0.5, 0.05, np.nan])
     low, high = box(centre, 0.2, np.array([1.0, 1.0, 4.0]))
@@ -402,3 +418,62 @@ def test_region_is_a_box_around_its_centre_inside_the_cube() -> None:
     assert low[0] < 0.5 < high[0]
     assert low[1] == 0.0
     assert high[2] - low[2] > high[0] - low[0]
+
+
+def test_rows_of_several_objectives_are_ordered_by_their_mean_rank() -> None:
+    """Values may span anything; a trial without all of them comes last."""
+    y = np.array([[0.0, 0.0], [1.0, 1e9], [1e9, 1.0], [2.0, np.nan], [2.0, 2.0]])
+    usable = np.isfinite(y).all(axis=1)
+    data = Data(np.zeros((5, 1)), y, usable, np.empty((0, 1)), 0)
+    assert data.order.tolist() == [0.0, 2.0, 2.0, np.inf, 2.0]
+    skewed = np.array([[0.0, 3.0], [1.0, 0.0], [2.0, 1.0], [3.0, 2.0]])
+    data = Data(np.zeros((4, 1)), skewed, np.ones(4, dtype=bool), np.empty((0, 1)), 0)
+    assert data.order.tolist() == [1.5, 0.5, 1.5, 2.5]
+
+
+def test_looks_into_branches_take_turns_among_the_columns_that_decide() -> None:
+    """Each at the value that the fewest trials have."""
+    space = SearchSpace(
+        {
+            "a": Categorical(["p", "q"]),
+            "of_a": Float(0.0, 1.0).when("a", "p"),
+            "b": Categorical(["r", "s", "t"]),
+            "of_b": Float(0.0, 1.0).when("b", "r"),
+        }
+    )
+    loop = Loop(Random(), space)
+    looked = {}
+    for number in range(64):
+        if (branch := neglected(loop.history, layout(space))) is not None:
+            column, value = branch
+            name = space.column_names[column]
+            looked[number] = name, space.parameters[name].decode(value)
+        loop.start({"a": "q", "b": "rs"[number % 2], **({"of_b": 0.5} if number % 2 == 0 else {})})
+    assert looked == {47: ("b", "t"), 55: ("a", "p"), 63: ("b", "t")}
+
+
+class Ridge:
+    """A function of one column with a kink at 0.3, at which every step overshoots."""
+
+    def values(self, unit: np.ndarray) -> np.ndarray:
+        return -np.sqrt(np.abs(unit[:, 0] - 0.3))
+
+    def slopes(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        gap = unit - 0.3
+        return self.values(unit), -np.sign(gap) * 0.5 / np.sqrt(np.maximum(np.abs(gap), 1e-12))
+
+
+def test_the_climb_never_ends_below_where_it_began() -> None:
+    start = np.array([[0.0], [0.29], [0.3001], [0.31], [0.9]])
+    box = np.zeros(1), np.ones(1)
+    for steps in range(1, 12):
+        end = ascend(Ridge(), start, np.ones_like(start, dtype=bool), box, steps)
+        assert (Ridge().values(end) >= Ridge().values(start)).all()
+    assert np.abs(end - 0.3).max() < 0.05
+
+
+def test_the_climb_begins_at_different_places() -> None:
+    """Ten copies of the best one would all climb the same hill; what is inactive in one is a difference."""
+    points = np.array([[0.5, 0.5], [0.51, 0.5], [0.5, np.nan], [0.6, 0.5], [0.9, 0.9]])
+    assert _spread(points, 3).tolist()[::2] == [[0.5, 0.5], [0.6, 0.5]]
+    assert len(_spread(points, 9)) == 4

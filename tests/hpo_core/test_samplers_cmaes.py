@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,19 @@ def test_a_foreign_point_is_pulled_to_a_plausible_distance() -> None:
     assert loop.propose() == pytest.approx(draw(peer, loop, 6), abs=1e-12)
 
 
+def test_a_failed_trial_counts_as_the_worst_of_its_generation_and_comes_last() -> None:
+    """Wherever it stood in the order of results, behind the one that is as bad."""
+    loop = Loop(CMAES(population=6, restarts="none"), cube(3))
+    values = [5.0, math.nan, 2.0, 9.0, 1.0, math.nan]
+    for trial, value in enumerate(values):
+        loop.ask()
+        loop.tell(trial, value)
+    peer = package(3, population=6)
+    order = [0, 2, 3, 4, 1, 5]
+    peer.tell([(loop.history.X[i], 9.0 if math.isnan(values[i]) else values[i]) for i in order])
+    assert loop.propose() == pytest.approx(draw(peer, loop, 6), abs=1e-12)
+
+
 def test_results_from_elsewhere_say_where_to_start() -> None:
     loop = Loop(CMAES(sigma=1e-6), cube(2))
     loop.observe({"x0": 0.9, "x1": 0.1}, 1.0)
@@ -136,14 +150,29 @@ def test_results_from_elsewhere_say_where_to_start() -> None:
     assert loop.propose() == pytest.approx([0.2, 0.8], abs=1e-4)
 
 
-@pytest.mark.parametrize("restarts", ["ipop", "bipop"])
-def test_a_collapsed_run_starts_again_elsewhere_and_larger(restarts: str) -> None:
+@pytest.mark.parametrize(("restarts", "populations"), [("ipop", [6, 12, 24]), ("bipop", [6, 12, 6])])
+def test_a_collapsed_run_starts_again_elsewhere(restarts: str, populations: list[int]) -> None:
+    """Twice as large each time; or, once it has, small ones until they have had as many results."""
     loop = Loop(CMAES(restarts=restarts), cube(2))
     loop.run(lambda p: 1.0 if p["x0"] < 0.5 else 1.0 + 1e-13 * p["x1"], 1500)
-    assert "run 1" in loop.notes[0]
-    populations = {n.split("population ")[1] for n in loop.notes}
-    assert "12" in populations
-    assert any("of run 3" in n for n in loop.notes)
+    runs = dict(re.findall(r"of run (\d+), population (\d+)", "\n".join(loop.notes)))
+    assert [int(runs[str(run)]) for run in (1, 2, 3)] == populations
+
+
+def test_a_distribution_that_broke_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where none is restarted that has only collapsed: nothing can be drawn from it."""
+    told = CMA.tell
+
+    def tell(optimizer: CMA, solutions: Any) -> None:
+        told(optimizer, solutions)
+        if optimizer.generation == 3:
+            optimizer._sigma = math.nan
+
+    monkeypatch.setattr(CMA, "tell", tell)
+    loop = Loop(CMAES(restarts="none"), cube(2))
+    loop.run(ellipsoid, 40)
+    assert np.isfinite(loop.history.X).all()
+    assert loop.notes[-1].startswith("generation 1 of run 3") or "of run 2" in loop.notes[-1]
 
 
 def test_all_failed_generations_are_drawn_again() -> None:

@@ -13,9 +13,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
+from hpo_core._propose import sampler_rng
 from hpo_core._space import Categorical, Float, Int, SearchSpace
 from hpo_core.samplers import Forest, Random
-from hpo_core.samplers._forest import _expected_improvement, _fit_length, _neighbours
+from hpo_core.samplers._forest import _chosen, _expected_improvement, _fit_length, _neighbours, _scalarised
 from hpo_core.samplers._trees import Trees, compressed
 from tests.hpo_core.sampler_loop import Loop, mixed_space
 
@@ -146,3 +147,77 @@ def test_trees_are_grown_anew_ever_more_seldom() -> None:
     """For each result up to 128, for every second up to 256 and so on, for every 32nd at last."""
     lengths = [_fit_length(k) for k in (1, 127, 128, 129, 130, 255, 257, 259, 260, 513, 100_031)]
     assert lengths == [1, 127, 128, 128, 130, 254, 256, 256, 260, 512, 100_000]
+
+
+def test_no_leaf_has_fewer_rows_than_asked_for() -> None:
+    space = SearchSpace({"a": Float(0, 1), "b": Int(0, 9)})
+    rng = np.random.default_rng(0)
+    forest = Trees(number=10, leaf=4).fit(space, space.sample(rng, 60), rng.random(60), rng)
+    leaves = forest.left == np.arange(len(forest.left))
+    assert forest.count[leaves].min() >= 4
+    assert leaves.sum() > 30
+
+
+def test_each_tree_numbers_categories_in_an_order_of_its_own() -> None:
+    """A threshold then cuts them into any two groups, and not only the first ones from the last."""
+    space = SearchSpace({"c": Categorical(list("abcdef")), "x": Float(0, 1)})
+    rng = np.random.default_rng(0)
+    forest = Trees(number=10).fit(space, space.sample(rng, 30), rng.random(30), rng)
+    assert np.array_equal(np.sort(forest.numbering, axis=1), np.tile(np.arange(6.0), (10, 1)))
+    assert len(np.unique(forest.numbering, axis=0)) > 5
+
+
+def test_disasters_are_all_alike() -> None:
+    z = compressed(np.array([0.0, 1.0, 1.0, 1.0, 1e7, 1e12, 1e300]))
+    assert z[4] == z[5] == z[6] > z[1]
+
+
+def test_the_trees_see_the_best_and_the_newest() -> None:
+    y = np.array([5.0, 1.0, math.nan, 4.0, 2.0, 3.0, 9.0, 8.0])
+    assert _chosen(y, 4).tolist() == list(range(8))
+    assert _chosen(y, 2).tolist() == [1, 4, 6, 7]
+    assert _chosen(np.append(y, math.nan), 3).tolist() == [1, 4, 5, 6, 7, 8]
+
+
+def test_several_objectives_are_weighed_anew_for_each_trial() -> None:
+    """Each end of a front is the best for some of the weights, and so is its middle."""
+    V = np.array([[0.0, 1.0], [1.0, 0.0], [0.4, 0.4]])
+    best = [int(np.argmin(_scalarised(V, np.random.default_rng(seed)))) for seed in range(40)]
+    assert set(best) == {0, 1, 2}
+
+
+def test_a_step_of_a_discrete_column_leaves_its_cell() -> None:
+    space = SearchSpace({"n": Int(0, 4)})
+    U = np.full((20, 1), 0.5)
+    near = _neighbours(space, U, np.random.default_rng(0))
+    # A second move, in one neighbour of five, may lead back.
+    assert (near[:, 0] != 0.5).mean() > 0.85
+
+
+def test_what_is_proposed_is_allowed() -> None:
+    """The forest expects most beyond the border, where it may not go."""
+    space = SearchSpace({"x": Float(0, 1), "y": Float(0, 1)}, constraints=["x + y <= 1"])
+    loop = Loop(Forest(interleave=0.0), space)
+    loop.run(lambda p: -p["x"] - p["y"], 40)
+    assert (loop.history.X.sum(axis=1) <= 1.0).all()
+    assert loop.notes[-1].startswith("expected improvement")
+
+
+def test_trials_in_flight_spread() -> None:
+    """Where one is, less is to be learnt: asked for at once they lie farther apart than one by one."""
+    together = alone = 0.0
+    for seed in range(6):
+        loop = Loop(Forest(interleave=0.0), SearchSpace({"x": Float(0, 1), "y": Float(0, 1)}), seed=seed)
+        loop.run(lambda p: (p["x"] - 0.4) ** 2 + (p["y"] - 0.6) ** 2, 30)
+        blind = [loop.sampler.sample(loop.history, sampler_rng(loop.history, 30 + i)) for i in range(12)]
+        alone += _gap(np.array([proposal.u for proposal in blind if proposal is not None]))
+        for _ in range(12):
+            loop.ask()
+        together += _gap(loop.history.X[30:])
+    assert together > 1.4 * alone
+
+
+def _gap(points: Array) -> float:
+    """The median distance to the nearest other one."""
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2) + 9.0 * np.eye(len(points))
+    return float(np.median(apart.min(axis=1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ import pytest
 from hpo_core._errors import StrategyError
 from hpo_core._pareto import hypervolume
 from hpo_core._space import Categorical, Float, SearchSpace
+from hpo_core._states import TrialState
 from hpo_core.samplers import NSGA2, Random
-from hpo_core.samplers._nsga2 import _crossed, _mutated
+from hpo_core.samplers._nsga2 import _crossed, _mutated, _Parents, _select, _tournament
 from tests.hpo_core.sampler_loop import Loop, mixed_space
 
 
@@ -83,3 +84,81 @@ def test_options_are_checked() -> None:
         NSGA2(swap=2.0)
     with pytest.raises(StrategyError, match="eta_mutation must be positive"):
         NSGA2(eta_mutation=0.0)
+
+
+class Draws:
+    """Random numbers as a test wants them, one array for each call."""
+
+    def __init__(self, *arrays: float) -> None:
+        self._arrays = list(arrays)
+
+    def random(self, n: int) -> np.ndarray:
+        return np.full(n, self._arrays.pop(0))
+
+
+def draws(*arrays: float) -> np.random.Generator:
+    return cast(np.random.Generator, Draws(*arrays))
+
+
+@pytest.mark.parametrize("x", [0.0, 0.25, 0.9, 1.0])
+def test_a_mutation_reaches_both_ends_and_its_median_is_no_move(x: float) -> None:
+    """Deb's bounded form: the smallest draw leads to 0, the largest to 1."""
+    ends = [_mutated(np.array([x]), 5.0, draws(u))[0] for u in (0.0, 0.5, 1.0 - 1e-15)]
+    assert ends == pytest.approx([0.0, x, 1.0], abs=1e-2)
+
+
+def test_a_pair_of_children_never_leaves_the_cube() -> None:
+    """The wider child of 0.6 and 0.8 may reach 1, so the other one of the pair no less than 0.4."""
+    a, b = np.array([0.6]), np.array([0.8])
+    assert _crossed(a, b, 15.0, draws(1.0 - 1e-15, 0.0)) == pytest.approx([0.4], abs=1e-6)
+    assert _crossed(a, b, 15.0, draws(1.0 - 1e-15, 0.9)) == pytest.approx([1.0], abs=1e-6)
+    assert _crossed(1.0 - a, 1.0 - b, 15.0, draws(1.0 - 1e-15, 0.9)) == pytest.approx([0.6], abs=1e-6)
+
+
+def test_the_tournament_goes_by_front_and_then_by_room() -> None:
+    """Two draws of two parents: the better one loses only where it is not drawn, once in four times."""
+    rng = np.random.default_rng(0)
+    X, values = np.zeros((2, 1)), np.zeros((2, 1))
+    cases = ([1, 0], [9.0, 1.0], 1), ([0, 0], [1.0, np.inf], 1), ([0, 1], [0.0, 9.0], 0)
+    for ranks, crowding, best in cases:
+        parents = _Parents(X, values, np.array(ranks), np.array(crowding))
+        won = np.mean([_tournament(parents, rng) == best for _ in range(4000)])
+        assert won == pytest.approx(0.75, abs=0.04)  # five deviations of Binomial(4000, 3/4)
+
+
+def test_of_a_front_those_with_room_around_them_stay() -> None:
+    """And of a later front nobody, while the first one has some left."""
+    values = np.array([[0.0, 4.0], [1.0, 3.0], [1.1, 2.9], [4.0, 0.0], [5.0, 5.0]])
+    kept = _select(np.arange(5.0)[:, None], values, 3)
+    assert sorted(kept.X[:, 0].tolist()) == [0.0, 2.0, 3.0]
+    assert _select(np.arange(5.0)[:, None], values, 5).ranks.tolist() == [0, 0, 0, 0, 1]
+
+
+def test_what_one_parent_lacks_comes_from_the_other() -> None:
+    """Of two parents, one with the column: a child gets it new only where both draws were the other one."""
+    space = SearchSpace({"a": Float(0.0, 1.0), "b": Float(0.0, 1.0)})
+    parents = _Parents(
+        np.array([[0.2, math.nan], [0.2, 0.3]]), np.zeros((2, 1)), np.zeros(2, dtype=np.int64), np.zeros(2)
+    )
+    sampler = NSGA2(crossover=1.0, swap=0.0, eta_mutation=1e9)
+    rng = np.random.default_rng(0)
+    children = np.array([sampler._child(space, parents, rng) for _ in range(4000)])
+    inherited = np.isclose(children[:, 1], 0.3, atol=1e-6).mean()
+    assert inherited == pytest.approx(0.75, abs=0.04)
+
+
+def test_each_column_mutates_once_in_as_many_children_as_there_are_columns() -> None:
+    space = SearchSpace({f"x{i}": Float(0.0, 1.0) for i in range(4)})
+    parents = _Parents(np.full((1, 4), 0.5), np.zeros((1, 1)), np.zeros(1, dtype=np.int64), np.zeros(1))
+    rng = np.random.default_rng(0)
+    children = np.array([NSGA2()._child(space, parents, rng) for _ in range(2000)])
+    assert (children != 0.5).mean(axis=0) == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_failed_trial_is_nobodys_parent() -> None:
+    loop = Loop(NSGA2(population=4), SearchSpace({"x": Float(0.0, 1.0)}))
+    loop.run(lambda p: math.nan if p["x"] > 0.5 else p["x"], 40)
+    assert loop.history.count(TrialState.FAILED)
+    parents = NSGA2(population=4)._evolved(loop.history).parents
+    assert np.isfinite(parents.values).all()
+    assert (parents.X <= 0.5).all()

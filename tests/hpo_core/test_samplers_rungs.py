@@ -106,9 +106,24 @@ def test_paused_and_running_trials_count_once_they_have_reported() -> None:
     assert data.pending[:, 0] == pytest.approx([0.3])
 
 
+def test_results_from_elsewhere_are_final_ones_and_count_at_an_earlier_step_by_rank() -> None:
+    """They belong to no step: better than p of one another, better than p of the trials at the step."""
+    loop = study([[5.0, 1.0], [6.0, 2.0], [8.0, 3.0], [9.0]], [COMPLETE] * 3 + [PRUNED])
+    for value in (200.0, 100.0):
+        loop.observe({"x": 0.9}, value)
+    assert trained(loop, 3).values[:2, 0].tolist() == [2.0, 1.0]
+    loop.history.max_steps = 2
+    assert trained(loop, 3).values[:2, 0].tolist() == [200.0, 100.0]
+
+
+def test_a_trial_that_only_returned_its_result_counts_with_that() -> None:
+    loop = study([[5.0, 1.0], [6.0, 2.0], [9.0]], [COMPLETE, COMPLETE, PRUNED])
+    loop.start({"x": 0.3})
+    loop.tell(3, 7.0)
+    assert trained(loop, 2).values[:, 0].tolist() == [1.0, 2.0, 2.0, 7.0]
+
+
 def test_a_failed_trial_has_no_value_at_any_step() -> None:
-    loop = study([[5.0, 1.0], [6.0], [4.0]], [COMPLETE, PRUNED, FAILED])
-    loop.history._values[2] = math.nan
     loop = study([[5.0, 1.0], [6.0], []], [COMPLETE, PRUNED, FAILED])
     data = trained(loop, 1)
     assert data.values[:2, 0].tolist() == [1.0, 1.0]
@@ -137,7 +152,9 @@ def test_a_study_of_a_thousand_stopped_trials_shows_the_newest() -> None:
 
 
 def over_folds(
-    results: list[list[float]], ends: Sequence[TrialState | None], objectives: tuple[str, ...] = ("loss",)
+    results: list[list[float]],
+    ends: Sequence[TrialState | None],
+    objectives: tuple[str, ...] | dict[str, str] = ("loss",),
 ) -> Loop:
     """Trials that report the result of each fold beside the mean so far; all objectives the same."""
     loop = Loop(Random(), SearchSpace({"x": Float(0, 1)}), objectives=objectives)
@@ -164,6 +181,16 @@ def test_over_folds_what_is_hard_for_everybody_is_taken_off(objectives: tuple[st
     assert data.values == pytest.approx(np.repeat(np.array(levels)[:, None], len(objectives), axis=1))
     assert data.X[:, 0] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert not len(data.pending)
+    turned = [[-value for value in curve] for curve in curves]
+    maximised = over_folds(turned, [COMPLETE] * 3 + [PRUNED, PRUNED, None], dict.fromkeys(objectives, "max"))
+    assert trained(maximised, 2).values == pytest.approx(data.values)
+
+
+def test_over_folds_one_disaster_of_a_complete_trial_is_not_the_folds() -> None:
+    """What a fold adds is the median over trials: by the mean all others would look worse on it."""
+    curves = [[1.0, 1.0], [2.0, 2.0], [3.0, 300.0], [5.0]]
+    data = trained(over_folds(curves, [COMPLETE] * 3 + [PRUNED]), 2)
+    assert data.values[3, 0] == pytest.approx(5.0)
 
 
 def test_over_folds_a_failed_trial_has_no_value_and_one_that_begins_is_pending() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from hpo_core import Study
 from hpo_core._errors import SpaceError, StrategyError
 from hpo_core._space import Categorical, Float, Int, Normal, SearchSpace
-from hpo_core.samplers import Grid, Halton, Random, Sobol
+from hpo_core.samplers import TPE, Grid, Halton, Random, Sobol
+from hpo_core.samplers._grid import grid_axes
 from hpo_core.samplers._qmc import halton_points, sobol_points
 from tests.hpo_core.sampler_loop import Loop, mixed_space, small_space
 
@@ -59,6 +61,7 @@ def test_grid_covers_a_child_that_is_declared_before_its_parent() -> None:
     loop.run(lambda p: 0.0, 100)
     found = sorted(map(str, configurations(loop)))
     assert found == sorted(map(str, [{"b": "x"}, {"c": 0, "b": "y"}, {"c": 1, "b": "y"}]))
+    assert [note.split()[2] for note in loop.notes] == ["1", "2", "3"]  # none was listed twice
 
 
 def test_grid_keeps_to_constraints() -> None:
@@ -99,6 +102,9 @@ def test_grid_thins_a_long_range_by_name_and_has_no_ends_on_an_open_normal() -> 
     loop.run(lambda p: 0.0, 100)
     assert sorted({p["n"] for p in configurations(loop)}) == [0, 50, 100]
     assert sorted({round(p["z"], 3) for p in configurations(loop)}) == [-0.674, 0.674]
+    half, whole = Normal(0.0, 1.0, low=0.0), Normal(0.0, 1.0, low=0.0, high=2.0)
+    axes = grid_axes(SearchSpace({"half": half, "whole": whole}), 2)
+    assert [axis.tolist() for axis in axes] == [[0.25, 0.75], [0.0, 1.0]]
 
 
 def test_grid_gives_up_on_constraints_that_nothing_meets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +112,52 @@ def test_grid_gives_up_on_constraints_that_nothing_meets(monkeypatch: pytest.Mon
     space = SearchSpace({f"x{i}": Int(0, 9) for i in range(9)}, constraints=["x0 + x1 > 99"])
     with pytest.raises(SpaceError, match="rejected"):
         Loop(Grid(), space).propose()
+
+
+def test_rejected_points_count_in_a_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in 256 is allowed: a grid that is sparse is walked to its end, and a sequence goes on."""
+    monkeypatch.setattr("hpo_core.samplers._grid._REJECTIONS", 300)
+    sparse = SearchSpace({"a": Int(0, 1023)}, constraints=[lambda p: p["a"] % 256 == 0])
+    loop = Loop(Grid(), sparse)
+    loop.run(lambda p: 0.0, 100)
+    assert [p["a"] for p in configurations(loop)] == [0, 256, 512, 768]
+
+    monkeypatch.setattr("hpo_core.samplers._qmc._REJECTIONS", 128)
+    half = SearchSpace({"x": Float(0.0, 1.0)}, constraints=["x <= 0.5"])
+    late = Loop(Sobol(), half)
+    for _ in range(200):
+        late.start({"x": 0.25})
+    late.propose()
+    assert late.notes[-1].startswith("point 200 of the scrambled")
+
+
+@pytest.mark.parametrize("sampler", [Sobol(), Halton(), Grid(resolution=4)])
+def test_one_sampler_serves_two_studies_in_turn(sampler: Sobol | Halton | Grid) -> None:
+    """What it has made for the one is not handed to the other: of another seed, or of another space."""
+    spaces = [SearchSpace({"x": Float(0.0, top)}) for top in (1.0, 1.0, 2.0)]
+    loops = [Loop(sampler, space, seed=seed) for seed, space in enumerate(spaces)]
+    fresh = [Loop(replace(sampler), space, seed=seed) for seed, space in enumerate(spaces)]
+    for _ in range(4):
+        for shared, own in zip(loops, fresh, strict=True):
+            shared.tell(shared.history.n_trials - 1, 0.0) if shared.ask() else None
+            own.tell(own.history.n_trials - 1, 0.0) if own.ask() else None
+    assert [configurations(loop) for loop in loops] == [configurations(loop) for loop in fresh]
+
+
+def test_a_halton_point_has_all_the_digits_of_a_double() -> None:
+    """Digits left at zero would put the points of a long study on a lattice."""
+    U = halton_points(0, 3, 0, 64)
+    assert ((U * 2.0**20) % 1.0 > 0.0).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_start_design_begins_at_the_default_and_repeats_nothing(seed: int) -> None:
+    space = SearchSpace({"a": Int(0, 3, default=2), "b": Categorical(["x", "y"], default="y")})
+    loop = Loop(TPE(startup=8), space, seed=seed)
+    loop.run(lambda p: 0.0, 8)
+    found = configurations(loop)
+    assert found[0] == {"a": 2, "b": "y"}
+    assert len({str(p) for p in found}) == 8
 
 
 @pytest.mark.parametrize("sampler", [Random(), Sobol(), Halton()])

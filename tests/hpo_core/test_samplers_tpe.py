@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from hpo_core._space import Categorical, Float, Int, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core.samplers import TPE, Random
 from hpo_core.samplers._parzen import Mixture, neighbour_bandwidths
-from hpo_core.samplers._split import KEPT, MOST_GOOD, Archive, Best, improvement
-from hpo_core.samplers._tpe import _bandwidths
+from hpo_core.samplers._split import KEPT, MOST_GOOD, Archive, Best, improvement, n_good
+from hpo_core.samplers._tpe import _bandwidths, _fading
 from tests.hpo_core.sampler_loop import Loop, small_space
 
 Array = NDArray[np.float64]
@@ -140,6 +141,36 @@ def test_good_results_weigh_what_they_improve_by() -> None:
     assert huge == pytest.approx([2.0, 1e-3])
 
 
+def test_a_front_is_covered_by_more_good_results_than_one_objective_needs() -> None:
+    assert [n_good(0.1, np.zeros((k, 1))) for k in (0, 1, 95, 1000)] == [0, 1, 10, 25]
+    assert [n_good(0.1, np.zeros((k, 2))) for k in (0, 1, 95, 1000)] == [0, 1, 10, 50]
+
+
+def test_the_newest_of_the_others_count_fully_and_older_ones_ever_less() -> None:
+    assert _fading(24).tolist() == [1.0] * 24
+    weights = _fading(100)
+    assert weights[75:].tolist() == [1.0] * 25
+    assert weights[:75] == pytest.approx(np.linspace(0.01, 1.0, 75))
+
+
+def test_kernels_have_their_least_widths() -> None:
+    """A quarter of a cell, where a column has cells; of unordered choices one pseudo-count is shared out."""
+    space = SearchSpace({"n": Int(0, 3), "c": Categorical(list("abcd")), "x": Float(0.0, 1.0)})
+    X = space.snap(np.tile([0.4, 0.4, 0.4], (199, 1)))
+    assert _bandwidths(space, X, 1.0)[1] == pytest.approx([0.25 / 4, 1 / 51, 0.01])
+    assert _bandwidths(space, X, 3.0)[1, 1] == pytest.approx(3 / 53)
+
+
+def test_what_a_kernel_lacks_is_drawn_from_the_prior() -> None:
+    """However narrow the kernel is in what it has."""
+    space = SearchSpace({"a": Float(0.0, 1.0), "b": Float(0.0, 1.0)})
+    X, H = np.array([[0.2, math.nan]]), np.full((1, 2), 0.01)
+    drawn = Mixture(space, X, H, np.ones(1), 1e-9).draw(np.random.default_rng(0), 4000)
+    assert np.abs(drawn[:, 0] - 0.2).max() < 0.1
+    # Uniform: quarters hold 1000 each, with a deviation of 27; five of them.
+    assert np.abs(np.histogram(drawn[:, 1], bins=4, range=(0.0, 1.0))[0] - 1000).max() < 140
+
+
 def test_the_densities_see_a_bounded_number_of_results() -> None:
     loop = Loop(TPE(), SearchSpace({"x": Float(0, 1)}))
     for trial in range(1500):
@@ -185,8 +216,9 @@ def test_trials_in_flight_spread() -> None:
     for _ in range(16):
         loop.ask()
     points = loop.history.X[start:]
-    alone = Loop(TPE(), SearchSpace({"x": Float(0, 1), "y": Float(0, 1)}))
-    alone.run(lambda p: (p["x"] - 0.4) ** 2 + (p["y"] - 0.6) ** 2, 40)
+    # Each counts among the bad ones, from which the next keeps away.
+    others = [int(re.findall(r"(\d+) other", note)[0]) for note in loop.notes[-16:]]
+    assert others == list(range(others[0], others[0] + 16))
     gaps = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(16)
     assert gaps.min() > 1e-4
     assert np.ptp(points, axis=0).max() > 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from hpo_core import (
     Int,
     LogNormal,
     Normal,
+    Parameter,
     SearchSpace,
     StrategyError,
     Study,
@@ -28,8 +30,9 @@ from hpo_core._strategies import compose
 from hpo_core._strategy import Fork, Resume, Wait
 from hpo_core.samplers import Random
 from hpo_core.schedulers import PBT
-from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
-from hpo_core.schedulers._pbt_bandit import Intervals, best_by_bound
+from hpo_core.schedulers._explore import _moved, mutable_columns, perturbed, resampled
+from hpo_core.schedulers._pbt import _level
+from hpo_core.schedulers._pbt_bandit import Intervals, _kernel, best_by_bound
 from hpo_core.schedules import Recorded, followed, lineage
 from hpo_core.simulate import Faults, simulate
 from hpo_core.testing import Script
@@ -265,6 +268,25 @@ def test_perturbation_by_the_papers_factors() -> None:
     assert {0.25, 0.75} <= {d["s"] for d in draws}
 
 
+@pytest.mark.parametrize(
+    ("parameter", "value", "down", "up"),
+    [
+        (Float(-10.0, -1.0), -5.0, -6.0, -4.0),  # up is towards zero
+        (Float(-1.0, 1.0), 0.0, -0.2, 0.2),  # a zero has no fifth
+        (Float(0.0, 1.0), 0.9, 0.72, 1.0),  # at the edge it stays
+        (Int(0, 100), 10, 8, 12),
+        (Int(1, 1000, log=True), 2, 1, 3),  # a fifth is less than a step
+        (Int(0, 100, step=10), 20, 10, 30),
+        (Categorical(list("abcd"), ordered=True), "b", "a", "c"),
+        (Categorical(list("abcd"), ordered=True), "a", "a", "b"),
+        (Categorical(list("abcd")), "b", "b", "b"),  # which of the others is up?
+    ],
+)
+def test_a_perturbation_of_each_kind(parameter: Parameter, value: Any, down: Any, up: Any) -> None:
+    moved = [parameter.decode(_moved(parameter, parameter.encode(value), way)) for way in (False, True)]
+    assert moved == ([down, up] if isinstance(value, str) else pytest.approx([down, up]))
+
+
 def test_constraints_that_leave_nothing_keep_the_old_configuration() -> None:
     """Rather the source's own configuration than a forbidden one."""
     space = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}, constraints=["x == 0.5"])
@@ -287,6 +309,33 @@ def test_the_model_prefers_what_has_improved_most() -> None:
     chosen, expected = best_by_bound(seen, np.empty((0, 1)), candidates, 8.0, 0.5)
     assert abs(candidates[chosen, 0] - 0.8) < 0.15
     assert expected == pytest.approx(1.0, abs=0.3)
+
+
+def test_what_the_model_knows_fades_with_time() -> None:
+    """By (1 - omega)^(dt / 2), PB2's equation 4; of the same time it is the kernel of the rest."""
+    here = np.array([[0.5, 0.2]])
+    then, now = (np.array([0.0]), here), (np.array([6.0]), here)
+    assert _kernel(then, then, 0.3, 0.2)[0, 0] == pytest.approx(1.0)
+    assert _kernel(then, now, 0.3, 0.2)[0, 0] == pytest.approx(0.8**3)
+    beside = (np.array([0.0]), np.array([[0.5, 0.5]]))
+    assert _kernel(then, beside, 0.3, 0.2)[0, 0] == pytest.approx(math.exp(-0.5))
+
+
+def test_scores_are_seen_by_their_rank() -> None:
+    """They may span decades; of none that was seen the middle is as good a guess as any."""
+    none = np.empty(0)
+    assert _level(Intervals(none, none, np.empty((0, 1)), none), 3.0) == 0.5
+    seen = Intervals(np.zeros(4), np.array([1e-9, 1.0, 1e3, 1e12]), np.zeros((4, 1)), np.zeros(4))
+    assert [_level(seen, score) for score in (0.0, 1.0, 10.0, 1e13)] == [0.0, 0.25, 0.5, 1.0]
+
+
+def test_a_member_that_somebody_cancelled_is_not_replaced() -> None:
+    study = toy_study(PBT(population=3, interval=10), trials=3)
+    first, second, _ = (study.ask() for _ in range(3))
+    study.tell(second, 0.5)
+    study.tell(first, state="cancelled")
+    study.ask()
+    assert isinstance(ask(study), Wait)
 
 
 def test_the_model_keeps_away_from_what_others_are_trying() -> None:

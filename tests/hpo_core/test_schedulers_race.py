@@ -12,7 +12,7 @@ from hpo_core import StrategyError, Study
 from hpo_core.schedulers import Race
 from hpo_core.schedulers._champion import Champion
 from hpo_core.schedulers._criterion import Criterion
-from hpo_core.schedulers._race import _chance
+from hpo_core.schedulers._race import _chance, _Field
 from tests.hpo_core.scheduler_loop import make_study
 
 
@@ -165,3 +165,26 @@ def test_a_plain_metric_by_name_is_compared_as_it_is() -> None:
     assert play([0.8, 0.9, 0.7, 0.8]) is None
     assert play([0.7, 0.85, 0.6, 0.7]) is None
     assert play([0.3, 0.4, 0.2, 0.3]) == 1
+
+
+def test_the_spread_is_that_of_the_better_half_of_the_newest() -> None:
+    """Differences to bad configurations vary more; those of long ago are of another champion."""
+    study = race(3)
+    for shifts in ([0, 0, 0], [1.0, 1.2, 1.1], [2.0, 2.1, 2.3], [50.0, 10.0, 90.0], [90.0, 5.0, 40.0]):
+        run(study, HARD[:3] + np.array(shifts))
+    field = _Field(Criterion(), study.history)
+    field.catch_up(study.history)
+    near = [np.array([1.0, 1.2, 1.1]), np.array([2.0, 2.1, 2.3])]
+    s = np.sqrt(sum(((d - d.mean()) ** 2).sum() for d in near) / 4)
+    assert field.spread == (pytest.approx(s), 4)
+
+
+def test_only_the_newest_trials_tell_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo_core.schedulers._race._NEWEST", 2)
+    study = race(3)
+    for shifts in ([0, 0, 0], [1.0, 9.0, 5.0], [2.0, 2.1, 2.3], [3.0, 3.1, 3.3]):
+        run(study, HARD[:3] + np.array(shifts))
+    field = _Field(Criterion(), study.history)
+    field.catch_up(study.history)
+    assert field.complete == 4
+    assert field.spread == (pytest.approx(np.std([2.0, 2.1, 2.3], ddof=1)), 2)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo_core import Float, Segment, StrategyError, Study, TrialState
+from hpo_core._events import SegmentStarted, TrialAsked
 from hpo_core.schedulers import ASHA, Hyperband, Levels, SuccessiveHalving
 from hpo_core.schedulers._rungs import halving_sizes, hyperband_brackets, rung_steps
 from hpo_core.schedulers._timing import SettingUp, worthwhile
@@ -99,6 +100,12 @@ def test_a_first_step_that_is_worth_fifteen_leaves_one_rung_below_the_end_and_th
     assert worthwhile(steps, 3, 500.0) == (1, 81)
 
 
+def test_the_end_is_a_rung_like_the_others() -> None:
+    """Times 7, 8, 10, 14: 10 is far enough from 7, and so near to 14 that the end makes up for it."""
+    assert worthwhile((1, 2, 4, 8), 2, 6.0) == (1, 8)
+    assert worthwhile((1, 2, 4, 9), 2, 6.0) == (1, 4, 9)
+
+
 def _times_of(study: Study, trial: int, at: list[tuple[int, float]]) -> None:
     for step, now in at:
         study.report(trial, step, 1.0, now)
@@ -139,6 +146,23 @@ def test_setting_up_is_measured_in_steps_of_the_same_trial() -> None:
     third = begin(110.0)
     _times_of(study, third, [(1, 111.0), (2, 111.0)])
     assert worth() == pytest.approx((9.0 + 1.0) / 2)
+    for at in (200.0, 300.0, 400.0):  # the first step took a fifth of the others: it costs nothing to begin
+        _times_of(study, begin(at), [(1, at + 1.0), (2, at + 6.0)])
+    assert worth() == 0.0
+
+
+def test_setting_up_a_fork_is_none_of_a_trial_that_begins() -> None:
+    """It goes on from a checkpoint, which may take as long as anything."""
+    study = Study({"x": Float(0, 1)}, strategy="random", settings={"max_steps": 9})
+    parent = study.ask(now=10.0)
+    study.report(parent, 1, 1.0, now=11.0)
+    fork = TrialAsked(at=20.0, trial=1, params={"x": 0.5}, parent=0, start_step=1)
+    study._record(fork)
+    study._record(SegmentStarted(at=20.0, trial=1, attempt=1))
+    _times_of(study, 1, [(2, 90.0), (3, 91.0)])
+    measured = SettingUp()
+    measured.catch_up(study.history)
+    assert measured.steps is None
 
 
 def test_a_study_without_times_keeps_the_rungs_of_the_paper() -> None:
