@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -20,10 +21,16 @@ _MOST_REMEMBERED = 1000
 
 
 class Access:
-    """Asks ``app``; a server that is not ``protected`` lets everybody do everything."""
+    """Asks ``app``; a server that is not ``protected`` lets everybody do everything.
 
-    def __init__(self, app: Any, prefix: str, *, protected: bool) -> None:
+    ``clock``: seconds from any moment, by which answers are forgotten.
+    """
+
+    def __init__(
+        self, app: Any, prefix: str, *, protected: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._app = app
+        self._clock = clock
         self._api = f"{prefix}/api/2.0/mlflow"
         self.protected = protected
         self._remembered: dict[tuple[str, ...], tuple[float, int]] = {}
@@ -45,12 +52,12 @@ class Access:
         who = tuple(request.headers.get(name, "") for name in _FORWARDED)
         key = (*who, experiment_id)
         at, status = self._remembered.get(key, (0.0, 0))
-        if not status or time.monotonic() - at > _REMEMBER_SECONDS:
+        if not status or self._clock() - at > _REMEMBER_SECONDS:
             asked = f"/experiments/get?experiment_id={experiment_id}"
             status = (await self._ask(request, "GET", asked, None)).status_code
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[key] = (time.monotonic(), status)
+            self._remembered[key] = (self._clock(), status)
         return status < 400
 
     async def may_change(self, request: Request, run_id: str, action: str) -> bool:

@@ -28,6 +28,8 @@ class Guarded:
     """MLflow's REST interface as far as the pages ask it, guarded like basic auth, and the pages."""
 
     def __init__(self, database: str, experiments: dict[str, str]) -> None:
+        self.time = 0.0
+        self.rights = {user: dict(rights) for user, rights in RIGHTS.items()}
         self._names = {experiment: name for name, experiment in experiments.items()}
         self.tags: list[dict[str, str]] = []
         self.app = Starlette(
@@ -38,13 +40,13 @@ class Guarded:
             ]
         )
         self._engine = create_engine(database)
-        pages = Pages(Access(self.app, "", protected=True), "", lambda: Board(self._engine))
+        access = Access(self.app, "", protected=True, clock=lambda: self.time)
+        pages = Pages(access, "", lambda: Board(self._engine))
         self.app.router.routes[:0] = pages.routes()
 
-    @staticmethod
-    def _rights(request: Request) -> dict[str, str] | None:
+    def _rights(self, request: Request) -> dict[str, str] | None:
         _, _, packed = request.headers.get("authorization", "").partition(" ")
-        return RIGHTS.get(base64.b64decode(packed).decode().partition(":")[0])
+        return self.rights.get(base64.b64decode(packed).decode().partition(":")[0])
 
     async def _search(self, request: Request) -> Response:
         if self._rights(request) is None:
@@ -118,6 +120,20 @@ def test_everybody_sees_what_mlflow_lets_them_see(guarded: Guarded, runs: dict[s
         missing = guarded.ask(f"/api/studies/{'0' * 32}{page}", "bob")
         assert (refused.status_code, refused.text) == (404, missing.text)
         assert guarded.ask(f"/api/studies/{runs['secret']}{page}", "ann").status_code == 200
+
+
+def test_a_right_that_was_given_or_taken_counts_within_seconds(guarded: Guarded) -> None:
+    """MLflow's answer is remembered for as long as a page takes to ask for all that it shows."""
+
+    def seen() -> set[str]:
+        return {study["name"] for study in guarded.ask("/api/studies", "bob").json()}
+
+    assert seen() == {"open"}
+    guarded.rights["bob"] = {"secret": "read"}
+    guarded.time = 4.0
+    assert seen() == {"open"}
+    guarded.time = 6.0
+    assert seen() == {"secret"}
 
 
 def test_only_who_may_edit_may_act(guarded: Guarded, runs: dict[str, Any]) -> None:
