@@ -34,6 +34,7 @@ from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Confirmation, confirmed
 from hpo_core.folds import fold_results, repeats_of
 from hpo_core.inner import JOURNAL, check_whole, nearest, ranked, repeat_seed, trial_seed
 from tracking import finite
+from tracking.tags import CONFIRMATION, CONFIRMED_BY, VERDICT
 
 __all__ = ["Wish", "concluded", "confirm", "plan_confirmation", "results_table", "to_confirm"]
 
@@ -318,10 +319,10 @@ def _keep(wish: Wish, data: dict[str, Any]) -> None:
         "study_id": find(wish.named).created.study_id,
         "winner": data["trials"][0]["trial"],
     }
-    tags = {"hpo.confirmation": data["sentence"], "hpo.confirmed_by": json.dumps(by, ensure_ascii=False)}
+    tags = {CONFIRMATION: data["sentence"], CONFIRMED_BY: json.dumps(by, ensure_ascii=False)}
     _note(wish, wish.study, CONFIRMED, data, tags)
     verdict = {"study": wish.study, "sentence": data["sentence"]}
-    _note(wish, wish.named, CONFIRMS, verdict, {"hpo.verdict": data["sentence"]})
+    _note(wish, wish.named, CONFIRMS, verdict, {VERDICT: data["sentence"]})
 
 
 def _note(wish: Wish, name: str, topic: str, data: dict[str, Any], tags: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flows._notes import TRACKING, newest
 from hpo_core import InputError, Study
 from tracking import probe
+from tracking.tags import PARENT_RUN_ID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def settle_experiment(tracking: TrackingTerms, adopt: str | None, study: Study) 
     experiment = asked or _experiment_around(tracking, adopt) or study.name
     over = study.stopped is not None and not study.stopped.resumable
     if experiment == above and not over and shown.get("run_id") != tracking.below:
-        study.note("tags", {"tags": {"mlflow.parentRunId": tracking.below}}, now=time.time())
+        study.note("tags", {"tags": {PARENT_RUN_ID: tracking.below}}, now=time.time())
     return experiment
 
 

@@ -35,6 +35,7 @@ from tracking import (
     log_model,
     promote,
 )
+from tracking.tags import CONFIG_SHA256, OBJECTIVE, PARAMS, STUDY, STUDY_ID, TRIAL
 
 _RUN_ID_SECONDS = 60.0
 # Tells the final model of a trial from those that its objective may have logged.
@@ -197,11 +198,11 @@ def register(
 def lineage_of(study: Study, trial: TrialRecord) -> dict[str, str]:
     """Where a version comes from, as its tags."""
     return {
-        "hpo.study": study.name,
-        "hpo.study_id": study.created.study_id,
-        "hpo.trial": str(trial.number),
-        "hpo.config_sha256": config_sha256(trial.params),
-        "hpo.objective": str(identity_of(study.created.meta).get("objective", "")),
+        STUDY: study.name,
+        STUDY_ID: study.created.study_id,
+        TRIAL: str(trial.number),
+        CONFIG_SHA256: config_sha256(trial.params),
+        OBJECTIVE: str(identity_of(study.created.meta).get("objective", "")),
         **{f"hpo.value.{name}": repr(value) for name, value in trial.values.items()},
     }
 
@@ -264,11 +265,11 @@ def _version_on_folds(plan: Plan, connection: Connection, version: Any) -> dict[
     """A registered model's configuration on this study's folds. Raises :class:`NotComparable`."""
     from mlflow.exceptions import MlflowException
 
-    theirs, ours = version.tags.get("hpo.objective"), plan.terms.identity["objective"]
+    theirs, ours = version.tags.get(OBJECTIVE), plan.terms.identity["objective"]
     if theirs != ours:
         raise NotComparable(f"its configuration is one of the objective {theirs!r}, not of {ours!r}")
     try:
-        text = connection.client.get_run(version.run_id).data.tags["hpo.params"]
+        text = connection.client.get_run(version.run_id).data.tags[PARAMS]
     except MlflowException as error:
         raise NotComparable(f"the run of its trial cannot be read: {brief(error)}") from error
     except KeyError:
@@ -277,7 +278,7 @@ def _version_on_folds(plan: Plan, connection: Connection, version: Any) -> dict[
         params = json.loads(text)
     except ValueError:
         raise NotComparable("the tag of its configuration is no JSON") from None
-    if version.tags.get("hpo.config_sha256") != config_sha256(params):
+    if version.tags.get(CONFIG_SHA256) != config_sha256(params):
         raise NotComparable("the configuration in its run is not the one that it was registered with")
     with _comparing("its configuration fails on these folds"):
         return _evaluated_on_folds(plan, params, plan.terms.seed or 0)

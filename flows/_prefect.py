@@ -20,6 +20,7 @@ from flows._embedded import embedded_api, home
 from flows._run_context import prefect_runs
 from flows._stretch import Orchestrate, Stretch
 from tracking import check_version, redacted, set_defaults
+from tracking.tags import FLOW_RUN
 
 # Prefect reads these when it is imported; whoever set them wins.
 QUIET = {
@@ -186,7 +187,7 @@ def task_runs(study: str, tell: Callable[[str], None]) -> Orchestrate:
         context = TaskRunContext.get()
         if context is not None:
             run = context.task_run
-            prefect_runs.set({"hpo.task_run": str(run.id), "hpo.flow_run": str(run.flow_run_id)})
+            prefect_runs.set({"hpo.task_run": str(run.id), FLOW_RUN: str(run.flow_run_id)})
         name, message = await work.run()
         return Completed(name=name, message=message)
 

@@ -30,6 +30,7 @@ from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run,
 
 from hpo_core.inner import is_number, nearest
 from tracking import brief, redacted
+from tracking.tags import BEST_VALUES, COUNTS, FLOW_RUN, RESUMED_RUN_ID
 
 
 def _is_text(value: object) -> bool:
@@ -118,11 +119,11 @@ class FlowRunOfProject(SubmittedRun):
         """How far the study is, from its run: another one where the project goes on with a study."""
         client = MlflowClient()
         tags = client.get_run(self._run_id).data.tags
-        if (resumed := tags.get("hpo.resumed_run_id")) is not None:
+        if (resumed := tags.get(RESUMED_RUN_ID)) is not None:
             tags = client.get_run(resumed).data.tags
-        counts = json.loads(tags.get("hpo.counts", "{}"))
+        counts = json.loads(tags.get(COUNTS, "{}"))
         listed = ", ".join(f"{n} {state}" for state, n in counts.items())
-        best = tags.get("hpo.best_values")
+        best = tags.get(BEST_VALUES)
         return f": {listed}" * bool(listed) + f"; best {best}" * bool(best)
 
     def _close(self, state: Any) -> None:
@@ -165,7 +166,7 @@ class PrefectBackend(AbstractBackend):
                 experiment = MlflowClient().get_experiment(run.info.experiment_id).name
                 parameters |= _known(deployment, shown_as(tracking_uri, experiment, run_id))
                 flow_run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-        MlflowClient().set_tag(run_id, "hpo.flow_run", str(flow_run.id))
+        MlflowClient().set_tag(run_id, FLOW_RUN, str(flow_run.id))
         _say(f"flow run {flow_run.name} of {wanted}, MLflow run {run_id}")
         submitted = FlowRunOfProject(
             run_id, flow_run.id, api_url=api_url, poll=float(config.get("poll", 1.0))

@@ -11,6 +11,7 @@ from flows._run_context import prefect_runs
 from hpo_core import InputError, Segment, Study, TrialState
 from hpo_core.inner import parameter_from_json
 from tracking import open_artifact
+from tracking.tags import ATTEMPT, STUDY, STUDY_ID, TRIAL
 
 _END_STATES = {
     m.PRUNED: TrialState.PRUNED,
@@ -44,10 +45,10 @@ def job_of(study: Study, segment: Segment, folder: Path) -> Job:
         checkpoint=checkpoint,
         folder=str(folder),
         tags={
-            "hpo.study": study.name,
-            "hpo.study_id": study.created.study_id,
-            "hpo.trial": str(segment.trial),
-            "hpo.attempt": str(segment.attempt),
+            STUDY: study.name,
+            STUDY_ID: study.created.study_id,
+            TRIAL: str(segment.trial),
+            ATTEMPT: str(segment.attempt),
             **prefect_runs.get({}),
         },
         study_seed=study.history.seed,

@@ -20,8 +20,25 @@ from hpo_core.inner import SPREAD, sign_of
 from tracking._collecting import uncollected
 from tracking._lease import TAG as LEASE
 from tracking._lease import Lease
-from tracking._states import PARENT_RUN_ID, ROLE, RUNNING, STATE, STUDY, STUDY_ID, TRIAL, TRIAL_STATUS
+from tracking._states import RUNNING, TRIAL_STATUS
 from tracking._text import safe_key
+from tracking.tags import (
+    BEST_VALUES,
+    COUNTS,
+    LIMITS,
+    OBJECTIVES,
+    PARAMS,
+    PARENT_RUN_ID,
+    PLANNED,
+    REASON,
+    REPEATS,
+    ROLE,
+    STATE,
+    STRATEGY,
+    STUDY,
+    STUDY_ID,
+    TRIAL,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -36,8 +53,8 @@ INTERRUPTED = "interrupted"
 _CHUNK = 500
 _MOST_POINTS = 50_000
 _LISTED = (
-    STUDY, STUDY_ID, STATE, "hpo.reason", "hpo.objectives", "hpo.strategy", "hpo.limits", "hpo.counts",
-    "hpo.planned", "hpo.trials", "hpo.best_values", "hpo.best_trial", "hpo.repeats", LEASE,
+    STUDY, STUDY_ID, STATE, REASON, OBJECTIVES, STRATEGY, LIMITS, COUNTS,
+    PLANNED, BEST_VALUES, REPEATS, LEASE,
 )  # fmt: skip
 
 
@@ -98,7 +115,7 @@ class BoardStudy:
     @property
     def objectives(self) -> dict[str, str]:
         """Name to ``min`` or ``max``."""
-        return parsed(self.tags.get("hpo.objectives"))
+        return parsed(self.tags.get(OBJECTIVES))
 
     def sign(self, objective: str) -> float:
         """What makes a cost of the objective's values."""
@@ -107,7 +124,7 @@ class BoardStudy:
     @property
     def repeats(self) -> int:
         """With how many seeds each configuration is run; 1 where it is no study of repeats."""
-        text = self.tags.get("hpo.repeats", "")
+        text = self.tags.get(REPEATS, "")
         return int(text) if text.isdecimal() else 1
 
     @property
@@ -334,7 +351,7 @@ class Board:
         children = _select(SqlTag.run_uuid).where(SqlTag.key == PARENT_RUN_ID, SqlTag.value == head.run_id)
         for chunk in [children] if everything else _chunks(list(trials)):
             tags = _select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(
-                SqlTag.run_uuid.in_(chunk), SqlTag.key.in_((TRIAL, STATE, "hpo.params"))
+                SqlTag.run_uuid.in_(chunk), SqlTag.key.in_((TRIAL, STATE, PARAMS))
             )
             configured: list[BoardTrial] = []
             texts: list[str] = []

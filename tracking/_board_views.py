@@ -18,8 +18,23 @@ from hpo_core.confirm import around
 from hpo_core.inner import choice_text, is_number, nearest, nondominated, robust_range
 from tracking._board import BoardStudy, BoardTrial, parsed
 from tracking._collecting import uncollected
-from tracking._states import FAILURES, NAMES, TRIAL_STATUS
+from tracking._states import TRIAL_STATUS
 from tracking._text import finite
+from tracking.tags import (
+    BEST_VALUES,
+    CONFIRMATION,
+    CONFIRMED_BY,
+    CONFIRMS,
+    COUNTS,
+    FAILURES,
+    LIMITS,
+    NAMES,
+    PLANNED,
+    REASON,
+    SPACE,
+    STRATEGY,
+    VERDICT,
+)
 
 _Made = TypeVar("_Made")
 # Of each metric (step, value), by step.
@@ -37,21 +52,21 @@ _MOST_SENT = 20_000
 
 def listed(study: BoardStudy) -> dict[str, Any]:
     """A line in the list of studies, from the tags of its run alone."""
-    counts = parsed(study.tags.get("hpo.counts"))
+    counts = parsed(study.tags.get(COUNTS))
     return {
         "run_id": study.run_id,
         "name": study.name,
         "experiment": study.experiment,
         "experiment_id": study.experiment_id,
         "state": study.state,
-        "reason": study.tags.get("hpo.reason", ""),
+        "reason": study.tags.get(REASON, ""),
         "objectives": study.objectives,
         "strategy": strategy_name(study),
         "counts": counts,
         "done": sum(n for state, n in counts.items() if state in TRIAL_STATUS),
         "planned": _planned(study),
         "repeats": study.repeats,
-        "best": parsed(study.tags.get("hpo.best_values")) or None,
+        "best": parsed(study.tags.get(BEST_VALUES)) or None,
         "start": study.start,
         "end": study.end,
     }
@@ -59,13 +74,13 @@ def listed(study: BoardStudy) -> dict[str, Any]:
 
 def _planned(study: BoardStudy) -> int | None:
     """Trials that the budget allows in all; of a study from before the tag, without its forks."""
-    said = study.tags.get("hpo.planned", "")
-    return int(said) if said.isdecimal() else parsed(study.tags.get("hpo.limits")).get("trials")
+    said = study.tags.get(PLANNED, "")
+    return int(said) if said.isdecimal() else parsed(study.tags.get(LIMITS)).get("trials")
 
 
 def strategy_name(study: BoardStudy) -> str:
     """``tpe``, ``gp+asha``."""
-    text = study.tags.get("hpo.strategy", "")
+    text = study.tags.get(STRATEGY, "")
     return str(parsed(text).get("name", text.strip('"')))
 
 
@@ -124,11 +139,11 @@ def confirmation(study: BoardStudy) -> dict[str, Any] | None:
 
     ``study``, ``study_id``: the other one. ``before``, ``after``: what is to be read around its name.
     """
-    by, of = parsed(study.tags.get("hpo.confirmed_by")), parsed(study.tags.get("hpo.confirms"))
+    by, of = parsed(study.tags.get(CONFIRMED_BY)), parsed(study.tags.get(CONFIRMS))
     other = by or of
     if not other:
         return None
-    sentence = study.tags.get("hpo.confirmation" if by else "hpo.verdict", "")
+    sentence = study.tags.get(CONFIRMATION if by else VERDICT, "")
     if sentence:
         best = next((trial.number for trial in ranked(study)), None)
         changed = bool(by) and len(study.objectives) == 1 and by.get("winner") not in (None, best)
@@ -219,7 +234,7 @@ def dumped(payload: Any) -> str:
 @_once
 def names(study: BoardStudy) -> list[str]:
     """Every parameter that any trial has, the space's order first."""
-    declared = parsed(study.tags.get("hpo.space")).get("parameters", {})
+    declared = parsed(study.tags.get(SPACE)).get("parameters", {})
     order = dict.fromkeys(name for name, p in declared.items() if p.get("type") != "constant")
     # Trials of one branch of a space have the same keys, so there are few to look at.
     for keys in dict.fromkeys(tuple(trial.params) for trial in study.trials.values()):
@@ -333,7 +348,7 @@ def slices(study: BoardStudy, ranking: Sequence[BoardTrial]) -> list[dict[str, A
     if not ranking:
         return []
     objective = next(iter(study.objectives))
-    declared = parsed(study.tags.get("hpo.space")).get("parameters", {})
+    declared = parsed(study.tags.get(SPACE)).get("parameters", {})
     leaders = {t.number for t in ranking[: max(len(ranking) // 10, 10)][:60]}
     best = ranking[0].number
     # Trials of one branch of a space have the same keys, so there are few to look at.

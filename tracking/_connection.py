@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from hpo_core import InputError
 from tracking import _settings, _sqlite
 from tracking._errors import Away, brief, is_denied, is_permanent
-from tracking._states import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID, UID, trial_uid
 from tracking._text import redacted, safe_key
 from tracking._versions import check_version
+from tracking.tags import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID, UID, trial_uid
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -22,7 +22,7 @@ from typing import Any
 from tracking import _sqlite
 from tracking._current_trial import current, threads_of
 from tracking._errors import brief
-from tracking._states import NOTE
+from tracking.tags import NOTE
 
 FLUENT = "mlflow.tracking.fluent"
 _RUN_NAME = "mlflow.runName"

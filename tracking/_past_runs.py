@@ -13,7 +13,7 @@ from tracking import _sqlite
 from tracking._board import parsed
 from tracking._connection import Connection, probe, unusable
 from tracking._errors import brief
-from tracking._states import ROLE, STATE, UID
+from tracking.tags import PARAMS, ROLE, STATE, UID
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -75,7 +75,7 @@ def _open(tracking_uri: str | None, experiment: str) -> Connection:
 
 def _outcome(run: Run) -> Outcome:
     tags = run.data.tags
-    exact: dict[str, Any] = parsed(tags.get("hpo.params"))
+    exact: dict[str, Any] = parsed(tags.get(PARAMS))
     state = tags.get(STATE)
     return Outcome(
         key=tags.get(UID) or f"run:{run.info.run_id}",

@@ -23,7 +23,6 @@ from tracking._lease import RENEWED_AFTER, SECONDS, Lease, check_ours
 from tracking._lease import TAG as LEASE
 from tracking._runs import StudyRuns
 from tracking._sqlite_writer import SqliteWriter
-from tracking._states import STUDY
 from tracking._study_view import StudyView
 from tracking._table import FILE as TABLE
 from tracking._table import write_table
@@ -37,6 +36,7 @@ from tracking._uploads import (
     journal_upload,
 )
 from tracking._writes import Refused, RunWrite, Writer
+from tracking.tags import RESUMED_RUN_ID, STUDY
 
 ARTIFACTS = "artifacts"
 # Files here belong to the study's run, as those in ``artifacts/17`` belong to trial 17's.
@@ -123,7 +123,7 @@ class Projector:
         elif adopt_run not in (None, parent):
             # `mlflow run` opened a run for a study that has one: leave a trace from the one to the other.
             connection.client.set_tag(adopt_run, STUDY, created.name)
-            connection.client.set_tag(adopt_run, "hpo.resumed_run_id", parent)
+            connection.client.set_tag(adopt_run, RESUMED_RUN_ID, parent)
         if cursor.parent != parent:
             # Without notes, or with those of a run that is gone: all that MLflow has, also of trials that
             # this journal lacks.

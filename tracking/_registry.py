@@ -18,9 +18,9 @@ from hpo_core.folds import paired_test
 from tracking._connection import Connection, paged, quoted
 from tracking._errors import NotComparable
 from tracking._models import LoggedModel, using_server
-from tracking._states import STUDY_ID
 from tracking._text import MAX_TAG, preview
 from tracking._words import number_text
+from tracking.tags import STUDY_ID
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

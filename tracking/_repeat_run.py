@@ -15,7 +15,8 @@ from typing import Any
 from hpo_core import TrialPaused, TrialPruned
 from tracking._active_run import run_below
 from tracking._errors import brief
-from tracking._states import FAILED, FINISHED, KILLED, PARENT_RUN_ID, ROLE, RUNNING, STUDY, STUDY_ID, TRIAL
+from tracking._states import FAILED, FINISHED, KILLED, RUNNING
+from tracking.tags import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID, TRIAL
 
 __all__ = ["repeat_run"]
 

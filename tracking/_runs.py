@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from hpo_core import InputError
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
-from tracking._states import KILLED, PARENT_RUN_ID, RUNNING, STUDY_ID, TRIAL_STATUS, UID, trial_uid
+from tracking._states import KILLED, RUNNING, TRIAL_STATUS
 from tracking._trial_view import TrialView
+from tracking.tags import PARENT_RUN_ID, STUDY_ID, UID, trial_uid
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -1,4 +1,4 @@
-"""How the states of trials and studies look in MLflow: the one table, and the names of the tags.
+"""How the states of trials and studies look in MLflow: the one table.
 
 | state of the trial (tag ``hpo.state``)    | status of its run | why                                    |
 |-------------------------------------------|-------------------|----------------------------------------|
@@ -35,26 +35,6 @@ STUDY_STATUS: dict[str, str] = {
     "cancelled": KILLED,
     "suspended": KILLED,
 }
-
-PARENT_RUN_ID = "mlflow.parentRunId"
-NOTE = "mlflow.note.content"
-
-# Tags of trials and studies that people filter by. Everything else is spelt where it is written.
-STUDY = "hpo.study"
-STUDY_ID = "hpo.study_id"
-# Why trials of a study ended badly, a line each.
-FAILURES = "hpo.failures"
-# What MLflow calls parameters and metrics whose names it does not take, as JSON: its key to the name.
-NAMES = "hpo.names"
-ROLE = "hpo.role"
-UID = "hpo.uid"
-TRIAL = "hpo.trial"
-STATE = "hpo.state"
-
-
-def trial_uid(study_id: str, trial: int) -> str:
-    """The identity of a trial's run, the same from every machine: runs with one uid are one trial."""
-    return f"{study_id}:{trial}"
 
 
 def study_status(state: str | None) -> str:

@@ -10,11 +10,29 @@ from typing import Any
 from hpo_core.folds import REPEAT
 from hpo_core.inner import BAD, sign_of
 from hpo_core.inner import events as ev
-from tracking._states import FAILURES, NOTE, ROLE, STATE, STUDY, STUDY_ID, study_status
+from tracking._states import study_status
 from tracking._summary import Standing, failure_lines, note
 from tracking._text import MAX_TAG, config_json, ordered_json, preview, safe_key
 from tracking._trial_view import StudyTerms, TrialView, milliseconds
 from tracking._writes import Point, RunWrite
+from tracking.tags import (
+    BEST_VALUES,
+    CONFIRMS,
+    COUNTS,
+    FAILURES,
+    LIMITS,
+    NOTE,
+    OBJECTIVES,
+    PLANNED,
+    REASON,
+    REPEATS,
+    ROLE,
+    SPACE,
+    STATE,
+    STRATEGY,
+    STUDY,
+    STUDY_ID,
+)
 
 _TRIAL_EVENTS = (
     ev.TrialResumed, ev.SegmentStarted, ev.TrialResolved, ev.TrialReported, ev.CurveLogged,
@@ -166,32 +184,32 @@ class StudyView:
             STUDY: preview(created.name, MAX_TAG),
             STUDY_ID: created.study_id,
             STATE: standing.state,
-            "hpo.reason": preview(standing.reason, MAX_TAG),
-            "hpo.objectives": ordered_json(created.objectives),
-            "hpo.strategy": preview(config_json(created.strategy), MAX_TAG),
-            "hpo.space": preview(ordered_json(self.space), MAX_TAG),
-            "hpo.limits": config_json(self.limits),
+            REASON: preview(standing.reason, MAX_TAG),
+            OBJECTIVES: ordered_json(created.objectives),
+            STRATEGY: preview(config_json(created.strategy), MAX_TAG),
+            SPACE: preview(ordered_json(self.space), MAX_TAG),
+            LIMITS: config_json(self.limits),
             "hpo.seed": str(created.seed),
             "hpo.trials": str(len(self.trials)),
-            "hpo.counts": config_json(standing.counts),
+            COUNTS: config_json(standing.counts),
             NOTE: note(standing, run_id),
             **self.tags,
         }
         if standing.planned is not None:
-            tags["hpo.planned"] = str(standing.planned)
+            tags[PLANNED] = str(standing.planned)
         if standing.failures or self._requeued:  # a tag cannot be taken back, only emptied
             tags[FAILURES] = preview("\n".join(standing.failures), MAX_TAG)
         if created.meta.get("made_with"):
             tags["hpo.made_with"] = preview(config_json(created.meta["made_with"]), MAX_TAG)
         if created.meta.get("step_unit") == REPEAT:
-            tags["hpo.repeats"] = str(created.settings["max_steps"])
+            tags[REPEATS] = str(created.settings["max_steps"])
         if created.meta.get("confirms"):
-            tags["hpo.confirms"] = preview(config_json(created.meta["confirms"]), MAX_TAG)
+            tags[CONFIRMS] = preview(config_json(created.meta["confirms"]), MAX_TAG)
         if standing.best:
             first = standing.best[0]
             tags["hpo.best_trial"] = str(first.number)
             tags["hpo.best_params"] = preview(config_json(first.params), MAX_TAG)
-            tags["hpo.best_values"] = config_json(first.values)
+            tags[BEST_VALUES] = config_json(first.values)
             if first.run_id:
                 tags["hpo.best_run_id"] = first.run_id
         if len(created.objectives) > 1:

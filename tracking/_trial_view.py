@@ -8,22 +8,24 @@ from typing import Any
 
 from hpo_core.inner import events as ev
 from hpo_core.inner import trial_seed
-from tracking._states import (
-    KILLED,
+from tracking._states import KILLED, RUNNING, TRIAL_STATUS
+from tracking._text import MAX_TAG, Names, config_json, param_text, preview, sha256
+from tracking._writes import Point, RunWrite
+from tracking.tags import (
+    ATTEMPT,
+    CONFIG_SHA256,
     NAMES,
+    PARAMS,
     PARENT_RUN_ID,
+    REASON,
     ROLE,
-    RUNNING,
     STATE,
     STUDY,
     STUDY_ID,
     TRIAL,
-    TRIAL_STATUS,
     UID,
     trial_uid,
 )
-from tracking._text import MAX_TAG, Names, config_json, param_text, preview, sha256
-from tracking._writes import Point, RunWrite
 
 UNSURE = "?"
 
@@ -160,8 +162,8 @@ class TrialView:
                 self.state = "paused"
             case ev.TrialResumed() | ev.AttemptLost() | ev.TrialRequeued():
                 self.state, self._end = "waiting", at
-                if "hpo.reason" in self._tags:
-                    self._tags["hpo.reason"] = ""
+                if REASON in self._tags:
+                    self._tags[REASON] = ""
                 if isinstance(event, ev.AttemptLost):
                     self._tags["hpo.last_loss"] = preview(event.reason, MAX_TAG)
             case ev.CheckpointSaved():
@@ -179,7 +181,7 @@ class TrialView:
     @property
     def reason(self) -> str:
         """Why it ended as it did; empty where nobody said."""
-        return self._tags.get("hpo.reason", "")
+        return self._tags.get(REASON, "")
 
     def touch(self, seq: int) -> None:
         """Count one event that MLflow does not show yet."""
@@ -198,7 +200,7 @@ class TrialView:
         self.step = max(self.step, event.step)
         self.values = event.values
         if event.reason:
-            self._tags["hpo.reason"] = preview(event.reason, MAX_TAG)
+            self._tags[REASON] = preview(event.reason, MAX_TAG)
         self._add({**event.metrics, **event.values}, at, self.step, new=new, final=True)
 
     def _add(self, metrics: dict[str, float], at: int, step: int, *, new: bool, final: bool = False) -> None:
@@ -229,13 +231,13 @@ class TrialView:
             UID: trial_uid(created.study_id, self.number),
             TRIAL: str(self.number),
             STATE: self.state,
-            "hpo.attempt": str(self.attempt),
+            ATTEMPT: str(self.attempt),
             "hpo.seed": str(trial_seed(created.seed, self.number)),
-            "hpo.config_sha256": sha256(config),
+            CONFIG_SHA256: sha256(config),
             **self._tags,
         }
         if len(config) <= MAX_TAG:
-            tags["hpo.params"] = config
+            tags[PARAMS] = config
         if self.checkpoints:
             tags["hpo.checkpoint_step"] = str(max(self.checkpoints))
         if self._diverged:

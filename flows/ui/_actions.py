@@ -20,6 +20,7 @@ from flows._workspace import study_folder
 from hpo_core import InputError, JournalError
 from hpo_core.inner import BAD, JOURNAL, is_number, nearest, read_created
 from tracking import BoardStudy
+from tracking.tags import LIMITS
 
 ACTIONS = ("cancel", "resume", "extend", "retry", "promote")
 # What a request may say besides the action; `hpo` checks the rest.
@@ -61,7 +62,7 @@ def available(study: BoardStudy, counts: dict[str, int]) -> dict[str, str]:
     return {
         "cancel": f"the study is {state}" if ended and not driven else "",
         "resume": busy or _OVER.get(state, ""),
-        "extend": busy or ("" if study.tags.get("hpo.limits", "{}") != "{}" else "the study has no limit"),
+        "extend": busy or ("" if study.tags.get(LIMITS, "{}") != "{}" else "the study has no limit"),
         "retry": busy or ("" if any(counts.get(s.label) for s in BAD) else "no trial ended badly"),
         "promote": busy or ("" if counts.get("complete") else "no trial is complete"),
     }

@@ -25,6 +25,7 @@ from flows.ui._access import Access
 from hpo_core import InputError
 from tracking import Board, BoardStudy, BoardTrial
 from tracking import _board_views as views
+from tracking.tags import PARAMS
 
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
@@ -196,7 +197,7 @@ class Pages:
             "end": trial.end,
             "curves": views.curves(raw),
             "metrics": {key: points[-1][1] for key, points in raw.items()},
-            "tags": {k: v for k, v in tags.items() if k.startswith("hpo.") and k != "hpo.params"},
+            "tags": {k: v for k, v in tags.items() if k.startswith("hpo.") and k != PARAMS},
             "best": None if best is None else {"trial": best.number, "params": best.params},
             "before": numbers[at - 1] if at else None,
             "after": numbers[at + 1] if at + 1 < len(numbers) else None,

@@ -12,7 +12,7 @@ from mlflow.entities import LoggedModel
 
 from tracking import _delete, belongings, connect, take_out
 from tracking._connection import Connection
-from tracking._states import PARENT_RUN_ID, ROLE, STUDY_ID
+from tracking.tags import PARENT_RUN_ID, ROLE, STUDY_ID
 
 
 @pytest.fixture
