@@ -26,6 +26,11 @@ def _is_amount(value: object) -> bool:
         return False
 
 
+def averaged(rule: str) -> int:
+    """Over how many of the last results the rule ``average-k`` takes the mean."""
+    return int(rule.removeprefix("average-"))
+
+
 @dataclass(slots=True, repr=False)
 class TrialRecord:
     """One trial, as the fold has it now. Read it; only the fold writes it.

@@ -12,7 +12,7 @@ from hpo_core._errors import InputError, nearest
 from hpo_core._fold import Fold
 from hpo_core._history import History
 from hpo_core._pareto import nondominated
-from hpo_core._records import TrialRecord
+from hpo_core._records import TrialRecord, averaged
 from hpo_core._states import TrialState
 
 Ints = NDArray[np.int64]
@@ -45,7 +45,7 @@ def by_rule(series: NDArray[np.float64], rule: str, direction: str) -> float:
         return float(series[-1])
     if rule == "best":
         return float(finite.min() if direction == "min" else finite.max())
-    return float(finite[-int(rule[8:]) :].mean())
+    return float(finite[-averaged(rule) :].mean())
 
 
 def column_of(history: History, objective: str | None) -> int:

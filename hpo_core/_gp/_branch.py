@@ -14,7 +14,7 @@ is the best one inside `v`; earlier it cost more than it gave (docs/gp.md).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,19 @@ if TYPE_CHECKING:
 EVERY, FIRST = 8, 40
 
 
-def neglected(history: History, shape: Layout) -> tuple[int, float] | None:
-    """`(j, v)` to stay inside with the next proposal; None for nearly all of them."""
+class Branch(NamedTuple):
+    """Where `column` `j` has the unit-cube value `v`."""
+
+    column: int
+    value: float
+
+    def has(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(...,) which of canonical `points` (..., d) lie in it."""
+        return near(points[..., self.column], self.value)
+
+
+def neglected(history: History, shape: Layout) -> Branch | None:
+    """What to stay inside with the next proposal; None for nearly all of them."""
     number = history.n_trials
     if number < FIRST or number % EVERY != EVERY - 1 or not history.space.conditional.any():
         return None
@@ -40,7 +51,7 @@ def neglected(history: History, shape: Layout) -> tuple[int, float] | None:
     column = roots[number // EVERY % len(roots)]
     grid = shape.grids[column]
     counts = [int(near(history.X[:, column], value).sum()) for value in grid]
-    return column, float(grid[int(np.argmin(counts))])
+    return Branch(column, float(grid[int(np.argmin(counts))]))
 
 
 def near(values: NDArray[np.float64] | np.float64, value: float) -> NDArray[np.bool_]:

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from hpo_core._errors import StrategyError
 from hpo_core._given import check_option
 from hpo_core._gp._acquire import Triple, ei, log_ei, log_pi, lower_bound
-from hpo_core._gp._branch import near, neglected
+from hpo_core._gp._branch import neglected
 from hpo_core._gp._climb import layout, maximise, pool
 from hpo_core._gp._data import Data, data_of
 from hpo_core._gp._ehvi import log_ehvi, reference
@@ -48,7 +48,7 @@ from hpo_core.samplers._rungs import Curves, training_set
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hpo_core._gp._climb import Layout
+    from hpo_core._gp._climb import Box, Layout
     from hpo_core._gp._embed import Points
     from hpo_core._history import History
     from hpo_core._space import SearchSpace
@@ -69,6 +69,14 @@ FUTURES = 16
 # Observed configurations around which candidates are drawn, and how many are drawn everywhere and there.
 ANCHORS, POOL = 5, (200, 200)
 ACQUISITIONS = ("log_ei", "ei", "ucb", "pi")
+
+
+class _Trusted(NamedTuple):
+    """A trust region: lower and upper `faces` (d,) each, `centre` (d,), and its side before it is shaped."""
+
+    faces: Box
+    centre: NDArray[np.float64]
+    side: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,23 +149,24 @@ class GP:
         priors = PRIORS if shape.smooth.any() else GRID_PRIORS
         state = latest(self._memo, history, data, KINDS, priors, self.cap)
         terms, anchors, why = self._terms(data, state, rng)
-        faces = self._faces(history, data, state)
-        if faces is not None:
-            anchors = faces[2][None, :]
-            why += f", in a trust region of side {faces[3]:.2g}"
-        inside = None if faces is None else faces[:2]
+        trusted = self._trusted(history, data, state)
+        inside: Box | None = None
+        if trusted is not None:
+            anchors = trusted.centre[None, :]
+            why += f", in a trust region of side {trusted.side:.2g}"
+            inside = trusted.faces
         score = Score(state.embedding, terms)
         branch = neglected(history, shape)
         candidates = pool(space, shape, anchors, rng, POOL, inside)
         if branch is not None:
             more = space.sample(rng, POOL[0])
-            more[:, branch[0]] = branch[1]
+            more[:, branch.column] = branch.value
             candidates = np.concatenate([candidates, space.snap(more)])
-            candidates = candidates[near(candidates[:, branch[0]], branch[1])]
-            why += f", in the least tried {space.column_names[branch[0]]}"
+            candidates = candidates[branch.has(candidates)]
+            why += f", in the least tried {space.column_names[branch.column]}"
 
         def may(v: NDArray[np.float64]) -> bool:
-            return history.is_new(v) and (branch is None or bool(near(v[branch[0]], branch[1])))
+            return history.is_new(v) and (branch is None or bool(branch.has(v)))
 
         u = maximise(space, shape, score, candidates, may, rng, box=inside)
         if u is None and branch is not None:
@@ -166,10 +175,8 @@ class GP:
             return Proposal(u=draw_new(history, rng), note="every good candidate was tried: prior")
         return Proposal(u=u, note=why)
 
-    def _faces(
-        self, history: History, data: Data, state: State
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float] | None:
-        """Faces (d,), centre (d,) and side of the trust region; None where the whole space is searched."""
+    def _trusted(self, history: History, data: Data, state: State) -> _Trusted | None:
+        """The trust region; None where the whole space is searched."""
         d = history.space.dims
         if d <= self.region or data.step or data.y.shape[1] > 1:
             return None
@@ -181,8 +188,8 @@ class GP:
             return None
         centre = data.X[region.first + int(np.argmin(values))]
         model = max(state.models[0], key=lambda m: m.log_evidence)
-        low, high = box(centre, region.length, np.exp(model.hyper.theta[:-1]))
-        return low, high, centre, region.length
+        faces = box(centre, region.length, np.exp(model.hyper.theta[:-1]))
+        return _Trusted(faces, centre, region.length)
 
     def _terms(
         self, data: Data, state: State, rng: np.random.Generator

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from hpo_core._columns import Column
 from hpo_core._history import FOLD, History
 from hpo_core._memo import Memo
+from hpo_core._records import averaged
 from hpo_core._states import TrialState
 
 __all__ = ["Curves", "Training", "training_set"]
@@ -96,7 +97,7 @@ class Curves:
             self.recent[trial] = new if known is None else np.fmin(known, new)
             self.so_far.append(self.recent[trial])
             return
-        last = int(history.rule.removeprefix("average-"))
+        last = averaged(history.rule)
         # (k, m) the last finite ones of each objective, NaN where there are fewer.
         window = self.recent.get(trial, np.full((last, len(new)), np.nan))
         finite = np.isfinite(new)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hpo_core._errors import StrategyError, nearest
 from hpo_core._history import History, sign_of
+from hpo_core._records import averaged
 from hpo_core._states import TrialState
 
 __all__ = ["Criterion", "Score", "Scores", "usable"]
@@ -140,5 +141,5 @@ def _by_rule(values: Sequence[float], rule: str) -> float:
         return math.nan
     if rule == "best":
         return min(values)
-    last = values[-int(rule.removeprefix("average-")) :]
+    last = values[-averaged(rule) :]
     return sum(last) / len(last)

@@ -245,7 +245,7 @@ class PBT:
             rival = others[int(rng.integers(len(others)))]
             found = [rival] if ranked.index(rival) < place else []
         else:
-            count = min(max(int(self.exploit * len(ranked)), 1), len(ranked) // 2)
+            count = max(int(self.exploit * len(ranked)), 1)
             found = ranked[:count] if place >= len(ranked) - count else []
         found = [t for t in found if people.can_be_forked(history, t, step)]
         return found[int(rng.integers(len(found)))] if found else None
