@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from distributed import get_worker
@@ -22,8 +23,18 @@ from flows._runner import Message, RunIdWanted, Work, data_of
 # How often a worker looks whether its segment is still wanted, and how long a warm process may idle.
 _LOOK_SECONDS, _IDLE_SECONDS = 1.0, 30.0
 
+
+@dataclass(slots=True)
+class _Busy:
+    """A runner at work; ``answer``: takes the run id that its segment has asked for."""
+
+    runner: LocalRunner
+    answer: Callable[[str], None] | None = None
+
+
+# Of all studies here: runners by study and number, those at work by segment, and when each was used last.
 _RUNNERS: dict[str, LocalRunner] = {}
-_BUSY: dict[str, tuple[LocalRunner, dict[str, Callable[[str], None]]]] = {}
+_BUSY: dict[str, _Busy] = {}
 _USED: dict[int, float] = {}
 _CLOSING: set[asyncio.Future[None]] = set()
 
@@ -33,12 +44,11 @@ async def run_segment(key: str, topic: str, work: Work, job: dict[str, Any]) -> 
     worker = get_worker()
     worker.log_event(topic, {"type": "begun", "key": key, "worker": worker.address})
     runner = _idle_runner(worker, topic, work)
-    answers: dict[str, Callable[[str], None]] = {}
-    _BUSY[key] = (runner, answers)
+    busy = _BUSY[key] = _Busy(runner)
 
     async def on_message(message: Message) -> None:
         if isinstance(message, RunIdWanted):
-            answers["run_id"] = message.answer
+            busy.answer = message.answer
         worker.log_event(topic, {**data_of(message), "key": key})
 
     watch = asyncio.create_task(_kill_when_forgotten(worker, key, runner))
@@ -72,7 +82,7 @@ def _retire_later(runner: LocalRunner) -> None:
     _USED[id(runner)] = used = time.monotonic()
 
     def retire() -> None:
-        if _USED.get(id(runner)) == used and not any(busy is runner for busy, _ in _BUSY.values()):
+        if _USED.get(id(runner)) == used and not any(busy.runner is runner for busy in _BUSY.values()):
             del _USED[id(runner)]
             for name in [n for n, known in _RUNNERS.items() if known is runner]:
                 del _RUNNERS[name]
@@ -85,9 +95,9 @@ def _retire_later(runner: LocalRunner) -> None:
 
 def _idle_runner(worker: Any, topic: str, work: Work) -> LocalRunner:
     """A warm one-slot runner of this study that is not in use; workers with several threads keep several."""
-    busy = {id(runner) for runner, _ in _BUSY.values()}
+    at_work = {id(busy.runner) for busy in _BUSY.values()}
     for number in itertools.count():
-        if id(runner := _runner(worker, topic, work, number)) not in busy:
+        if id(runner := _runner(worker, topic, work, number)) not in at_work:
             return runner
     raise AssertionError("unreachable")
 
@@ -113,18 +123,18 @@ async def warm_up(topic: str, work: Work, dask_worker: Any) -> None:
 
 async def command(key: str, verb: str, text: str = "") -> None:
     """Pass a command on to the segment, if it still runs here."""
-    if key not in _BUSY:
+    busy = _BUSY.get(key)
+    if busy is None:
         return
-    runner, answers = _BUSY[key]
     match verb:
         case "stop":
-            runner.stop(0)
+            busy.runner.stop(0)
         case "suspend":
-            runner.suspend(0)
+            busy.runner.suspend(0)
         case "kill":
-            await runner.kill(0, text)
-        case "run_id" if "run_id" in answers:
-            answers["run_id"](text)
+            await busy.runner.kill(0, text)
+        case "run_id" if busy.answer is not None:
+            busy.answer(text)
 
 
 async def leave(topic: str) -> None:

@@ -136,6 +136,15 @@ def test_a_right_that_was_given_or_taken_counts_within_seconds(guarded: Guarded)
     assert seen() == {"secret"}
 
 
+def test_a_request_has_its_limits(guarded: Guarded, runs: dict[str, Any]) -> None:
+    """It is a few words; nobody fills the server's memory with one."""
+    extend = f"/api/studies/{runs['open']}/actions/extend"
+    assert guarded.ask(extend, "ann", {"trials": "9" * 20_000}).json() == {
+        "message": "the request is too long"
+    }
+    assert "whole number" in guarded.ask(extend, "ann", {"trials": "9" * 5_000}).json()["message"]
+
+
 def test_only_who_may_edit_may_act(guarded: Guarded, runs: dict[str, Any]) -> None:
     """A reader is refused before anything is run; what may not be seen cannot be acted on either."""
     retry = f"/api/studies/{runs['open']}/actions/retry"
