@@ -212,7 +212,11 @@ class Journal:
         return self._seq - 1
 
     def _check_in_place(self) -> None:
-        if _file_at(self._place) != self._identity:
+        try:
+            there = _file_at(self._place)
+        except OSError:
+            return  # who cannot look may be able to write
+        if there != self._identity:
             raise JournalWriteError(
                 f"the journal {self.path} was moved, removed or replaced while the study ran; put its folder "
                 "back and run the same command again, it continues where this one stopped, or begins anew "
@@ -254,7 +258,7 @@ class Journal:
 
 
 def _file_at(place: str | int) -> tuple[int, int] | None:
-    """Which file is at a path, or behind a descriptor; ``None`` for none."""
+    """Which file is at a path, or behind a descriptor; ``None`` for none. Raises :class:`OSError`."""
     try:
         status = os.stat(place)  # noqa: PTH116 - a path takes twice as long
     except (FileNotFoundError, NotADirectoryError):

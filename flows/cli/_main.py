@@ -64,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     if argv is None:
         _write_anything()
-        if (foreign := _foreign(arguments)) is not None:
-            return _complain(foreign, 2)
+        if (unread := _unread(arguments)) is not None:
+            return _complain(unread, 2)
         # What a million objects leave goes with the process: looking for it at exit took a second and more.
         atexit.register(gc.freeze)
     try:
@@ -94,20 +94,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error), code)
 
 
-def _foreign(arguments: Sequence[str]) -> str | None:
-    """What to do about an argument that Python has read with an encoding that may not be the terminal's.
+def _unread(arguments: Sequence[str]) -> str | None:
+    """What to do about an argument that Python could not read in the encoding that it was told of.
 
-    Studies and files that it names would not be found, or made under another name.
+    It keeps the bytes as signs that no name of a study can have, and no journal hold.
     """
     encoding = sys.getfilesystemencoding()
-    strange = next((argument for argument in arguments if not argument.isascii()), None)
-    if encoding == "utf-8" or strange is None:
+    strange = next((argument for argument in arguments if any(map(_is_a_byte, argument))), None)
+    if strange is None:
         return None
     text = os.fsencode(strange).decode(errors="replace")
+    remedy = "" if encoding == "utf-8" else "set PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8, and "
     return (
-        f"{text!r} is not ASCII, and Python takes what is typed here for {encoding}, not UTF-8; set "
-        "PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8, and try again"
+        f"{text!r} cannot be read as {encoding}, which Python takes what is typed here for; {remedy}try again"
     )
+
+
+def _is_a_byte(sign: str) -> bool:
+    return "\udc80" <= sign <= "\udcff"
 
 
 def _write_anything() -> None:

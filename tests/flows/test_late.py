@@ -10,7 +10,7 @@ import pytest
 from flows import _messages as m
 from flows._late import discard, find, leave
 from flows._messages import Job, Outcome
-from flows._runner import Curve, Report, Saved
+from flows._runner import Curve, Message, Report, Saved
 
 RETURNED = Outcome(kind=m.RETURNED, values={"loss": 0.5}, params={"x": 1}, found={"x": {"type": "int"}})
 
@@ -24,7 +24,11 @@ def job(folder: Path, attempt: int, trial: int = 3) -> Job:
 
 
 def test_the_next_attempt_finds_what_was_said_and_how_it_ended(tmp_path: Path) -> None:
-    said = [Report(1, {"loss": 0.75}), Curve("lr", [1, 2], [0.1, 0.2]), Saved(1, str(tmp_path), 10)]
+    said: list[Message] = [
+        Report(1, {"loss": 0.75}),
+        Curve("lr", [1, 2], [0.1, 0.2]),
+        Saved(1, str(tmp_path), 10),
+    ]
     leave(job(tmp_path, 1), said, RETURNED)
     late = find(job(tmp_path, 2))
     assert late is not None

@@ -147,7 +147,8 @@ def test_mistakes_are_found_before_a_run_is_made(api: str) -> None:
         submit(api, experiment, deployment="probe/mian")
     with pytest.raises(ExecutionException, match="got 'deploymnet'; did you mean 'deployment'"):
         submit(api, experiment, deploymnet="probe/main")
-    for setting, value in (("deployment", 5), ("api_url", ""), ("wait", "no"), ("poll", -1)):
+    wrong: dict[str, Any] = {"deployment": 5, "api_url": "", "wait": "no", "poll": -1}
+    for setting, value in wrong.items():
         with pytest.raises(ExecutionException, match=f"{setting} must be .*, got {value!r}"):
             submit(api, experiment, **{setting: value})
     assert client.search_runs([experiment]) == []

@@ -176,7 +176,7 @@ def test_the_spread_is_that_of_the_better_half_of_the_newest() -> None:
     field.catch_up(study.history)
     near = [np.array([1.0, 1.2, 1.1]), np.array([2.0, 2.1, 2.3])]
     s = np.sqrt(sum(((d - d.mean()) ** 2).sum() for d in near) / 4)
-    assert field.spread == (pytest.approx(s), 4)
+    assert field.spread == pytest.approx((s, 4))
 
 
 def test_only_the_newest_trials_tell_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,4 +187,4 @@ def test_only_the_newest_trials_tell_the_spread(monkeypatch: pytest.MonkeyPatch)
     field = _Field(Criterion(), study.history)
     field.catch_up(study.history)
     assert field.complete == 4
-    assert field.spread == (pytest.approx(np.std([2.0, 2.1, 2.3], ddof=1)), 2)
+    assert field.spread == pytest.approx((np.std([2.0, 2.1, 2.3], ddof=1), 2))
