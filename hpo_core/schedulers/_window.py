@@ -25,4 +25,4 @@ def is_due(history: History, trial: int, warmup_steps: int, interval: int) -> bo
     steps = history.reports.steps
     latest = (int(steps[rows[-1]]) - warmup_steps) // interval
     before = (int(steps[rows[-2]]) - warmup_steps) // interval if len(rows) > 1 else 0
-    return latest >= 1 and latest > max(before, 0)
+    return latest > max(before, 0)

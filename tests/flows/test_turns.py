@@ -16,6 +16,7 @@ from flows import _messages as m
 from flows._driver import Driver
 from flows._messages import Job, Outcome
 from flows._runner import OnMessage, Report
+from flows._turns import Turns
 from hpo_core import Categorical, Float, Journal, Study
 from hpo_core._journal import read_journal
 
@@ -70,6 +71,24 @@ class Erratic:
 
     async def kill(self, slot: int, reason: str) -> None:
         self._stopped[slot].set()
+
+
+def test_the_lowest_trial_in_flight_is_heard_first_and_once_everybody_has_asked() -> None:
+    async def go() -> None:
+        turns = Turns(3, in_order=True)
+        turns.runs(0, 7)
+        turns.runs(1, 4)
+        turn = {slot: asyncio.ensure_future(turns.come(slot)) for slot in (0, 1)}
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in turn.values()), "slot 2 has yet to ask"
+        turns.waits(2)
+        await asyncio.wait([turn[1]], timeout=60.0)
+        assert [slot for slot, task in turn.items() if task.done()] == [1]
+        turns.asks(1)
+        turns.leaves(1)
+        await asyncio.wait_for(turn[0], 60.0)
+
+    asyncio.run(go())
 
 
 def begin(folder: Path, strategy: str, *, deterministic: bool = True) -> Study:

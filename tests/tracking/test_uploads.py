@@ -6,11 +6,12 @@ import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tracking._uploads import Uploads, folder_upload, open_artifact
+from tracking._uploads import Uploads, checkpoint_artifact, checkpoint_upload, folder_upload, open_artifact
 
 
 class _Client:
@@ -92,3 +93,58 @@ def test_a_folder_that_is_removed_as_it_is_written_to_is_made_again(
     with open_artifact(folder / "traceback.txt", "wb") as file:
         file.write(b"here")
     assert (folder / "traceback.txt").read_bytes() == b"here"
+
+
+def test_what_is_queued_anew_during_an_upload_that_fails_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The old one is of yesterday, such as an earlier state of the journal."""
+    monkeypatch.setattr("tracking._uploads._FIRST_PAUSE", 0.0)
+    uploads, done = Uploads(), []
+
+    def old() -> None:
+        done.append("old")
+        uploads.add("journal", lambda: done.append("new"))
+        raise ConnectionError("gone")
+
+    uploads.add("journal", old)
+    assert uploads.close(time.monotonic() + 60.0)
+    assert done == ["old", "new"]
+
+
+def test_what_fails_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes to the end of the queue."""
+    monkeypatch.setattr("tracking._uploads._FIRST_PAUSE", 0.0)
+    uploads, done, failures = Uploads(), [], [ConnectionError("gone")]
+
+    def fails() -> None:
+        if len(done) == 0 and failures:
+            uploads.add("table", lambda: done.append("table"))
+            raise failures.pop()
+        done.append("report")
+
+    uploads.add("report", fails)
+    assert uploads.close(time.monotonic() + 60.0)
+    assert done == ["table", "report"]
+
+
+def test_a_checkpoint_that_is_there_is_not_uploaded_again(tmp_path: Path) -> None:
+    """Nor one that has been deleted here, nor any that lies elsewhere than below the study."""
+    (tmp_path / "checkpoints" / "t" / "s").mkdir(parents=True)
+    sent = []
+
+    class Client:
+        def list_artifacts(self, run_id: str, path: str) -> list[SimpleNamespace]:
+            return [SimpleNamespace(path=target) for target in sent]
+
+        def log_artifacts(self, run_id: str, folder: str, target: str) -> None:
+            sent.append(target)
+
+    def upload(uri: str, step: int) -> None:
+        checkpoint_upload(Client(), "run", tmp_path, uri, step)()  # type: ignore[arg-type]  # all that it needs
+
+    for _ in range(2):
+        upload("/elsewhere/checkpoints/t/s", 3)
+    upload("/elsewhere/checkpoints/t/gone", 4)
+    upload("/etc", 5)
+    assert sent == [checkpoint_artifact(3)]

@@ -137,7 +137,10 @@ def test_a_right_that_was_given_or_taken_counts_within_seconds(guarded: Guarded)
 
 
 def test_a_request_has_its_limits(guarded: Guarded, runs: dict[str, Any]) -> None:
-    """It is a few words; nobody fills the server's memory with one."""
+    """A few words, a few trials; nobody fills the server's memory, or its time, with one."""
+    many = f"/api/studies/{runs['open']}/compare?trials={'0,' * 8}99"
+    assert guarded.ask(many, "ann").status_code == 200
+    assert guarded.ask(many.replace("0,0,", "", 1), "ann").status_code == 404
     extend = f"/api/studies/{runs['open']}/actions/extend"
     assert guarded.ask(extend, "ann", {"trials": "9" * 20_000}).json() == {
         "message": "the request is too long"
