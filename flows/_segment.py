@@ -33,7 +33,7 @@ class Running:
 
 def job_of(study: Study, segment: Segment, folder: Path) -> Job:
     """What a worker needs to run the segment."""
-    checkpoint = segment.checkpoint[2] if segment.checkpoint else ""
+    checkpoint = segment.checkpoint.uri if segment.checkpoint else ""
     return Job(
         trial=segment.trial,
         attempt=segment.attempt,

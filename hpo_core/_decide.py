@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,11 +23,19 @@ from hpo_core._trial import trial_seed
 _MOST_REUSES = 16
 
 
+class Checkpoint(NamedTuple):
+    """What ``trial`` saved at ``step``, and where it lies."""
+
+    trial: int
+    step: int
+    uri: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """A stretch of a trial to be run: from a checkpoint (or nothing) to ``target`` (``None``: the end).
 
-    ``checkpoint`` is ``(trial, step, uri)`` of the checkpoint to start from; a fork starts from its
+    ``checkpoint``: the one to start from, the trial's newest; a fork without one of its own starts from its
     parent's. ``attempt`` fences: results of an earlier attempt are ignored. ``rung`` is the number of
     segments that the trial has finished before.
     """
@@ -38,7 +46,7 @@ class Segment:
     seed: int
     target: int | None
     from_step: int
-    checkpoint: tuple[int, int, str] | None
+    checkpoint: Checkpoint | None
     parent: int | None
     rung: int
 
@@ -249,20 +257,20 @@ class Decider:
 
     def _segment(self, number: int) -> Segment:
         trial = self._fold.trial(number)
-        checkpoint: tuple[int, int, str] | None = None
+        checkpoint: Checkpoint | None = None
         if trial.checkpoints:
             step = max(trial.checkpoints)
-            checkpoint = (number, step, trial.checkpoints[step][0])
+            checkpoint = Checkpoint(number, step, trial.checkpoints[step][0])
         elif trial.parent is not None:
             uri, _ = self._fold.trial(trial.parent).checkpoints.get(trial.start_step, ("", 0))
-            checkpoint = (trial.parent, trial.start_step, uri)
+            checkpoint = Checkpoint(trial.parent, trial.start_step, uri)
         return Segment(
             trial=number,
             attempt=trial.attempt + 1,
             params=dict(trial.params),
             seed=trial_seed(self._fold.created.seed, number),
             target=trial.target,
-            from_step=checkpoint[1] if checkpoint else 0,
+            from_step=checkpoint.step if checkpoint else 0,
             checkpoint=checkpoint,
             parent=trial.parent,
             rung=trial.segments,
