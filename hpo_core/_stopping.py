@@ -23,7 +23,7 @@ function of the first L results, and so the same however often it is asked for, 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from hpo_core._memo import Memo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hpo_core._gp._embed import Embedding
+    from hpo_core._gp._posterior import Posterior
     from hpo_core._history import History
     from hpo_core._space import SearchSpace
 
@@ -105,7 +107,8 @@ def expected_gain(
     from hpo_core._gp._threads import one_thread
 
     with one_thread(), np.errstate(under="ignore"):
-        X, embedding, outcomes, model, posterior = _modelled(space, X, y)
+        seen = _modelled(space, X, y)
+        X, embedding, posterior = seen.X, seen.embedding, seen.posterior
         fitted = posterior.predict(embedding(X))[0][:, 0]
         best = np.argsort(fitted, kind="stable")[:ANCHORS]
         drawn = pool(space, layout(space), X[best], rng, (DRAWN, DRAWN))
@@ -117,7 +120,7 @@ def expected_gain(
         kept = embedding(candidates[np.concatenate([np.arange(len(best)), promising[:CANDIDATES]])])
         futures = posterior.sample(kept, rng, FUTURES)
     gain = float(np.mean(futures[0] - futures.min(axis=0)))
-    return gain * outcomes.unit, _noise(model, posterior, outcomes)
+    return gain * seen.unit, seen.noise
 
 
 def result_noise(space: SearchSpace, X: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -125,18 +128,24 @@ def result_noise(space: SearchSpace, X: NDArray[np.float64], y: NDArray[np.float
     from hpo_core._gp._threads import one_thread
 
     with one_thread(), np.errstate(under="ignore"):
-        _, _, outcomes, model, posterior = _modelled(space, X, y)
-    return _noise(model, posterior, outcomes)
+        return _modelled(space, X, y).noise
 
 
-def _noise(model: Any, posterior: Any, outcomes: Any) -> float:
-    return float(np.sqrt(model.hyper.noise * posterior.scale)) * float(outcomes.unit)
+class _Modelled(NamedTuple):
+    """Rows ``X`` ``(r, d)`` as the model sees them, and what it makes of them.
+
+    ``unit``: a unit of the posterior in those of the values; ``noise``: the standard deviation of a result's
+    noise, in those of the values.
+    """
+
+    X: NDArray[np.float64]
+    embedding: Embedding
+    posterior: Posterior
+    unit: float
+    noise: float
 
 
-def _modelled(
-    space: SearchSpace, X: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], Any, Any, Any, Any]:
-    """The rows that the model sees, its embedding, its outcomes, itself and its posterior."""
+def _modelled(space: SearchSpace, X: NDArray[np.float64], y: NDArray[np.float64]) -> _Modelled:
     from hpo_core._gp._embed import make_embedding
     from hpo_core._gp._fit import Priors
     from hpo_core._gp._outcomes import warp
@@ -147,4 +156,6 @@ def _modelled(
     # Linear where it matters, near the best, so that a gain can be given in the user's units.
     outcomes, embedding, priors = warp(y, "fence"), make_embedding(space), Priors()
     model = fit_models((("matern", "fence"),), embedding, embedding(X), y, priors)[0]
-    return X, embedding, outcomes, model, model.posterior(y, priors)
+    posterior = model.posterior(y, priors)
+    noise = float(np.sqrt(model.hyper.noise * posterior.scale)) * float(outcomes.unit)
+    return _Modelled(X, embedding, posterior, outcomes.unit, noise)

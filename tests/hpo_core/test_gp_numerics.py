@@ -23,6 +23,7 @@ from hpo_core._gp._posterior import condition, factorise, imagine
 from hpo_core._gp._region import LARGEST, SMALLEST, START, SUCCESSES, Region, box
 from hpo_core._gp._score import Score, feasibility, single
 from hpo_core._gp._several import chebyshev, draw_weights, scalarise
+from hpo_core._gp._state import refit
 from hpo_core._gp._surrogate import GAP, Kinds, choose_rows, fit_models, last_refit, on_plateau
 from hpo_core._pareto import hypervolume
 from hpo_core._space import Categorical, Float, SearchSpace
@@ -477,3 +478,17 @@ def test_the_climb_begins_at_different_places() -> None:
     points = np.array([[0.5, 0.5], [0.51, 0.5], [0.5, np.nan], [0.6, 0.5], [0.9, 0.9]])
     assert _spread(points, 3).tolist()[::2] == [[0.5, 0.5], [0.6, 0.5]]
     assert len(_spread(points, 9)) == 4
+
+
+def test_beyond_the_cap_the_model_of_failures_sees_the_failures_first() -> None:
+    """However old they are; of the successes only some are left."""
+    space = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
+    X = space.sample(np.random.default_rng(0), 80)
+    failed = np.zeros(80, dtype=bool)
+    failed[5:15] = True
+    y = np.where(failed, np.nan, X[:, 0])[:, None]
+    data = Data(X, y, ~failed, np.empty((0, 2)), 0)
+    state = refit(space, data, 80, (("matern", "fence"),), Priors(), 24)
+    assert set(np.flatnonzero(failed)) <= set(state.failure_rows.tolist())
+    assert len(state.failure_rows) == len(state.rows) == 24
+    assert not failed[state.rows].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,15 +114,14 @@ def test_what_is_queued_anew_during_an_upload_that_fails_takes_its_place(
 
 
 def test_what_fails_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes to the end of the queue."""
+    """It goes to the end of the queue, and so does what has taken its place."""
     monkeypatch.setattr("tracking._uploads._FIRST_PAUSE", 0.0)
-    uploads, done, failures = Uploads(), [], [ConnectionError("gone")]
+    uploads, done = Uploads(), []
 
     def fails() -> None:
-        if len(done) == 0 and failures:
-            uploads.add("table", lambda: done.append("table"))
-            raise failures.pop()
-        done.append("report")
+        for name in ("report", "table"):
+            uploads.add(name, functools.partial(done.append, name))
+        raise ConnectionError("gone")
 
     uploads.add("report", fails)
     assert uploads.close(time.monotonic() + 60.0)
