@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hpo_core._gp._acquire import ei, log_ei, log_h, log_pi, lower_bound
 from hpo_core._gp._branch import neglected
-from hpo_core._gp._climb import _spread, ascend, layout
+from hpo_core._gp._climb import _spread, ascend, layout, pool
 from hpo_core._gp._data import Data
 from hpo_core._gp._ehvi import log_ehvi, reference
 from hpo_core._gp._embed import Embedding, make_embedding
@@ -492,3 +492,24 @@ def test_beyond_the_cap_the_model_of_failures_sees_the_failures_first() -> None:
     assert set(np.flatnonzero(failed)) <= set(state.failure_rows.tolist())
     assert len(state.failure_rows) == len(state.rows) == 24
     assert not failed[state.rows].any()
+
+
+def test_candidates_keep_to_the_box() -> None:
+    """Those drawn everywhere and those around the best, in the smooth columns; choices may be any."""
+    space = SearchSpace({"x": Float(0.0, 1.0), "c": Categorical(list("abc")), "y": Float(0.0, 1.0)})
+    rng = np.random.default_rng(0)
+    low, high = np.array([0.2, 0.0, 0.6]), np.array([0.3, 1.0, 0.9])
+    anchors = np.array([[0.25, 0.5, 0.7], [0.3, 0.5, 0.6]])
+    found = pool(space, layout(space), anchors, rng, (100, 100), (low, high))
+    assert len(found) == 200
+    assert ((found >= low - 1e-12) & (found <= high + 1e-12)).all()
+    assert len(np.unique(found[:, 1])) == 3
+
+
+def test_an_objective_without_extent_in_the_front_still_has_a_weight() -> None:
+    front = np.array([[0.0, 2.0, 5.0], [1.0, 0.0, 5.0]])
+    weights, ideal = draw_weights(front, np.random.default_rng(0))
+    assert np.isfinite(weights).all()
+    assert (weights > 0).all()
+    assert ideal.tolist() == [0.0, 0.0, 5.0]
+    assert weights @ [1.0, 2.0, 1.0] == pytest.approx(1.0)

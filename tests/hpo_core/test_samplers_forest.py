@@ -221,3 +221,15 @@ def _gap(points: Array) -> float:
     """The median distance to the nearest other one."""
     apart = np.linalg.norm(points[:, None] - points[None], axis=2) + 9.0 * np.eye(len(points))
     return float(np.median(apart.min(axis=1)))
+
+
+def test_a_split_looks_at_a_part_of_the_columns() -> None:
+    """So trees differ: where each looks at one of two, some begin with the one that says nothing."""
+    space = SearchSpace({"a": Float(0, 1), "b": Float(0, 1)})
+    rng = np.random.default_rng(0)
+    U = space.sample(rng, 60)
+    roots = {
+        features: set(Trees(number=30, features=features).fit(space, U, U[:, 0], rng).feature[:30].tolist())
+        for features in (0.5, 1.0)
+    }
+    assert roots == {0.5: {0, 1}, 1.0: {0}}

@@ -135,7 +135,7 @@ def test_rejected_points_count_in_a_row_only(monkeypatch: pytest.MonkeyPatch) ->
 def test_one_sampler_serves_two_studies_in_turn(sampler: Sobol | Halton | Grid) -> None:
     """What it has made for the one is not handed to the other: of another seed, or of another space."""
     line, plane = {"x": Float(0.0, 1.0)}, {"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}
-    spaces = [SearchSpace(line), SearchSpace(line), SearchSpace(plane, constraints=["y >= x"])]
+    spaces = [SearchSpace(line), SearchSpace(line), SearchSpace(plane, constraints=["y <= x"])]
     loops = [Loop(sampler, space, seed=seed) for seed, space in enumerate(spaces)]
     fresh = [Loop(replace(sampler), space, seed=seed) for seed, space in enumerate(spaces)]
     for _ in range(4):
