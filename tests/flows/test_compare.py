@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli._compare import _notes, _spread
+from hpo_core import Float, Study
 from tests.flows.conftest import Hpo, Place
 from tests.tracking.studies import Script
 
@@ -69,3 +71,17 @@ def test_what_cannot_be_compared_is_one_line(
     said = hpo("compare", *sides)
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert says in said.err
+
+
+def test_a_side_is_told_by_its_median_and_its_range() -> None:
+    """One bad study of three does not move the middle."""
+    assert _spread([2.0, 90.0, 1.0], "{:g}".format) == "2 (1 to 90)"
+    assert _spread([3.0], "{:g}".format) == "3"
+    assert _spread([], "{:g}".format) == "-"
+
+
+def test_a_study_that_is_still_open_is_named() -> None:
+    """Its numbers are not its last."""
+    studies = [Study({"x": Float(0.0, 1.0)}, name=name) for name in ("ended", "open")]
+    studies[0].stop()
+    assert _notes(studies) == ["Not finished: open."]
