@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flows._notes import TRACKING, newest, request_data, run_in
 from flows._workspace import read_study, studies_home, study_folder, study_names
 from hpo_core import HpoError, InputError, Journal, Study, TrialRecord
-from hpo_core.inner import JOURNAL, is_open, nearest
+from hpo_core.inner import JOURNAL, is_open, nearest, read_created
 
 if TYPE_CHECKING:
     from tracking import StudyTracker
@@ -23,7 +23,7 @@ _LOGINS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")
 def find(name: str) -> Study:
     """The study as it is now, for reading. Raises :class:`InputError` with the nearest names."""
     folder = study_folder(name)
-    if not (folder / JOURNAL).exists():
+    if read_created(folder / JOURNAL) is None:
         known = study_names()
         others = nearest(name, known) or ("; `hpo list` names those that are there" if known else "")
         raise InputError(f"there is no study {name!r} in {studies_home()}{others}")

@@ -73,8 +73,24 @@ def studies_home(home: Path | str | None = None) -> Path:
 
 
 def study_names(home: Path | str | None = None) -> list[str]:
-    """The names of all studies, sorted."""
-    return sorted(path.parent.name for path in studies_home(home).glob(f"*/{JOURNAL}"))
+    """The names of all studies, sorted; also of those that only others may read, which is for them to say."""
+    folder = studies_home(home)
+    try:
+        return sorted(path.name for path in folder.iterdir() if _may_hold_study(path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(
+            f"the folder of the studies {folder} cannot be read ({error.strerror}); check who may read it, "
+            "or set HPO_HOME to another one"
+        ) from None
+
+
+def _may_hold_study(folder: Path) -> bool:
+    try:
+        return (folder / JOURNAL).exists()
+    except PermissionError:
+        return True
 
 
 def study_folder(name: str, home: Path | str | None = None) -> Path:

@@ -73,12 +73,16 @@ def read_journal(path: Path, *, start: int = 0) -> Iterator[tuple[int, Event, in
     """Yield ``(seq, event, end offset)`` from byte offset ``start`` to the last whole line.
 
     A torn last line, one that has no end, is left out: it was never acknowledged. Raises
-    :class:`JournalError` naming the line for other damage.
+    :class:`JournalError` naming the line for other damage, and for a file that cannot be read.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise JournalError(
+            f"cannot read the journal {path}: {error.strerror or error}; check who may read it"
+        ) from error
     where = f"journal {path}, line {{}}" + (f" after byte {start}" if start else "")
     expected: int | None = None if start else 0
     with file:

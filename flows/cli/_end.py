@@ -14,7 +14,7 @@ from flows._notes import TRACKING, newest, run_in, shown_by
 from flows._prefect import forget
 from flows._workspace import study_folder
 from flows.cli._output import complain
-from hpo_core import InputError, Study, StudyLockedError, TrialState
+from hpo_core import InputError, JournalError, Study, StudyLockedError, TrialState
 from tracking import Belongings, Connection, belongings, redacted, take_out
 
 _DELIVER_SECONDS = 600.0
@@ -90,6 +90,8 @@ def gc(*, dry_run: bool) -> None:
                         study.dropped_checkpoint(item.trial, item.step, now=time.time())
         except StudyLockedError:
             typer.echo(f"study {found.name} is running; its driver looks after its checkpoints")
+        except JournalError as error:
+            complain(f"{found.name}: {error}")
     typer.echo(f"{'would free' if dry_run else 'freed'} {total / 2**20:.1f} MiB")
 
 

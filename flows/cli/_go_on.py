@@ -13,12 +13,12 @@ from flows._find import find
 from flows._workspace import study_folder
 from flows.cli._tune import carry_out
 from hpo_core import InputError
-from hpo_core.inner import JOURNAL
+from hpo_core.inner import JOURNAL, read_created
 
 
 def resume(name: str, *, as_json: bool, **terms: Any) -> int:
     """See ``hpo resume``; ``terms`` change the request, as ``offline`` and ``tracking_uri`` do."""
-    if not (study_folder(name) / JOURNAL).exists():
+    if read_created(study_folder(name) / JOURNAL) is None:
         _fetch(name, terms.get("tracking_uri"), terms.get("experiment"))
     return carry_out(plan_of(find(name), **terms), as_json=as_json)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -304,6 +307,33 @@ def test_only_what_ended_badly_is_queued_again() -> None:
         *(TrialState.COMPLETE, TrialState.WAITING, TrialState.PRUNED, TrialState.WAITING)
     ]
     first.journal.close()
+
+
+def test_a_study_that_only_somebody_else_may_read_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To show it was a traceback, and the list of studies did not have it."""
+    mine, theirs = opened(), opened(name="theirs")
+    for one in (mine, theirs):
+        one.journal.close()
+
+    def guarded(how: Callable[..., Any]) -> Callable[..., Any]:
+        def refusing(path: Path, *more: Any) -> Any:
+            if theirs.folder in path.parents:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return how(path, *more)
+
+        return refusing
+
+    monkeypatch.setattr(Path, "open", guarded(Path.open))
+    monkeypatch.setattr(Path, "exists", guarded(Path.exists))
+    with pytest.raises(
+        JournalError, match=r"cannot read the journal .*: Permission denied; check who may read it"
+    ):
+        find("theirs")
+    complaints: list[str] = []
+    assert [study.name for study in find_all(complaints.append)] == ["mine"]
+    assert complaints[0].startswith("theirs: cannot read the journal")
 
 
 def test_a_copy_of_a_study_is_no_study_of_its_own(home: Path) -> None:
