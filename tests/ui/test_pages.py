@@ -401,6 +401,27 @@ def test_a_page_says_what_it_leaves_out_and_keeps_the_order_of_the_space(site: S
     assert errors(tab) == []
 
 
+def test_a_long_name_pushes_no_value_out_of_sight(site: Site, tab: Tab) -> None:
+    """It took all of the width: the best values stood upright, the others where nobody saw them."""
+    script = site.study("long", space={"n" * 200: Float(0.0, 1.0)})
+    for value in (0.5, 0.25):
+        script.run(value)
+    script.stop()
+    page = f"{site.server.uri}/hpo/studies/{site.show(script)}"
+    tab.size(1200, 900)
+    tab.open(page)
+    tab.until("document.querySelector('dl dd')")
+    assert tab.run("document.querySelector('dl dd').clientWidth") > 60
+    for address in (f"{page}/trials/0", f"{page}/compare?trials=0,1"):
+        tab.open(address)
+        tab.until("document.querySelector('tbody th') && document.querySelector('tbody td')")
+        inside = (
+            "[...document.querySelectorAll('tbody td')].every(d => d.getBoundingClientRect().right < 1200)"
+        )
+        assert tab.run(inside)
+    assert errors(tab) == []
+
+
 def test_cancel_from_the_page_ends_the_study(site: Site, tab: Tab) -> None:
     """What cannot be done says why; Cancel asks, does it, and the page follows. Only one page was loaded."""
     script = site.study("stop-me")
