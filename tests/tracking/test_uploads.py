@@ -116,7 +116,8 @@ def test_what_is_queued_anew_during_an_upload_that_fails_takes_its_place(
 def test_what_fails_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes to the end of the queue, and so does what has taken its place."""
     monkeypatch.setattr("tracking._uploads._FIRST_PAUSE", 0.0)
-    uploads, done = Uploads(), []
+    uploads = Uploads()
+    done: list[str] = []
 
     def fails() -> None:
         for name in ("report", "table"):
@@ -131,7 +132,7 @@ def test_what_fails_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_checkpoint_that_is_there_is_not_uploaded_again(tmp_path: Path) -> None:
     """Nor one that has been deleted here, nor any that lies elsewhere than below the study."""
     (tmp_path / "checkpoints" / "t" / "s").mkdir(parents=True)
-    sent = []
+    sent: list[str] = []
 
     class Client:
         def list_artifacts(self, run_id: str, path: str) -> list[SimpleNamespace]:
@@ -141,7 +142,7 @@ def test_a_checkpoint_that_is_there_is_not_uploaded_again(tmp_path: Path) -> Non
             sent.append(target)
 
     def upload(uri: str, step: int) -> None:
-        checkpoint_upload(Client(), "run", tmp_path, uri, step)()  # type: ignore[arg-type]  # all that it needs
+        checkpoint_upload(Client(), "run", tmp_path, uri, step)()
 
     for _ in range(2):
         upload("/elsewhere/checkpoints/t/s", 3)
