@@ -44,7 +44,7 @@ lint: dev
 	$(BIN)/ruff format --check .
 
 types: dev
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers $(WORKERS)
 
 # In the order of their names: files with few but long tests would come last, and one worker wait for the other.
 tests: dev

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
@@ -31,13 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 # Prefect leaves sockets to the garbage collector, which may come in a later test of the file.
                 item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
                 item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    """A file's garbage ends with the file: the next one's tests are not the ones that left it."""
-    yield
-    gc.collect()
 
 
 @dataclass(frozen=True)
