@@ -223,8 +223,8 @@ class Journal:
         if there != self._identity:
             raise JournalWriteError(
                 f"the journal {self.path} was moved, removed or replaced while the study ran; put its folder "
-                "back and run the same command again, it continues where this one stopped, or begins anew "
-                "where there is nothing"
+                "back, instead of what trials may have made in its place since, and run the same command "
+                "again: it continues where this one stopped, or begins anew where there is nothing"
             )
 
     def _refused(self, error: OSError) -> JournalWriteError:
