@@ -495,14 +495,10 @@ def interrupted(folder: Path, **options: Any) -> tuple[Study, Job]:
     study.started(due)
     study.report(0, 1, 0.9)
     study.take_over("another")
-    fields: dict[str, Any] = {
-        "trial": 0,
-        "attempt": 1,
-        "params": due.params,
-        "seed": due.seed,
-        "target": due.target,
-    }
-    return study, Job(**fields, from_step=0, known_step=0, checkpoint="", folder=str(folder))
+    return study, Job(
+        trial=0, attempt=1, params=due.params, seed=due.seed, target=due.target, from_step=0, known_step=0,
+        checkpoint="", folder=str(folder),
+    )  # fmt: skip
 
 
 LATE = [Report(step, {"loss": 1 - step / 10}) for step in (1, 2, 3)]
