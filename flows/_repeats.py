@@ -163,7 +163,7 @@ class _Repeat(Suggesting):
         self, step: int, metrics: Mapping[str, SupportsFloat] | None = None, **more: SupportsFloat
     ) -> None:
         """Keep the metrics for the result of the repeat, and show them as curves of it."""
-        values = {name: float(value) for name, value in {**(metrics or {}), **more}.items()}
+        values = checked_metrics({**(metrics or {}), **more}, ())
         self._reports.append(values)
         for name, value in values.items():
             self.log_curve(name, [step], [value])

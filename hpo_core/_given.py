@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, SupportsFloat, TypeGuard, TypeVar
 
@@ -110,10 +112,12 @@ def checked_seed(seed: WholeNumber) -> int:
 
 
 def checked_time(now: float) -> float:
-    """The time as a plain ``float``."""
-    if isinstance(now, bool) or not isinstance(now, int | float | np.integer | np.floating):
-        raise InputError(f"now is a time, a number of seconds since the epoch; got {now!r}")
-    return float(now)
+    """The time as a plain ``float``, which is what a journal holds."""
+    if isinstance(now, int | float | np.integer | np.floating) and not isinstance(now, bool):
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(at := float(now)):
+                return at
+    raise InputError(f"now is a time, a number of seconds since the epoch; got {now!r}")
 
 
 def checked_name(name: str) -> str:

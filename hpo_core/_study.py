@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -156,7 +157,9 @@ class Study:
         return study
 
     def _record(self, event: ev.Event) -> None:
-        checked_time(event.at)
+        at = checked_time(event.at)
+        if at is not event.at:
+            event = replace(event, at=at)
         self._fold.check(event)
         if self._sink is not None:
             self._sink.append(event)

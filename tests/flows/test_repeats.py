@@ -139,6 +139,18 @@ def test_steps_inside_a_repeat_are_curves_and_count_by_the_rule(
     assert sorted(study.trials[0].checkpoints) == [1, 2], "only those of whole repeats"
 
 
+def test_a_metric_of_a_repeat_is_checked_as_one_of_a_trial_is(tmp_path: Path) -> None:
+    """What is no number ended in Python's own words, and an array of one that a trial takes in a warning."""
+
+    def trains(trial: Any) -> float:
+        trial.report(1, loss=np.array([0.5]))
+        trial.report(2, loss="much")
+        return 1.0
+
+    study = run_all(made(), repeated(trains), tmp_path)
+    assert "the value of 'loss' must be a number, got 'much'" in study.trials[0].reason
+
+
 def test_a_define_by_run_objective_is_asked_for_one_configuration(tmp_path: Path) -> None:
     seen: list[tuple[float, Any]] = []
 

@@ -228,6 +228,8 @@ def odd(value: object) -> Any:
         (lambda: _study(strategy={"sampler": {"name": "forest", "trees": 100}}), "a Trees\\(...\\), got 100"),
         (lambda: _study().ask(odd("x")), "now is a time, .* got 'x'"),
         (lambda: _study().next(odd(None)), "now is a time"),
+        (lambda: _study().ask(np.nan), "now is a time, .* got nan"),
+        (lambda: _study().ask(10**400), "now is a time"),
         (lambda: (study := _study()).tell(study.ask(), 1.0, now=odd("x")), "now is a time"),
         (lambda: _study().change_space(odd({"x": 1})), "goes on with a SearchSpace"),
         (lambda: _study().note("topic", odd(5)), "data must be a dict"),
@@ -249,3 +251,15 @@ def test_a_time_that_is_none_is_refused_before_it_is_written(tmp_path: Any) -> N
             study.tell(trial, 1.0, now=odd("noon"))
         study.tell(trial, 1.0, now=np.float64(4.0))
     assert Study.replay(event for _, event, _ in read_journal(path)).best.values == {"loss": 1.0}
+
+
+@pytest.mark.parametrize("now", [np.int64(4), np.float32(4.0), np.float64(4.0)])
+def test_a_time_of_numpy_is_one_that_a_journal_holds(tmp_path: Any, now: Any) -> None:
+    """It was taken by the check and refused by the journal, with half of what `ask` writes in it."""
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        study = _study(journal=journal, now=now)
+        study.tell(study.ask(now=now), 1.0, now=now)
+    times = [event.at for _, event, _ in read_journal(path)]
+    assert len(times) == 4
+    assert set(times) == {4.0}
