@@ -34,6 +34,7 @@ from tracking import (
     load_own_model,
     log_model,
     promote,
+    version_note,
 )
 from tracking.tags import CONFIG_SHA256, OBJECTIVE, PARAMS, STUDY, STUDY_ID, TRIAL
 
@@ -181,6 +182,7 @@ def register(
         scores=note["scores"],
         data_digest=plan.terms.identity["question"],
         lineage=lineage_of(study, trial),
+        description=version_note(study.name, trial.number, trial.values, note["params"], note["scores"]),
         **_on_folds(study, plan, trial, wanted),
     )
     return promote(

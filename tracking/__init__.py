@@ -63,6 +63,7 @@ if typing.TYPE_CHECKING:
     from tracking._sqlite import database_uri as database_uri
     from tracking._sqlite import prepare_sqlite as prepare_sqlite
     from tracking._summary import failure_lines as failure_lines
+    from tracking._summary import version_note as version_note
     from tracking._text import config_sha256 as config_sha256
     from tracking._text import finite as finite
     from tracking._text import redacted as redacted
@@ -87,7 +88,7 @@ __all__ = [
     "locate_checkpoint", "log_model", "log_trial_model", "markdown_cell", "markdown_table", "number_text",
     "open_artifact", "past_runs", "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints",
     "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "take_out", "trial_run", "uncollected",
-    "write_report",
+    "version_note", "write_report",
 ]  # fmt: skip
 
 # Where each name lives.
@@ -111,7 +112,7 @@ _HOMES = {
     "_retention": "Removable beyond_quota disk_warning removable_checkpoints",
     "_settings": "as_found set_defaults",
     "_sqlite": "database_file database_uri prepare_sqlite",
-    "_summary": "failure_lines",
+    "_summary": "failure_lines version_note",
     "_text": "config_sha256 finite redacted",
     "_tracker": "StudyTracker TrackerStatus",
     "_uploads": "open_artifact",

@@ -67,7 +67,7 @@ class Candidate:
 
     ``lineage``: more tags for the version, such as the study, the trial and the configuration's hash.
     ``folds``: the configuration's results by fold, or by seed where ``seeds`` is set; ``folds_digest`` says
-    of which rows and metric.
+    of which rows and metric. ``description``: in Markdown, what the registry's page says of a new version.
     """
 
     model: LoggedModel
@@ -77,6 +77,7 @@ class Candidate:
     folds_digest: str = ""
     seeds: bool = False
     lineage: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +274,12 @@ def _register(connection: Connection, name: str, candidate: Candidate) -> ModelV
     with using_server(connection):
         # MLflow looks the model up on the server that the process is set to.
         version = client.create_model_version(
-            name, source=model.uri, run_id=model.run_id, tags=tags, model_id=model.model_id
+            name,
+            source=model.uri,
+            run_id=model.run_id,
+            tags=tags,
+            description=candidate.description or None,
+            model_id=model.model_id,
         )
         _link(connection, model.model_id, version)
     return version

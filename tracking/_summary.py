@@ -1,4 +1,4 @@
-"""The description of a study's run: what a reader of MLflow wants to know without opening a trial."""
+"""Descriptions, in Markdown, of a study's run and of a registered model's versions, for readers of MLflow."""
 
 from __future__ import annotations
 
@@ -82,6 +82,23 @@ def note(standing: Standing, run_id: str | None) -> str:
     return preview("\n".join(lines), MAX_TAG)
 
 
+def version_note(
+    study: str,
+    trial: int,
+    values: Mapping[str, float],
+    params: Mapping[str, object],
+    tested: Mapping[str, float] | None = None,
+) -> str:
+    """The description of a registered version: which trial of which study it is, and how good.
+
+    ``values``: of the study's objectives; ``tested``: the model's scores on rows that no trial saw.
+    """
+    lines = [f"Trial {trial} of study **{markdown_cell(study)}**: {_scores(values)}."]
+    if tested:
+        lines += ["", f"On test rows that no trial saw: {_scores(tested)}."]
+    return preview("\n".join([*lines, "", *_parameters(params)]), MAX_TAG)
+
+
 def _page(run_id: str | None) -> str:
     """MLflow's own pages have no way to ours, so the description has."""
     if run_id is None:
@@ -93,11 +110,18 @@ def _best_trial(standing: Standing) -> list[str]:
     if not standing.best:
         return ["No trial is complete."]
     trial = standing.best[0]
-    scores = ", ".join(f"`{n}` = **{number_text(v)}**" for n, v in trial.values.items())
-    rows = [[_short(n), _short(v)] for n, v in trial.params.items()]
+    return [f"Best: trial {trial.number}, {_scores(trial.values)}.", *_parameters(trial.params)]
+
+
+def _scores(values: Mapping[str, float]) -> str:
+    return ", ".join(f"`{n}` = **{number_text(v)}**" for n, v in values.items())
+
+
+def _parameters(params: Mapping[str, object]) -> list[str]:
+    rows = [[_short(n), _short(v)] for n, v in params.items()]
     if (hidden := len(rows) - _ROWS) > 0:
         rows[_ROWS:] = [[f"and {hidden} more", ""]]
-    return [f"Best: trial {trial.number}, {scores}.", *markdown_table(["parameter", "value"], rows)]
+    return markdown_table(["parameter", "value"], rows)
 
 
 def _front(standing: Standing) -> list[str]:

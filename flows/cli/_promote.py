@@ -29,6 +29,7 @@ from tracking import (
     Promotion,
     find_model,
     probe,
+    version_note,
 )
 from tracking import promote as through_gate
 from tracking import roll_back as give_back
@@ -170,6 +171,7 @@ def _promote_logged(current: Session, trial: TrialRecord, registration: _final.R
         # Scores of one study are measured alike; those of two studies cannot be known to be.
         data_digest=study.created.study_id,
         lineage=_final.lineage_of(study, trial),
+        description=version_note(study.name, trial.number, trial.values, trial.params),
         folds=fold_results(study, trial.number, metric),
         folds_digest=f"{study.created.study_id}:{metric}",
         seeds=repeats_of(study) > 1,

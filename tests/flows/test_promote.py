@@ -39,11 +39,14 @@ def loss(trial):
 '''
 
 
+def tracked_by(place: Place) -> mlflow.MlflowClient:
+    """A client of the place's tracking server and registry."""
+    return mlflow.MlflowClient(f"sqlite:///{place.database}")
+
+
 def registered(place: Place, name: str) -> dict[str, Any]:
     """Aliases of a registered model, and the tags of its versions."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{place.database}")
+    client = tracked_by(place)
     versions = client.search_model_versions(f"name='{name}'")
     aliases = client.get_registered_model(name).aliases if versions else {}
     return {
@@ -82,6 +85,12 @@ def test_a_logged_model_is_promoted_once_and_given_back(study: Place, hpo: Hpo) 
     version = registered(study, "m")["versions"]["1"]
     assert version.tags["hpo.trial"] == str(worse.number)
     assert version.tags["hpo.study"] == "mine"
+    loss = worse.values["loss"]
+    assert f"Trial {worse.number} of study **mine**: `loss` = **{loss:.6g}**." in version.description
+    assert f"| x | {loss:.6g} |" in version.description
+    tracked_by(study).update_model_version("m", "1", "What somebody wrote by hand")
+    hpo("promote", "mine", "--trial", worse.number)
+    assert registered(study, "m")["versions"]["1"].description == "What somebody wrote by hand"
 
     better = json.loads(hpo("promote", "mine", "--trial", best.number, "--json").out)
     assert (better["promoted"], better["champion"], better["alias"]) == (True, "2", "champion")
@@ -189,7 +198,7 @@ def test_a_driver_that_ends_while_it_registers_leaves_one_model_and_one_version(
             hpo(*command)
     assert hpo(*command).code == 0
     assert set(registered(tracked, "churn")["versions"]) == {"1"}
-    client = mlflow.MlflowClient(f"sqlite:///{tracked.database}")
+    client = tracked_by(tracked)
     experiment = client.get_experiment_by_name("mine")
     assert experiment is not None
     assert len(client.search_logged_models([experiment.experiment_id])) == 1
@@ -214,7 +223,9 @@ def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked
     versions = registered(tracked, "churn")["versions"]
     assert len(versions) == 2
     assert {v.tags["hpo.trial"] for v in versions.values()} == {str(other), str(study.best.number)}
-    client = mlflow.MlflowClient(f"sqlite:///{tracked.database}")
+    tested = f"On test rows that no trial saw: `auc` = **{float(versions['1'].tags['hpo.score.auc']):.6g}**, "
+    assert tested in versions["1"].description
+    client = tracked_by(tracked)
     parent = client.get_run(newest(study, TRACKING)["run_id"])
     shown = {output.model_id for output in parent.outputs.model_outputs}
     assert shown == {version.tags["hpo.model_id"] for version in versions.values()}
