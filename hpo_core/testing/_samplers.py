@@ -37,6 +37,7 @@ def check_sampler(
     objectives: Iterable[int] = (1, 2),
     trials: int = 15,
     replayed_events: int = 60,
+    elsewhere: int = 3,
 ) -> None:
     """Hold the samplers that ``factory`` makes to what a study relies on.
 
@@ -44,7 +45,11 @@ def check_sampler(
     :class:`StrategyError` (there must be one): proposals are canonical, allowed points; the same question
     gets the same answer; trials that are still running are not proposed again; no result makes it raise,
     warn or loop; a finite space is either gone through without repeats or ends in ``None``; and the replay
-    contract holds (:func:`check_replay`).
+    contract holds (:func:`check_replay`), with a study of ``replayed_events`` events for each space.
+
+    ``trials``: how many are proposed for each kind of result. ``elsewhere``: after how many of the events
+    another process has to decide the same, on the first space; 0 starts none, for whoever holds many samplers
+    to that with one process (:func:`check_replays`).
 
     Raises :class:`AssertionError` with the space and what came.
     """
@@ -80,7 +85,8 @@ def check_sampler(
                 )
     if not accepted:
         raise AssertionError("the sampler refused every space")
-    _check_elsewhere(factory, spaces, objectives, replayed_events)
+    if elsewhere:
+        _check_elsewhere(factory, spaces, objectives, replayed_events, elsewhere)
 
 
 def _names(m: int) -> dict[str, str]:
@@ -175,7 +181,11 @@ def _check_exhaustion(factory: Callable[[], Sampler], space: SearchSpace, m: int
 
 
 def _check_elsewhere(
-    factory: Callable[[], Sampler], spaces: Mapping[str, SearchSpace], objectives: Iterable[int], events: int
+    factory: Callable[[], Sampler],
+    spaces: Mapping[str, SearchSpace],
+    objectives: Iterable[int],
+    events: int,
+    elsewhere: int,
 ) -> None:
     """Another process, once: on the first space that the sampler accepts."""
     for name, space in spaces.items():
@@ -190,7 +200,7 @@ def _check_elsewhere(
                 objectives=_names(m),
                 events=events,
                 every=events,
-                elsewhere=3,
+                elsewhere=elsewhere,
             )
             return
 

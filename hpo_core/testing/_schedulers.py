@@ -31,6 +31,7 @@ def check_scheduler(
     objectives: Iterable[int] = (1, 2),
     troubles: Iterable[float] = (0.0, 0.3),
     replayed_events: int = 150,
+    elsewhere: int = 3,
 ) -> None:
     """Hold the schedulers that ``factory`` makes to what a study relies on.
 
@@ -38,7 +39,11 @@ def check_scheduler(
     ``check`` does not refuse, and with workers that fail, diverge and vanish as often as ``troubles`` say:
     it ends; it never waits while nothing runs; it stays within the trials; actions are possible (a
     resumed trial is paused and goes up, a fork's source has been where it starts); the same question
-    gets the same answer; ``explain`` and ``why`` speak; and the replay contract holds.
+    gets the same answer; ``explain`` and ``why`` speak; and the replay contract holds, with a study of
+    ``replayed_events`` events.
+
+    ``elsewhere``: after how many of these another process has to decide the same; 0 starts none, for whoever
+    holds many schedulers to that with one process (:func:`check_replays`).
 
     Raises :class:`AssertionError` saying what was expected and what came.
     """
@@ -68,7 +73,7 @@ def check_scheduler(
             events=replayed_events,
             script=Script(max_steps=max_steps),
             every=3,
-            elsewhere=3,
+            elsewhere=elsewhere,
         )
 
 

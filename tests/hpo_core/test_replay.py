@@ -74,7 +74,7 @@ def test_every_strategy_decides_the_same_in_another_process_with_another_hash_se
         elsewhere=3,
     )
     check_replays(
-        {n: names()[n] for n in sorted(SLOW)}, space=SPACES["continuous"], events=20, every=20, elsewhere=1
+        {n: names()[n] for n in sorted(SLOW)}, space=SPACES["mixed"], events=20, every=20, elsewhere=3
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hpo_core import Float, InputError, StrategyError, Study, TrialState, make_strategy
+from hpo_core import Float, InputError, SearchSpace, Strategy, StrategyError, Study, TrialState, make_strategy
 from hpo_core._strategies import PAIRS, SCHEDULERS, compose
 from hpo_core._strategy import Close, Finish, Resume, Scheduler, Start, Wait
 from hpo_core.samplers import Grid, Random
@@ -31,7 +32,7 @@ from hpo_core.schedulers import (
     Threshold,
     Wilcoxon,
 )
-from hpo_core.testing import Script, check_scheduler
+from hpo_core.testing import Script, check_replays, check_scheduler
 from tests.hpo_core.scheduler_loop import SPACE, ask, make_study, play
 
 LEVELS: dict[str, Any] = {"levels": (0.2, 0.5, 1.0), "shares": (1.0, 0.5, 0.2)}
@@ -63,8 +64,26 @@ PAUSING = ("asha", "hyperband", "levels", "pbt", "successive_halving")
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_shipped_conformance_suite_accepts_it(name: str) -> None:
-    """Ends, waits only for what runs, possible actions, one answer, and the same after a replay anywhere."""
-    check_scheduler(MAKERS[name])
+    """Ends, waits only for what runs, possible actions, one answer, and the same after a replay."""
+    check_scheduler(MAKERS[name], elsewhere=0)
+
+
+def test_another_process_with_another_hash_seed_decides_the_same() -> None:
+    """From the journals alone; one process for all schedulers, for most of its time goes into imports."""
+
+    def strategy(name: str) -> Strategy:
+        return compose(Random(), MAKERS[name]())
+
+    check_replays(
+        {name: functools.partial(strategy, name) for name in MAKERS},
+        space=SearchSpace(SPACE),
+        objectives={"objective0": "min"},
+        trials=20,
+        events=150,
+        script=Script(max_steps=9),
+        every=150,
+        elsewhere=3,
+    )
 
 
 @settings(max_examples=100)
