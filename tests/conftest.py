@@ -7,12 +7,16 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import certifi
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.databases import copy_database, made_once, mlflow_database, prefect_database
+
+if TYPE_CHECKING:
+    from tests.faults.harness import Launcher
 
 # Prefect and MLflow read their settings when they are first imported, which is before any fixture runs.
 _HOME = tempfile.TemporaryDirectory(prefix="hpo-tests-", ignore_cleanup_errors=True)
@@ -65,6 +69,16 @@ def prefect_url(empty_prefect: Path) -> Iterator[str]:
     made_once(home() / "prefect.db", lambda path: copy_database(empty_prefect, path))
     with embedded_api() as server:
         yield server.url()
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """Where processes come from that have loaded MLflow and Prefect already."""
+    from tests.faults.harness import Launcher
+
+    made = Launcher(tmp_path_factory.mktemp("processes"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,4 +1,4 @@
-"""What the fault suite shares: a launcher, and drivers of studies."""
+"""What the fault suite shares: Prefect's API, and drivers of studies."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ import pytest
 
 from tests.faults.harness import Driver, Launcher
 from tests.faults.prefect_api import Api
-
-
-@pytest.fixture(scope="session")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
-    """Where drivers come from."""
-    made = Launcher(tmp_path_factory.mktemp("processes"))
-    yield made
-    made.close()
 
 
 @pytest.fixture

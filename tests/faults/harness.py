@@ -38,6 +38,22 @@ def wait_until(condition: Callable[[], Any], what: str, *, patience: float = PAT
     return value
 
 
+# What a journal's file was like when it was read, and the study that it held.
+Known = tuple[tuple[int, int], Study]
+
+
+def read_again(folder: Path, known: Known | None) -> Known | None:
+    """The study in a folder as it is now, if there is one yet; what is ``known`` of it while nothing changes.
+
+    To replay a journal at every look keeps a processor busy that those who are waited for could use.
+    """
+    path = folder / "journal.jsonl"
+    if not path.exists() or not path.stat().st_size:
+        return None
+    now = path.stat().st_mtime_ns, path.stat().st_size
+    return known if known is not None and known[0] == now else (now, read_study(folder))
+
+
 class ServerProcess:
     """A server that can be killed and started again on the same port."""
 
@@ -147,11 +163,19 @@ class Launcher:
         )
         self._ready = False
 
-    def launch(self, call: str, arguments: list[str], environment: dict[str, str]) -> Process:
-        """Run ``module:function`` on the arguments in a process of its own."""
+    def launch(
+        self, call: str, arguments: list[str], environment: dict[str, str], folder: Path = ROOT
+    ) -> Process:
+        """Run ``module:function`` on the arguments in a process of its own, in ``folder``."""
         stem = self._folder / f"{next(self._numbers)}"
         files = {kind: f"{stem}.{kind}" for kind in ("out", "err", "exit")}
-        order = {"call": call, "arguments": arguments, "environment": environment, "cwd": str(ROOT), **files}
+        order = {
+            "call": call,
+            "arguments": arguments,
+            "environment": environment,
+            "cwd": str(folder),
+            **files,
+        }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if not self._ready:
@@ -186,6 +210,7 @@ class Driver:
             shutil.copyfile(database, folder / "mlflow.db")
         self.environment = {"PREFECT_API_URL": prefect}
         self.process: Process | None = None
+        self._read: Known | None = None
         self.torn = 0  # how often the journal's last line was torn off
         self._launcher = launcher
 
@@ -258,9 +283,9 @@ class Driver:
         objectives.release(self.trace)
 
     def study(self) -> Study | None:
-        """The study as its journal has it now, if there is one yet."""
-        path = self.study_folder / "journal.jsonl"
-        return read_study(self.study_folder) if path.exists() and path.stat().st_size else None
+        """The study as its journal has it now, if there is one yet. Read it; whoever waits gets it again."""
+        self._read = read_again(self.study_folder, self._read)
+        return None if self._read is None else self._read[1]
 
     def token(self) -> int:
         """How many drivers the study has had."""

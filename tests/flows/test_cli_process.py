@@ -19,6 +19,8 @@ import pytest
 from flows._embedded import free_port
 from hpo_core import Float, Journal, Study, TrialState
 from tests.databases import copy_database
+from tests.faults.harness import Launcher, Process
+from tests.faults.prefect_api import Api
 from tests.flows.conftest import Place
 from tests.flows.small_tables import mixed, written
 from tests.tracking.conftest import search_path
@@ -51,6 +53,17 @@ def wait_until(condition: Callable[[], Any], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.05)  # between two looks
+
+
+def trials(place: Place) -> list[Any]:
+    """Those of the study ``mine`` so far."""
+    journal = place.folder / ".hpo" / "studies" / "mine" / "journal.jsonl"
+    return list(place.study("mine").trials) if journal.exists() and journal.stat().st_size else []
+
+
+def finished(place: Place) -> int:
+    """How many trials have ended."""
+    return sum(trial.state.finished for trial in trials(place))
 
 
 # In a terminal of its own, the standard input, which it writes to as well; the tests may run under nohup.
@@ -107,14 +120,13 @@ class Command:
                 start_new_session=True,
             )
 
-    def trials(self, name: str = "mine") -> list[Any]:
+    def trials(self) -> list[Any]:
         """The study's trials so far."""
-        journal = self.place.folder / ".hpo" / "studies" / name / "journal.jsonl"
-        return list(self.place.study(name).trials) if journal.exists() and journal.stat().st_size else []
+        return trials(self.place)
 
     def finished(self) -> int:
         """How many trials have ended."""
-        return sum(trial.state.finished for trial in self.trials())
+        return finished(self.place)
 
     def end(self) -> int:
         """Wait for the end; the exit code."""
@@ -138,6 +150,30 @@ def start(tracked: Place) -> Iterator[Callable[..., Command]]:
             command.process.wait()
 
 
+Fork = Callable[..., Process]
+
+
+@pytest.fixture
+def fork(tracked: Place, launcher: Launcher) -> Iterator[Fork]:
+    """Start commands as ``start`` does, but from a process that has loaded all that they need.
+
+    For the tests that are not about how a command begins and ends: loading is most of its work.
+    """
+    (tracked.folder / "slowly.py").write_text(OBJECTIVE)
+    commands: list[Process] = []
+
+    def begin(*arguments: object) -> Process:
+        given = [str(argument) for argument in arguments]
+        environment = {"MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"]}
+        commands.append(launcher.launch("flows.cli:main", given, environment, tracked.folder))
+        return commands[-1]
+
+    yield begin
+    for command in commands:
+        command.send(signal.SIGKILL)
+        command.wait()
+
+
 def tune(function: str, trials: int, *more: object) -> list[object]:
     """The command of these tests."""
     return [
@@ -159,18 +195,18 @@ def test_the_console_is_quiet_to_the_very_end(start: Callable[..., Command]) -> 
     assert len(again.trials()) == 4
 
 
-def test_a_killed_command_goes_on_and_ends_with_the_planned_total(start: Callable[..., Command]) -> None:
-    first = start(*tune("slow", 10))
-    wait_until(lambda: first.finished() >= 3, "three finished trials")
-    first.process.kill()
-    first.process.wait()
-    before = {t.number: t.attempt for t in first.trials() if t.state.finished}
-    second = start(*tune("slow", 10))
-    assert second.end() == 0
-    assert "resuming study mine" in second.out.read_text()
-    trials = second.trials()
-    assert [t.state for t in trials] == [TrialState.COMPLETE] * 10
-    assert {n: trials[n].attempt for n in before} == before
+def test_a_killed_command_goes_on_and_ends_with_the_planned_total(fork: Fork, tracked: Place) -> None:
+    first = fork(*tune("slow", 10))
+    wait_until(lambda: finished(tracked) >= 3, "three finished trials")
+    first.send(signal.SIGKILL)
+    first.wait()
+    before = {t.number: t.attempt for t in trials(tracked) if t.state.finished}
+    second = fork(*tune("slow", 10))
+    assert second.wait() == 0
+    assert "resuming study mine" in second.out
+    now = trials(tracked)
+    assert [t.state for t in now] == [TrialState.COMPLETE] * 10
+    assert {n: now[n].attempt for n in before} == before
 
 
 def test_ctrl_c_lets_what_runs_finish(start: Callable[..., Command]) -> None:
@@ -227,15 +263,12 @@ def test_a_study_that_was_told_to_survive_its_terminal_does(start: Callable[...,
     assert command.finished() == 6
 
 
-def test_cancel_from_another_terminal(start: Callable[..., Command]) -> None:
-    command = start(*tune("stuck", 4))
-    wait_until(lambda: sum(t.step == 1 for t in command.trials()) == 2, "two running trials")
-    other = start("cancel", "mine")
-    # Its files are those of the first command; what counts is what the driver does.
-    assert other.end() == 0
-    assert command.end() == 1
-    trials = command.trials()
-    assert [t.state for t in trials] == [TrialState.CANCELLED] * 2
+def test_cancel_from_another_terminal(fork: Fork, tracked: Place) -> None:
+    command = fork(*tune("stuck", 4))
+    wait_until(lambda: sum(t.step == 1 for t in trials(tracked)) == 2, "two running trials")
+    assert fork("cancel", "mine").wait() == 0
+    assert command.wait() == 1
+    assert [t.state for t in trials(tracked)] == [TrialState.CANCELLED] * 2
 
 
 @pytest.mark.slow
@@ -248,25 +281,32 @@ def test_up_serves_deployments_and_leaves_nothing_behind(
     # A home of its own: `hpo up` writes Prefect's profile.
     copy_database(empty_prefect, tmp_path / "prefect" / "prefect.db")
     environment = {"PREFECT_HOME": str(tmp_path / "prefect"), "MLFLOW_TRACKING_URI": ""}
-    up = start("up", "--mlflow-port", free_port(), "--prefect-port", free_port(), **environment)
+    prefect_port = free_port()
+    up = start("up", "--mlflow-port", free_port(), "--prefect-port", prefect_port, **environment)
     wait_until(lambda: "Ctrl-C ends everything" in up.out.read_text(), "the servers")
     group = psutil.Process(up.process.pid).children(recursive=True)
-    parameters = ["trials=2", "target=y", "name=mine", f"data={table}", 'options={"folds": 2}']
-    orders = {"tune/lgbm": parameters, "resume/study": ["study=mine", "trials=3"]}
-    for number, (deployment, given) in enumerate(orders.items()):
-        flow = subprocess.run(
-            [
-                *(sys.executable, "-m", "prefect", "deployment", "run", deployment, "--watch"),
-                *(word for parameter in given for word in ("-p", parameter)),
-            ],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE * 2,
-            check=False,
-        )
-        assert flow.returncode == 0, flow.stdout + flow.stderr
-        assert [t.state for t in up.trials()] == [TrialState.COMPLETE] * (2 + number)
+    api = Api(f"http://127.0.0.1:{prefect_port}/api")
+    # As the README says it, with little to do.
+    options = 'options={"folds": 2, "max_rounds": 20}'
+    parameters = ["trials=2", "workers=1", "target=y", "name=mine", f"data={table}", options]
+    flow = subprocess.run(
+        [
+            *(sys.executable, "-m", "prefect", "deployment", "run", "tune/lgbm", "--watch"),
+            *(word for parameter in parameters for word in ("-p", parameter)),
+        ],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+    assert flow.returncode == 0, flow.stdout + flow.stderr
+    assert [t.state for t in up.trials()] == [TrialState.COMPLETE] * 2
+    # As Prefect's pages order it.
+    resumed = api.order("resume/study", study="mine", trials=3)
+    wait_until(lambda: api.state(resumed) in ("Completed", "Failed", "Crashed"), "the resumed study's end")
+    assert api.state(resumed) == "Completed"
+    assert [t.state for t in up.trials()] == [TrialState.COMPLETE] * 3
     up.process.send_signal(signal.SIGINT)
     assert up.end() == 0
     assert up.err.read_text() == ""
