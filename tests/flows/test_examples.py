@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import flows
+from flows import tune
 from flows._prefect import prefect_api
 from tests.flows.conftest import Place
 
@@ -16,7 +18,14 @@ EXAMPLES = sorted((HOME / "examples").glob("*.py"))
 GUIDE = re.findall(r"```python\n(.*?)```", (HOME / "docs" / "migrating.md").read_text(), flags=re.DOTALL)
 
 
+@pytest.fixture
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further worker process would load MLflow, torch and the like once more, to show nothing else."""
+    monkeypatch.setattr(flows, "tune", lambda *args, **terms: tune(*args, **{**terms, "workers": 1}))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_worker")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_run(path: Path, tracked: Place, capsys: pytest.CaptureFixture[str]) -> None:
     if path.stem == "asha_checkpoints":

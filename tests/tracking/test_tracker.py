@@ -322,14 +322,17 @@ def test_runs_that_a_dead_trial_left_open_are_closed(
     assert client.get_run(child.info.run_id).info.status == "KILLED"
 
 
-def test_an_outage_is_survived(server: Server, experiment: str, script: Script) -> None:
-    """The driver never waits; the status says what is wrong; everything arrives, once."""
-    tracker = StudyTracker(script.folder, server.uri, experiment, options=QUICK)
+def test_an_outage_is_survived(line: Line, experiment: str, script: Script) -> None:
+    """The driver never waits; the status says what is wrong; everything arrives, once.
+
+    The server itself is killed in the fault suite.
+    """
+    tracker = StudyTracker(script.folder, line.uri, experiment, options=QUICK)
     tracker.start()
     script.run(1.0, steps=2)
     tracker.notify()
     until(lambda: tracker.status.pending_events == 0)
-    server.kill()
+    line.cut()
     for value in (0.75, 0.5):
         script.run(value, steps=2)
         tracker.notify()
@@ -339,7 +342,7 @@ def test_an_outage_is_survived(server: Server, experiment: str, script: Script) 
     with pytest.raises(NoRunYet, match="MLflow is away"):
         tracker.run_id(script.begin(), 0.1)
     script.finish(3, 0.25)
-    server.start()
+    line.mend()
     script.stop()
     tracker.notify()
     assert tracker.close(120.0)
