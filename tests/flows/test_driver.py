@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,80 +14,15 @@ from flows import _messages as m
 from flows import _session
 from flows._carry import carry_out
 from flows._driver import Driver
-from flows._late import leave
 from flows._messages import Job, Outcome
 from flows._plan import plan_callable
 from flows._request import Request
 from flows._room import Room
 from flows._runner import Curve, OnMessage, Report, RunIdWanted, Saved
 from flows._stretch import Stretch
-from hpo_core import Float, HpoError, Journal, SearchSpace, Segment, Strategy, Study, TrialState
+from hpo_core import HpoError, Journal, SearchSpace, Segment, Strategy, Study, TrialState
+from tests.flows.fake_runner import SPACE, FakeRunner, at_once, drive, make_study, replayed
 from tracking import NoRunYet
-
-SPACE = {"x": Float(0.0, 1.0)}
-Script = Callable[[Job, OnMessage, "FakeRunner"], Awaitable[Outcome]]
-
-
-class FakeRunner:
-    """A runner whose segments do what a script says."""
-
-    def __init__(self, script: Script, *, slots: int = 2) -> None:
-        self.slots = slots
-        self.script = script
-        self.jobs: list[Job] = []
-        self.most_at_once = 0
-        self.at_once = 0
-        self.signals: dict[int, asyncio.Event] = {}
-        self.verbs: list[tuple[str, int]] = []
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    def label(self, slot: int) -> str:
-        return f"fake-{slot}"
-
-    async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
-        self.jobs.append(job)
-        self.signals[slot] = asyncio.Event()
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            return await self.script(job, on_message, self)
-        finally:
-            self.at_once -= 1
-
-    def stop(self, slot: int) -> None:
-        self.verbs.append(("stop", slot))
-        self.signals[slot].set()
-
-    def suspend(self, slot: int) -> None:
-        self.verbs.append(("suspend", slot))
-        self.signals[slot].set()
-
-    async def kill(self, slot: int, reason: str) -> None:
-        self.verbs.append(("kill", slot))
-        self.signals[slot].set()
-
-
-async def at_once(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
-    await asyncio.sleep(0)
-    return Outcome(kind=m.RETURNED, values=float(job.params["x"]))
-
-
-def make_study(folder: Path, **options: Any) -> Study:
-    fields: dict[str, Any] = {"strategy": "random", "limits": {"trials": 10}, **options}
-    return Study(SPACE, journal=Journal(folder / "journal.jsonl"), now=time.time(), **fields)
-
-
-def drive(study: Study, runner: FakeRunner, folder: Path, **options: Any) -> str:
-    return asyncio.run(Driver(study, runner, folder=folder, **options).drive())
-
-
-def replayed(folder: Path) -> Study:
-    from hpo_core._journal import read_journal
-
-    return Study.replay(event for _, event, _ in read_journal(folder / "journal.jsonl"))
 
 
 def test_what_all_trials_have_to_say_is_told_once(tmp_path: Path) -> None:
@@ -487,74 +420,6 @@ def test_a_study_with_nothing_left_to_gain_ends_and_keeps_the_reason(tmp_path: P
     assert (stopped.state, stopped.reason) == ("finished", ended)
 
 
-def interrupted(folder: Path, **options: Any) -> tuple[Study, Job]:
-    """A study whose driver died while trial 0 ran, and the job of that attempt."""
-    study = make_study(folder, **options)
-    due = study.next()
-    assert isinstance(due, Segment)
-    study.started(due)
-    study.report(0, 1, 0.9)
-    study.take_over("another")
-    return study, Job(
-        trial=0, attempt=1, params=due.params, seed=due.seed, target=due.target, from_step=0, known_step=0,
-        checkpoint="", folder=str(folder),
-    )  # fmt: skip
-
-
-LATE = [Report(step, {"loss": 1 - step / 10}) for step in (1, 2, 3)]
-
-
-def test_a_result_that_came_when_no_driver_listened_is_taken_over(tmp_path: Path) -> None:
-    """With the reports that were not heard; the trial is not run again, and the result is taken once."""
-    study, job = interrupted(tmp_path)
-    leave(job, LATE, Outcome(kind=m.RETURNED, values=0.25))
-    runner = FakeRunner(at_once)
-    drive(study, runner, tmp_path)
-    assert 0 not in {job.trial for job in runner.jobs}
-    assert study.trials[0].values == {"loss": 0.25}
-    assert [n.data for n in study.state.notes if n.topic == "adopted"] == [{"trial": 0, "attempt": 1}]
-    rows = study.history.reports_of(0)
-    assert study.history.reports.steps[rows].tolist() == [1, 2, 3]
-    assert not list((tmp_path / "outcomes").iterdir())
-
-
-@pytest.mark.parametrize(
-    ("change", "kind"),
-    [({"target": 7}, m.RETURNED), ({"attempt": 3}, m.RETURNED), ({}, m.RAISED), ({}, m.STOPPED)],
-)
-def test_a_result_of_another_segment_or_a_failure_is_not_taken_over(
-    change: dict[str, Any], kind: str, tmp_path: Path
-) -> None:
-    study, job = interrupted(tmp_path)
-    leave(replace(job, **change), LATE, Outcome(kind=kind, values=0.25))
-    runner = FakeRunner(at_once)
-    drive(study, runner, tmp_path)
-    assert [j.attempt for j in runner.jobs if j.trial == 0] == [2]
-    assert study.trials[0].values == {"loss": study.trials[0].params["x"]}
-
-
-def test_a_result_that_comes_while_the_trial_is_repeated_is_ignored(tmp_path: Path) -> None:
-    study, late = interrupted(tmp_path)
-
-    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
-        if job.trial == 0:
-            leave(late, LATE, Outcome(kind=m.RETURNED, values=0.25))
-        return await at_once(job, on_message, runner)
-
-    drive(study, FakeRunner(script), tmp_path)
-    assert study.trials[0].values == {"loss": study.trials[0].params["x"]}
-    assert not list((tmp_path / "outcomes").iterdir())
-
-
-def test_a_damaged_result_is_no_result(tmp_path: Path) -> None:
-    study, job = interrupted(tmp_path)
-    leave(job, LATE, Outcome(kind=m.RETURNED, values=0.25))
-    [path] = (tmp_path / "outcomes").iterdir()
-    path.write_text(path.read_text()[:-9])
-    drive(study, FakeRunner(at_once), tmp_path)
-    assert study.trials[0].values == {"loss": study.trials[0].params["x"]}
-
-
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
 def test_a_clock_that_jumps_changes_nothing(
     jump: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -599,4 +464,4 @@ def test_trials_that_get_no_run_are_told_of_once(tmp_path: Path) -> None:
     asyncio.run(driver.drive())
     (line,) = lines
     assert line.startswith("trial 0 has no run yet: MLflow did not answer in time; ")
-    assert line.endswith("what its own code logs goes elsewhere, its output says where")
+    assert line.endswith("what the trial itself logs to MLflow goes elsewhere, its output says where")
