@@ -47,12 +47,12 @@ def stuck(trial):
 '''
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> None:
+def wait_until(condition: Callable[[], Any], what: str, *, every: float = 0.05) -> None:
     """Poll until the condition holds; fails with ``what`` when it never does."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.05)  # between two looks
+        time.sleep(every)  # between two looks
 
 
 def trials(place: Place) -> list[Any]:
@@ -304,7 +304,8 @@ def test_up_serves_deployments_and_leaves_nothing_behind(
     assert [t.state for t in up.trials()] == [TrialState.COMPLETE] * 2
     # As Prefect's pages order it.
     resumed = api.order("resume/study", study="mine", trials=3)
-    wait_until(lambda: api.state(resumed) in ("Completed", "Failed", "Crashed"), "the resumed study's end")
+    wait_until(lambda: up.finished() == 3, "the resumed study's trial", every=0.5)
+    wait_until(lambda: api.state(resumed) in ("Completed", "Failed", "Crashed"), "its end", every=0.5)
     assert api.state(resumed) == "Completed"
     assert [t.state for t in up.trials()] == [TrialState.COMPLETE] * 3
     up.process.send_signal(signal.SIGINT)
