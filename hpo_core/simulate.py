@@ -13,6 +13,7 @@ waiting and failures are those of the study itself. Ten thousand trials take sec
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -385,7 +386,7 @@ class _Loop:
     def _compare(self, attempt: _Attempt, now: float) -> None:
         value = attempt.metrics.get(self._name, np.nan)
         best = self._result.incumbents
-        if value == value and (not best or value * self._sign < best[-1].value * self._sign):
+        if not math.isnan(value) and (not best or value * self._sign < best[-1].value * self._sign):
             best.append(Incumbent(now, attempt.due.trial, attempt.step, value))
 
     def _cut_off(self, until: float) -> None:

@@ -54,7 +54,7 @@ class Region:
         # Halves, so that the difference of two huge values does not overflow.
         step = RELATIVE * max(self.worst / 2 - self.best / 2, 0.0) if begun else 0.0
         success = value / 2 < self.best / 2 - step
-        if value == value:
+        if not np.isnan(value):
             self.best, self.worst = min(self.best, value), max(self.worst, value)
         if not begun:
             return

@@ -55,7 +55,7 @@ def schedule(study: Study, *, objective: str | None = None) -> Figure:
 
 
 def _values(study: Study, way: Sequence[Stretch], name: str) -> set[float]:
-    return {place for place in (_place(study, s, name) for s in way) if place == place}
+    return {place for place in (_place(study, s, name) for s in way) if not np.isnan(place)}
 
 
 def _place(study: Study, stretch: Stretch, name: str) -> float:

@@ -276,7 +276,7 @@ def _places(study: Study, name: str, numbers: Ints, rng: np.random.Generator) ->
     if not parameter.numeric:
         spread = rng.uniform(-0.22, 0.22, len(units))
         return np.asarray(np.floor(units * parameter.cardinality) + spread)
-    decoded = [float(parameter.decode(u)) if u == u else np.nan for u in units.tolist()]
+    decoded = [float(parameter.decode(u)) if not math.isnan(u) else np.nan for u in units.tolist()]
     return np.array(decoded)
 
 

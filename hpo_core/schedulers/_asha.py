@@ -22,18 +22,21 @@ from hpo_core.schedulers._common import end_step, idle, needs_end, run_to_the_en
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._gates import Gates
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
-from hpo_core.schedulers._rungs import furthest_behind, hyperband_brackets, next_bracket, rung_steps
+from hpo_core.schedulers._rungs import (
+    check_rungs,
+    furthest_behind,
+    hyperband_brackets,
+    next_bracket,
+    rung_steps,
+)
 from hpo_core.schedulers._timing import SettingUp, worthwhile
 
 __all__ = ["ASHA", "ASHAStopping"]
 
 
 def _check(owner: str, eta: int, min_steps: int, max_steps: int | None, brackets: int) -> None:
-    check_option(owner, "eta", eta, 2)
-    check_option(owner, "min_steps", min_steps, 1)
+    check_rungs(owner, eta, min_steps, max_steps)
     check_option(owner, "brackets", brackets, 1)
-    if max_steps is not None:
-        check_option(owner, "max_steps", max_steps, 1)
 
 
 def _brackets(owner: str, end: int, eta: int, min_steps: int, brackets: int) -> list[tuple[int, ...]]:

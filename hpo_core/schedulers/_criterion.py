@@ -24,7 +24,7 @@ Score = tuple[float, ...]
 
 def usable(score: Score | None) -> bool:
     """Whether a trial can be ranked by this score."""
-    return score is not None and not any(x != x for x in score)
+    return score is not None and not any(map(math.isnan, score))
 
 
 @dataclass(frozen=True, slots=True)

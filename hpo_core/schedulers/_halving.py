@@ -14,7 +14,7 @@ from hpo_core._strategy import CONTINUE, Action, Plan, Stop, TrainingSteps
 from hpo_core.schedulers._brackets import Brackets, plan_brackets
 from hpo_core.schedulers._common import end_step, needs_end
 from hpo_core.schedulers._criterion import Criterion
-from hpo_core.schedulers._rungs import Bracket, halving_sizes, rung_steps
+from hpo_core.schedulers._rungs import Bracket, check_rungs, halving_sizes, rung_steps
 
 __all__ = ["SuccessiveHalving"]
 
@@ -40,11 +40,9 @@ class SuccessiveHalving:
     _memo: Memo[Brackets] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_option("successive_halving", "eta", self.eta, 2)
-        check_option("successive_halving", "min_steps", self.min_steps, 1)
-        for option in ("trials", "max_steps"):
-            if getattr(self, option) is not None:
-                check_option("successive_halving", option, getattr(self, option), 1)
+        check_rungs("successive_halving", self.eta, self.min_steps, self.max_steps)
+        if self.trials is not None:
+            check_option("successive_halving", "trials", self.trials, 1)
         Criterion(self.metric, self.direction).check("successive_halving")
 
     def _pattern(self, end: int) -> tuple[Bracket, ...]:

@@ -16,7 +16,7 @@ from hpo_core._strategy import CONTINUE, Action, Plan, Stop, TrainingSteps
 from hpo_core.schedulers._brackets import Brackets, plan_brackets
 from hpo_core.schedulers._common import end_step, needs_end
 from hpo_core.schedulers._criterion import Criterion
-from hpo_core.schedulers._rungs import hyperband_brackets
+from hpo_core.schedulers._rungs import check_rungs, hyperband_brackets
 
 __all__ = ["Hyperband"]
 
@@ -42,11 +42,9 @@ class Hyperband:
     _memo: Memo[Brackets] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_option("hyperband", "eta", self.eta, 2)
-        check_option("hyperband", "min_steps", self.min_steps, 1)
-        for option in ("max_steps", "rounds"):
-            if getattr(self, option) is not None:
-                check_option("hyperband", option, getattr(self, option), 1)
+        check_rungs("hyperband", self.eta, self.min_steps, self.max_steps)
+        if self.rounds is not None:
+            check_option("hyperband", "rounds", self.rounds, 1)
         Criterion(self.metric, self.direction).check("hyperband")
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:

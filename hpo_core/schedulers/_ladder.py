@@ -93,7 +93,7 @@ class Ladder:
             return self._scores.final(history, trial) if score is None and complete else score
         return self._scores.final(history, trial) if complete else None
 
-    def due(self, quota: Callable[[Rung], int | None]) -> tuple[int, Rung] | None:
+    def due(self, quota: Callable[[Rung], int]) -> tuple[int, Rung] | None:
         """The promotion that is due, highest rung first.
 
         ``quota`` says how many of a rung's best may go on; its best candidate goes on if it is one of them.
@@ -102,9 +102,8 @@ class Ladder:
             trial = rung.ranking.best()
             if trial is None:
                 continue
-            allowed = quota(rung)
             rank = rung.ranking.rank(trial)
-            if allowed is not None and rank is not None and rank < allowed:
+            if rank is not None and rank < quota(rung):
                 return trial, rung
         return None
 

@@ -164,7 +164,7 @@ class Threshold:
         if value is None:
             return CONTINUE
         step = int(history.steps[trial])
-        if value != value:
+        if math.isnan(value):
             return Stop(f"{name} is not finite at step {step}")
         if self.lower is not None and value < self.lower:
             return Stop(f"{name} is {value:.6g} at step {step}, below {self.lower:g}")

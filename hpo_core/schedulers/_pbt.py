@@ -184,10 +184,10 @@ class PBT:
                 "with metric= which one, or take explore='perturb'"
             )
 
-    def _people(self, history: History) -> Population:
-        people = self._memo.of(history, lambda: self._new_population(history))
-        people.catch_up(history)
-        return people
+    def _population_of(self, history: History) -> Population:
+        population = self._memo.of(history, lambda: self._new_population(history))
+        population.catch_up(history)
+        return population
 
     def _new_population(self, history: History) -> Population:
         unknown = [n for n in self.parameters or () if history.space.names and n not in history.space.names]
@@ -201,41 +201,41 @@ class PBT:
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """Close who was replaced, fill the population, then serve the member that has trained least."""
-        people = self._people(history)
-        holders = people.holders()
+        population = self._population_of(history)
+        holders = population.holders()
         paused = history.in_state(TrialState.PAUSED).tolist()
         for trial in paused:
             if trial not in holders:
-                heir = people.places[int(history.brackets[trial])][-1]
+                heir = population.places[int(history.brackets[trial])][-1]
                 return Close(trial, f"replaced by trial {heir}, a fork of trial {int(history.parents[heir])}")
         size = self.population or history.max_trials or _POPULATION
-        if len(people.places) < size and history.trials_left != 0:
-            return Start(target=self._after(history, people, 0), bracket=len(people.places))
+        if len(population.places) < size and history.trials_left != 0:
+            return Start(target=self._after(history, population, 0), bracket=len(population.places))
         if paused:
-            return self._serve(history, people, min(paused, key=lambda t: (int(history.pauses[t]), t)))
-        return self._replace_failed(history, people)
+            return self._serve(history, population, min(paused, key=lambda t: (int(history.pauses[t]), t)))
+        return self._replace_failed(history, population)
 
-    def _after(self, history: History, people: Population, step: int) -> int | None:
+    def _after(self, history: History, population: Population, step: int) -> int | None:
         """Where the interval that begins at ``step`` ends; ``None``: at the end of the run."""
-        target = step + people.interval
+        target = step + population.interval
         return target if target < end_step(None, history) else None
 
-    def _serve(self, history: History, people: Population, trial: int) -> Action:
+    def _serve(self, history: History, population: Population, trial: int) -> Action:
         """Exploit and explore, or go on as before."""
         step = int(history.pauses[trial])
         rng = np.random.default_rng([history.seed, trial, step, _STREAM])
-        source = self._better(history, people, trial, rng)
+        source = self._better(history, population, trial, rng)
         if source is None:
-            return Resume(trial, self._after(history, people, step))
+            return Resume(trial, self._after(history, population, step))
         return self._fork(
-            history, people, source, int(history.brackets[trial]), f"replaces trial {trial}", rng
+            history, population, source, int(history.brackets[trial]), f"replaces trial {trial}", rng
         )
 
     def _better(
-        self, history: History, people: Population, trial: int, rng: np.random.Generator
+        self, history: History, population: Population, trial: int, rng: np.random.Generator
     ) -> int | None:
         """The member to copy, if this one should copy any."""
-        ranked = people.ranked(history)
+        ranked = population.ranked(history)
         step = int(history.pauses[trial])
         if trial not in ranked or len(ranked) < 2:
             return None
@@ -247,34 +247,34 @@ class PBT:
         else:
             count = max(int(self.exploit * len(ranked)), 1)
             found = ranked[:count] if place >= len(ranked) - count else []
-        found = [t for t in found if people.can_be_forked(history, t, step)]
+        found = [t for t in found if population.can_be_forked(history, t, step)]
         return found[int(rng.integers(len(found)))] if found else None
 
-    def _replace_failed(self, history: History, people: Population) -> Action:
+    def _replace_failed(self, history: History, population: Population) -> Action:
         """Fork a good member into a place whose holder failed; else wait, else finish."""
         busy = history.count(TrialState.RUNNING) + history.count(TrialState.WAITING)
-        for place, trials in enumerate(people.places):
+        for place, trials in enumerate(population.places):
             if not trials or not _failed(history, trials[-1]) or _retired(history, trials):
                 continue
             failed = trials[-1]
-            ranked = people.ranked(history)
-            able = [t for t in ranked if people.can_be_forked(history, t, int(history.pauses[failed]))]
+            ranked = population.ranked(history)
+            able = [t for t in ranked if population.can_be_forked(history, t, int(history.pauses[failed]))]
             if able:
                 fraction = self.exploit if isinstance(self.exploit, float) else 0.5
                 best = able[: max(int(fraction * len(ranked)), 1)]
                 rng = np.random.default_rng([history.seed, failed, int(history.pauses[failed]), _STREAM])
                 source = best[int(rng.integers(len(best)))]
                 return self._fork(
-                    history, people, source, place, f"replaces trial {failed}, which failed", rng
+                    history, population, source, place, f"replaces trial {failed}, which failed", rng
                 )
         if busy:
             return Wait(f"{busy} members are training")
-        return Finish(f"all {len(people.places)} members have been trained to their end")
+        return Finish(f"all {len(population.places)} members have been trained to their end")
 
     def _fork(
         self,
         history: History,
-        people: Population,
+        population: Population,
         source: int,
         place: int,
         note: str,
@@ -289,24 +289,29 @@ class PBT:
         elif self.explore == "perturb" or not columns:
             u = perturbed(space, u, columns, rng)
         else:
-            u, said = self._model(history, people, source, columns, rng)
+            u, said = self._model(history, population, source, columns, rng)
             note = f"{note}; {said}"
         return Fork(
             source=source,
             step=step,
             u=u,
-            target=self._after(history, people, step),
+            target=self._after(history, population, step),
             bracket=place,
             note=note,
         )
 
     def _model(
-        self, history: History, people: Population, source: int, columns: list[int], rng: np.random.Generator
+        self,
+        history: History,
+        population: Population,
+        source: int,
+        columns: list[int],
+        rng: np.random.Generator,
     ) -> tuple[np.ndarray, str]:
         """PB2: the configuration with the best bound on its improvement, among perturbed and new ones."""
         space = history.space
         u = history.X[source]
-        seen = _intervals(history, people, columns)
+        seen = _intervals(history, population, columns)
         near = np.array([perturbed(space, u, columns, rng) for _ in range(_PERTURBED)])
         if len(seen.gain) < _LEAST:
             return near[0], "perturbed, as there is little to learn from yet"
@@ -315,9 +320,9 @@ class PBT:
         step = int(history.pauses[source])
         running = history.in_state(TrialState.RUNNING)
         pending = np.nan_to_num(history.X[running][:, columns], nan=0.5)
-        worth = people.worth(history, source)
+        worth = population.worth(history, source)
         level = 0.5 if worth is None else _level(seen, worth[0])
-        chosen, gain = best_by_bound(seen, pending, candidates, step / people.interval, level)
+        chosen, gain = best_by_bound(seen, pending, candidates, step / population.interval, level)
         return draws[chosen], f"expected to improve by {gain:.3g} in an interval"
 
     def judge(self, history: History, trial: int) -> Stop | None:
@@ -328,11 +333,11 @@ class PBT:
         """Why a trial is where it is."""
         if history.states[trial] != TrialState.PAUSED:
             return why_by_state(history, trial)
-        people = self._people(history)
-        heir = people.places[int(history.brackets[trial])][-1]
+        population = self._population_of(history)
+        heir = population.places[int(history.brackets[trial])][-1]
         if heir != trial:
             return f"it was replaced by trial {heir} and ends when a worker next asks"
-        ranked = people.ranked(history)
+        ranked = population.ranked(history)
         standing = f", ranked {ranked.index(trial) + 1} of {len(ranked)} members" if trial in ranked else ""
         return (
             f"it has ended an interval at step {int(history.pauses[trial])}{standing}; it goes on, or is "
@@ -371,17 +376,17 @@ def _retired(history: History, trials: Sequence[int]) -> bool:
     )
 
 
-def _intervals(history: History, people: Population, columns: Sequence[int]) -> Intervals:
+def _intervals(history: History, population: Population, columns: Sequence[int]) -> Intervals:
     """The newest intervals that members have trained, with what each improved."""
     rows: list[tuple[float, float, float, int]] = []
     for trial in range(history.n_trials - 1, -1, -1):
         step = int(history.pauses[trial])
         while step > int(history.starts[trial]) and len(rows) < MOST:
-            after = people.scores.at(history, trial, step)
-            before = people.worth_at(history, trial, step - people.interval)
-            step -= people.interval
+            after = population.scores.at(history, trial, step)
+            before = population.worth_at(history, trial, step - population.interval)
+            step -= population.interval
             if usable(before) and usable(after) and before is not None and after is not None:
-                rows.append((step / people.interval, before[0], before[0] - after[0], trial))
+                rows.append((step / population.interval, before[0], before[0] - after[0], trial))
     rows.reverse()
     data = np.array([row[:3] for row in rows], dtype=float).reshape(-1, 3)
     u = np.nan_to_num(history.X[[row[3] for row in rows]][:, columns], nan=0.5)

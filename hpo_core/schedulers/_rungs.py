@@ -24,6 +24,7 @@ from hpo_core._history import History
 
 __all__ = [
     "Bracket",
+    "check_rungs",
     "furthest_behind",
     "halving_sizes",
     "hyperband_brackets",
@@ -32,15 +33,21 @@ __all__ = [
 ]
 
 
+def check_rungs(owner: str, eta: int, min_steps: int, max_steps: int | None) -> None:
+    """Raise :class:`StrategyError` for options of rungs that mean nothing; ``max_steps`` may be left open."""
+    check_option(owner, "eta", eta, 2)
+    check_option(owner, "min_steps", min_steps, 1)
+    if max_steps is not None:
+        check_option(owner, "max_steps", max_steps, 1)
+
+
 def rung_steps(max_steps: int, eta: int, min_steps: int = 1) -> tuple[int, ...]:
     """The steps at which trials are compared, ascending; the last is ``max_steps``.
 
     R, R // eta, R // eta^2, ... for as long as r eta^k <= R. So 243 / 3 gives six and 1000 / 10 four, and
     where R is no power of eta the rungs still lie a factor of eta apart and the last one is R.
     """
-    check_option("rungs", "eta", eta, 2)
-    check_option("rungs", "min_steps", min_steps, 1)
-    check_option("rungs", "max_steps", max_steps, 1)
+    check_rungs("rungs", eta, min_steps, max_steps)
     if min_steps > max_steps:
         raise StrategyError(
             f"rungs: min_steps must not be above max_steps, got min_steps={min_steps}, max_steps={max_steps}"

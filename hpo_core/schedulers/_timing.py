@@ -18,6 +18,7 @@ that of the rung below than to eta times that, as ratios: (o + r_i)^2 < eta (o +
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class SettingUp:
     def _take(self, history: History, row: int) -> bool:
         reports = history.reports
         trial, step, seconds = int(reports.trials[row]), int(reports.steps[row]), float(reports.seconds[row])
-        if seconds != seconds:
+        if math.isnan(seconds):
             return False
         rows = history.reports_of(trial)
         if row == rows[0]:
