@@ -5,6 +5,7 @@ Notation
 s       the step at which trials are compared: the largest that enough trials have reached
 r       the last step of a trial that did not reach s
 A       the trials that reached s
+d_f     how much harder fold f is than the average fold
 
 Results at different steps are no common scale: a loss after one epoch is not a loss after thirty.
 So a trial that was stopped at r < s is placed by its rank. Its value at r is compared with those
@@ -13,6 +14,11 @@ than p of them at r, better than p of them at s. Worse than all of A (what a sch
 worst makes of most) is the worst of A. This uses every trial (Falkner 2018, BOHB, only those of the
 largest budget) and never compares across steps. Where a trial's result is its best or its average by
 the study's rule, that is its value at a step too.
+
+Where steps are folds (or seeds), results differ in scale only by what makes a fold hard for everybody. So a
+trial that was stopped is worth the mean of its results so far, each less d_f: the median, over the complete
+trials, of their result on fold f minus their mean over all folds. Complete trials keep their own result,
+failed ones have none.
 """
 
 from __future__ import annotations
@@ -188,25 +194,37 @@ def _over_folds(history: History, alone: Array) -> Training:
         if trial in ended:
             known[i] = results[ended[trial]]
     complete = history.states[trials] == TrialState.COMPLETE
-    rows = np.flatnonzero(np.isin(history.reports.trials, trials))
-    place, steps = np.searchsorted(trials, history.reports.trials[rows]), history.reports.steps[rows]
-    own = alone[rows]
-    for fold in np.unique(steps):
-        at = steps == fold
-        added = (own[at] - known[place[at]])[complete[place[at]]]
-        if len(added := added[np.isfinite(added).all(axis=1)]):
-            own[at] -= np.median(added, axis=0)
-    usable = np.isfinite(own).all(axis=1)
-    count = np.bincount(place[usable], minlength=len(trials))
-    total = np.stack([np.bincount(place[usable], column, len(trials)) for column in own[usable].T], axis=1)
+    mean, count = _means_over_folds(history, alone, trials, known, complete)
     values = np.where(complete[:, None], known, np.nan)
     stopped = ~complete & (count > 0) & np.isfinite(known).all(axis=1)
-    values[stopped] = total[stopped] / count[stopped, None]
+    values[stopped] = mean[stopped]
     rest = ~np.isin(history.pending, trials)
     X = np.concatenate([history.evidence.X[elsewhere], history.X[trials]])
     values = np.concatenate([history.evidence.values[elsewhere], values])
     step = history.max_steps or int(history.reports.steps.max())
     return Training(X, values, history.X[history.pending[rest]], step)
+
+
+def _means_over_folds(
+    history: History, alone: Array, trials: Ints, results: Array, complete: NDArray[np.bool_]
+) -> tuple[Array, Ints]:
+    """(t, m) means of each trial's finite results on folds, each less d_f, and (t,) their number.
+
+    ``alone`` ``(r, m)`` as of :func:`_over_folds`; ``trials`` ``(t,)`` ascending, with their ``results``
+    ``(t, m)`` and which of them are ``complete`` ``(t,)``. 0 is the mean of none.
+    """
+    rows = np.flatnonzero(np.isin(history.reports.trials, trials))
+    place, steps = np.searchsorted(trials, history.reports.trials[rows]), history.reports.steps[rows]
+    own = alone[rows]
+    for fold in np.unique(steps):
+        at = steps == fold
+        harder = (own[at] - results[place[at]])[complete[place[at]]]
+        if len(harder := harder[np.isfinite(harder).all(axis=1)]):
+            own[at] -= np.median(harder, axis=0)
+    usable = np.isfinite(own).all(axis=1)
+    count = np.bincount(place[usable], minlength=len(trials))
+    total = np.stack([np.bincount(place[usable], column, len(trials)) for column in own[usable].T], axis=1)
+    return total / np.maximum(count, 1)[:, None], count
 
 
 def _ended(history: History) -> tuple[dict[int, int], Array, Ints]:
