@@ -312,7 +312,9 @@ class Driver:
             except HpoError as error:  # the worker is told that there is none
                 if not self._tracker.offline and "no run" not in self._told:
                     self._told.add("no run")
-                    self._tell(f"{error}; what its own code logs goes elsewhere, its output says where")
+                    self._tell(
+                        f"{error}; what the trial itself logs to MLflow goes elsewhere, its output says where"
+                    )
         answer(run_id)
 
     def _settle(self, running: Running, outcome: Outcome) -> None:

@@ -19,8 +19,8 @@ from typing import Protocol, runtime_checkable
 from hpo_core._errors import InputError, JournalError, JournalWriteError, StudyLockedError
 from hpo_core._events import Event, StudyCreated, event_from_json, event_to_json
 
-# So long a lock is tried for that others look at. Each look takes microseconds, and as long as whoever looks
-# is kept from a processor.
+# How long to try for a lock that somebody only looks at. A look takes microseconds, and longer where the
+# process that looks has to wait for a processor.
 _LOOKED_AT_SECONDS = 5.0
 _BETWEEN_TRIES_SECONDS = 0.001
 # What a journal is called in its study's folder.
@@ -65,7 +65,7 @@ def decode_line(line: bytes) -> tuple[int, Event]:
         return int(data["seq"]), event_from_json(data)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"it is no event that this version knows ({error!r}); is the program older?"
+            f"this version knows no such event ({error!r}); was it written by a newer one?"
         ) from None
 
 
@@ -222,9 +222,9 @@ class Journal:
             return  # who cannot look may be able to write
         if there != self._identity:
             raise JournalWriteError(
-                f"the journal {self.path} was moved, removed or replaced while the study ran; put its folder "
-                "back, instead of what trials may have made in its place since, and run the same command "
-                "again: it continues where this one stopped, or begins anew where there is nothing"
+                f"the journal {self.path} was moved, removed or replaced while the study ran; remove what "
+                "trials may have made in its place since, put its folder back, and run the same command "
+                "again: it continues where this one stopped, or begins anew if nothing was put back"
             )
 
     def _refused(self, error: OSError) -> JournalWriteError:

@@ -1,4 +1,4 @@
-"""What a sampler or scheduler remembers of a history between two calls: a view that catches up, no decision.
+"""What a sampler or scheduler keeps from one call to the next: what it has read of a history, no decision.
 
 A memo holds nothing that could not be read off the history again; copying or pickling its owner drops it.
 """

@@ -270,9 +270,9 @@ class Study:
     ) -> Stop | None:
         """Fold a running trial's metrics at a step, and say whether it may go on.
 
-        ``None``: go on; :class:`Stop` says why not, and the trial is then to be told as pruned. Steps
-        count from 1. A step that is not above the last one, or a trial that no longer runs, is an old
-        attempt catching up, and changes nothing.
+        ``None``: go on; :class:`Stop` says why not, and the trial is then to be finished as pruned. Steps
+        count from 1. A report at a step that is not above the last one, or of a trial that no longer runs,
+        comes from an earlier attempt and changes nothing.
         """
         step = checked_step(step, 1, "a report's step")
         record = self._known(trial)
@@ -295,9 +295,10 @@ class Study:
     def resolved(self, trial: Trial | int, params: Mapping[str, Any], found: Mapping[str, Parameter]) -> None:
         """A define-by-run objective asked for ``found`` and used ``params``.
 
-        What was proposed because earlier trials asked for it, and was not asked for now, is inactive
-        in this trial. Raises :class:`SpaceError` where ``found`` contradicts what earlier trials asked
-        for, and :class:`StrategyError` where the strategy cannot handle it; nothing has changed then.
+        A parameter that was proposed because earlier trials asked for it, but that this one did not ask
+        for, is inactive in this trial. Raises :class:`SpaceError` where ``found`` contradicts what earlier
+        trials asked for, and :class:`StrategyError` where the strategy cannot handle it; nothing has
+        changed then.
         """
         record = self._known(trial)
         space = self.space.extended(found)
@@ -382,9 +383,9 @@ class Study:
     # -- steering ------------------------------------------------------------------------------
 
     def stop(self, state: str = "finished", reason: str = "", now: float = 0.0) -> None:
-        """End the study, ``"finished"``, ``"failed"`` or ``"cancelled"``; nothing stays open, twice is once.
+        """End the study as ``"finished"``, ``"failed"`` or ``"cancelled"``. A second call changes nothing.
 
-        Unless it is cancelled, paused trials are pruned; everything else that is open is cancelled.
+        No trial stays open: paused ones are pruned, unless the study is cancelled; all others are cancelled.
         """
         if self._fold.stopped is not None:
             return
@@ -400,7 +401,7 @@ class Study:
     def extend(self, now: float = 0.0, **limits: SupportsFloat | str | None) -> None:
         """Change limits, by name; ``extend(trials=200)`` makes 200 the new total. Reopens a stopped study.
 
-        Raises :class:`InputError` for an unknown limit and a value that is none.
+        Raises :class:`InputError` for an unknown limit, and for a value that it cannot have.
         """
         changed = self._fold.limits.updated(limits)
         self._record(ev.StudyExtended(at=now, limits={name: getattr(changed, name) for name in limits}))
@@ -439,10 +440,12 @@ class Study:
     ) -> None:
         """Add a result from elsewhere as evidence; it is no trial of this study and costs no budget.
 
-        ``values`` must have every objective; a value that is not finite says that it failed. ``text``: the
-        parameters' values are text, as MLflow keeps them; they are read by the types that the space has, or
-        that a define-by-run objective turns out to ask for, names beyond these are ignored, and the result
-        counts as long as it then fits. Raises :class:`SpaceError` as :meth:`enqueue` does, unless ``text``.
+        ``values`` must have every objective; one that is not finite says that the configuration failed.
+
+        ``text``: the parameters' values are text, as MLflow keeps them. They are read by the types in the
+        space, or by those that a define-by-run objective turns out to ask for; further names are ignored, and
+        the result counts for as long as it fits the space. Raises :class:`SpaceError` as :meth:`enqueue`
+        does, but not for ``text``.
         """
         given = dict(params) if text else self._checked_params(params)
         named = checked_metrics(values, self.objectives)

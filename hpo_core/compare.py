@@ -227,7 +227,7 @@ def _sides(studies: Mapping[str, Study | Sequence[Study]] | Sequence[Study]) -> 
     else:
         named = {study.name: [study] for study in studies}
         if len(named) < len(studies):
-            raise InputError(f"two of the studies have one name ({', '.join(s.name for s in studies)})")
+            raise InputError(f"two of the studies have the same name ({', '.join(s.name for s in studies)})")
     if len(named) < 2 or not all(named.values()):
         raise InputError(f"a comparison needs at least two studies, got {len(named)}")
     return named

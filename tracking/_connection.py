@@ -385,8 +385,8 @@ def _experiment(client: MlflowClient, name: str, database: Path | None, run: str
             found = client.get_experiment_by_name(name)
     if found is None:
         raise InputError(
-            f"MLflow says that there is an experiment {name!r}, and does not show it; ask who may see it, or "
-            "choose another experiment"
+            f"MLflow says that there is an experiment {name!r}, but does not show it to you; ask who may see "
+            "it, or choose another experiment"
         )
     if found.lifecycle_stage == "deleted":
         raise InputError(

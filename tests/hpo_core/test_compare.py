@@ -154,7 +154,7 @@ def test_one_study_a_side_claims_nothing() -> None:
     "studies, says",
     [
         ([ran("a", [1.0])], "at least two"),
-        ([ran("a", [1.0]), ran("a", [2.0])], "one name"),
+        ([ran("a", [1.0]), ran("a", [2.0])], "the same name"),
         ([ran("a", [1.0]), ran("b", [1.0], "max")], "to be max in study 'b' and min in 'a'"),
         ([ran("a", [1.0]), ran("b", [None])], "'b' has no complete trial"),
     ],

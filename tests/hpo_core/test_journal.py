@@ -203,7 +203,9 @@ def test_an_event_of_a_later_version_is_an_error_and_its_new_fields_are_not(tmp_
     body = line[:-19] + b"}"
     assert signed(body) == line
     path.write_bytes(signed(body.replace(b"trial_reported", b"trial_divined")))
-    with pytest.raises(JournalError, match=r"no event that this version knows .*is the program older"):
+    with pytest.raises(
+        JournalError, match=r"this version knows no such event .*was it written by a newer one"
+    ):
         Journal(path)
     # Signed by whoever wrote it, and yet no event.
     for odd in (b"5", b"[" * 100_000):
@@ -267,7 +269,7 @@ def test_nothing_is_written_once_the_folder_is_elsewhere(replaced: bool, tmp_pat
         path.parent.rename(elsewhere)
         if replaced:
             written(path, 2)
-        with pytest.raises(JournalError, match="moved, removed or replaced while the study ran; put"):
+        with pytest.raises(JournalError, match="moved, removed or replaced while the study ran; remove"):
             journal.append(sample_events(1)[0])
         if not replaced:
             elsewhere.rename(path.parent)
