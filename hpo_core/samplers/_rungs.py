@@ -159,10 +159,10 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
     values = np.full((len(trials), history.n_objectives), np.nan)
     waiting: dict[int, list[int]] = {}
     for place, trial in enumerate(trials):
-        if trial in reached:
+        if trial in ended and np.isnan(results[ended[trial]]).any():
+            pass  # failed: no value at any step, however good it was before
+        elif trial in reached:
             values[place] = so_far[reached[trial]]
-        elif trial in ended and np.isnan(results[ended[trial]]).any():
-            pass  # failed: no value at any step
         elif rows := history.reports_of(trial):
             waiting.setdefault(int(history.reports.steps[rows[-1]]), []).append(place)
         elif trial in ended:

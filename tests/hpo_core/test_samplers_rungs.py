@@ -123,11 +123,28 @@ def test_a_trial_that_only_returned_its_result_counts_with_that() -> None:
     assert trained(loop, 2).values[:, 0].tolist() == [1.0, 2.0, 2.0, 7.0]
 
 
-def test_a_failed_trial_has_no_value_at_any_step() -> None:
-    loop = study([[5.0, 1.0], [6.0], []], [COMPLETE, PRUNED, FAILED])
+@pytest.mark.parametrize("before", [[], [0.5], [0.5, 0.1]])
+def test_a_failed_trial_has_no_value_at_any_step(before: list[float]) -> None:
+    """However far it got and however good it was then: else more would be proposed of what fails."""
+    loop = study([[5.0, 1.0], [6.0], before], [COMPLETE, PRUNED, FAILED])
     data = trained(loop, 1)
-    assert data.values[:2, 0].tolist() == [1.0, 1.0]
+    assert data.step == 2
+    assert data.values[0, 0] == 1.0
     assert math.isnan(data.values[2, 0])
+
+
+def test_a_trial_that_ended_with_a_part_of_its_result_has_no_value() -> None:
+    """Its reports have both objectives, and would give it a place."""
+    loop = Loop(Random(), SearchSpace({"x": Float(0, 1)}), objectives=("a", "b"))
+    for trial in range(3):
+        loop.start({"x": trial / 10})
+        loop.report(trial, 1, 5.0 + trial, 1.0)
+    loop.tell(0, 5.0, 1.0)
+    loop.tell(1, 6.0, math.nan, state=PRUNED)
+    loop.tell(2, 7.0, 1.0, state=PRUNED)
+    values = trained(loop, 4).values, trained(loop, 1).values
+    for found in values:
+        assert np.isfinite(found).all(axis=1).tolist() == [True, False, True]
 
 
 def test_nan_reports_are_the_worst() -> None:
