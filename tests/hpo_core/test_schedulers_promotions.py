@@ -408,10 +408,12 @@ def test_results_that_are_no_numbers_never_go_on(scheduler: Scheduler) -> None:
     assert all("finite" in t.reason for t in closed)
 
 
-def test_a_rung_that_is_decided_again_sends_no_more_than_its_share() -> None:
+@pytest.mark.parametrize("later", [False, True], ids=["on their way", "at the next rung"])
+def test_a_rung_that_is_decided_again_sends_no_more_than_its_share(later: bool) -> None:
     """A trial that failed and was run again once the two best of four had gone on is too late to be a third.
 
-    Whoever replays the journal decides the same: a study that had not asked in between left it paused.
+    It is closed and not forgotten, also where these have got to the next rung (``later``). Whoever replays
+    the journal decides the same: a study that had not asked in between left it paused.
     """
     study, journal = make_study(
         SuccessiveHalving(trials=4, eta=2), limits={"trials": 4}, settings={"max_steps": 4}
@@ -422,11 +424,13 @@ def test_a_rung_that_is_decided_again_sends_no_more_than_its_share() -> None:
     study.tell(trials[3], state="failed")
     gone_on = [study.ask().number for _ in range(2)]
     assert sorted(gone_on) == [0, 1]
+    for number in gone_on * later:
+        study.tell(number, 0.2)
     study.requeue(3)
     study.tell(study.ask(), 0.1)
     assert ask(study) == ask(Study.replay(journal.events()))
     assert isinstance(ask(study), Close)
-    for number in gone_on:
+    for number in gone_on * (not later):
         study.tell(number, 0.2)
     assert study.ask().number in gone_on
     assert study.trials[3].state is TrialState.PRUNED

@@ -330,13 +330,20 @@ def test_a_trial_gets_to_a_rung_with_a_report_of_what_is_compared() -> None:
 
 
 def test_a_verdict_that_got_lost_is_given_again() -> None:
-    """The first report after the driver was away repeats what ASHA had decided at the rung."""
+    """The first report after the driver was away repeats what ASHA had decided at the rung.
+
+    Where the trial got to meanwhile it is compared with nobody: the next one is the best of two at step 3.
+    """
     study, _ = make_study(ASHAStopping(), limits={"trials": 9}, settings={"max_steps": 9})
-    for value in (0.1, 0.2):
-        trial = study.ask()
-        verdict = study.report(trial, 1, value)
+    first, trial, third = study.ask(), study.ask(), study.ask()
+    assert study.report(first, 1, 0.1) is None
+    verdict = study.report(trial, 1, 0.2)
     assert verdict is not None
     assert study.report(trial, 2, 0.0) == verdict
+    assert study.report(first, 3, 0.1) is None
+    assert study.report(trial, 3, 0.0) == verdict
+    assert study.report(third, 1, 0.05) is None
+    assert study.report(third, 3, 0.05) is None
 
 
 @pytest.mark.parametrize(
