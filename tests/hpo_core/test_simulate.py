@@ -40,6 +40,15 @@ def test_one_worker_takes_the_sum_and_many_take_their_share() -> None:
         assert result.study.history.count(TrialState.COMPLETE) == 20
 
 
+def test_utilisation_up_to_a_time_counts_what_ran_by_then() -> None:
+    """20 trials of 9 s by 16 workers: all run for 9 s, then four of them for another 9 s."""
+    result = simulate(study_of("random"), CURVES, workers=16, steps=9)
+    assert result.utilisation(5.0) == result.utilisation(9.0) == pytest.approx(1.0)
+    assert result.utilisation(13.5) == pytest.approx((16 * 9 + 4 * 4.5) / (16 * 13.5))
+    assert result.utilisation() == pytest.approx(180 / (16 * 18))
+    assert result.utilisation(0.0) == 0.0
+
+
 @settings(max_examples=30)
 @given(
     strategy=st.sampled_from(["random", "random+asha", "random+hyperband", "random+median", "random+pbt"]),
