@@ -274,10 +274,10 @@ class TrialRunActivator:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """The settings stay in between two trials too.
+        """Keep the settings between two trials as well.
 
-        A variable that comes or goes fails whoever reads the environment in another thread just then, as
-        every HTTP request does.
+        A thread that reads the environment while another one adds or removes a variable fails, and every
+        HTTP request reads it.
         """
         if self._threads:
             self._shared.enter()

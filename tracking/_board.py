@@ -118,7 +118,7 @@ class BoardStudy:
         return parsed(self.tags.get(OBJECTIVES))
 
     def sign(self, objective: str) -> float:
-        """What makes a cost of the objective's values."""
+        """Times this, the objective's values are costs: less is better."""
         return sign_of(self.objectives[objective])
 
     @property
@@ -395,7 +395,7 @@ class Board:
 def _changed(
     rows: frozenset[tuple[Any, ...]], before: frozenset[tuple[Any, ...]], trials: dict[int, BoardTrial]
 ) -> dict[str, BoardTrial]:
-    """Fresh records, still empty, for the runs that may not be as they were; drops those that are gone."""
+    """Fresh records, still empty, for the runs that may have changed; drops those of runs that are gone."""
     new = rows - before
     gone = {row[0] for row in before - rows} - {row[0] for row in new}
     for number in [t.number for t in trials.values() if t.run_id in gone] if gone else []:
@@ -409,7 +409,7 @@ def _changed(
 
 
 def _end(status: str, written: int | None) -> int | None:
-    """Of a run that was ended and goes on again MLflow keeps the old end."""
+    """When the run ended: MLflow keeps the old end of one that goes on again."""
     return None if status == RUNNING else written
 
 

@@ -452,9 +452,9 @@ def whole(query: dict[str, str], name: str, default: int) -> int:
 
 
 def by_name(raw: Curves, tags: Mapping[str, str], params: Container[str]) -> Curves:
-    """Metrics by the names that the objective gave them, of which MLflow does not take every letter.
+    """Metrics by the names that the objective gave them: MLflow does not accept every character in a name.
 
-    ``tags``, ``params``: the trial's. The tag that has the names has those of parameters, too.
+    ``tags``, ``params``: the trial's. The tag that holds these names holds those of parameters as well.
     """
     names = {key: name for key, name in parsed(tags.get(NAMES)).items() if name not in params}
     return {names.get(key, key): points for key, points in raw.items()}

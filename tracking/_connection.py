@@ -114,7 +114,7 @@ class Connection:
 
 
 def paged(search: Callable[..., Any]) -> Iterator[Any]:
-    """All that a search of MLflow's finds, which answers with one page for each ``page_token``."""
+    """All that a search of MLflow's finds; it answers one page at a time, by ``page_token``."""
     token: str | None = None
     while True:
         page = search(page_token=token)

@@ -37,7 +37,7 @@ _LOCAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.
 
 
 class Away(InputError):
-    """The tracking server does not answer; nothing speaks against what was asked of it."""
+    """The tracking server does not answer. The request may be fine, and can be repeated."""
 
 
 class TrackingError(HpoError):
@@ -68,7 +68,7 @@ def is_denied(error: Exception) -> bool:
 def brief(error: BaseException) -> str:
     """The error as one line of at most 200 characters, without passwords: MLflow's name the address.
 
-    A long one loses its middle: how it begins says what was tried, how it ends what caused it.
+    A long one loses its middle: it begins with what was tried and ends with what went wrong.
     """
     text = redacted(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:110]} ... {text[-85:]}"

@@ -190,7 +190,7 @@ def others(fluent: ModuleType) -> list[Any]:
 def end_strays(fluent: ModuleType, callers: list[Any]) -> None:
     """End the runs that the objective has left open, as MLflow does at the end of a process.
 
-    Processes of trials are killed, so it would never, and what the next trial logs would go there.
+    Trial processes are killed, so MLflow never gets to it, and what the next trial logs would go there.
     """
     strays = [run for run in others(fluent) if run not in callers]
     for runs in _stacks(fluent):

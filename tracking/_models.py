@@ -54,8 +54,8 @@ _LIBRARIES = {
 class LoggedModel:
     """A model that was logged to a run.
 
-    ``flavor``, and ``serialization``, the form it was written in: of one that was found, and not logged just
-    now, what its tags say, or nothing.
+    ``flavor`` and ``serialization``, the form that it was written in, are what its tags say where it was
+    found and not logged just now; without these they are empty.
     """
 
     model_id: str
@@ -70,9 +70,9 @@ class LoggedModel:
 
 
 def load_writers(*flavors: str) -> None:
-    """Import what writing models of these flavors will need, seconds of it.
+    """Import what writing models of these flavors needs, which takes seconds.
 
-    What is missing or broken is passed over: who needs it and cannot have it says so then.
+    What is missing or broken is skipped: whoever needs it later says so.
     """
     for module in (module for flavor in flavors for module in _WRITERS[flavor]):
         with contextlib.suppress(Exception):

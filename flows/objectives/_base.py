@@ -271,7 +271,7 @@ def _load(config: TableConfig, stamp: tuple[int, int] | None) -> Setting:
 
 @functools.lru_cache(maxsize=2)
 def _problem(config: TableConfig, stamp: tuple[int, int] | None) -> Problem:
-    """Kept by itself: to deal other folds the table need not be read once more."""
+    """Kept apart from the folds, so that other folds can be made without reading the table again."""
     del stamp  # part of the key
     table = load_table(config.data, config.target, group=config.group, time=config.time, drop=config.drop)
     return pose(table, config.task, config.positive)

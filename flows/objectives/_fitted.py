@@ -47,7 +47,9 @@ def needed(needs: Needs) -> str:
 
 
 def unbound(model: Any) -> Any:
-    """The server that loads the model decides on its threads; and a finished model is fitted afresh."""
+    """The model without settings of its training: the server that loads it chooses its threads, and another
+    ``fit`` begins anew.
+    """
     fitted = model.regressor_ if model is not pipeline_of(model) else model
     name, last = fitted.steps[-1]
     known = last.get_params(deep=False)

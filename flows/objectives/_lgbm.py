@@ -349,7 +349,7 @@ def _takes_frame(problem: Problem) -> bool:
 
 
 def _check_together(space: SearchSpace, setting: Setting, budget: str) -> None:
-    """What each parameter allows by itself but not in this company."""
+    """Raise :class:`InputError` for parameters that do not go together, or not with this table and budget."""
     parameters = space.parameters
     if setting.problem.task != "binary":
         for name in ("scale_pos_weight", "is_unbalance", "pos_bagging_fraction", "neg_bagging_fraction"):

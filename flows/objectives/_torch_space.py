@@ -102,7 +102,7 @@ def _check_value(name: str, value: Any) -> None:
 
 
 def check_together(space: SearchSpace, problem: Problem) -> None:
-    """What each parameter allows by itself but not for this table."""
+    """Raise :class:`InputError` for a parameter that means nothing for this table."""
     for name, fits, what in (
         ("class_weight", bool(problem.classes), "classes"),
         ("label_smoothing", problem.task == "multiclass", "more than two classes"),

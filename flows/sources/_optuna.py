@@ -55,7 +55,7 @@ class OptunaStudy:
 
 
 def _only(name: str, metrics: Names) -> Names:
-    """Whatever somebody calls an objective that has no name, there is one; the sign is theirs to say."""
+    """Each mapped to the study's only objective, which has no name of its own; a leading minus stays."""
     return {ours: f"-{name}" if theirs.startswith("-") else name for ours, theirs in metrics.items()}
 
 
