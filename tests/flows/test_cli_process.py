@@ -146,6 +146,10 @@ def start(tracked: Place) -> Iterator[Callable[..., Command]]:
     yield begin
     for command in commands:
         if command.process.poll() is None:
+            # Asked first, since what is killed cannot end the servers that it has started.
+            command.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                command.process.wait(30)
             command.process.kill()
             command.process.wait()
 
