@@ -107,3 +107,13 @@ def test_either_study_says_what_came_out_of_the_newest_confirmation() -> None:
     assert said_of(study) == "Verdict of mine-1: it holds. Another trial has become the best since."
     again.note(CONFIRMS, {"study": "mine", "sentence": "it holds"})
     assert said_of(again) == "Verdict on the trials of mine: it holds."
+
+
+def test_of_several_objectives_no_trial_has_become_the_best_since() -> None:
+    """The winner is the first by the first objective; of equals the front has another one first."""
+    study = Study({"x": Float(0.0, 1.0)}, objectives={"loss": "min", "size": "min"})
+    for size in (5.0, 3.0):
+        study.tell(study.ask(), {"loss": 1.0, "size": size})
+    assert study.best.number == 1
+    study.note(CONFIRMED, {"study": "again", "sentence": "it holds", "trials": [{"trial": 0}]})
+    assert said_of(study) == "Verdict of again: it holds."
