@@ -14,7 +14,7 @@ from scipy import stats
 
 from hpo_core import Float, InputError, Study, plots
 from hpo_core.compare import compare, course, rank_test
-from hpo_core.folds import fold_results, paired_test, standard_error
+from hpo_core.folds import fold_results, paired_test, spread_of, standard_error
 
 
 def ran(
@@ -210,6 +210,14 @@ def test_results_on_folds_are_found_by_their_name() -> None:
     assert fold_results(study, 0) == {1: 0.5, 3: 0.7}
     assert fold_results(ran("b", [1.0]), 0) == {}
     assert math.isnan(standard_error(np.array([1.0])))
+
+
+@pytest.mark.parametrize(("unit", "spread"), [("repeat", 0.25), ("fold", None)])
+def test_a_spread_is_that_over_seeds(unit: str, spread: float | None) -> None:
+    """Of another study ``loss_std`` is a metric like any other, whatever its objective means by it."""
+    study = Study({"x": Float(0, 1)}, settings={"max_steps": 3}, meta={"step_unit": unit})
+    study.tell(study.ask(), {"loss": 1.0, "loss_std": 0.25})
+    assert spread_of(study, study.trials[0], "loss") == spread
 
 
 def test_the_figure_follows_the_courses() -> None:
