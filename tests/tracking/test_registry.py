@@ -217,6 +217,20 @@ def test_scores_on_other_data_are_not_compared(connection: Connection, models: M
     assert asked == [f"models:/{name}/1"]
 
 
+@pytest.mark.parametrize("folds", [False, True])
+def test_scores_on_data_without_a_digest_are_not_compared(
+    connection: Connection, models: Models, name: str, folds: bool
+) -> None:
+    """Nobody has said what they were measured on, so two of them need not be on the same rows."""
+    gate = replace(GATE, folds=folds)
+    on = {1: 0.5, 2: 0.6, 3: 0.55} if folds else {}
+    promote(connection, replace(models.candidate(0.8, ""), folds=on), name=name, gate=gate)
+    higher = {fold: value + 0.1 for fold, value in on.items()}
+    refused = promote(connection, replace(models.candidate(0.9, ""), folds=higher), name=name, gate=gate)
+    assert (refused.promoted, refused.champion) == (False, "1")
+    assert f"on the same {'folds' if folds else 'held-out data'} to compare with" in refused.reason
+
+
 def test_models_of_others_are_not_loaded(connection: Connection, models: Models, run: str, name: str) -> None:
     """Loading a model runs its code."""
     stranger = models.candidate(0.5).model
