@@ -193,21 +193,24 @@ def ascend(
 
 def neighbours(shape: Layout, u: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """(m, d) single changes of the active discrete columns of `u` (d,), not yet snapped."""
-    rows = []
+    columns: list[int] = []
+    values: list[NDArray[np.float64]] = []
     for j, grid in shape.grids.items():
         if np.isnan(u[j]):
             continue
-        here = int(np.argmin(np.abs(grid - u[j])))
+        here = int(np.abs(grid - u[j]).argmin())
         if j in shape.nominal:
-            others = np.delete(np.arange(len(grid)), here)
+            others = np.flatnonzero(np.arange(len(grid)) != here)
             if len(others) > CHOICES:
                 others = rng.choice(others, CHOICES, replace=False)
         else:
             others = np.array([i for i in (here - 1, here + 1) if 0 <= i < len(grid)], dtype=int)
-        block = np.repeat(u[None, :], len(others), axis=0)
-        block[:, j] = grid[others]
-        rows.append(block)
-    return np.concatenate(rows) if rows else np.empty((0, len(u)))
+        columns += [j] * len(others)
+        values.append(grid[others])
+    rows = np.repeat(u[None, :], len(columns), axis=0)
+    if columns:
+        rows[np.arange(len(columns)), columns] = np.concatenate(values)
+    return rows
 
 
 def hop(
