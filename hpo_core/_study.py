@@ -519,13 +519,15 @@ class Study:
                 raise StudyFinished(f"nothing is left to ask for: {reason}")
         self.started(due, now=now)
         record = self.trials[due.trial]
+        # Not the last step that it reported: a lost attempt has kept nothing beyond its pause or checkpoint.
+        kept = max(record.checkpoint_step, int(self.history.pauses[due.trial]))
         return Trial(
             number=due.trial,
             params=due.params,
             seed=due.seed,
             attempt=due.attempt,
             target=due.target,
-            start_step=record.step,
+            start_step=kept,
             parent=due.parent,
             study=self.created.study_id,
         )

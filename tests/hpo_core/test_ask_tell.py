@@ -236,6 +236,26 @@ def test_a_trial_with_a_target_pauses_there_and_comes_back() -> None:
     assert tuned.state.steps_spent == 12
 
 
+def test_a_lost_attempt_is_handed_out_again_from_where_it_was_paused_or_saved() -> None:
+    """It was handed out from its last report: with nothing left to train, and nothing saved there."""
+    tuned = study(strategy=scripted(Start(target=3), Resume(0)), settings={"max_steps": 9})
+    first = tuned.ask()
+    tuned.report(first, 3, 0.5)
+    tuned.lost(first, "its worker is gone")
+    again = tuned.ask()
+    assert (again.target, again.start_step) == (3, 0)
+    assert tuned.tell(again, 0.5) is TrialState.PAUSED
+    on = tuned.ask()
+    tuned.report(on, 6, 0.4)
+    tuned.report(on, 8, 0.3)
+    tuned.lost(on, "its worker is gone")
+    on = tuned.ask()
+    assert on.start_step == 3
+    tuned.checkpointed(on, 6, "checkpoints/6")
+    tuned.lost(on, "its worker is gone")
+    assert tuned.ask().start_step == 6
+
+
 @pytest.mark.parametrize(
     ("values", "kwargs", "state"),
     [
