@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, SupportsFloat
+from typing import Any, NoReturn, Protocol, SupportsFloat
 
 from flows import _messages as m
 from flows._messages import Job
@@ -162,6 +162,10 @@ class LiveTrial(Suggesting):
         """
         n = _whole("the number of trial.steps", n, 1)
         self._stepping = True
+        if reason := self._end_reason():
+            # A segment that was lost after its last step. What the body makes is missing behind the loop.
+            self._mark_used()
+            self._leave(reason)
         for step in range(self._job.from_step + 1, n + 1):
             yield step
             self.hand_over()
@@ -193,8 +197,11 @@ class LiveTrial(Suggesting):
         self._hand_over_reported()
         self._last_step = max(self._last_step, step)
         if not self._stepping and (reason := self._end_reason()):
-            self._ended = reason
-            raise TrialPruned("stopped by the study") if reason == m.STOPPED else TrialPaused(reason)
+            self._leave(reason)
+
+    def _leave(self, reason: str) -> NoReturn:
+        self._ended = reason
+        raise TrialPruned("stopped by the study") if reason == m.STOPPED else TrialPaused(reason)
 
     def hear(self, seconds: float) -> None:
         """Wait for a decision on what was reported last to stop the trial, this long at most."""

@@ -280,7 +280,9 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
             study.requeue(trial, now)
         if study.stopped is not None:
             study.extend(now)
-        lines.append(f"it was cancelled; {len(again)} cancelled trials are run again")
+        paused = sum(study.trials[trial].state is TrialState.PAUSED for trial in again)
+        waiting = f", {paused} are paused as they were" if paused else ""
+        lines.append(f"it was cancelled; {len(again) - paused} cancelled trials are run again{waiting}")
     return lines
 
 

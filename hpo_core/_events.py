@@ -216,10 +216,14 @@ class TrialFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRequeued(Event):
-    """A trial that ended badly is to be run again, as its next attempt."""
+    """A trial that ended badly is to be run again, as its next attempt.
+
+    ``paused``: it had been paused when it was cancelled, and waits for its promotion again.
+    """
 
     type: ClassVar[str] = "trial_requeued"
     trial: int
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

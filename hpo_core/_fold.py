@@ -128,7 +128,7 @@ class Fold:
                     raise StudyStateError(
                         f"trial {event.trial} is {state.label}; only a trial that ended can run again"
                     )
-                check_move(event.trial, state, TrialState.WAITING)
+                check_move(event.trial, state, _state_again(event))
             case ev.TrialResolved() if self.trial(event.trial).state.finished:
                 state = self.trial(event.trial).state
                 raise StudyStateError(f"trial {event.trial} is {state.label}; its configuration is settled")
@@ -281,10 +281,10 @@ class Fold:
 
     def _requeued(self, event: ev.TrialRequeued) -> None:
         trial = self.trials[event.trial]
-        trial.state = TrialState.WAITING
+        trial.state = _state_again(event)
         trial.values, trial.metrics, trial.reason, trial.finished_at = {}, {}, "", 0.0
         trial.losses = 0
-        self.history._move(event.trial, TrialState.WAITING)
+        self.history._move(event.trial, trial.state)
         self.stopped = None
 
     def _extended(self, event: ev.StudyExtended) -> None:
@@ -303,6 +303,10 @@ class Fold:
 
 def _nothing(event: ev.CurveLogged) -> None:
     """Curves are for those who look; nothing is folded."""
+
+
+def _state_again(event: ev.TrialRequeued) -> TrialState:
+    return TrialState.PAUSED if event.paused else TrialState.WAITING
 
 
 def _end_state(label: str) -> TrialState:

@@ -69,7 +69,7 @@ _MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.WAITING: frozenset({TrialState.RUNNING}) | _ENDS,
     TrialState.RUNNING: frozenset({TrialState.WAITING, TrialState.PAUSED}) | _ENDS,
     TrialState.PAUSED: frozenset({TrialState.WAITING}) | _ENDS,
-    **dict.fromkeys(_ENDS, frozenset({TrialState.WAITING})),
+    **dict.fromkeys(_ENDS, frozenset({TrialState.WAITING, TrialState.PAUSED})),
 }
 _MOVES[TrialState.COMPLETE] = frozenset()
 

@@ -409,9 +409,15 @@ class Study:
     def requeue(self, trial: Trial | int, now: float = 0.0) -> None:
         """Run a trial that ended badly once more, as its next attempt. Reopens a stopped study.
 
+        One that was paused when it was cancelled is paused again, and goes on when it is promoted.
+
         Raises :class:`StudyStateError` for a trial that is complete or has not ended.
         """
-        self._record(ev.TrialRequeued(at=now, trial=self._known(trial).number))
+        record = self._known(trial)
+        # Its segment was done. Run again, it would train a step for nothing.
+        there = record.target is not None and record.target == int(self.history.pauses[record.number])
+        paused = there and record.state is TrialState.CANCELLED
+        self._record(ev.TrialRequeued(at=now, trial=record.number, paused=paused))
 
     def enqueue(self, params: Mapping[str, Any], now: float = 0.0) -> None:
         """Try this configuration before asking the sampler; missing parameters are sampled.

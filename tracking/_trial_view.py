@@ -161,7 +161,8 @@ class TrialView:
             case ev.TrialPausedAt():
                 self.state = "paused"
             case ev.TrialResumed() | ev.AttemptLost() | ev.TrialRequeued():
-                self.state, self._end = "waiting", at
+                paused = isinstance(event, ev.TrialRequeued) and event.paused
+                self.state, self._end = "paused" if paused else "waiting", at
                 if REASON in self._tags:
                     self._tags[REASON] = ""
                 if isinstance(event, ev.AttemptLost):

@@ -228,6 +228,24 @@ def test_steps_may_be_numbers_of_an_array(tmp_path: Path) -> None:
     assert outcome.kind == m.RETURNED, outcome.reason
 
 
+def test_a_segment_that_was_lost_after_its_last_step_only_has_to_say_so(tmp_path: Path) -> None:
+    """It trained one step beyond its target. An empty loop would do no better: what it makes is returned."""
+    trained: list[int] = []
+
+    def objective(trial: Any) -> float:
+        for step in trial.steps(9):
+            trained.append(step)
+            loss = 1.0 / step
+            trial.report(step, loss=loss)
+        return loss
+
+    saved = checkpoint_folder(tmp_path, 0, 2, 1)
+    save_checkpoint(saved, b"2")
+    there = replace(job(tmp_path, str(saved)), target=2)
+    outcome = execute(objective, there, NoChannel(), Signals(), None)
+    assert (outcome.kind, outcome.reason, outcome.note, trained) == (m.PAUSED, "", "", [])
+
+
 class _Line(NoChannel):
     """Notes the steps of what is reported and saved."""
 

@@ -244,9 +244,23 @@ def test_a_cancelled_study_runs_its_cancelled_trials_again() -> None:
     first.journal.close()
     assert not check_before(TERMS)
     again = opened(now=4.0)
-    assert "1 cancelled trials are run again" in again.lines[-1]
+    assert again.lines[-1] == "it was cancelled; 1 cancelled trials are run again"
     assert again.study.stopped is None
     assert [t.state for t in again.study.trials] == [TrialState.COMPLETE, TrialState.WAITING]
+    again.journal.close()
+
+
+def test_paused_trials_of_a_cancelled_study_are_paused_again() -> None:
+    first = opened(strategy=make_strategy("random+asha"), settings=Settings(max_steps=9))
+    trial = first.study.ask(1.5)
+    first.study.tell(trial, 0.5, now=2.0)
+    first.study.ask(2.5)
+    first.study.stop("cancelled", "enough", now=3.0)
+    first.journal.close()
+    again = opened(now=4.0)
+    told = "it was cancelled; 1 cancelled trials are run again, 1 are paused as they were"
+    assert again.lines[-1] == told
+    assert [t.state for t in again.study.trials] == [TrialState.PAUSED, TrialState.WAITING]
     again.journal.close()
 
 

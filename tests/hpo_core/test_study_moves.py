@@ -168,6 +168,29 @@ def test_requeueing_runs_the_same_configuration_again() -> None:
     assert snapshot(replayed(journal)) == snapshot(study)
 
 
+def test_a_paused_trial_that_was_cancelled_waits_for_its_promotion_again() -> None:
+    """Every paused trial of a cancelled study was run once more, up to the step where it had been paused."""
+    study, journal = recorded(
+        {"x": Float(0.0, 1.0)},
+        strategy={"sampler": "random", "scheduler": {"name": "asha", "timed": False}},
+        settings={"max_steps": 9},
+        limits={"trials": 4},
+    )
+    for _ in range(2):
+        study.tell(study.ask(), 0.5)
+    running = study.ask()
+    study.stop("cancelled", "by somebody")
+    for trial in study.trials:
+        study.requeue(trial.number)
+    assert [t.state.label for t in study.trials] == ["paused", "paused", "waiting"]
+    again = study.ask()
+    assert (again.number, again.attempt, again.start_step, again.target) == (running.number, 2, 0, 1)
+    study.tell(again, 0.25)
+    promoted = study.ask()
+    assert (promoted.number, promoted.start_step, promoted.target) == (running.number, 1, 3)
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
 def test_a_new_driver_fences_off_the_old_one_and_repeats_what_ran() -> None:
     study, journal = recorded(LINE)
     started(study)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo_core import Journal, Segment, Study
-from hpo_core._events import StudyCreated, TrialAsked, TrialFinished
+from hpo_core._events import StudyCreated, TrialAsked, TrialFinished, TrialRequeued
 from hpo_core._journal import encode_line, read_journal
 from tests.full_disk import small_files
 from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
@@ -159,6 +159,19 @@ def test_a_requeued_trial_shows_its_last_end(everything: Any) -> None:
     *_, status, tags, _, _ = next(run for run in shown.values() if run[4].get("prefect.task_run") == "abc")
     assert (status, tags["hpo.state"], tags["hpo.attempt"]) == ("FINISHED", "complete", "2")
     assert tags.get("hpo.reason", "") == ""
+
+
+def test_a_paused_trial_that_was_cancelled_shows_as_paused_again(tmp_path: Path) -> None:
+    script = Script(tmp_path)
+    mlflow = FakeMlflow()
+    trial = script.begin()
+    script.finish(trial, state="cancelled", reason="by somebody")
+    project(tmp_path, mlflow)
+    script.study._record(TrialRequeued(trial=trial, paused=True, at=script.now()))
+    project(tmp_path, mlflow)
+    run = next(run for run in mlflow.stored.values() if run.tags["hpo.role"] == "trial")
+    assert (run.tags["hpo.state"], run.tags["hpo.reason"]) == ("paused", "")
+    script.close()
 
 
 def _dead_from(call: int, after: bool, number: int, _: str) -> tuple[BaseException, bool] | None:
