@@ -14,7 +14,7 @@ from flows import _messages as m
 from flows._messages import Job
 from flows._runner import Curve, Message, Report, Saved
 from hpo_core import InputError, TrialPaused, TrialPruned
-from hpo_core.inner import Suggesting, Suggestions, check_whole, checked_metrics, single
+from hpo_core.inner import Suggesting, Suggestions, checked_metrics, checked_step, single
 
 
 class Channel(Protocol):
@@ -209,7 +209,8 @@ class LiveTrial(Suggesting):
 
     def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
         """Points of a curve that are to be seen in MLflow and that no decision reads."""
-        self._channel.send(Curve(name, [int(s) for s in steps], [float(v) for v in values]))
+        counted = [_whole("a step of trial.log_curve", s, 0) for s in steps]
+        self._channel.send(Curve(name, counted, [float(v) for v in values]))
 
     def save(self, step: int, thing: Any) -> None:
         """Save a checkpoint: bytes, a path to a file or folder, arrays, a torch state, a model.
@@ -296,8 +297,7 @@ def _whole(what: str, given: Any, least: int) -> int:
     number = single(given)
     if isinstance(number, float) and number.is_integer():
         number = int(number)
-    check_whole(what, number, least)
-    return int(number)
+    return checked_step(number, least, what)
 
 
 def checkpoint_folder(study: Path, trial: int, step: int, attempt: int) -> Path:

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._conditions import Condition
-from hpo_core._errors import SpaceError
+from hpo_core._errors import InputError, SpaceError
 
 CONTINUOUS, INTEGER, ORDINAL, NOMINAL = 0, 1, 2, 3
 
 # How many choices a message or repr shows.
 _SHOWN = 20
+# Of the largest whole number that is a float: above it nothing can be drawn, compared or modelled.
+_MOST_BITS = 1023
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -187,6 +189,8 @@ def checked_whole(value: Any, what: str) -> int:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise SpaceError(f"{what} must be a whole number, got {value!r}")
+    if (bits := int(value).bit_length()) > _MOST_BITS:
+        raise SpaceError(f"{what} must be a whole number that a float can hold, got one of {bits} bits")
     return int(value)
 
 
@@ -217,16 +221,41 @@ def plain_json(value: Any) -> Any:
     """JSON's own types: numpy scalars to Python's, tuples to lists; refuses what JSON cannot carry."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or type(value) in (str, int, bool):
+    if value is None or type(value) is bool or (type(value) is str and value.isascii()):
         return value
+    if type(value) is int:
+        return checked_whole(value, "a choice")
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError):
         raise SpaceError(
             f"a choice must be a JSON value (string, number, bool, null, list, object), got {value!r}; "
             "use a name for it and look the object up in the objective"
         ) from None
-    return json.loads(text)
+    if not _is_written(text):
+        raise SpaceError(f"a choice must be text that can be written as UTF-8, got {value!r}")
+    return value if type(value) is str else json.loads(text, parse_int=_whole_choice)
+
+
+def _whole_choice(digits: str) -> int:
+    return checked_whole(int(digits), "a choice")
+
+
+def check_name(what: str, name: object, kind: type[InputError] = SpaceError) -> None:
+    """Raise an error of that ``kind`` unless it is a text, not empty, that files and databases can hold."""
+    if not isinstance(name, str) or not name:
+        raise kind(f"{what} must be a non-empty string, got {name!r}")
+    if not _is_written(name):
+        raise kind(f"{what} must be text that can be written as UTF-8, got {name!r}")
+
+
+def _is_written(text: str) -> bool:
+    """False of half a character, as what was read with a wrong encoding has it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # One encoder for all: `json.dumps` makes a new one for each call that sorts keys.

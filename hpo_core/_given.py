@@ -9,8 +9,9 @@ from typing import Any, SupportsFloat, TypeGuard, TypeVar
 
 import numpy as np
 
+from hpo_core._domain import check_name
 from hpo_core._errors import InputError, StrategyError, nearest
-from hpo_core._records import Limits, Settings
+from hpo_core._records import Limits, Settings, check_countable
 from hpo_core._space import MissingPredicate, SearchSpace
 
 _R = TypeVar("_R", Limits, Settings)
@@ -31,8 +32,7 @@ def checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
     if not objectives:
         raise InputError("a study needs at least one objective, such as {'loss': 'min'}")
     for name, direction in objectives.items():
-        if not isinstance(name, str) or not name:
-            raise InputError(f"an objective's name must be a non-empty string, got {name!r}")
+        check_name("an objective's name", name, InputError)
         if direction not in ("min", "max"):
             raise InputError(
                 f"objective {name!r}: the direction must be 'min' or 'max', got {direction!r}"
@@ -67,7 +67,11 @@ def checked_metrics(values: Metrics | None, objectives: Collection[str]) -> dict
                 f"each, got {values!r}"
             )
         values = {next(iter(objectives)): values}
-    return {str(name): _float(str(name), value) for name, value in values.items()}
+    named = {str(name): _float(str(name), value) for name, value in values.items()}
+    for name in named:
+        if not name.isascii():
+            check_name("a metric's name", name, InputError)
+    return named
 
 
 def _float(name: str, value: Any) -> float:
@@ -99,9 +103,10 @@ def check_whole(what: str, value: object, least: int = 1, kind: type[InputError]
         raise kind(f"{what} must be a whole number of at least {least}, got {value!r}")
 
 
-def check_option(owner: str, option: str, value: object, least: int) -> None:
+def check_option(owner: str, option: str, value: int, least: int) -> None:
     """:func:`check_whole` of an option of a sampler or scheduler, with a :class:`StrategyError`."""
     check_whole(f"{owner}: {option}", value, least, StrategyError)
+    check_countable(f"{owner}: {option}", value, StrategyError)
 
 
 def checked_seed(seed: WholeNumber) -> int:
@@ -122,8 +127,7 @@ def checked_time(now: float) -> float:
 
 def checked_name(name: str) -> str:
     """The name of a study."""
-    if not isinstance(name, str) or not name:
-        raise InputError(f"a study's name must be a non-empty text, got {name!r}")
+    check_name("a study's name", name, InputError)
     return name
 
 
@@ -138,6 +142,7 @@ def checked_step(step: WholeNumber, least: int, what: str) -> int:
     """The step as a plain ``int``, which is what a journal holds."""
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < least:
         raise InputError(f"{what} must be a whole number of at least {least}, got {step!r}")
+    check_countable(what, int(step))
     return int(step)
 
 

@@ -106,9 +106,13 @@ class Categorical(Parameter):
         # A list or dict goes to user code, which may change it.
         return copy.deepcopy(choice) if isinstance(choice, list | dict) else choice
 
+    def position(self, value: Any) -> int | None:
+        """The place of a choice among all; ``[True]`` is not ``[1]``, though Python calls them equal."""
+        return self._index.get(json_text(plain_json(value)))
+
     def encode(self, value: Any, name: str = "") -> float:
         """The cell centre of a choice."""
-        index = self._index.get(json_text(plain_json(value)))
+        index = self.position(value)
         if index is None:
             known = [c for c in self.choices if isinstance(c, str)]
             hint = nearest(value, known) if isinstance(value, str) else ""

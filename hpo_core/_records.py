@@ -26,6 +26,12 @@ def _is_amount(value: object) -> bool:
         return False
 
 
+def check_countable(what: str, number: int, kind: type[InputError] = InputError) -> None:
+    """Raise an error of that ``kind`` for more than the columns of a history, and MLflow, can count."""
+    if (bits := number.bit_length()) > 63:
+        raise kind(f"{what} must be below 2**63, got a number of {bits} bits")
+
+
 def averaged(rule: str) -> int:
     """Over how many of the last results the rule ``average-k`` takes the mean."""
     return int(rule.removeprefix("average-"))
@@ -165,4 +171,5 @@ class Settings:
                 continue
             if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+            check_countable(name, int(value))
             object.__setattr__(self, name, int(value))

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from hpo_core._activation import Gate, check_condition
 from hpo_core._constraints import Constraint
 from hpo_core._counting import count_points, list_points, prior_masses
+from hpo_core._domain import check_name
 from hpo_core._errors import SpaceError, nearest
 from hpo_core._parameters import (
     CONTINUOUS,
@@ -485,8 +486,7 @@ def _checked(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
     if not isinstance(parameters, Mapping):
         raise SpaceError(f"a search space is a dict of names and parameters, got {parameters!r}")
     for name, parameter in parameters.items():
-        if not isinstance(name, str) or not name:
-            raise SpaceError(f"a parameter's name must be a non-empty string, got {name!r}; rename it")
+        check_name("a parameter's name", name)
         if not isinstance(parameter, Parameter):
             raise SpaceError(
                 f"parameter {name!r} must be Float, Int, Categorical, Normal, LogNormal or "

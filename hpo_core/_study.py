@@ -17,6 +17,7 @@ import numpy as np
 from hpo_core import _events as ev
 from hpo_core._decide import Decider
 from hpo_core._decide import Segment as Segment
+from hpo_core._domain import check_name
 from hpo_core._errors import (
     InputError,
     JournalError,
@@ -467,6 +468,8 @@ class Study:
     def _checked_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(params, Mapping):
             raise SpaceError(f"a configuration is a dict of names and values, got {params!r}")
+        for name in params:
+            check_name("a parameter's name", name)
         given = {name: plain_json(value) for name, value in params.items()}
         parameters = self.space.parameters
         known = {n: v for n, v in given.items() if n in parameters}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo_core._domain import check_name
 from hpo_core._errors import SpaceError
 from hpo_core._parameters import Categorical, Float, Int, Parameter
 
@@ -46,8 +47,7 @@ class Suggestions:
 
         Raises :class:`SpaceError` when one trial asks for a name with two distributions.
         """
-        if not isinstance(name, str) or not name:
-            raise SpaceError(f"a parameter's name must be a non-empty string, got {name!r}")
+        check_name("a parameter's name", name)
         if name in self.found:
             if not parameter.contains(self.used[name]):
                 raise SpaceError(
@@ -86,8 +86,12 @@ class Suggesting:
         """One of ``choices``, which are JSON values or tuples of them."""
         parameter = Categorical(choices)
         value = self._suggestions.suggest(name, parameter)
+        if not isinstance(value, list | dict):
+            return value
         # The caller's own object: a journal turns tuples into lists.
-        return choices[parameter.choices.index(value)] if isinstance(value, list | dict) else value
+        place = parameter.position(value)
+        assert place is not None
+        return choices[place]
 
 
 class Trial(Suggesting):

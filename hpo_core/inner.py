@@ -11,7 +11,14 @@ from hpo_core._disasters import robust_range
 from hpo_core._domain import choice_text
 from hpo_core._errors import JournalWriteError, nearest
 from hpo_core._events import Event
-from hpo_core._given import check_whole, checked_metrics, checked_objectives, is_number, single
+from hpo_core._given import (
+    check_whole,
+    checked_metrics,
+    checked_objectives,
+    checked_step,
+    is_number,
+    single,
+)
 from hpo_core._history import FOLD, SPREAD, sign_of
 from hpo_core._journal import JOURNAL, is_open, lock_of, read_created, read_journal
 from hpo_core._parameters import parameter_from_json
@@ -39,6 +46,7 @@ __all__ = [
     "check_whole",
     "checked_metrics",
     "checked_objectives",
+    "checked_step",
     "choice_text",
     "events",
     "is_number",

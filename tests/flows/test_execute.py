@@ -210,6 +210,12 @@ def test_a_report_without_names_is_told_how(tmp_path: Path, metrics: Any) -> Non
         ),
         (lambda trial: trial.save(1.5, b""), "got 1.5"),
         (lambda trial: list(trial.steps("9")), "number of trial.steps must be a whole number"),
+        (lambda trial: trial.report(2**63, loss=1.0), "the step of trial.report must be below 2**63"),
+        (
+            lambda trial: trial.report(1, **{"\ud800": 1.0}),
+            "a metric's name must be text that can",
+        ),
+        (lambda trial: trial.suggest_int("\ud800", 0, 1), "name must be text that can be written as UTF-8"),
     ],
 )
 def test_a_wrong_step_or_metric_is_told_in_words(tmp_path: Path, wrong: Any, message: str) -> None:

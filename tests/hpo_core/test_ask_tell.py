@@ -206,6 +206,19 @@ def test_steps_count_from_one(step: Any) -> None:
         tuned.report(tuned.ask(), step, 0.5)
 
 
+def test_a_step_that_no_column_holds_is_refused_before_it_is_written() -> None:
+    """The journal had it then, and could not be replayed: the study was lost."""
+    tuned, journal = recorded(LINE)
+    trial = tuned.ask()
+    length = len(journal.lines)
+    for tell in (lambda: tuned.report(trial, 2**63, 0.5), lambda: tuned.tell(trial, 0.5, step=10**400)):
+        with pytest.raises(InputError, match=r"must be below 2\*\*63"):
+            tell()
+    assert len(journal.lines) == length
+    tuned.report(trial, 2**63 - 1, 0.5)
+    assert replayed(journal).trials[0].step == 2**63 - 1
+
+
 def test_an_old_step_changes_nothing() -> None:
     tuned, journal = recorded(LINE)
     trial = tuned.ask()
@@ -444,6 +457,17 @@ def test_choices_come_back_as_they_were_given() -> None:
     assert snapshot(replayed(journal)) == snapshot(tuned)
 
 
+def test_choices_that_python_calls_equal_are_told_apart() -> None:
+    """``[True]`` came back as ``[1]``, which is not what the journal and MLflow say of the trial."""
+    choices = [[1], [True], [1.0], {"a": 0}, {"a": False}]
+    tuned, _ = recorded(None)
+    for _ in choices:
+        trial = tuned.ask()
+        choice = trial.suggest_categorical("kind", choices)
+        assert json.dumps(choice) == json.dumps(trial.params["kind"])
+        tuned.tell(trial, 1.0)
+
+
 def test_a_strategy_that_cannot_handle_what_is_asked_for_says_so() -> None:
     tuned, journal = recorded(None, strategy={"sampler": {"name": "grid", "resolution": {}}})
     trial = tuned.ask()
@@ -480,6 +504,9 @@ def test_what_is_shown_is_short_and_says_it_all() -> None:
         ({"objectives": {}}, "at least one objective"),
         ({"objectives": {"loss": "minimise"}}, "must be 'min' or 'max', got 'minimise'"),
         ({"objectives": {1: "min"}}, "name must be a non-empty string, got 1"),
+        ({"objectives": {"\ud800": "min"}}, "name must be text that can be written as UTF-8"),
+        ({"name": "\ud800"}, "a study's name must be text that can be written as UTF-8"),
+        ({"settings": {"max_steps": 2**63}}, r"max_steps must be below 2\*\*63, got a number of 64 bits"),
         ({"strategy": "tpee"}, "unknown strategy 'tpee'; did you mean 'tpe'"),
         ({"strategy": 3}, "a strategy is a name .*, a dict or an object, got 3"),
         ({"seed": -1}, "seed must be a whole number of at least 0, or None, got -1"),

@@ -219,7 +219,7 @@ def odd(value: object) -> Any:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: _study(name=[1, 2]), "name must be a non-empty text, got \\[1, 2\\]"),
+        (lambda: _study(name=[1, 2]), "name must be a non-empty string, got \\[1, 2\\]"),
         (lambda: _study(meta=["a"]), "meta must be a dict"),
         (lambda: _study(journal="j.jsonl"), "journal must be a Journal\\(path\\)"),
         (lambda: _study(limits={"trials": 10**400}), "limit trials must be a positive number"),

@@ -254,6 +254,7 @@ def test_a_condition_on_a_wide_range_is_cheap() -> None:
         ({"a": 3}, r"wrap a fixed value as Constant\(3\)"),
         ({"": Int(0, 1)}, "name must be a non-empty string, got ''"),
         ({1: Int(0, 1)}, "name must be a non-empty string, got 1"),
+        ({"\ud800": Int(0, 1)}, "name must be text that can be written as UTF-8"),
         ([("a", Int(0, 1))], "a search space is a dict of names and parameters"),
     ],
 )
