@@ -102,7 +102,7 @@ class TrialView:
         self.first_unwritten = -1
         self._start = milliseconds(event.at)
         self._end = 0
-        self._last: dict[str, tuple[int, float]] = {}
+        self._last: dict[str, tuple[int, float, int]] = {}
         self._diverged: dict[str, tuple[int, str]] = {}
         # Step to where the checkpoint lies.
         self.checkpoints: dict[int, str] = {}
@@ -211,12 +211,16 @@ class TrialView:
                 # MLflow would keep NaN, turn infinities into 1.8e308, and match both in filters.
                 self._diverged.setdefault(key, (step, repr(value)))
                 continue
-            # The final value usually is the last report; a second point there would only be a spike.
-            if final and self._last.get(key) == (step, value):
-                continue
-            self._last[key] = (step, value)
+            when, known = at, self._last.get(key)
+            if final and known is not None and known[0] == step:
+                # The final value usually is the last report; a second point there would only be a spike.
+                if known[1] == value:
+                    continue
+                # Of points of one step and millisecond MLflow takes the largest for the latest.
+                when = max(at, known[2] + 1)
+            self._last[key] = (step, value, when)
             if new:
-                self.points.append(Point(key, value, at, step))
+                self.points.append(Point(key, value, when, step))
 
     # -- what is to be written -----------------------------------------------------------------
 

@@ -467,6 +467,21 @@ def test_reports_that_share_a_step_with_the_result_are_no_spikes(tmp_path: Path)
     assert sorted((step, value) for _, value, _, step in run.points) == [(1, 2.5), (2, 1.5), (3, 0.5)]
 
 
+def test_a_result_that_is_no_report_is_the_latest_point_of_its_step(tmp_path: Path) -> None:
+    """Within a millisecond of the last report, MLflow showed the larger of the two as the result."""
+    script = Script(tmp_path)
+    trial = script.begin()
+    at = script.now()
+    script.study.report(trial, 3, {"loss": 0.75}, now=at)
+    script.study.finish(trial, {"loss": 0.5}, now=at)
+    script.close()
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    run = next(r for r in mlflow.stored.values() if r.name == "trial-0000")
+    latest = max((step, when, value) for name, value, when, step in run.points if name == "loss")
+    assert latest == (3, int(at * 1000) + 1, 0.5)
+
+
 def test_ten_thousand_events_are_read_once(tmp_path: Path) -> None:
     """The offset moves on: a growing journal is not read from its beginning at each turn."""
     script = Script(tmp_path)
