@@ -13,8 +13,8 @@ from flows import _messages as m
 from flows._messages import Job, Outcome
 from flows._run_context import running_trial
 from flows._trial import Channel, LiveTrial, NoSpace, Signals, is_full
-from hpo_core import Infeasible, TrialPaused, TrialPruned
-from hpo_core.inner import single
+from hpo_core import Infeasible, InputError, TrialPaused, TrialPruned
+from hpo_core.inner import checked_metrics, single
 from tracking import redacted
 
 Objective = Callable[[Any], Any]
@@ -93,16 +93,19 @@ def _outcome(trial: LiveTrial, caught: _Caught) -> Outcome:
         return Outcome(kind=trial.ended)
     try:
         return Outcome(kind=m.RETURNED, values=plain_results(caught.returned))
-    except TypeError as wrong:
+    except (TypeError, InputError) as wrong:
         return Outcome(kind=m.RAISED, reason=str(wrong))
 
 
 def plain_results(returned: Any) -> dict[str, float] | float | None:
-    """What an objective returned as plain floats. Raises ``TypeError`` for anything else."""
+    """What an objective returned as plain floats.
+
+    Raises ``TypeError`` for anything else, and :class:`InputError` for a name that no metric can have.
+    """
     if returned is None:
         return None
     if isinstance(returned, Mapping):
-        return {str(name): _number(value) for name, value in returned.items()}
+        return checked_metrics({str(name): _number(value) for name, value in returned.items()}, ())
     return _number(returned)
 
 

@@ -215,6 +215,7 @@ def test_a_report_without_names_is_told_how(tmp_path: Path, metrics: Any) -> Non
             lambda trial: trial.report(1, **{"\ud800": 1.0}),
             "a metric's name must be text that can",
         ),
+        (lambda trial: {"\ud800": 1.0}, "a metric's name must be text that can"),
         (lambda trial: trial.suggest_int("\ud800", 0, 1), "name must be text that can be written as UTF-8"),
     ],
 )
