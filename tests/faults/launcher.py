@@ -18,8 +18,9 @@ from typing import Any
 
 from flows._prefect import QUIET
 
-_PRELOAD: tuple[str, ...] = ("flows._flow", "flows.cli", "flows.cli._go_on", "tests.faults.study_process")
-_PRELOAD += ("mlflow.store.tracking.sqlalchemy_store", "tracking._projector", "flows._report")
+_PRELOAD: tuple[str, ...] = ("flows._flow", "flows.cli._main", "flows.cli._go_on")
+_PRELOAD += ("tests.faults.study_process", "flows._report", "tracking._projector")
+_PRELOAD += ("mlflow.store.tracking.sqlalchemy_store",)
 _PRELOAD += ("scipy.stats.qmc", "matplotlib.backends.backend_agg", "tracking._report_plots", "rich.live")
 _exits: dict[int, str] = {}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.abc
 import json
 import socket
+import sys
 import zlib
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 from flows._workspace import Terms, open_study
+from flows.cli import main
 from hpo_core import Float, Limits, SearchSpace, Settings, make_strategy
 from tests.flows.conftest import Hpo, Place, Said
 from tests.flows.small_tables import mixed, written
@@ -434,3 +437,18 @@ def test_a_table_of_another_question_needs_another_name(hpo: Hpo, place: Place) 
         names.add(json.loads(said.out)["study"])
     assert len(names) == 2
     assert place.studies == []
+
+
+class _Interrupted(importlib.abc.MetaPathFinder):
+    """Ctrl-C comes while the command line is imported."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname == "flows.cli._main":
+            raise KeyboardInterrupt
+
+
+def test_an_interruption_of_the_first_imports_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command was typed by mistake: half a second of Ctrl-C showed the innards of the libraries."""
+    monkeypatch.delitem(sys.modules, "flows.cli._main", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [_Interrupted(), *sys.meta_path])
+    assert main(["list"]) == 130
