@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import textwrap
 import time
 from types import TracebackType
@@ -14,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from flows._signals import silence
 from flows._words import (
     LEADERS,
     best_line,
@@ -67,10 +69,20 @@ def make_console(**options: Any) -> Console:
     return Console(markup=False, highlight=False, **options)
 
 
+class _Followed(Console):
+    """Where a study's lines go. A reader who leaves, as ``head`` does, ends it as a closed terminal does."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        silence(self.file.fileno())
+        # The usual SystemExit would come out of the event loop, and leave the study open.
+        signal.raise_signal(signal.SIGTERM)
+
+
 def make_view(*, quiet: bool = False) -> View:
     """A live view on a terminal, plain lines elsewhere; ``quiet`` leaves standard output to others."""
     # In a notebook too: a display that is redrawn there would need ipywidgets.
-    console = make_console(stderr=quiet, force_jupyter=False)
+    console = _Followed(stderr=quiet, force_jupyter=False, markup=False, highlight=False)
     if quiet:
         return _Lines(console, progress=False)
     # FORCE_COLOR, which notebooks and CI set, makes no terminal of a file, and a dumb one redraws nothing.

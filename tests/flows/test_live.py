@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
+import signal
 import sys
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from flows._live import leaderboard, make_console, make_view, tell_facts
+from flows._signals import instead
 from flows._words import failures, progress_of, ways_to_see, what_next
 from flows._words import test_line as line_of_test
 from hpo_core import Float, Study, TrialState
@@ -122,3 +125,17 @@ def test_more_trials_are_suggested_where_their_number_has_ended_the_study() -> N
     early = study(1.0, 2.0)
     early.stop(reason="every configuration of the space has been tried", now=20.0)
     assert what_next(early) == ["hpo show study"]
+
+
+def test_a_reader_who_leaves_ends_the_study_as_a_closed_terminal_does() -> None:
+    """``| head -1`` left runs RUNNING: the exit that the console asks for went past the study."""
+    told: list[int] = []
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as file, instead(signal.SIGTERM, lambda number, _: told.append(number)):
+        view = make_view()
+        view._console.file = file  # type: ignore[attr-defined]
+        view.tell("the study begins")
+        view.tell("and goes on")
+        file.write("what was buffered goes nowhere")
+    assert told == [signal.SIGTERM]
