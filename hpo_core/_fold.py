@@ -222,6 +222,7 @@ class Fold:
         trial.worker = event.worker
         trial.started_at = trial.started_at or event.at
         trial.segment_started_at = event.at
+        trial.from_step = event.from_step
         trial.reported_at = 0.0
         self.history._move(event.trial, TrialState.RUNNING)
 

@@ -45,7 +45,8 @@ class TrialRecord:
     else the objective returned. ``attempt`` is the number of the latest attempt (0: never started),
     ``segments`` how many segments ended properly. ``ended_after``: seconds that the study had been driven
     when the trial ended, time without a driver left out. ``reported_at``: when the present segment last
-    reported, 0 before. ``checkpoints`` maps steps to ``(uri, bytes)``.
+    reported, 0 before. ``checkpoints`` maps steps to ``(uri, bytes)``; ``from_step`` is that of the one that
+    the latest segment began from, 0 for none.
     """
 
     number: int
@@ -70,6 +71,7 @@ class TrialRecord:
     ended_after: float = 0.0
     busy_seconds: float = 0.0
     segment_started_at: float = 0.0
+    from_step: int = 0
     reported_at: float = 0.0
     checkpoints: dict[int, tuple[str, int]] = field(default_factory=dict)
     losses: int = 0

@@ -27,10 +27,10 @@ def removable_checkpoints(study: Study, *, keep_best: int = 1) -> list[Removable
     """Checkpoints that no paused trial, retry, fork or promotion can need.
 
     Kept: the newest of every trial that is not finished, or may be retried while the study is open or
-    cancelled (of a running one the newest two: its segment may still be reading the older); of the
-    ``keep_best`` best complete trials the newest and the one nearest to their best report; what an
-    unfinished fork starts from; and, where the strategy forks trials, the newest of all trials as long as
-    the study is open.
+    cancelled (of a running one the newest two, and the one that its segment began from, which the objective
+    may load at any time); of the ``keep_best`` best complete trials the newest and the one nearest to their
+    best report; what an unfinished fork starts from; and, where the strategy forks trials, the newest of all
+    trials as long as the study is open.
     """
     best = set(_best_trials(study, keep_best))
     forks = _forks(study)
@@ -55,7 +55,7 @@ def _has_own_start(trial: TrialRecord) -> bool:
 def _kept_steps(study: Study, trial: TrialRecord, *, best: bool, forks: bool) -> Iterable[int]:
     steps = sorted(trial.checkpoints)
     if trial.state is TrialState.RUNNING:
-        return steps[-2:]
+        return {*steps[-2:], trial.from_step}
     if not trial.state.finished:
         return steps[-1:]
     if best:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_core import Float, InputError, Study
+from hpo_core import Float, InputError, Segment, Study
 from hpo_core._events import SegmentStarted, TrialAsked, TrialFinished, TrialReported, TrialResumed
 from tracking import (
     CheckpointError,
@@ -202,7 +202,7 @@ class Saved:
 
 
 def test_a_paused_trial_keeps_its_newest() -> None:
-    """A running one the newest two, since its segment may still be reading the older."""
+    """A running one the newest two, and what its segment began from: that was gone for who loaded it late."""
     saved = Saved()
     trial = saved.begin()
     for step in (1, 2, 3):
@@ -212,6 +212,13 @@ def test_a_paused_trial_keeps_its_newest() -> None:
     assert saved.removable() == {(0, 1), (0, 2)}
     saved.study._record(TrialResumed(trial=trial, target=None))
     assert saved.removable() == {(0, 1), (0, 2)}
+    due = saved.study.next()
+    assert isinstance(due, Segment)
+    assert due.from_step == 3
+    saved.study.started(due)
+    for step in (4, 5, 6):
+        saved.step(trial, step, 1.0)
+    assert saved.removable() == {(0, 1), (0, 2), (0, 4)}
 
 
 def test_the_best_trial_keeps_best_and_last() -> None:
