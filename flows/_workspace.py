@@ -112,9 +112,16 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
     or another limit, than the study has is taken as its new budget.
 
     Raises :class:`StudyExistsError` when the name is another study's, :class:`StudyLockedError` when
-    a living driver holds it.
+    a living driver holds it, :class:`InputError` when its folder cannot be made.
     """
     folder = study_folder(terms.name, home)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the study's folder {folder} cannot be made ({error.strerror}); set HPO_HOME to a folder where "
+            "you may write"
+        ) from None
     fresh = not (folder / JOURNAL).exists()
     journal = Journal(folder / JOURNAL)
     try:

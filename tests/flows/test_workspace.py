@@ -94,6 +94,13 @@ def test_names_that_do(name: str) -> None:
     assert (study_folder(name) / "journal.jsonl").exists()
 
 
+def test_who_may_not_write_here_is_told_of_another_place(home: Path, tmp_path: Path) -> None:
+    """A read-only working folder, as containers have it, was only named as the journal's."""
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(InputError, match=r"folder .* cannot be made .*; set HPO_HOME to a folder where"):
+        open_study(TERMS, now=1.0, home=tmp_path / "taken")
+
+
 def test_a_new_study_begins_with_what_its_terms_say_and_a_resumed_one_does_not_again() -> None:
     terms: dict[str, Any] = {"first": ({"x": 0.25}, {"x": 0.75}), "limits": Limits(trials=4)}
     here = opened(**terms)
