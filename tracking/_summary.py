@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tracking._states import TRIAL_STATUS
-from tracking._text import MAX_TAG, preview
+from tracking._text import MAX_DESCRIPTION, MAX_TAG, preview
 from tracking._words import duration, goal, markdown_cell, markdown_table, number_text
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def version_note(
     lines = [f"Trial {trial} of study **{markdown_cell(study)}**: {_scores(values)}."]
     if tested:
         lines += ["", f"On test rows that no trial saw: {_scores(tested)}."]
-    return preview("\n".join([*lines, "", *_parameters(params)]), MAX_TAG)
+    return preview("\n".join([*lines, "", *_parameters(params)]), MAX_DESCRIPTION)
 
 
 def _page(run_id: str | None) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 MAX_KEY = 250
 MAX_PARAM = 6000
 MAX_TAG = 8000
+# Of a registered version: its column in mlflow/store/model_registry, which PostgreSQL enforces.
+MAX_DESCRIPTION = 5000
 
 # A colon is legal, but not for a server on Windows.
 _ILLEGAL = re.compile(r"[^\w./\- ]")

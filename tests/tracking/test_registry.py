@@ -25,6 +25,7 @@ from tracking import (
     log_model,
     promote,
     roll_back,
+    version_note,
 )
 from tracking._connection import Connection, connect
 from tracking._models import using_server
@@ -179,6 +180,15 @@ def test_the_champion_is_replaced_only_by_a_better_one(
     assert str(better) == f"{name}@champion is version 3: better: auc 0.9 against 0.8 of version 1"
     even = promote(connection, models.candidate(0.9), name=name, gate=replace(GATE, margin=0.0))
     assert (even.promoted, even.champion) == (False, "3")
+
+
+def test_a_description_fits_its_column() -> None:
+    """PostgreSQL refuses one of more than 5,000 characters, and with it the version."""
+    params = {f"{'long' * 20}-{number}": "value" * 20 for number in range(60)}
+    told = version_note("mine", 7, {"auc": 0.5}, params, {"auc": 0.25})
+    assert told.startswith("Trial 7 of study **mine**: `auc` = **0.5**.")
+    assert "that no trial saw: `auc` = **0.25**." in told
+    assert len(told) == 5000
 
 
 def test_promoting_again_changes_nothing(connection: Connection, models: Models, name: str) -> None:
