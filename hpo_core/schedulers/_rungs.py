@@ -47,7 +47,8 @@ def rung_steps(max_steps: int, eta: int, min_steps: int = 1) -> tuple[int, ...]:
     R, R // eta, R // eta^2, ... for as long as r eta^k <= R. So 243 / 3 gives six and 1000 / 10 four, and
     where R is no power of eta the rungs still lie a factor of eta apart and the last one is R.
     """
-    check_rungs("rungs", eta, min_steps, max_steps)
+    check_rungs("rungs", eta, min_steps, None)
+    check_option("rungs", "max_steps", max_steps, 1)
     if min_steps > max_steps:
         raise StrategyError(
             f"rungs: min_steps must not be above max_steps, got min_steps={min_steps}, max_steps={max_steps}"

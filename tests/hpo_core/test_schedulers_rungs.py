@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +52,13 @@ def test_table_1_of_the_paper() -> None:
     assert [b.budget for b in brackets] == [405, 324, 243, 324, 405]
     assert all(b.budget <= 5 * 81 for b in brackets)
     assert brackets[0].resumed_budget == 81 + 27 * 2 + 9 * 6 + 3 * 18 + 54
+
+
+@pytest.mark.parametrize("end", [None, 0, 2.5])
+def test_rungs_need_an_end(end: Any) -> None:
+    """A scheduler may leave its own open; without one there is nothing to divide."""
+    with pytest.raises(StrategyError, match="rungs: max_steps must be a whole number of at least 1"):
+        rung_steps(end, 3)
 
 
 @given(most=st.integers(1, 10**6), eta=st.integers(2, 10), least=st.integers(1, 50))
