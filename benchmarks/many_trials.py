@@ -39,7 +39,7 @@ if __name__ == "__main__":
     began = time.perf_counter()
     study = Study.replay(e for _, e, _ in read_journal(studies_home() / "many" / "journal.jsonl"))
     study.extend(trials=trials + 1)
-    study.next()
+    study.execution.next()
     resumed = time.perf_counter() - began
     client = MlflowClient()
     experiment = client.get_experiment_by_name("many").experiment_id

@@ -73,7 +73,7 @@ def raised(study: Study, trials: int | None, timeout: float | None) -> dict[str,
         if old is None:
             raise InputError(f"study {study.name!r} has no limit on {name} that could be raised to {new:g}")
         changes[name] = new
-    if changes and study.enough() is not None:
+    if changes and study.execution.enough() is not None:
         # Who asks for more of a study that has enough by its own rule has overruled the rule.
         changes["stop_when"] = "never"
     return changes

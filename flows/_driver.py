@@ -144,7 +144,7 @@ class Driver:
             self._study.note("driver_left", {"reason": self._draining}, now=self._now())
             self._notify()
             return self._draining
-        due = self._study.next(self._now())
+        due = self._study.execution.next(self._now())
         if not isinstance(due, Finish):
             due = Finish("nothing is left to run")
         if self._study.stopped is None:
@@ -195,7 +195,7 @@ class Driver:
         """The next segment for this slot, begun in the journal; waits for one; ``None`` at the end."""
         while not self._draining:
             changed = self._changed
-            due = self._study.next(self._now())
+            due = self._study.execution.next(self._now())
             if isinstance(due, Segment):
                 self._begin(slot, due)
                 return due
@@ -207,7 +207,7 @@ class Driver:
         return None
 
     def _begin(self, slot: int, segment: Segment) -> None:
-        self._study.started(segment, worker=self._runner.label(slot), now=self._now())
+        self._study.execution.started(segment, worker=self._runner.label(slot), now=self._now())
         self._running[slot] = Running(segment)
         self._turns.runs(slot, segment.trial)
         self._notify()
@@ -221,7 +221,7 @@ class Driver:
         count = 1
         state = await self._run(slot, segment)
         while not self._draining and time.monotonic() - began < self._granularity:
-            due = self._study.next(self._now())
+            due = self._study.execution.next(self._now())
             if not isinstance(due, Segment):
                 break
             self._begin(slot, due)
@@ -296,9 +296,9 @@ class Driver:
                     self._runner.stop(slot)
                 self._wake()
             case Curve(name, steps, points):
-                self._study.curve(trial, name, steps, points, now=self._now())
+                self._study.execution.curve(trial, name, steps, points, now=self._now())
             case Saved(step, uri, size):
-                self._study.checkpointed(trial, step, uri, size, now=self._now())
+                self._study.execution.checkpointed(trial, step, uri, size, now=self._now())
                 self._room.taken = True
                 self._notify()
             case RunIdWanted(answer):
@@ -340,7 +340,7 @@ class Driver:
             self.heed_request()
             if self._tracker is not None and (fenced := self._tracker.fenced) and not self._draining:
                 self.interrupt(fenced)
-            reason = self._study.exhausted(self._now())
+            reason = self._study.execution.exhausted(self._now())
             if reason is not None:
                 self._end_running(TrialState.CANCELLED, reason)
             self._wake()

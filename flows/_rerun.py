@@ -88,10 +88,10 @@ def rerun(
             "can be run again"
         )
     again = _study_of(study, record)
-    segment = again.next()
+    segment = again.execution.next()
     if not isinstance(segment, Segment):
         raise InputError(f"trial {number} cannot be run again: {segment.reason}")
-    again.started(segment)
+    again.execution.started(segment)
     running = Running(segment)
     until = record.step if record.state is not TrialState.COMPLETE and record.step else None
     with tempfile.TemporaryDirectory(prefix="hpo-rerun-") as folder, _elsewhere(Path(folder)):

@@ -45,5 +45,5 @@ class Room:
     async def _drop(self, items: Iterable[Removable], now: Callable[[], float]) -> None:
         for item in items:
             # Journaled first: a crash in between leaves a folder too many, never a promise too much.
-            self._study.dropped_checkpoint(item.trial, item.step, now=now())
+            self._study.execution.dropped_checkpoint(item.trial, item.step, now=now())
             await asyncio.to_thread(delete_checkpoint, self._folder, item.uri)

@@ -57,31 +57,31 @@ def job_of(study: Study, segment: Segment, folder: Path) -> Job:
 
 def settle(study: Study, running: Running, outcome: Outcome, *, leaving: str, now: float) -> None:
     """Journal how the segment ended. ``leaving``: why the driver ends what runs, if it does."""
-    trial = running.segment.trial
+    execution, trial = study.execution, running.segment.trial
     if outcome.found:
         try:
             found = {n: parameter_from_json(n, p) for n, p in outcome.found.items()}
-            study.resolved(trial, outcome.params, found)
+            execution.resolved(trial, outcome.params, found)
         except InputError as error:
-            study.finish(trial, state=TrialState.FAILED, reason=str(error), now=now)
+            execution.finish(trial, state=TrialState.FAILED, reason=str(error), now=now)
             return
     match outcome.kind:
         case m.RETURNED:
-            study.finish(trial, outcome.values, now=now)
+            execution.finish(trial, outcome.values, now=now)
         case m.PAUSED:
-            study.paused(trial, now=now)
+            execution.paused(trial, now=now)
         case m.SUSPENDED:
-            study.lost(trial, "suspended", counted=False, now=now)
+            execution.lost(trial, "suspended", counted=False, now=now)
         case m.STOPPED | m.LOST | m.CUT_OFF | m.NO_SPACE if running.state is not None:
-            study.finish(trial, state=running.state, reason=running.end, now=now)
+            execution.finish(trial, state=running.state, reason=running.end, now=now)
         case m.STOPPED | m.LOST | m.CUT_OFF | m.NO_SPACE if leaving:
-            study.lost(trial, leaving, counted=False, now=now)
+            execution.lost(trial, leaving, counted=False, now=now)
         case m.CUT_OFF:
-            study.lost(trial, outcome.reason, counted=False, now=now)
+            execution.lost(trial, outcome.reason, counted=False, now=now)
         case m.STOPPED | m.LOST:
-            study.lost(trial, outcome.reason or "its worker stopped it unasked", now=now)
+            execution.lost(trial, outcome.reason or "its worker stopped it unasked", now=now)
         case kind:
-            study.finish(trial, state=_END_STATES[kind], reason=outcome.reason, now=now)
+            execution.finish(trial, state=_END_STATES[kind], reason=outcome.reason, now=now)
 
 
 def keep_traceback(folder: Path, trial: int, text: str) -> None:

@@ -128,7 +128,7 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
         events, journal.events = journal.events, []
         if fresh or not events:
             study = _created(terms, journal, now)
-            study.take_over(driver_label(), now)
+            study.execution.take_over(driver_label(), now)
             for params in terms.first:
                 study.enqueue(params, now)
             return Opened(study, journal, folder, resumed=False)
@@ -248,7 +248,7 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
     if study.stopped is not None and not study.stopped.resumable and not changes:
         verb = "has" if study.stopped.state == "failed" else "is"
         return [f"the study {verb} {study.stopped.state}: {study.stopped.reason}"]
-    study.take_over(driver_label(), now)
+    study.execution.take_over(driver_label(), now)
     then, this_time = (meta.get("made_with") or {} for meta in (study.created.meta, terms.meta))
     if then and this_time and (differences := changes_since(then, this_time)):
         lines.append(

@@ -25,6 +25,7 @@ from hpo_core._errors import (
     TrialPaused,
     TrialPruned,
 )
+from hpo_core._execution import Execution
 from hpo_core._journal import Journal
 from hpo_core._parameters import Categorical, Constant, Float, Int, LogNormal, Normal, Parameter
 from hpo_core._records import Limits, Settings, TrialRecord
@@ -38,6 +39,7 @@ from hpo_core._trial import Trial
 __all__ = [
     "Categorical",
     "Constant",
+    "Execution",
     "Float",
     "HpoError",
     "Infeasible",

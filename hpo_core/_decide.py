@@ -99,7 +99,7 @@ class Decider:
         return self._rule.enough(self._fold.history, self._fold.limits.improvement)
 
     def next(self, now: float) -> Segment | Wait | Finish:
-        """What to run next; see :meth:`Study.next`."""
+        """What to run next; see :meth:`hpo_core.Execution.next`."""
         fold, history = self._fold, self._fold.history
         if fold.stopped is not None:
             why = fold.stopped.reason or f"the study was stopped as {fold.stopped.state}"

@@ -21,10 +21,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._decide import Segment
 from hpo_core._errors import InputError
 from hpo_core._states import TrialState
 from hpo_core._strategy import Finish, Wait
-from hpo_core._study import Segment, Study
+from hpo_core._study import Study
 
 __all__ = ["Curves", "Faults", "Incumbent", "Job", "Run", "Simulation", "Table", "Workload", "simulate"]
 
@@ -303,7 +304,7 @@ class _Loop:
             if self._free:
                 self._hand_out(now)
         if self._study.stopped is None:
-            due = self._study.next(self._epoch + now)
+            due = self._study.execution.next(self._epoch + now)
             state = due.state if isinstance(due, Finish) else "finished"
             self._study.stop(state, self._result.ended, now=self._epoch + now)
         return self._result
@@ -315,14 +316,14 @@ class _Loop:
     def _hand_out(self, now: float) -> None:
         study = self._study
         while self._free:
-            due = study.next(self._epoch + now)
+            due = study.execution.next(self._epoch + now)
             if isinstance(due, Wait | Finish):
                 self._result.ended = due.reason
                 if self._result.starved_at is None:
                     self._result.starved_at = now
                 return
             worker = self._free.pop()
-            study.started(due, worker=f"worker-{worker}", now=self._epoch + now)
+            study.execution.started(due, worker=f"worker-{worker}", now=self._epoch + now)
             state = None
             if due.checkpoint is not None:
                 state = self._states.get(due.checkpoint[:2])
@@ -337,28 +338,28 @@ class _Loop:
         """An attempt has got to its next report, or something has gone wrong on the way."""
         study, trial, step, at = self._study, attempt.due.trial, attempt.step, self._epoch + now
         if step == attempt.vanish_at:
-            study.lost(trial, "the worker vanished", now=at)
+            study.execution.lost(trial, "the worker vanished", now=at)
             delay = 0.0 if self._faults is None else self._faults.replace
             self._leave(attempt, now, "lost", delay)
             return
         if step == attempt.crash_at:
-            study.finish(trial, state=TrialState.FAILED, reason="the objective raised", now=at)
+            study.execution.finish(trial, state=TrialState.FAILED, reason="the objective raised", now=at)
             self._leave(attempt, now, "failed")
             return
         verdict = study.report(trial, step, attempt.metrics, now=at) if attempt.metrics else None
         self._compare(attempt, now)
         if verdict is not None:
-            study.finish(trial, state=TrialState.PRUNED, reason=verdict.reason, now=at)
+            study.execution.finish(trial, state=TrialState.PRUNED, reason=verdict.reason, now=at)
             self._leave(attempt, now, "pruned")
         elif step < attempt.end:
             self._push(now + attempt.train(self._every, self._name), attempt)
         elif step < attempt.whole:
             self._states[trial, step] = attempt.job.save()
-            study.checkpointed(trial, step, f"memory:{trial}/{step}", now=at)
-            study.paused(trial, now=at)
+            study.execution.checkpointed(trial, step, f"memory:{trial}/{step}", now=at)
+            study.execution.paused(trial, now=at)
             self._leave(attempt, now, "paused")
         else:
-            outcome = study.finish(trial, attempt.metrics, now=at)
+            outcome = study.execution.finish(trial, attempt.metrics, now=at)
             self._leave(attempt, now, outcome.label)
 
     def _leave(self, attempt: _Attempt, now: float, outcome: str, delay: float = 0.0) -> None:

@@ -28,7 +28,7 @@ def cancel(name: str) -> None:
     try:
         with opened(name) as idle:
             for trial in idle.history.in_state(TrialState.RUNNING).tolist():
-                idle.lost(trial, "its driver ended", counted=False, now=time.time())
+                idle.execution.lost(trial, "its driver ended", counted=False, now=time.time())
             idle.stop("cancelled", "cancelled on request", now=time.time())
         again = f"hpo resume {shlex.quote(name)}"
         typer.echo(f"study {name} is cancelled; nothing was running. `{again}` goes on with it")
@@ -87,7 +87,7 @@ def gc(*, dry_run: bool) -> None:
                     total += item.size
                     if not dry_run:
                         delete_checkpoint(folder, item.uri)
-                        study.dropped_checkpoint(item.trial, item.step, now=time.time())
+                        study.execution.dropped_checkpoint(item.trial, item.step, now=time.time())
         except StudyLockedError:
             typer.echo(f"study {found.name} is running; its driver looks after its checkpoints")
         except JournalError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo_core._decide import Decider
+from hpo_core._event_log import EventLog
 from hpo_core._events import Event, TrialAsked, TrialFinished, TrialResumed
 from hpo_core._journal import decode_line
 from hpo_core._space import SearchSpace
@@ -34,7 +34,7 @@ def decision(study: Study) -> str:
     That is the scheduler's next action, the configuration of the next trial where it would start one,
     the verdict on every running trial that has reported, and the reasons given.
     """
-    history, decider = study.history, study._decider
+    history, decider = study.history, study.execution.decider
     action = decider.ask_scheduler()
     choice = None
     if isinstance(action, Start) and history.trials_left != 0:
@@ -151,7 +151,7 @@ def _followed(name: str, events: Sequence[Event], every: int) -> list[str]:
     decisions = [decision(study)]
     for number, event in enumerate(events[1:], start=1):
         _check_done(name, number, decisions[-1], study, event)
-        study._fold.apply(event)
+        study.state.apply(event)
         decisions.append(decision(study))
         if number % every == 0:
             _same(name, number + 1, "a strategy without memos", decisions[-1], decision(_forgetful(study)))
@@ -161,9 +161,7 @@ def _followed(name: str, events: Sequence[Event], every: int) -> list[str]:
 def _forgetful(study: Study) -> Study:
     """The same study with a strategy made anew."""
     other = Study.__new__(Study)
-    other._fold, other._sink = study._fold, None
-    other.strategy = make_strategy(study.created.strategy)
-    other._decider = Decider(other._fold, other.strategy, other._record)
+    other._begin(EventLog(study.state, None), make_strategy(study.created.strategy))
     return other
 
 

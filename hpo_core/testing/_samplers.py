@@ -133,14 +133,14 @@ def _check_proposals(
         untried = space.size is None or study.history.n_trials < space.size // 2
         new = study.history.seen(proposal.u) is None
         _require(new or not untried, where, "a configuration that is not running or known", proposal.u)
-        due = study.next()
+        due = study.execution.next()
         if not isinstance(due, Segment):
             break
-        study.started(due)
+        study.execution.started(due)
         running.append(due.trial)
         if len(running) == 4:
             number = running.pop(0)
-            study.finish(number, {n: float(number % 5) - i for i, n in enumerate(study.objectives)})
+            study.execution.finish(number, {n: float(number % 5) - i for i, n in enumerate(study.objectives)})
 
 
 def _check_results(
@@ -155,11 +155,11 @@ def _check_results(
     for number in range(trials):
         if _propose(study.strategy.sampler, study.history, where) is None:
             return
-        due = study.next()
+        due = study.execution.next()
         if not isinstance(due, Segment):
             return
-        study.started(due)
-        study.finish(due.trial, dict.fromkeys(study.objectives, result(number)))
+        study.execution.started(due)
+        study.execution.finish(due.trial, dict.fromkeys(study.objectives, result(number)))
 
 
 def _check_exhaustion(factory: Callable[[], Sampler], space: SearchSpace, m: int, where: str) -> None:
@@ -169,11 +169,11 @@ def _check_exhaustion(factory: Callable[[], Sampler], space: SearchSpace, m: int
     study = _study(factory, space, m)
     seen = set()
     for number in range(space.size + 1):
-        due = study.next()
+        due = study.execution.next()
         if not isinstance(due, Segment):
             break
-        study.started(due)
-        study.finish(due.trial, dict.fromkeys(study.objectives, float(number)))
+        study.execution.started(due)
+        study.execution.finish(due.trial, dict.fromkeys(study.objectives, float(number)))
         seen.add(space.key(study.history.X[due.trial]))
     most = len(space.enumerate())
     _require(study.history.n_trials <= most, where, f"at most {most} trials", study.history.n_trials)

@@ -136,7 +136,7 @@ _CALM = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PAUSED]
 
 
 def _check_action(study: Study, where: str) -> None:
-    history, decider = study.history, study._decider
+    history, decider = study.history, study.execution.decider
     action, again = decider.ask_scheduler(), decider.ask_scheduler()
     _require(repr(action) == repr(again), where, "the same answer to the same question", (action, again))
     match action:

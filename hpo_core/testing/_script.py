@@ -87,13 +87,13 @@ class Script:
         for number in running:
             verdict = study.strategy.scheduler.judge(history, number) if history.reports_of(number) else None
             if verdict is not None:
-                study.finish(number, state=TrialState.PRUNED, reason=verdict.reason, now=now)
+                study.execution.finish(number, state=TrialState.PRUNED, reason=verdict.reason, now=now)
                 return True
         waiting = history.count(TrialState.WAITING)
         if waiting or (len(running) < self.workers and (not running or rng.random() < 0.4)):
-            due = study.next(now)
+            due = study.execution.next(now)
             if isinstance(due, Segment):
-                study.started(due, worker="w", now=now)
+                study.execution.started(due, worker="w", now=now)
                 return True
             if not running:
                 return False
@@ -113,25 +113,25 @@ class Script:
             step = min(trial.step + int(rng.integers(1, 4)), goal)
             study.report(trial.number, step, self.metrics(study, trial, step), now)
         elif trial.target is not None and trial.target < self.max_steps:
-            study.checkpointed(trial.number, trial.step, f"{trial.number}@{trial.step}", now=now)
-            study.paused(trial.number, now)
+            study.execution.checkpointed(trial.number, trial.step, f"{trial.number}@{trial.step}", now=now)
+            study.execution.paused(trial.number, now)
         else:
             self.before_end(study, trial)
-            study.finish(trial.number, self.metrics(study, trial, trial.step), now=now)
+            study.execution.finish(trial.number, self.metrics(study, trial, trial.step), now=now)
 
     def _trouble(self, study: Study, trial: TrialRecord, rng: np.random.Generator, now: float) -> None:
         match int(rng.integers(4)):
             case 0:
-                study.lost(trial.number, "gone", counted=bool(rng.integers(2)), now=now)
+                study.execution.lost(trial.number, "gone", counted=bool(rng.integers(2)), now=now)
             case 1:
                 values = dict.fromkeys(study.objectives, float(rng.choice([np.nan, np.inf])))
-                study.finish(trial.number, values, now=now)
+                study.execution.finish(trial.number, values, now=now)
             case 2 if trial.step + 1 < min(trial.target or self.max_steps, self.max_steps):
                 values = dict.fromkeys(study.objectives, float("nan"))
                 study.report(trial.number, trial.step + 1, values, now)
             case _:
                 state = _BAD_ENDS[rng.integers(len(_BAD_ENDS))]
-                study.finish(trial.number, state=state, reason="trouble", now=now)
+                study.execution.finish(trial.number, state=state, reason="trouble", now=now)
 
     def _aside(self, study: Study, rng: np.random.Generator, now: float) -> None:
         ended = np.flatnonzero(np.isin(study.history.states, [TrialState.FAILED, TrialState.LOST]))

@@ -88,11 +88,11 @@ def check_decisions(driver: Driver) -> None:
     events = [event for _, event, _ in read_journal(driver.study_folder / "journal.jsonl")]
     for at, event in enumerate(events):
         if isinstance(event, ev.TrialAsked):
-            due = Study.replay(events[:at]).next(event.at)
+            due = Study.replay(events[:at]).execution.next(event.at)
             assert isinstance(due, Segment), due
             assert (due.trial, due.params, due.target) == (event.trial, event.params, event.target)
         elif isinstance(event, ev.TrialResumed):
-            due = Study.replay(events[:at]).next(event.at)
+            due = Study.replay(events[:at]).execution.next(event.at)
             assert isinstance(due, Segment), due
             assert (due.trial, due.target) == (event.trial, event.target)
 

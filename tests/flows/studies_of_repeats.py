@@ -26,7 +26,7 @@ class Line:
         trial = self.running.segment.trial
         match message:
             case Saved(step, uri, size):
-                self.study.checkpointed(trial, step, uri, size)
+                self.study.execution.checkpointed(trial, step, uri, size)
                 self.dies -= 1
                 if not self.dies:
                     raise WorkerDied
@@ -50,10 +50,10 @@ def run_one(
     study: Study, objective: Callable[[Any], Any], folder: Path, dies: int = 0
 ) -> tuple[Outcome, Line] | None:
     """Run the next segment; ``None`` when nothing is left. It is lost after ``dies`` checkpoints."""
-    segment = study.next()
+    segment = study.execution.next()
     if not isinstance(segment, Segment):
         return None
-    study.started(segment)
+    study.execution.started(segment)
     running, signals = Running(segment), Signals()
     line = Line(study, running, signals, dies)
     outcome = execute(objective, job_of(study, segment, folder), line, signals)

@@ -94,14 +94,15 @@ def test_a_trial_that_cannot_be_told_ends_the_session(
         return Outcome(kind=m.RETURNED, values=1.0)
 
     study = make_study(tmp_path, limits={"trials": 2}, settings={"deterministic": deterministic})
-    told = getattr(study, verb)
+    where = study if verb == "report" else study.execution
+    told = getattr(where, verb)
 
     def full(trial: int, *terms: Any, **more: Any) -> Any:
         if trial == 0:
             raise HpoError("no space left")
         return told(trial, *terms, **more)
 
-    monkeypatch.setattr(study, verb, full)
+    monkeypatch.setattr(where, verb, full)
     driver = Driver(study, FakeRunner(script), folder=tmp_path)
     with pytest.raises(HpoError, match="no space left"):
         asyncio.run(asyncio.wait_for(driver.drive(), 10))
@@ -251,7 +252,7 @@ def test_an_interruption_repeats_what_ran_when_the_study_goes_on(tmp_path: Path)
     study = asyncio.run(go())
     assert study.trials[3].state is TrialState.WAITING
     assert study.trials[3].losses == 0
-    due = study.next()
+    due = study.execution.next()
     assert isinstance(due, Segment)
     assert (due.trial, due.attempt) == (3, 2)
 
@@ -261,14 +262,14 @@ def test_the_quota_gives_up_checkpoints_of_paused_trials_and_says_so_once(tmp_pa
     study = make_study(tmp_path, strategy=strategy)
     places = []
     for number in range(3):
-        segment = study.next()
+        segment = study.execution.next()
         assert isinstance(segment, Segment)
-        study.started(segment)
+        study.execution.started(segment)
         study.report(number, 1, {"loss": float(number)})
         places.append(tmp_path / "checkpoints" / f"trial-{number}" / "step-1")
         places[-1].mkdir(parents=True)
-        study.checkpointed(number, 1, str(places[-1]), 10)
-        study.paused(number)
+        study.execution.checkpointed(number, 1, str(places[-1]), 10)
+        study.execution.paused(number)
     said: list[str] = []
     room = Room(study, tmp_path, said.append, quota=20)
     asyncio.run(room.tidy(lambda: 1.0))

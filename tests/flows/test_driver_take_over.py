@@ -19,11 +19,11 @@ from tests.flows.fake_runner import FakeRunner, at_once, drive, make_study
 def interrupted(folder: Path, **options: Any) -> tuple[Study, Job]:
     """A study whose driver died while trial 0 ran, and the job of that attempt."""
     study = make_study(folder, **options)
-    due = study.next()
+    due = study.execution.next()
     assert isinstance(due, Segment)
-    study.started(due)
+    study.execution.started(due)
     study.report(0, 1, 0.9)
-    study.take_over("another")
+    study.execution.take_over("another")
     return study, Job(
         trial=0, attempt=1, params=due.params, seed=due.seed, target=due.target, from_step=0, known_step=0,
         checkpoint="", folder=str(folder),

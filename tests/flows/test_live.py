@@ -58,8 +58,8 @@ def test_the_leaderboard_keeps_numbers_whole_and_cuts_the_configuration() -> Non
 def test_failures_are_told_by_frequency() -> None:
     made = study(1.0)
     for reason in ("rare", "often", "often"):
-        made.finish(made.ask().number, state="failed", reason=reason)
-    made.finish(made.ask().number, state="timed_out", reason="too long")
+        made.execution.finish(made.ask().number, state="failed", reason=reason)
+    made.execution.finish(made.ask().number, state="timed_out", reason="too long")
     assert made.trials[1].state is TrialState.FAILED
     assert failures(made) == ["often (trials 2, 3)", "rare (trial 1)", "timed out: too long (trial 4)"]
 

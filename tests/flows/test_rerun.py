@@ -68,16 +68,16 @@ def studied(
         SPACE, objectives={"loss": "min"}, strategy="random", seed=5, settings={"rule": rule}, meta=meta
     )
     for _ in range(3):
-        segment = study.next()
+        segment = study.execution.next()
         assert isinstance(segment, Segment)
-        study.started(segment)
+        study.execution.started(segment)
         try:
             value = objective(Recorder(study, segment, stop_at))
         except ValueError as error:
-            study.finish(segment.trial, state=TrialState.FAILED, reason=str(error))
+            study.execution.finish(segment.trial, state=TrialState.FAILED, reason=str(error))
             continue
         pruned = stop_at < 4
-        study.finish(
+        study.execution.finish(
             segment.trial, None if pruned else value, state="pruned" if pruned else TrialState.COMPLETE
         )
     return study
@@ -178,16 +178,16 @@ def test_what_cannot_be_run_again_is_refused() -> None:
         SPACE, objectives={"loss": "min"}, strategy="pbt", settings={"workers": 4, "max_steps": 20}, seed=1
     )
     while not any(t.parent is not None and t.state.finished for t in pbt.trials):
-        segment = pbt.next()
+        segment = pbt.execution.next()
         assert isinstance(segment, Segment)
-        pbt.started(segment)
+        pbt.execution.started(segment)
         step = segment.target or 20
         pbt.report(segment.trial, step, {"loss": segment.params["x"]})
-        pbt.checkpointed(segment.trial, step, f"c{segment.trial}-{step}")
+        pbt.execution.checkpointed(segment.trial, step, f"c{segment.trial}-{step}")
         if segment.target is None or step >= 20:
-            pbt.finish(segment.trial, segment.params["x"])
+            pbt.execution.finish(segment.trial, segment.params["x"])
         else:
-            pbt.paused(segment.trial)
+            pbt.execution.paused(segment.trial)
     fork = next(t for t in pbt.trials if t.parent is not None and t.state.finished)
     with pytest.raises(
         InputError, match=f"trial {fork.number} began from a checkpoint of trial {fork.parent}"

@@ -23,7 +23,7 @@ def test_what_an_objective_asked_for_beyond_the_declared_space_is_no_other_space
     """A study that declares one parameter and suggests another one can be resumed."""
     opened = open_study(terms(DECLARED), now=1.0, home=tmp_path)
     trial = opened.study.ask(2.0)
-    opened.study.resolved(trial, {**trial.params, "n": 3}, {"n": Int(1, 5)})
+    opened.study.execution.resolved(trial, {**trial.params, "n": 3}, {"n": Int(1, 5)})
     opened.study.tell(trial, 0.5, now=3.0)
     running = opened.study.ask(4.0)
     opened.journal.close()

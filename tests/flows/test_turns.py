@@ -146,6 +146,6 @@ def test_a_killed_driver_goes_on_to_the_same_end(strategy: str, seed: int, where
         (cut / "journal.jsonl").write_bytes(b"".join(lines))
         events = [event for _, event, _ in read_journal(cut / "journal.jsonl")]
         study = Study.replay(events, journal=Journal(cut / "journal.jsonl"))
-        study.take_over("test", now=0.0)
+        study.execution.take_over("test", now=0.0)
         ended = finished(study, Erratic(np.random.default_rng(seed)), cut)
         assert ended[: len(study.trials)] == expected[: len(study.trials)]

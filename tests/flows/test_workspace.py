@@ -64,12 +64,12 @@ def opened(now: float = 1.0, *, edit: bool = False, **changes: Any) -> Opened:
 def run(study: Any, *states: TrialState, now: float = 2.0) -> None:
     """Run one trial for each state to that end."""
     for state in states:
-        due = study.next(now)
+        due = study.execution.next(now)
         assert isinstance(due, Segment)
-        study.started(due, now=now)
+        study.execution.started(due, now=now)
         if state is TrialState.RUNNING:
             continue
-        study.finish(due.trial, due.params["x"], state=state, now=now)
+        study.execution.finish(due.trial, due.params["x"], state=state, now=now)
 
 
 def test_a_study_is_created_where_the_environment_says(home: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_same_terms_resume_and_what_ran_is_repeated() -> None:
     assert again.resumed
     assert [t.state for t in again.study.trials] == [TrialState.COMPLETE, TrialState.WAITING]
     assert again.study.trials[1].losses == 0
-    due = again.study.next(9.0)
+    due = again.study.execution.next(9.0)
     assert isinstance(due, Segment)
     assert (due.trial, due.attempt, due.params) == (1, 2, first.study.trials[1].params)
     assert again.study.state.token == first.study.state.token + 1

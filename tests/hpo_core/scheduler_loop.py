@@ -29,7 +29,7 @@ def make_study(scheduler: Scheduler, **options: Any) -> tuple[Study, Recorder]:
 
 def ask(study: Study) -> Action:
     """The scheduler's next action; changes nothing."""
-    return study._decider.ask_scheduler()
+    return study.execution.decider.ask_scheduler()
 
 
 def play(study: Study, script: Script, before: Callable[[], None] = lambda: None, most: int = 20_000) -> None:

@@ -59,9 +59,9 @@ def scripted(*actions: Action, stop_above: float = np.inf) -> Strategy:
 
 def started(study: Study, now: float = 0.0) -> Segment:
     """The next segment, begun."""
-    due = study.next(now)
+    due = study.execution.next(now)
     assert isinstance(due, Segment), due
-    study.started(due, worker="w", now=now)
+    study.execution.started(due, worker="w", now=now)
     return due
 
 

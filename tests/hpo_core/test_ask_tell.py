@@ -254,18 +254,18 @@ def test_a_lost_attempt_is_handed_out_again_from_where_it_was_paused_or_saved() 
     tuned = study(strategy=scripted(Start(target=3), Resume(0)), settings={"max_steps": 9})
     first = tuned.ask()
     tuned.report(first, 3, 0.5)
-    tuned.lost(first, "its worker is gone")
+    tuned.execution.lost(first, "its worker is gone")
     again = tuned.ask()
     assert (again.target, again.start_step) == (3, 0)
     assert tuned.tell(again, 0.5) is TrialState.PAUSED
     on = tuned.ask()
     tuned.report(on, 6, 0.4)
     tuned.report(on, 8, 0.3)
-    tuned.lost(on, "its worker is gone")
+    tuned.execution.lost(on, "its worker is gone")
     on = tuned.ask()
     assert on.start_step == 3
-    tuned.checkpointed(on, 6, "checkpoints/6")
-    tuned.lost(on, "its worker is gone")
+    tuned.execution.checkpointed(on, 6, "checkpoints/6")
+    tuned.execution.lost(on, "its worker is gone")
     assert tuned.ask().start_step == 6
 
 
@@ -298,7 +298,7 @@ def test_a_target_at_the_end_is_the_end() -> None:
 def test_a_late_word_of_an_attempt_that_was_given_up_is_taken_or_ignored_but_no_error() -> None:
     tuned, journal = recorded(LINE)
     first = tuned.ask()
-    tuned.lost(first, "its host went away")
+    tuned.execution.lost(first, "its host went away")
     second = tuned.ask()
     assert (second.number, second.attempt, second.params) == (0, 2, first.params)
     length = len(journal.lines)
@@ -309,7 +309,7 @@ def test_a_late_word_of_an_attempt_that_was_given_up_is_taken_or_ignored_but_no_
     assert tuned.best.values == {"loss": 0.7}
 
     third = tuned.ask()
-    tuned.lost(third, "its host went away")
+    tuned.execution.lost(third, "its host went away")
     assert tuned.tell(third, 0.2) is TrialState.COMPLETE  # nobody has begun again, so its result is taken
     assert snapshot(replayed(journal)) == snapshot(tuned)
 
@@ -317,7 +317,7 @@ def test_a_late_word_of_an_attempt_that_was_given_up_is_taken_or_ignored_but_no_
 def test_a_late_result_at_a_target_is_left_to_the_repetition() -> None:
     tuned = study(strategy=scripted(Start(target=3)), settings={"max_steps": 9})
     trial = tuned.ask()
-    tuned.lost(trial, "gone")
+    tuned.execution.lost(trial, "gone")
     assert tuned.tell(trial, 0.5) is TrialState.WAITING
     assert tuned.ask().attempt == 2
 
@@ -327,17 +327,17 @@ def test_a_trial_is_given_up_after_so_many_losses() -> None:
     for attempt in (1, 2, 3):
         trial = tuned.ask()
         assert trial.attempt == attempt
-        tuned.lost(trial, "its host went away")
+        tuned.execution.lost(trial, "its host went away")
     assert tuned.trials[0].state is TrialState.LOST
     assert tuned.trials[0].reason == "its host went away (3 attempts were lost)"
     with pytest.raises(StudyFinished):
         tuned.ask()
     tuned.requeue(0)
-    tuned.lost(tuned.ask(), "its host went away")
+    tuned.execution.lost(tuned.ask(), "its host went away")
     assert [t.state for t in tuned.trials] == [TrialState.WAITING]  # those of before count no more
     tuned = study(settings={"max_attempts": 1}, limits={"trials": 1})
     for _ in range(5):
-        tuned.lost(tuned.ask(), "the driver left", counted=False)
+        tuned.execution.lost(tuned.ask(), "the driver left", counted=False)
     assert tuned.trials[0].state is TrialState.WAITING
 
 
@@ -407,7 +407,7 @@ def test_a_repeated_attempt_draws_the_same_in_whatever_order() -> None:
     tuned = study(None)
     first = tuned.ask()
     a, b = first.suggest_float("a", 0, 1), first.suggest_int("b", 0, 1000)
-    tuned.lost(first, "gone")
+    tuned.execution.lost(first, "gone")
     second = tuned.ask()
     assert (second.suggest_int("b", 0, 1000), second.suggest_float("a", 0, 1)) == (b, a)
 

@@ -36,9 +36,9 @@ def ran(
             study.report(number, step, metrics, now=now)
         now += seconds
         if value is None:
-            study.finish(number, None, state="failed", now=now)
+            study.execution.finish(number, None, state="failed", now=now)
         else:
-            study.finish(number, value, now=now)
+            study.execution.finish(number, value, now=now)
     return study
 
 
@@ -61,7 +61,7 @@ def test_time_without_a_driver_is_nobodys() -> None:
     """A night between two drivers is no effort."""
     study = Study({"x": Float(0, 1)}, strategy="random", now=1.0)
     study.tell(study.ask(now=1.0), 2.0, now=5.0)
-    study.take_over("other", now=100_000.0)
+    study.execution.take_over("other", now=100_000.0)
     study.tell(study.ask(now=100_000.0), 1.0, now=100_003.0)
     found = course(study)
     assert found.seconds is not None

@@ -101,10 +101,10 @@ def test_pruned_trials_stand_where_they_stood_among_their_peers() -> None:
         study.ask()
         study.report(number, 1, early)
         if final is None:
-            study.finish(number, state="pruned")
+            study.execution.finish(number, state="pruned")
         else:
             study.report(number, 2, final)
-            study.finish(number, final)
+            study.execution.finish(number, final)
     X, y = outcomes(study.history)
     order = study.history.evidence.trials[np.argsort(y)].tolist()
     assert order == [0, 2, 1, 3]
@@ -126,7 +126,7 @@ def test_a_pruned_trial_is_compared_with_those_that_were_pruned_later() -> None:
         number = started(study).trial
         for step, value in enumerate(curve, start=1):
             study.report(number, step, value)
-        study.finish(number, curve[-1] if state == "complete" else None, state=state)
+        study.execution.finish(number, curve[-1] if state == "complete" else None, state=state)
     _, y = outcomes(study.history)
     assert study.history.evidence.trials[np.argsort(y)].tolist() == [0, 2, 1]
     assert len(np.unique(y)) == 3

@@ -205,8 +205,8 @@ def test_a_trial_that_its_rung_had_closed_and_that_is_run_again_holds_up_its_run
     study.requeue(closed)
     assert study.ask().number == closed
     replayed = Study.replay(list(events))
-    assert isinstance(study.next(), Wait)
-    assert isinstance(replayed.next(), Wait)
+    assert isinstance(study.execution.next(), Wait)
+    assert isinstance(replayed.execution.next(), Wait)
     study.tell(closed, 3.0)
     assert study.ask().number == 1
 
@@ -227,7 +227,7 @@ def odd(value: object) -> Any:
         (lambda: _study(strategy={"scheduler": {"name": "asha", "metric": 5}}), "metric must be the name"),
         (lambda: _study(strategy={"sampler": {"name": "forest", "trees": 100}}), "a Trees\\(...\\), got 100"),
         (lambda: _study().ask(odd("x")), "now is a time, .* got 'x'"),
-        (lambda: _study().next(odd(None)), "now is a time"),
+        (lambda: _study().execution.next(odd(None)), "now is a time"),
         (lambda: _study().ask(np.nan), "now is a time, .* got nan"),
         (lambda: _study().ask(10**400), "now is a time"),
         (lambda: (study := _study()).tell(study.ask(), 1.0, now=odd("x")), "now is a time"),

@@ -229,8 +229,8 @@ def test_the_winners_schedule_is_what_it_was_trained_with(study: Study) -> None:
     space = {"rate": Float(1e-4, 1.0, log=True), "kind": Categorical(["a", "b", "c"]), "fixed": Float(0, 1)}
     forked = Study(space, strategy={"scheduler": {"name": "pbt", "interval": 5}}, seed=2, settings=TWENTY)
     cost: dict[tuple[int, int], float] = {}
-    while isinstance(segment := forked.next(), Segment):
-        forked.started(segment)
+    while isinstance(segment := forked.execution.next(), Segment):
+        forked.execution.started(segment)
         step, whose = segment.target or 20, segment.trial
         if segment.parent is not None and segment.from_step == forked.trials[whose].start_step:
             whose = segment.parent
@@ -239,11 +239,11 @@ def test_the_winners_schedule_is_what_it_was_trained_with(study: Study) -> None:
         loss = cost.get((whose, segment.from_step), 0.0) + abs(np.log10(segment.params["rate"]) - wanted)
         cost[segment.trial, step] = loss
         forked.report(segment.trial, step, {"loss": loss})
-        forked.checkpointed(segment.trial, step, "there")
+        forked.execution.checkpointed(segment.trial, step, "there")
         if step < 20:
-            forked.paused(segment.trial)
+            forked.execution.paused(segment.trial)
         else:
-            forked.finish(segment.trial, loss)
+            forked.execution.finish(segment.trial, loss)
     recorded = followed(forked)
     assert len(recorded.changes) > 1
     drawn = traces(plots.schedule(forked))
@@ -270,7 +270,7 @@ def test_curves_and_rungs_follow_reports() -> None:
         last = 2 if number == 3 else 4
         for step in range(1, last + 1):
             study.report(number, step, number + 1 / step)
-        study.finish(number, None, state="pruned" if number == 3 else "complete")
+        study.execution.finish(number, None, state="pruned" if number == 3 else "complete")
     found = traces(plots.curves(study))
     assert np.nanmax(np.asarray(found["pruned"].x, dtype=float)) == 2
     assert np.asarray(found["best, trial 0"].y)[:-1] == pytest.approx([1 / s for s in range(1, 5)])

@@ -32,7 +32,7 @@ def ran(trials: int, noise: float = 0.0, folds: int = 0, direction: str = "min",
         results = value + rng.normal(0.0, noise, max(folds, 1))
         for step, result in enumerate(results if folds else (), start=1):
             study.report(number, step, {"loss_fold": result})
-        study.finish(number, float(results.mean()))
+        study.execution.finish(number, float(results.mean()))
     return study
 
 
@@ -47,7 +47,7 @@ def test_folds_give_the_standard_error_of_the_best() -> None:
     study.extend(trials=13)
     study.ask()
     study.report(12, 1, {"loss_fold": 1.0})
-    study.finish(12, 1.0)
+    study.execution.finish(12, 1.0)
     stopped = band(study, [0, 3, 12])
     assert stopped is not None
     assert stopped.half == pytest.approx([*found.half, np.median(found.half)])
@@ -56,7 +56,7 @@ def test_folds_give_the_standard_error_of_the_best() -> None:
     single = Study(SPACE, strategy="random")
     single.ask()
     single.report(0, 1, {"loss_fold": 1.0})
-    single.finish(0, 1.0)
+    single.execution.finish(0, 1.0)
     assert band(single, [0]) is None
 
 

@@ -95,7 +95,7 @@ def late(study: Study, trial: TrialRecord) -> None:
     asked = Trial(number=trial.number, params=trial.params, seed=trial_seed(0, trial.number))
     objective(asked)
     found: Suggestions = asked._suggestions
-    study.resolved(trial.number, asked.params, found.found)
+    study.execution.resolved(trial.number, asked.params, found.found)
 
 
 @pytest.mark.parametrize("name", ["random", "sobol", "halton", "tpe"])

@@ -191,7 +191,7 @@ def test_an_exhausted_space_ends_like_a_spent_budget(name: str) -> None:
     play(study, Script(trouble=0.0, asides=0.0))
     assert study.history.n_trials == 6
     assert study.history.count(TrialState.COMPLETE) >= 1
-    assert isinstance(study.next(), Finish)
+    assert isinstance(study.execution.next(), Finish)
 
 
 def test_strategies_by_name() -> None:

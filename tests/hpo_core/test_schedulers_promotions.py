@@ -385,7 +385,7 @@ def test_rungs_compare_what_the_rule_of_the_study_makes_a_result(
     for trial, curve in zip(trials, curves, strict=True):
         for step, value in enumerate(curve, start=1):
             study.report(trial.number, step, {"loss": value})
-        study.paused(trial.number)
+        study.execution.paused(trial.number)
     action = ask(study)
     assert isinstance(action, Resume | Close)
     assert action.trial == (first if isinstance(action, Resume) else 1 - first)
@@ -399,7 +399,7 @@ def test_results_that_are_no_numbers_never_go_on(scheduler: Scheduler) -> None:
     for trial in trials[:-1]:
         assert trial.target is not None
         study.report(trial, trial.target, {"loss": float("nan")})
-        study.paused(trial)
+        study.execution.paused(trial)
     study.tell(trials[-1], 0.5)
     resumed = study.ask()
     assert resumed.number == trials[-1].number

@@ -34,7 +34,7 @@ def run(study: Study, results: NDArray[np.float64] | list[float], sign: float = 
         mean = float(np.mean(results[:step]))
         verdict = study.report(trial, step, {"loss": sign * mean, "loss_fold": sign * value})
         if verdict is not None:
-            study.finish(trial, state="pruned", reason=verdict.reason)
+            study.execution.finish(trial, state="pruned", reason=verdict.reason)
             return step
     study.tell(trial, sign * float(np.mean(results)))
     return None
@@ -157,7 +157,7 @@ def test_a_plain_metric_by_name_is_compared_as_it_is() -> None:
         trial = study.ask()
         for step, score in enumerate(scores, start=1):
             if study.report(trial, step, {"score": score}) is not None:
-                study.finish(trial, {"loss": 0.0}, state="pruned")
+                study.execution.finish(trial, {"loss": 0.0}, state="pruned")
                 return step
         study.tell(trial, 0.0)
         return None

@@ -125,9 +125,9 @@ def test_setting_up_is_measured_in_steps_of_the_same_trial() -> None:
     measured = SettingUp()
 
     def begin(now: float) -> int:
-        due = study.next(now)
+        due = study.execution.next(now)
         assert isinstance(due, Segment)
-        study.started(due, now=now)
+        study.execution.started(due, now=now)
         return due.trial
 
     def worth() -> float | None:
@@ -144,7 +144,7 @@ def test_setting_up_is_measured_in_steps_of_the_same_trial() -> None:
     assert worth() == pytest.approx(9.0)
     assert study.history.reports.seconds.tolist() == [5.0, 1.0]
     assert study.history.reports.first.tolist() == [True, False]
-    study.lost(first, "gone", now=20.0)
+    study.execution.lost(first, "gone", now=20.0)
     assert begin(30.0) == first
     _times_of(study, first, [(4, 90.0)])  # a minute to get back to where it was
     assert worth() == pytest.approx(9.0)
@@ -165,8 +165,8 @@ def test_setting_up_a_fork_is_none_of_a_trial_that_begins() -> None:
     parent = study.ask(now=10.0)
     study.report(parent, 1, 1.0, now=11.0)
     fork = TrialAsked(at=20.0, trial=1, params={"x": 0.5}, parent=0, start_step=1)
-    study._record(fork)
-    study._record(SegmentStarted(at=20.0, trial=1, attempt=1))
+    study._log.append(fork)
+    study._log.append(SegmentStarted(at=20.0, trial=1, attempt=1))
     _times_of(study, 1, [(2, 90.0), (3, 91.0)])
     measured = SettingUp()
     measured.catch_up(study.history)

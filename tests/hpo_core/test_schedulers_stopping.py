@@ -134,7 +134,7 @@ def curve(study: object, values: list[float], *, name: str = "loss", finish: boo
         metrics = {name: value} if name == "loss" else {"loss": 0.5, name: value}
         verdict = study.report(trial, step, metrics)  # type: ignore[attr-defined]
         if verdict is not None:
-            study.finish(trial, state="pruned", reason=verdict.reason)  # type: ignore[attr-defined]
+            study.execution.finish(trial, state="pruned", reason=verdict.reason)  # type: ignore[attr-defined]
             return step
     if finish:
         study.tell(trial, {"loss": values[-1] if name == "loss" else 0.5})  # type: ignore[attr-defined]

@@ -46,10 +46,10 @@ def test_a_journal_of_the_first_version_says_the_same() -> None:
 
 def test_a_study_of_the_first_version_goes_on() -> None:
     study = old_study()
-    segment = study.next()
+    segment = study.execution.next()
     assert isinstance(segment, Segment)
     assert (segment.trial, segment.attempt) == (2, 2)
-    study.started(segment)
+    study.execution.started(segment)
     study.report(segment.trial, 1, {"loss": 0.01})
-    study.finish(segment.trial, {"loss": 0.01})
+    study.execution.finish(segment.trial, {"loss": 0.01})
     assert study.best.number == 2

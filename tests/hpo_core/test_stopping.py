@@ -50,7 +50,7 @@ def test_a_constant_objective_ends_the_study_at_the_first_look() -> None:
     while (trial := next_trial(study)) is not None:
         study.tell(trial, 7.0)
     assert study.history.n_trials == last_look(LEAST + 2 * 2 + GAP)
-    assert "all of 25 results are 7: the objective is constant" in (study.enough() or "")
+    assert "all of 25 results are 7: the objective is constant" in (study.execution.enough() or "")
 
 
 def next_trial(study: Study) -> Any:
@@ -87,7 +87,7 @@ def test_a_failing_objective_is_not_a_settled_one() -> None:
     study = study_of(PLANE, 1e9)
     for _ in range(60):
         study.tell(study.ask(), state="failed")
-    assert study.enough() is None
+    assert study.execution.enough() is None
 
 
 @pytest.mark.parametrize("improvement", [1e9, "noise"])
@@ -96,7 +96,7 @@ def test_never_before_the_minimum(improvement: float | str) -> None:
     study = study_of(space, improvement, strategy="sobol")
     for _ in range(LEAST + 2 * 6 - 1):
         study.tell(study.ask(), bowl({"x": 0.5}))
-    assert study.enough() is None
+    assert study.execution.enough() is None
 
 
 def test_the_decision_is_the_same_on_replay_and_holds_between_looks() -> None:
@@ -108,10 +108,10 @@ def test_the_decision_is_the_same_on_replay_and_holds_between_looks() -> None:
         noise = 0.1 * np.random.default_rng(number).standard_normal()
         study.observe({"x": number / 59, "kind": "abc"[number % 3]}, bowl({"x": number / 59}) + noise)
         if number % 7 == 0:
-            assert replayed(journal).enough() == study.enough()
+            assert replayed(journal).execution.enough() == study.execution.enough()
         if last_look(number + 1) < number + 1:
-            assert study.enough() == before
-        before = study.enough()
+            assert study.execution.enough() == before
+        before = study.execution.enough()
     assert before is not None
 
 
@@ -121,7 +121,7 @@ def test_what_runs_may_finish_and_what_was_asked_for_by_name_still_runs() -> Non
         study.tell(study.ask(), 0.1 * number)
     last, other = study.ask(), study.ask()
     study.tell(last, 3.0)
-    assert isinstance(study.next(), Wait)
+    assert isinstance(study.execution.next(), Wait)
     with pytest.raises(MustWait, match="expected to gain"):
         study.ask()
     study.enqueue({"x": 0.123})
@@ -129,7 +129,7 @@ def test_what_runs_may_finish_and_what_was_asked_for_by_name_still_runs() -> Non
     assert asked.params == {"x": 0.123}
     study.tell(asked, 2.0)
     study.tell(other, 2.0)
-    assert isinstance(study.next(), Finish)
+    assert isinstance(study.execution.next(), Finish)
     study.extend(improvement="never")
     assert study.ask().number == study.history.n_trials - 1
 
@@ -169,8 +169,8 @@ def test_degenerate_results_are_looked_at_without_a_warning(case: str) -> None:
     study = Study(space, strategy="random", limits={"improvement": "noise"}, journal=journal)
     for number, u in enumerate(space.sample(rng, LEAST + 2 * space.dims + 15)):
         study.observe(space.decode(u), value(number, u))
-    reason = study.enough()
-    assert replayed(journal).enough() == reason
+    reason = study.execution.enough()
+    assert replayed(journal).execution.enough() == reason
     assert reason is None or ("nan" not in reason and "inf" not in reason)
 
 

@@ -52,10 +52,10 @@ def test_the_total_is_exact_whatever_goes_wrong(seed: int, trials: int, workers:
         if script.play(study, stop):
             break
         study = Study.replay(journal.events(), journal=journal)
-        study.take_over("another driver")
+        study.execution.take_over("another driver")
     assert len(study.trials) == trials
     assert all(t.state.finished for t in study.trials)
-    assert isinstance(study.next(), Finish)
+    assert isinstance(study.execution.next(), Finish)
 
 
 def test_a_finished_study_runs_nothing_and_extending_runs_the_rest() -> None:
@@ -64,7 +64,7 @@ def test_a_finished_study_runs_nothing_and_extending_runs_the_rest() -> None:
     study.stop("finished", "done")
     again = replayed(journal)
     assert again.stopped is not None
-    assert again.next() == Finish("done")
+    assert again.execution.next() == Finish("done")
     assert run_to_the_end(again) == 0
     again.extend(trials=5)
     assert again.stopped is None
@@ -74,13 +74,13 @@ def test_a_finished_study_runs_nothing_and_extending_runs_the_rest() -> None:
 
 def test_a_segment_stays_due_until_it_is_started() -> None:
     study, journal = recorded(LINE)
-    due = study.next()
+    due = study.execution.next()
     assert isinstance(due, Segment)
-    assert study.next() == due
-    assert replayed(journal).next() == due
+    assert study.execution.next() == due
+    assert replayed(journal).execution.next() == due
     assert len(study.trials) == 1
-    study.started(due)
-    assert study.next() != due
+    study.execution.started(due)
+    assert study.execution.next() != due
 
 
 # -- the queue -------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_a_finite_space_is_gone_through_once(strategy: str) -> None:
     study = Study(FEW, strategy=strategy)
     assert run_to_the_end(study) == 6
     assert len({str(t.params) for t in study.trials}) == 6
-    due = study.next()
+    due = study.execution.next()
     assert isinstance(due, Finish)
     assert "every configuration of the space has been tried" in due.reason
 
@@ -189,7 +189,7 @@ def test_a_finite_space_is_exhausted_while_trials_still_run() -> None:
     study = Study(FEW, strategy="random")
     for _ in range(6):
         started(study)
-    due = study.next()
+    due = study.execution.next()
     assert isinstance(due, Wait)
     assert due.reason == "every configuration of the space has been tried; 6 trials still run"
 
@@ -258,7 +258,7 @@ def test_a_define_by_run_study_ends_when_every_path_was_gone(strategy: str) -> N
 
     study = Study(None, objectives={"loss": "min"}, strategy=strategy, limits={"trials": 200})
     seen = []
-    while not isinstance(end := study.next(), Finish):
+    while not isinstance(end := study.execution.next(), Finish):
         trial = study.ask()
         study.tell(trial, paths(trial))
         seen.append(str(study.trials[-1].params))
@@ -364,27 +364,27 @@ def test_the_last_result_counts_even_if_it_is_not_finite() -> None:
 def test_the_limit_on_seconds_counts_drivers_and_not_the_time_between_them() -> None:
     study, journal = recorded(LINE, limits={"seconds": 100.0}, now=1000.0)
     started(study, now=1010.0)
-    assert study.exhausted(1099.0) is None
-    assert study.exhausted(1101.0) == "the time limit of 100 s is used up"
+    assert study.execution.exhausted(1099.0) is None
+    assert study.execution.exhausted(1101.0) == "the time limit of 100 s is used up"
     study = Study.replay(journal.events(), journal=journal)
-    study.take_over("second", now=5000.0)
-    assert study.exhausted(5089.0) is None
-    assert study.exhausted(5091.0) == "the time limit of 100 s is used up"
-    due = study.next(5095.0)
+    study.execution.take_over("second", now=5000.0)
+    assert study.execution.exhausted(5089.0) is None
+    assert study.execution.exhausted(5091.0) == "the time limit of 100 s is used up"
+    due = study.execution.next(5095.0)
     assert isinstance(due, Finish)
     study.extend(now=5100.0, seconds=1000.0)
-    assert isinstance(study.next(5101.0), Segment)
+    assert isinstance(study.execution.next(5101.0), Segment)
 
 
 def test_the_limit_on_cost_counts_the_time_of_workers() -> None:
     study = Study(LINE, strategy="random", limits={"cost": 100.0}, now=1000.0)
     for number in range(2):
         started(study, now=1000.0 + number)
-    study.finish(0, 1.0, now=1060.0)
+    study.execution.finish(0, 1.0, now=1060.0)
     assert study.trials[0].busy_seconds == 60.0
-    assert study.exhausted(1061.0) is None
-    study.lost(1, "gone", now=1051.0)
-    assert study.exhausted(1061.0) == "the limit of 100 worker-seconds is used up"
+    assert study.execution.exhausted(1061.0) is None
+    study.execution.lost(1, "gone", now=1051.0)
+    assert study.execution.exhausted(1061.0) == "the limit of 100 worker-seconds is used up"
 
 
 def test_the_limit_on_steps_holds_for_all_trials_together() -> None:
@@ -393,15 +393,15 @@ def test_the_limit_on_steps_holds_for_all_trials_together() -> None:
         started(study)
         for step in (1, 2, 3, 4):
             study.report(number, step, 0.5)
-        study.finish(number)
+        study.execution.finish(number)
     assert study.state.steps_spent == 8
-    due = study.next()
+    due = study.execution.next()
     assert isinstance(due, Finish)
     assert "the limit of 10 steps has no room for another segment" in due.reason
     at_once = Study(LINE, strategy="random", limits={"steps": 10}, settings={"max_steps": 4})
     started(at_once)
     started(at_once)
-    due = at_once.next()  # the two that run are to take eight
+    due = at_once.execution.next()  # the two that run are to take eight
     assert isinstance(due, Wait)
     assert "has no room for another segment; 2 trials still run" in due.reason
     open_ended = Study(LINE, strategy="random", limits={"steps": 3})
@@ -420,16 +420,16 @@ def test_the_limit_on_failures_counts_what_went_wrong() -> None:
     study = Study(LINE, strategy="random", limits={"failures": 3})
     for state in ("failed", "infeasible", "timed_out", "cancelled", "pruned"):
         study.tell(study.ask(), state=state)
-    assert study.exhausted() is None
+    assert study.execution.exhausted() is None
     study.tell(study.ask(), math.nan)
-    assert study.exhausted() == "3 trials failed, the limit is 3"
-    due = study.next()
+    assert study.execution.exhausted() == "3 trials failed, the limit is 3"
+    due = study.execution.next()
     assert isinstance(due, Finish)
     assert due.state == "failed"
     study.stop(due.state, due.reason)
-    assert study.next() == due
+    assert study.execution.next() == due
     study.requeue(0)
-    assert isinstance(study.next(), Segment)
+    assert isinstance(study.execution.next(), Segment)
     with pytest.raises(StudyStateError, match="got 'tired'"):
         study.stop("tired")
 
@@ -439,10 +439,10 @@ def test_a_study_without_a_complete_trial_at_its_end_has_failed(limits: dict[str
     study = Study(LINE, strategy="random", limits=limits, now=1.0)
     first, second = study.ask(now=2.0), study.ask(now=2.0)
     study.tell(first, state="failed", now=7.0)
-    assert isinstance(study.next(7.0), Wait)
+    assert isinstance(study.execution.next(7.0), Wait)
     study.report(second, 1, {"objective": 0.5}, now=7.0)
     study.tell(second, state="pruned", now=7.0)
-    due = study.next(7.0)
+    due = study.execution.next(7.0)
     assert isinstance(due, Finish)
     assert due.reason.startswith("no trial is complete: ")
     study.stop(due.state, due.reason, now=7.0)
@@ -450,12 +450,12 @@ def test_a_study_without_a_complete_trial_at_its_end_has_failed(limits: dict[str
     assert study.stopped.state == "failed"
     study.requeue(0, now=8.0)
     study.extend(trials=3, seconds=None, now=8.0)
-    segment = study.next(8.0)
+    segment = study.execution.next(8.0)
     assert isinstance(segment, Segment)
-    study.started(segment, now=8.0)
+    study.execution.started(segment, now=8.0)
     study.tell(segment.trial, 0.5, now=8.0)
     study.extend(trials=2, now=8.0)
-    assert study.next(8.0) == Finish("all 2 trials have been started")
+    assert study.execution.next(8.0) == Finish("all 2 trials have been started")
 
 
 def test_limits_are_extended_by_name() -> None:

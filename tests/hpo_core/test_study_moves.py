@@ -47,33 +47,36 @@ from tests.hpo_core.studies import (
 def in_state(state: TrialState) -> Study:
     """A study whose trial 0 is in the state."""
     study = Study(LINE, strategy=scripted(Start(target=3), Wait("x")), settings={"max_steps": 9})
-    due = study.next()
+    due = study.execution.next()
     assert isinstance(due, Segment)
     if state is not TrialState.WAITING:
-        study.started(due)
+        study.execution.started(due)
     if state is TrialState.PAUSED:
         study.report(0, 3, 0.5)
-        study.paused(0)
+        study.execution.paused(0)
     elif state.finished:
-        study.finish(0, 0.5, state=state)
+        study.execution.finish(0, 0.5, state=state)
     assert study.trials[0].state is state
     return study
 
 
 MOVES = {
-    "start": ({"waiting"}, lambda s: s._record(ev.SegmentStarted(trial=0, attempt=s.trials[0].attempt + 1))),
-    "pause": ({"running"}, lambda s: s.paused(0)),
-    "lose": ({"running"}, lambda s: s.lost(0, "gone")),
-    "resume": ({"paused"}, lambda s: s._record(ev.TrialResumed(trial=0, target=9))),
-    "finish": ({"waiting", "running", "paused"}, lambda s: s.finish(0, 0.5)),
-    "cancel": ({"waiting", "running", "paused"}, lambda s: s.finish(0, state="cancelled")),
+    "start": (
+        {"waiting"},
+        lambda s: s._log.append(ev.SegmentStarted(trial=0, attempt=s.trials[0].attempt + 1)),
+    ),
+    "pause": ({"running"}, lambda s: s.execution.paused(0)),
+    "lose": ({"running"}, lambda s: s.execution.lost(0, "gone")),
+    "resume": ({"paused"}, lambda s: s._log.append(ev.TrialResumed(trial=0, target=9))),
+    "finish": ({"waiting", "running", "paused"}, lambda s: s.execution.finish(0, 0.5)),
+    "cancel": ({"waiting", "running", "paused"}, lambda s: s.execution.finish(0, state="cancelled")),
     "requeue": (
         {"pruned", "failed", "infeasible", "timed_out", "out_of_memory", "cancelled", "lost"},
         lambda s: s.requeue(0),
     ),
     "resolve": (
         {"waiting", "running", "paused"},
-        lambda s: s._record(ev.TrialResolved(trial=0, params={"x": 0.1})),
+        lambda s: s._log.append(ev.TrialResolved(trial=0, params={"x": 0.1})),
     ),
 }  # fmt: skip
 
@@ -88,7 +91,7 @@ def test_the_table_of_moves(state: TrialState, move: str) -> None:
         act(study)
         return
     journal = Recorder()
-    study._sink = journal
+    study._log._sink = journal
     before = snapshot(study)
     with pytest.raises(StudyStateError):
         act(study)
@@ -117,13 +120,13 @@ def test_reports_of_a_trial_that_does_not_run_are_ignored() -> None:
 def test_attempts_are_fenced() -> None:
     study = Study(LINE, strategy="random")
     stale = started(study)
-    study.lost(0, "gone")
-    fresh = study.next()
+    study.execution.lost(0, "gone")
+    fresh = study.execution.next()
     assert isinstance(fresh, Segment)
     assert (stale.attempt, fresh.attempt) == (1, 2)
     with pytest.raises(StudyStateError, match="has had 1 attempts, so the next is 2, got 1"):
-        study.started(stale)
-    study.started(fresh)
+        study.execution.started(stale)
+    study.execution.started(fresh)
     assert study.trials[0].attempt == 2
 
 
@@ -137,9 +140,9 @@ def test_stopping_leaves_nothing_open_and_is_done_once() -> None:
         )
         started(study)
         study.report(0, 3, 0.5)
-        study.paused(0)
+        study.execution.paused(0)
         started(study)
-        study.next()
+        study.execution.next()
         assert [t.state.label for t in study.trials] == ["paused", "running", "waiting"]
         study.stop(state, "enough")
         assert " ".join(t.state.label for t in study.trials) == ends
@@ -147,7 +150,7 @@ def test_stopping_leaves_nothing_open_and_is_done_once() -> None:
         study.stop(state, "again")
         assert study.stopped is not None
         assert study.stopped.reason == "enough"
-        assert study.next() == Finish("enough", state)
+        assert study.execution.next() == Finish("enough", state)
         assert snapshot(Study.replay(journal.events(), strategy=study.strategy)) == snapshot(study)
     with pytest.raises(StudyStateError, match="'finished', 'failed' or 'cancelled', got 'done'"):
         Study(LINE, strategy="random").stop("done")
@@ -195,12 +198,12 @@ def test_a_new_driver_fences_off_the_old_one_and_repeats_what_ran() -> None:
     study, journal = recorded(LINE)
     started(study)
     started(study)
-    assert study.take_over("a") == 1
-    assert study.take_over("b") == 2
+    assert study.execution.take_over("a") == 1
+    assert study.execution.take_over("b") == 2
     assert [t.state.label for t in study.trials] == ["waiting", "waiting"]
     assert [t.losses for t in study.trials] == [0, 0]
     with pytest.raises(StudyStateError, match="driver token 1 is not above 2"):
-        study._record(ev.DriverTookOver(driver="c", token=1))
+        study._log.append(ev.DriverTookOver(driver="c", token=1))
     assert snapshot(replayed(journal)) == snapshot(study)
 
 
@@ -212,20 +215,20 @@ def test_checkpoints_decide_where_a_segment_begins() -> None:
     )
     started(study)
     study.report(0, 1, 0.9)
-    study.checkpointed(0, 1, "one")
-    study.checkpointed(0, 3, "three", 100)
-    study.lost(0, "gone")
-    due = study.next()
+    study.execution.checkpointed(0, 1, "one")
+    study.execution.checkpointed(0, 3, "three", 100)
+    study.execution.lost(0, "gone")
+    due = study.execution.next()
     assert isinstance(due, Segment)
     assert (due.checkpoint, due.from_step) == ((0, 3, "three"), 3)
-    study.started(due)
+    study.execution.started(due)
     study.report(0, 3, 0.5)
-    study.paused(0)
+    study.execution.paused(0)
     fork = started(study)
     assert (fork.parent, fork.checkpoint, fork.from_step, fork.params) == (0, (0, 3, "three"), 3, {"x": 0.25})
     assert study.trials[1].origin == "fork"
     assert study.history.starts.tolist() == [0, 3]
-    study.dropped_checkpoint(0, 1)
+    study.execution.dropped_checkpoint(0, 1)
     assert study.trials[0].checkpoints == {3: ("three", 100)}
     study.report(1, 4, 0.4)
     assert study.state.steps_spent == 4  # the fork's own step alone
@@ -249,7 +252,7 @@ def test_closing_goes_on_to_the_next_action() -> None:
     study = Study(LINE, strategy=Tidy.strategy(), settings={"max_steps": 9})
     started(study)
     study.report(0, 3, 0.5)
-    study.paused(0)
+    study.execution.paused(0)
     due = started(study)
     assert due.trial == 1
     assert (study.trials[0].state, study.trials[0].reason) == (TrialState.PRUNED, "too bad")
@@ -258,14 +261,14 @@ def test_closing_goes_on_to_the_next_action() -> None:
 
 def test_a_scheduler_that_waits_for_nothing_ends_the_study() -> None:
     study = Study(LINE, strategy=scripted(Wait("godot"), Wait("godot")))
-    due = study.next()
+    due = study.execution.next()
     assert isinstance(due, Finish)
     assert due.reason.endswith("the scheduler waits although nothing runs: godot")
 
 
 def test_a_segment_cannot_be_used_to_change_the_study() -> None:
     study = Study(SearchSpace({"layers": Categorical([[1, 2]])}), strategy="random")
-    due = study.next()
+    due = study.execution.next()
     assert isinstance(due, Segment)
     due.params["layers"].append(3)
     due.params["x"] = 1
@@ -309,7 +312,7 @@ def test_a_study_resumes_from_its_file(tmp_path: Any) -> None:
     with Journal(path) as journal:
         resumed = Study.replay(journal.events, journal=journal)
         assert snapshot(resumed) == snapshot(study)
-        resumed.take_over("second")
+        resumed.execution.take_over("second")
         assert run_to_the_end(resumed) == 3
     with Journal(path) as journal:
         assert snapshot(Study.replay(journal.events)) == snapshot(resumed)

@@ -65,7 +65,7 @@ class Script:
 
     def finish(self, trial: int, value: Any = None, state: str = "complete", reason: str = "") -> None:
         """End a trial."""
-        self.study.finish(trial, value, state=state, reason=reason, now=self.now())
+        self.study.execution.finish(trial, value, state=state, reason=reason, now=self.now())
 
     def run(self, value: float, steps: int = 0) -> int:
         """A whole trial, reporting a falling loss."""
@@ -115,11 +115,11 @@ def eventful(folder: Path) -> Script:
     script.run(0.5, steps=3)
     first, second = script.begin(), script.begin()
     script.report(first, 1, loss=0.9, accuracy=0.4)
-    script.study.lost(second, "the worker died", now=script.now())
+    script.study.execution.lost(second, "the worker died", now=script.now())
     script.report(first, 2, loss=0.8)
     script.finish(first, state="pruned", reason="below the median")
-    due = script.study.next(script.now())
-    script.study.started(due, worker="other", now=script.now())  # type: ignore[arg-type]
+    due = script.study.execution.next(script.now())
+    script.study.execution.started(due, worker="other", now=script.now())  # type: ignore[arg-type]
     script.finish(second, {"loss": 0.25, "extra": 7.0})
     for state in ("failed", "infeasible", "timed_out", "out_of_memory", "cancelled"):
         script.finish(script.begin(), state=state, reason=f"it was {state}")
@@ -129,8 +129,8 @@ def eventful(folder: Path) -> Script:
     again = script.begin()
     script.finish(again, state="failed", reason="once")
     script.study.requeue(again, now=script.now())
-    due = script.study.next(script.now())
-    script.study.started(due, now=script.now())  # type: ignore[arg-type]
+    due = script.study.execution.next(script.now())
+    script.study.execution.started(due, now=script.now())  # type: ignore[arg-type]
     script.finish(again, 0.75)
     script.study.note("tags", {"trial": again, "tags": {"prefect.task_run": "abc"}}, now=script.now())
     script.stop()

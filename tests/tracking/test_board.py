@@ -75,8 +75,8 @@ def test_reading_on_is_the_same_as_reading_anew(tmp_path: Path, sqlite_uri: str,
     assert following.study(run).revision == revisions[0]
     script.finish(2, 0.25)
     script.study.requeue(1, now=script.now())
-    due = script.study.next(script.now())
-    script.study.started(due, now=script.now())  # type: ignore[arg-type]
+    due = script.study.execution.next(script.now())
+    script.study.execution.started(due, now=script.now())  # type: ignore[arg-type]
     script.finish(1, 0.125)
     script.run(0.75)
     project(script, sqlite_uri, experiment)
@@ -246,7 +246,7 @@ def test_views_that_go_on_say_what_views_made_anew_say(
         tags.append({i: tag for i, (tag, _) in views.blocks(shown).items()})
         if len(tags) == 1:
             script.study.requeue(2, now=script.now())
-            script.study.started(script.study.next(script.now()), now=script.now())  # type: ignore[arg-type]
+            script.study.execution.started(script.study.execution.next(script.now()), now=script.now())  # type: ignore[arg-type]
             script.finish(2, {"loss": 0.0625, "size": 0.25})
             MlflowClient(sqlite_uri).delete_run(shown.trials[0].run_id)
     assert tags[0] != tags[1] == tags[2]

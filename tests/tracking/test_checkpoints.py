@@ -177,24 +177,24 @@ class Saved:
         number = len(self.study.trials)
         source, step = parent or (None, 0)
         asked = TrialAsked(trial=number, params={"x": 0.5}, parent=source, start_step=step)
-        self.study._record(asked)
+        self.study._log.append(asked)
         self.start(number)
         return number
 
     def start(self, number: int) -> None:
         """Begin the trial's segment."""
         attempt = self.study.trials[number].attempt + 1
-        self.study._record(SegmentStarted(trial=number, attempt=attempt))
+        self.study._log.append(SegmentStarted(trial=number, attempt=attempt))
 
     def step(self, trial: int, step: int, loss: float) -> None:
         """Report and save."""
-        self.study._record(TrialReported(trial=trial, step=step, metrics={"loss": loss}))
-        self.study.checkpointed(trial, step, f"t{trial}s{step}", 10)
+        self.study._log.append(TrialReported(trial=trial, step=step, metrics={"loss": loss}))
+        self.study.execution.checkpointed(trial, step, f"t{trial}s{step}", 10)
 
     def finish(self, trial: int, state: str, loss: float = 1.0) -> None:
         """End the trial."""
         values = {"loss": loss} if state == "complete" else {}
-        self.study._record(TrialFinished(trial=trial, state=state, values=values, step=0))
+        self.study._log.append(TrialFinished(trial=trial, state=state, values=values, step=0))
 
     def removable(self, **options: Any) -> set[tuple[int, int]]:
         """Trial and step of what may go."""
@@ -208,14 +208,14 @@ def test_a_paused_trial_keeps_its_newest() -> None:
     for step in (1, 2, 3):
         saved.step(trial, step, 1.0)
     assert saved.removable() == {(0, 1)}
-    saved.study.paused(trial)
+    saved.study.execution.paused(trial)
     assert saved.removable() == {(0, 1), (0, 2)}
-    saved.study._record(TrialResumed(trial=trial, target=None))
+    saved.study._log.append(TrialResumed(trial=trial, target=None))
     assert saved.removable() == {(0, 1), (0, 2)}
-    due = saved.study.next()
+    due = saved.study.execution.next()
     assert isinstance(due, Segment)
     assert due.from_step == 3
-    saved.study.started(due)
+    saved.study.execution.started(due)
     for step in (4, 5, 6):
         saved.step(trial, step, 1.0)
     assert saved.removable() == {(0, 1), (0, 2), (0, 4)}
@@ -260,7 +260,7 @@ def test_what_a_fork_starts_from_stays_until_the_fork_has_its_own() -> None:
     assert saved.removable() == {(0, 2)}  # 1 is needed, 3 may be forked again
     saved.step(fork, 2, 0.5)
     assert saved.removable() == {(0, 2)}
-    saved.study.paused(fork)
+    saved.study.execution.paused(fork)
     assert saved.removable() == {(0, 1), (0, 2)}
 
 
@@ -278,9 +278,9 @@ def test_whoever_can_run_again_finds_its_checkpoint(moves: list[tuple[int, str]]
             steps[trial] = max(steps.get(trial, 0), record.step) + 1
             saved.step(trial, steps[trial], 1.0)
         elif move == "p" and label == "running":
-            saved.study.paused(trial)
+            saved.study.execution.paused(trial)
         elif move == "r" and label == "paused":
-            saved.study._record(TrialResumed(trial=trial, target=None))
+            saved.study._log.append(TrialResumed(trial=trial, target=None))
             saved.start(trial)
         elif move == "x" and not record.state.finished:
             saved.finish(trial, "failed")
@@ -301,7 +301,7 @@ def test_whoever_can_run_again_finds_its_checkpoint(moves: list[tuple[int, str]]
                 continue
             assert start not in gone
         for number, step in gone:
-            saved.study.dropped_checkpoint(number, step)
+            saved.study.execution.dropped_checkpoint(number, step)
 
 
 def test_beyond_the_quota_the_least_promising_paused_trials_go_first() -> None:
@@ -310,12 +310,12 @@ def test_beyond_the_quota_the_least_promising_paused_trials_go_first() -> None:
     for loss in (0.3, float("nan"), 0.9, 0.1):
         trial = saved.begin()
         saved.step(trial, 1, loss)
-        saved.study.paused(trial)
+        saved.study.execution.paused(trial)
     further = saved.begin()
     saved.step(further, 1, 0.8)
     saved.step(further, 2, 0.8)
-    saved.study.dropped_checkpoint(further, 1)
-    saved.study.paused(further)
+    saved.study.execution.dropped_checkpoint(further, 1)
+    saved.study.execution.paused(further)
     saved.step(saved.begin(), 1, 2.0)
     best = saved.begin()
     saved.step(best, 1, 5.0)
@@ -337,7 +337,7 @@ def test_where_trials_fork_no_quota_takes_a_checkpoint() -> None:
     saved = Saved()
     parent = saved.begin()
     saved.step(parent, 1, 1.0)
-    saved.study.paused(parent)
+    saved.study.execution.paused(parent)
     saved.begin((parent, 1))
     assert beyond_quota(saved.study, 0) == []
 
@@ -348,7 +348,7 @@ def test_a_strategy_that_forks_is_known_before_its_first_fork() -> None:
         saved = Saved(strategy)
         trial = saved.begin()
         saved.step(trial, 1, 1.0)
-        saved.study.paused(trial)
+        saved.study.execution.paused(trial)
         assert (beyond_quota(saved.study, 0) == []) == forks
         saved.finish(trial, "pruned")
         assert (saved.removable() == set()) == forks

@@ -420,8 +420,8 @@ def test_a_study_moves_to_another_machine_through_mlflow(
     script.report(paused, 1, loss=1.0)
     checkpoint = script.folder / "checkpoints" / "trial-000001" / "step-00000001-1"
     size = save_checkpoint(checkpoint, {"weights": [1.0, 2.0]})
-    script.study.checkpointed(paused, 1, str(checkpoint), size, now=script.now())
-    script.study.paused(paused, now=script.now())
+    script.study.execution.checkpointed(paused, 1, str(checkpoint), size, now=script.now())
+    script.study.execution.paused(paused, now=script.now())
     assert first.close(60.0)
     script.close()
     elsewhere = tmp_path / "elsewhere"
@@ -512,7 +512,7 @@ def test_a_driver_that_another_one_has_succeeded_writes_nothing_more(
     """It was cut off while its lease ran out; when it is back, it finds the other's and stops."""
     tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
     parent = str(tracker.start())
-    script.study.take_over("here:1", now=script.now())
+    script.study.execution.take_over("here:1", now=script.now())
     client = tracker.connection.client
     client.set_tag(parent, "hpo.lease", "1 99 elsewhere:7")
     projector = tracker._projector

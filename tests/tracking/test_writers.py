@@ -214,7 +214,7 @@ def test_a_study_of_many_long_and_weird_things(
     space |= {"a[0]": Float(0, 1), "a_0_": Constant(1), "long": Categorical(["x" * 10_000, "y" * 10_000])}
     script = Script(tmp_path, space=space, name='it\'s a "study" / 100%')
     trial = script.begin()
-    script.study.curve(trial, "train loss (%)", list(range(2500)), [1.0] * 2500, now=script.now())
+    script.study.execution.curve(trial, "train loss (%)", list(range(2500)), [1.0] * 2500, now=script.now())
     script.finish(trial, 0.5)
     script.stop()
     connection = connect(sqlite_uri, experiment)

@@ -86,10 +86,10 @@ assert_type(study.best.values, dict[str, float])
 assert_type(study.pareto_front, list[TrialRecord])
 assert_type(study.trials, Sequence[TrialRecord])
 
-due = study.next(now=0.0)
+due = study.execution.next(now=0.0)
 assert_type(due, Segment | Wait | Finish)
 if isinstance(due, Segment):
-    study.started(due, worker="a")
+    study.execution.started(due, worker="a")
     assert_type(due.params, dict[str, Any])
 study.enqueue({"lr": 0.01})
 study.observe({"lr": 0.01}, 0.5)
