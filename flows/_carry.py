@@ -8,11 +8,12 @@ import importlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from flows._drive_session import Recalled, Watch, drive, nobody_recalls
 from flows._final import is_made, make_final_model
 from flows._notes import TRACKING, final_model, newest, shown_by, whereabouts_of
 from flows._plan import Plan, with_past
 from flows._report import attach_report
-from flows._session import Recalled, Session, Watch, drive, nobody_recalls, session
+from flows._session import Session, session
 from flows._stretch import Orchestrate, bare
 from flows._workspace import read_study, study_folder
 from hpo_core import TrialState
@@ -62,7 +63,7 @@ async def carry_out(
                 await drive(
                     current,
                     plan.objective,
-                    plan.execution,
+                    plan.runner_terms,
                     orchestrate=orchestrate,
                     tell=tell,
                     watch=watch,

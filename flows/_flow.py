@@ -21,6 +21,7 @@ from pydantic import Field
 from flows._again import plan_of, raised, run_again
 from flows._artifact import publish
 from flows._carry import carry_out
+from flows._drive_session import Watch
 from flows._final import make_final_model
 from flows._find import find
 from flows._flow_run import Recall, claim
@@ -29,7 +30,7 @@ from flows._prefect import expect_nothing_if_away, task_runs
 from flows._relay import Relay, relay
 from flows._request import Request
 from flows._result import Result
-from flows._session import Session, Watch
+from flows._session import Session
 
 
 class Handed:

@@ -23,7 +23,7 @@ ISOLATIONS = ("process", "thread")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Execution:
+class RunnerTerms:
     """How and where trials run; nothing in here changes what a study finds.
 
     ``runner``: ``local``, ``dask`` or ``gpu``. ``isolation``: ``process`` or ``thread``.
@@ -55,49 +55,49 @@ class Execution:
 def make_runner(
     current: Session,
     objective: Objective,
-    execution: Execution,
+    terms: RunnerTerms,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Runner:
     """The runner that these terms ask for. Raises :class:`InputError` for terms that make none."""
     if (most := current.study.state.limits.trials) is not None:
         # Each of them is a process that imports the objective, and a trial is never in two of them.
-        execution = replace(execution, workers=min(execution.workers, most))
-    crew = execution.crew
+        terms = replace(terms, workers=min(terms.workers, most))
+    crew = terms.crew
     packed = ""
-    if execution.isolation == "process":
+    if terms.isolation == "process":
         packed = m.pack(objective) if crew is None else crew.objective
     work = Work(
         objective=packed,
         folder=current.folder,
         tracking=current.tracker.worker_settings(),
         environment=_environment(),
-        limits=execution.limits,
+        limits=terms.limits,
     )
-    if execution.isolation == "thread":
+    if terms.isolation == "thread":
         from flows._threads import ThreadRunner
 
-        return ThreadRunner(work, slots=execution.workers, objective=objective)
-    if execution.runner == "dask":
-        return _dask_runner(work, execution, tell)
+        return ThreadRunner(work, slots=terms.workers, objective=objective)
+    if terms.runner == "dask":
+        return _dask_runner(work, terms, tell)
     from flows._local import LocalRunner
 
-    if execution.runner == "gpu":
+    if terms.runner == "gpu":
         from flows._gpu import gpu_slots, visible_gpus
 
         gpus = visible_gpus()
         if gpus:
-            each = execution.gpus_per_trial or 1
-            cards = gpu_slots(gpus, gpus_per_trial=each, most=execution.workers)
-            if len(cards) < execution.workers:
+            each = terms.gpus_per_trial or 1
+            cards = gpu_slots(gpus, gpus_per_trial=each, most=terms.workers)
+            if len(cards) < terms.workers:
                 share = f"each trial takes {each:g} of GPUs {', '.join(gpus)}"
-                tell(f"{len(cards)} at once, not {execution.workers}: {share}")
+                tell(f"{len(cards)} at once, not {terms.workers}: {share}")
             environments = [{"CUDA_VISIBLE_DEVICES": card} for card in cards]
             return LocalRunner(work, slots=len(cards), environments=environments)
         tell("this machine has no GPU that CUDA shows; the trials run on the CPU")
-    return LocalRunner(work, slots=execution.workers, crew=crew)
+    return LocalRunner(work, slots=terms.workers, crew=crew)
 
 
-def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) -> Runner:
+def _dask_runner(work: Work, terms: RunnerTerms, tell: Callable[[str], None]) -> Runner:
     try:
         from flows._dask import DaskRunner
         from flows._dask_connection import PATIENCE_SECONDS
@@ -105,7 +105,7 @@ def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) 
         raise InputError(
             f"the dask runner needs the package distributed ({error}): pip install 'mlflow-hpo[dask]'"
         ) from None
-    resources = {} if execution.gpus_per_trial is None else {"GPU": execution.gpus_per_trial}
+    resources = {} if terms.gpus_per_trial is None else {"GPU": terms.gpus_per_trial}
     patience = os.environ.get("HPO_DASK_PATIENCE", f"{PATIENCE_SECONDS:g}")
     try:
         seconds = float(patience)
@@ -116,8 +116,8 @@ def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) 
         ) from None
     return DaskRunner(
         work,
-        slots=execution.workers,
-        address=execution.dask,
+        slots=terms.workers,
+        address=terms.dask,
         resources=resources,
         patience=seconds,
         tell=tell,
@@ -125,18 +125,18 @@ def _dask_runner(work: Work, execution: Execution, tell: Callable[[str], None]) 
 
 
 @contextlib.contextmanager
-def crew_for(objective: Objective, execution: Execution, most: int | None) -> Iterator[Execution]:
+def crew_for(objective: Objective, terms: RunnerTerms, most: int | None) -> Iterator[RunnerTerms]:
     """For a session that is about to be opened in the block: its worker processes begin to load now.
 
     ``most``: trials of the study, as far as is known. Only those on this machine without cards of their own.
     """
-    if execution.runner != "local" or execution.isolation != "process":
-        yield execution
+    if terms.runner != "local" or terms.isolation != "process":
+        yield terms
         return
-    size = execution.workers if most is None else min(execution.workers, most)
+    size = terms.workers if most is None else min(terms.workers, most)
     crew = Crew(m.pack(objective), _environment(), size)
     try:
-        yield replace(execution, crew=crew)
+        yield replace(terms, crew=crew)
     finally:
         crew.end()
 

@@ -14,7 +14,7 @@ from flows._chosen import chosen_strategy, on_axis, racing
 from flows._execute import Objective
 from flows._experiment import TrackingTerms
 from flows._find import find
-from flows._make_runner import Execution
+from flows._make_runner import RunnerTerms
 from flows._mlproject import is_project, open_project, parse_metrics
 from flows._named import (
     READY,
@@ -33,10 +33,10 @@ from flows._repeats import checked_repeats, over_repeats, repeated, steps_of
 from flows._request import (
     OF_TABLES,
     Request,
-    execution_of,
     limits_of,
     plain_request,
     refuse,
+    runner_terms_of,
     settings_of,
     tracking_terms_of,
 )
@@ -63,7 +63,7 @@ class Plan:
 
     terms: Terms
     tracking: TrackingTerms
-    execution: Execution
+    runner_terms: RunnerTerms
     objective: Objective
     table: Any = None
     register_as: str | None = None
@@ -160,8 +160,8 @@ def plan_callable(
     label = label_of(function)
     chosen = chosen_strategy(request.strategy if strategy is None else strategy, request.timeout)
     objectives = checked_objectives(objectives or None)
-    execution = execution_of(request)
-    if execution.isolation == "process":
+    runner_terms = runner_terms_of(request)
+    if runner_terms.isolation == "process":
         check_shippable(function)
     request, settings = replace(request, repeats=checked_repeats(request.repeats)), settings or {}
     work, max_steps = function, request.max_steps
@@ -180,7 +180,7 @@ def plan_callable(
         strategy=chosen,
         seed=request.seed,
         limits=limits_of(request),
-        settings=settings_of(request, execution.workers, max_steps, settings),
+        settings=settings_of(request, runner_terms.workers, max_steps, settings),
         identity={"objective": label},
         meta={
             "request": plain_request(request, reference, strategy),
@@ -192,7 +192,7 @@ def plan_callable(
     return Plan(
         terms=terms,
         tracking=tracking_terms_of(request),
-        execution=execution,
+        runner_terms=runner_terms,
         objective=work,
         edit=request.edit_space,
         warm_start=sources_of(request.warm_start),
@@ -253,7 +253,7 @@ def _plan_table_again(request: Request, strategy: Any) -> Plan:
     from flows.objectives._fresh import FreshFolds
 
     original = find(str(request.confirms))
-    table = _table(request, execution_of(request).workers)
+    table = _table(request, runner_terms_of(request).workers)
     table, _ = on_axis(table, original.strategy, request.options.get("budget"))
     prepared = table.prepare()
     plan = plan_callable(
@@ -268,13 +268,13 @@ def _plan_table_again(request: Request, strategy: Any) -> Plan:
 
 
 def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) -> Plan:
-    execution = execution_of(request)
+    runner_terms = runner_terms_of(request)
     if checked_repeats(request.repeats) is not None:
         raise InputError(
             f"{request.objective} measures each configuration on folds, which serve the same end as repeats; "
             "leave repeats out, or ask for more folds"
         )
-    table = _table(request, execution.workers)
+    table = _table(request, runner_terms.workers)
     chosen = chosen_strategy(request.strategy if strategy is None else strategy, request.timeout)
     table, advice = on_axis(table, chosen, request.options.get("budget"))
     prepared = table.prepare()
@@ -288,7 +288,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         strategy=chosen,
         seed=request.seed,
         limits=limits_of(request),
-        settings=settings_of(request, execution.workers, max_steps, settings),
+        settings=settings_of(request, runner_terms.workers, max_steps, settings),
         identity={"objective": request.objective, "data": prepared.data_digest, "question": prepared.digest},
         meta={
             "request": plain_request(request, request.objective, strategy),
@@ -304,7 +304,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
     return Plan(
         terms=terms,
         tracking=tracking_terms_of(request),
-        execution=execution,
+        runner_terms=runner_terms,
         objective=table,
         table=table,
         register_as=request.register_as,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows._experiment import TrackingTerms
-from flows._make_runner import Execution
+from flows._make_runner import RunnerTerms
 from flows._named import READY
 from flows._runner import TrialLimits
 from flows._workspace import study_folder
@@ -131,7 +131,7 @@ def _empty(value: Any) -> bool:
     return isinstance(value, dict | tuple) and not value
 
 
-def execution_of(request: Request) -> Execution:
+def runner_terms_of(request: Request) -> RunnerTerms:
     """How and where trials run. Raises :class:`InputError` for what makes no sense."""
     if request.name is not None:
         study_folder(request.name)
@@ -148,7 +148,7 @@ def execution_of(request: Request) -> Execution:
     memory, quota = (
         None if mib is None else int(mib * 2**20) for mib in (request.trial_memory, request.checkpoint_quota)
     )
-    return Execution(
+    return RunnerTerms(
         workers=workers,
         runner=request.runner,
         isolation=request.isolation,

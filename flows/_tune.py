@@ -19,10 +19,10 @@ from hpo_core import HpoError, InputError, SearchSpace
 from hpo_core.inner import single
 
 if TYPE_CHECKING:
+    from flows._drive_session import Watch
     from flows._flow import Handed
     from flows._plan import Plan
     from flows._relay import Relay
-    from flows._session import Watch
 
 
 def tune(
@@ -222,9 +222,9 @@ def _run(plan: Plan, tell: Callable[[str], None], watch: Watch) -> Result:
     with prefect_api(meanwhile=_load_mlflow) as ready:
         check_tracking(plan.tracking)
         # All that takes seconds to load does so beside the server. A finished study has no trials to run.
-        crew = crew_for(plan.objective, plan.execution, plan.terms.limits.trials)
-        with contextlib.nullcontext(plan.execution) if finished else crew as execution:
-            return _under_prefect(replace(plan, execution=execution), tell, watch, ready)
+        crew = crew_for(plan.objective, plan.runner_terms, plan.terms.limits.trials)
+        with contextlib.nullcontext(plan.runner_terms) if finished else crew as runner_terms:
+            return _under_prefect(replace(plan, runner_terms=runner_terms), tell, watch, ready)
 
 
 def _under_prefect(
@@ -263,8 +263,8 @@ async def _summary_of_flow(flow: Any, context: Handed) -> dict[str, Any]:
                 strategy=plan.terms.strategy.name,
                 trials=plan.terms.limits.trials,
                 timeout=plan.terms.limits.seconds,
-                workers=plan.execution.workers,
-                runner=plan.execution.runner,
+                workers=plan.runner_terms.workers,
+                runner=plan.runner_terms.runner,
                 name=plan.terms.name,
                 seed=plan.terms.seed or 0,
                 return_state=True,

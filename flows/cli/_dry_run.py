@@ -21,7 +21,7 @@ def explain(plan: Plan, *, as_json: bool) -> int:
     from flows._plan import with_past
 
     plan = with_past(plan)
-    terms, workers = plan.terms, plan.execution.workers
+    terms, workers = plan.terms, plan.runner_terms.workers
     explained = terms.strategy.explain(terms.limits.trials, terms.settings.max_steps)
     with only_json(as_json):
         step = _step_seconds(plan)
@@ -59,7 +59,7 @@ def _cost(plan: Plan, explained: Explained, step: float | None, seconds: float |
     """Total steps, and the wall time that they should take."""
     from tracking import duration
 
-    workers, unit = plan.execution.workers, plan.terms.meta.get("step_unit")
+    workers, unit = plan.runner_terms.workers, plan.terms.meta.get("step_unit")
     if explained.total_steps is not None:
         one = unit if not unit or unit[0].isdigit() else f"one {unit}"
         yield f"total: {explained.total_steps:,} steps" + (f"; a step is {one}" if one else "")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from flows import _drive_session
 from flows import _messages as m
-from flows import _session
 from flows._carry import carry_out
 from flows._driver import Driver
 from flows._messages import Job, Outcome
@@ -309,7 +309,7 @@ def test_a_cancel_request_is_heeded_while_the_workers_start(
 
     runner = Starting(at_once)
     monkeypatch.setenv("HPO_HOME", str(tmp_path))
-    monkeypatch.setattr(_session, "make_runner", lambda *terms: runner)
+    monkeypatch.setattr(_drive_session, "make_runner", lambda *terms: runner)
     request = Request(name="mine", trials=4, offline=True, isolation="thread")
     plan = plan_callable(lambda trial: 0.0, request=request, space=SearchSpace(SPACE), objectives=None)
     work = carry_out(plan, tell=lambda line: None, watch=lambda session: None)
@@ -335,7 +335,7 @@ def test_the_strategy_warms_up_while_workers_start(
             assert await asyncio.to_thread(warmed.wait, 30)
 
     monkeypatch.setenv("HPO_HOME", str(tmp_path))
-    monkeypatch.setattr(_session, "make_runner", lambda *terms: Starting(at_once))
+    monkeypatch.setattr(_drive_session, "make_runner", lambda *terms: Starting(at_once))
     monkeypatch.setattr(Strategy, "warm_up", warm_up)
     request = Request(name="mine", trials=4, offline=True, isolation="thread")
     plan = plan_callable(lambda trial: 0.0, request=request, space=SearchSpace(SPACE), objectives=None)

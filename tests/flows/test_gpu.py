@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows._gpu import gpu_slots
-from flows._make_runner import Execution, make_runner
+from flows._make_runner import RunnerTerms, make_runner
 from flows._messages import Job
 from flows._runner import Message
 from flows._session import Session
@@ -59,7 +59,7 @@ def test_a_trial_sees_its_card_only_and_fewer_slots_than_workers_are_told(
     tracker = StudyTracker(tmp_path, None, "none", offline=True)
     session = Session(study=Study({"x": Float(0.0, 1.0)}), folder=tmp_path, resumed=False, tracker=tracker)
     lines: list[str] = []
-    runner = make_runner(session, objectives.card, Execution(workers=4, runner="gpu"), lines.append)
+    runner = make_runner(session, objectives.card, RunnerTerms(workers=4, runner="gpu"), lines.append)
     job = Job(
         trial=0, attempt=1, params={"x": 0.5}, seed=7, target=None, from_step=0, known_step=0, checkpoint="",
         folder=str(tmp_path),

@@ -274,9 +274,9 @@ def test_numbers_of_numpy_are_taken_as_numbers(place: Place, monkeypatch: pytest
     tune(objectives.square, **given)
     tune(objectives.square, **{name: value.item() for name, value in given.items()})
     one, other = plans
-    assert (one.terms.limits, one.execution, one.tracking) == (
+    assert (one.terms.limits, one.runner_terms, one.tracking) == (
         other.terms.limits,
-        other.execution,
+        other.runner_terms,
         other.tracking,
     )
     assert json.dumps(one.terms.meta["request"]) == json.dumps(other.terms.meta["request"])

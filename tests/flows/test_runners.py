@@ -17,7 +17,7 @@ from flows import _messages as m
 from flows._child_process import Crew
 from flows._dask import DaskRunner
 from flows._local import LocalRunner
-from flows._make_runner import Execution, make_runner
+from flows._make_runner import RunnerTerms, make_runner
 from flows._messages import Job, Outcome
 from flows._repeats import Repeated
 from flows._runner import Message, Report, RunIdWanted, Runner, Saved, TrialLimits, Work
@@ -409,7 +409,7 @@ def test_no_more_slots_are_made_than_there_are_trials(
     tracker = StudyTracker(tmp_path, None, "none", offline=True)
     opened = Session(study=study, folder=tmp_path, resumed=False, tracker=tracker)
     thread = kind == "thread"
-    execution = Execution(
+    runner_terms = RunnerTerms(
         workers=8, runner="local" if thread else kind, isolation="thread" if thread else "process"
     )
-    assert make_runner(opened, objectives.square, execution).slots == slots
+    assert make_runner(opened, objectives.square, runner_terms).slots == slots
