@@ -8,7 +8,7 @@
 | `pending` | configurations in flight | (p, d) |
 
 Without trials that stopped early, rows are the evidence, which only grows. With them they are the
-trials placed at the step at which most can be compared (`hpo_core.samplers._rungs`), and any may change.
+trials placed at the step at which most can be compared (`hpo_core._training`), and any may change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hpo_core.samplers._rungs import Training
+    from hpo_core._training import Training
 
 
 @dataclass(frozen=True)

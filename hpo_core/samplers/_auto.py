@@ -33,8 +33,8 @@ import numpy as np
 from hpo_core._parameters import NOMINAL
 from hpo_core._states import TrialState
 from hpo_core._strategy import Proposal, Sampler
+from hpo_core._training import by_folds
 from hpo_core.samplers._qmc import load_scipy
-from hpo_core.samplers._rungs import by_folds
 
 if TYPE_CHECKING:
     from hpo_core._history import History

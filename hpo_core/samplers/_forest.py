@@ -25,9 +25,9 @@ from hpo_core._memo import Memo
 from hpo_core._pareto import scaled
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
+from hpo_core._training import Curves, Training, training_set
 from hpo_core.samplers._qmc import load_scipy, start_point
 from hpo_core.samplers._random import draw_new
-from hpo_core.samplers._rungs import Curves, Training, training_set
 from hpo_core.samplers._trees import Grown, Trees, compressed
 
 __all__ = ["Forest"]

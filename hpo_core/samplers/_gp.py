@@ -41,9 +41,9 @@ from hpo_core._gp._threads import one_thread
 from hpo_core._memo import Memo
 from hpo_core._pareto import nondominated, nondominated_rank
 from hpo_core._strategy import Proposal
+from hpo_core._training import Curves, training_set
 from hpo_core.samplers._qmc import Sobol, load_scipy
 from hpo_core.samplers._random import draw_new
-from hpo_core.samplers._rungs import Curves, training_set
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

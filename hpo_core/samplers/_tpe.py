@@ -28,10 +28,10 @@ from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
+from hpo_core._training import Curves, training_set
 from hpo_core.samplers._parzen import Mixture, neighbour_bandwidths
 from hpo_core.samplers._qmc import load_scipy, start_point
 from hpo_core.samplers._random import draw_new
-from hpo_core.samplers._rungs import Curves, training_set
 from hpo_core.samplers._split import Splitter
 
 __all__ = ["TPE"]

@@ -11,9 +11,9 @@ import pytest
 from hpo_core._memo import Memo
 from hpo_core._space import Float, SearchSpace
 from hpo_core._states import TrialState
+from hpo_core._training import Curves, Training, _transported, training_set
 from hpo_core.samplers import Random
 from hpo_core.samplers._auto import choose
-from hpo_core.samplers._rungs import Curves, Training, _transported, training_set
 from tests.hpo_core.sampler_loop import Loop
 
 
