@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 import io
 import re
 import subprocess
@@ -123,6 +124,27 @@ def test_arrows_point_down() -> None:
         return [found for found in imports(tree(path)) if found[1] in forbidden]
 
     assert broken(rule, *PACKAGES) == {}
+
+
+def test_no_two_modules_need_each_other() -> None:
+    """Not even for annotations. The face of a package hands names on, and is no part of a circle."""
+    modules = {
+        relative(path).removesuffix(".py").replace("/", "."): path
+        for path in sources(*PACKAGES)
+        if path.name != "__init__.py"
+    }
+    needed = {
+        name: {
+            found
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            for found in (str(node.module), f"{node.module}.{alias.name}")
+            if found in modules
+        }
+        for name, path in modules.items()
+    }
+    graphlib.TopologicalSorter(needed).prepare()  # raises CycleError, with the circle
 
 
 def test_the_other_packages_use_what_the_core_offers_them() -> None:
