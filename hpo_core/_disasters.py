@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._history import sign_of
+from hpo_core._logs import sign_of
 
 __all__ = ["robust_range", "worst_to_show"]
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from hpo_core._history import History, Reports
+from hpo_core._history import History
+from hpo_core._logs import Reports
 from hpo_core._space import SearchSpace
 
 __all__ = ["Memo"]

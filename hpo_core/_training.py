@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._columns import Column
-from hpo_core._history import FOLD, History
+from hpo_core._history import History
+from hpo_core._logs import FOLD
 from hpo_core._memo import Memo
 from hpo_core._records import averaged
 from hpo_core._states import TrialState

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
-from hpo_core._history import sign_of
+from hpo_core._logs import sign_of
 from hpo_core._result import column_of, ranked
 from hpo_core._states import TrialState
 from hpo_core._study import Study

@@ -24,7 +24,7 @@ from enum import StrEnum
 import numpy as np
 
 from hpo_core._errors import InputError
-from hpo_core._history import sign_of
+from hpo_core._logs import sign_of
 from hpo_core._study import Study
 from hpo_core.folds import Paired, paired_test
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
-from hpo_core._history import FOLD as FOLD
-from hpo_core._history import SPREAD, sign_of
+from hpo_core._logs import FOLD as FOLD
+from hpo_core._logs import SPREAD, sign_of
 from hpo_core._records import TrialRecord
 from hpo_core._result import column_of
 from hpo_core._study import Study

@@ -19,8 +19,8 @@ from hpo_core._given import (
     is_number,
     single,
 )
-from hpo_core._history import FOLD, SPREAD, sign_of
 from hpo_core._journal import JOURNAL, is_open, lock_of, read_created, read_journal
+from hpo_core._logs import FOLD, SPREAD, sign_of
 from hpo_core._parameters import parameter_from_json
 from hpo_core._pareto import nondominated
 from hpo_core._plan import Plan

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
 from hpo_core._given import is_number
-from hpo_core._history import FOLD, History
+from hpo_core._history import History
+from hpo_core._logs import FOLD
 from hpo_core._states import TrialState
 from hpo_core.schedulers._criterion import Criterion, usable
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo_core._errors import StrategyError, nearest
-from hpo_core._history import History, sign_of
+from hpo_core._history import History
+from hpo_core._logs import sign_of
 from hpo_core._records import averaged
 from hpo_core._states import TrialState
 
