@@ -27,6 +27,9 @@ _PERMANENT = frozenset(
 _PASSING = (
     # MLflow's server wraps trouble with its own database as a bad request.
     *("QueuePool limit", "database is locked", "disk I/O error", "database or disk is full"),
+    # Nor are these about what was sent, as SQLAlchemy marks them: a database that takes no writes for a
+    # while (a standby, a full disk at some hosts), a connection that was cut, a role without a right.
+    *("/2j85)", "/rvf5)", "/4xp6)", "permission denied for"),
     # Not MLflow answered but something before it, or in its place while it restarts.
     "API request to",
 )

@@ -64,6 +64,12 @@ class Postgres:
         """``immediate``: as a crash would, with every connection cut and recovery at the next start."""
         self._run("pg_ctl", "stop", "--silent", "--mode", mode, "--pgdata", self._data)
 
+    def read_only(self, whether: bool) -> None:
+        """Take no writes from now on, as some hosts do when a disk is nearly full, or take them again."""
+        with (self._folder / "data" / "postgresql.conf").open("a") as file:
+            file.write(f"default_transaction_read_only = {'on' if whether else 'off'}\n")
+        self._run("pg_ctl", "reload", "--silent", "--pgdata", self._data)
+
     def database(self, name: str) -> str:
         """Make an empty database; returns its URL without a scheme."""
         where = ("--host", "127.0.0.1", "--port", str(self.port), "--username", _USER)

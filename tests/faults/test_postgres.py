@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.checks import check_went_on, check_whole
+from tests.faults.checks import check_went_on, check_whole, runs_of
 from tests.faults.conftest import MakeDriver
 from tests.faults.harness import (
     Driver,
@@ -20,6 +20,7 @@ from tests.faults.harness import (
 )
 from tests.faults.postgres import Postgres, binaries
 from tests.faults.prefect_api import Api, cancelled_in_prefect, flow_runs
+from tracking._writes import REFUSED
 
 pytestmark = pytest.mark.faults
 
@@ -84,6 +85,22 @@ def test_a_restart_of_postgresql_costs_no_study_anything(
     check_whole(driver)
     api = Api(prefect)
     wait_until(lambda: api.state(flow_runs(driver)[0]) == "Completed", "Prefect to have its end")
+
+
+def test_a_postgresql_that_takes_no_writes_for_a_while_gets_all_of_them(
+    driver: Driver, mlflow: ServerProcess, postgres: Postgres
+) -> None:
+    """MLflow's server answers that the requests are bad; nothing is given up for it."""
+    driver.hold(8)
+    driver.start()
+    driver.wait_for(3)
+    postgres.read_only(True)
+    driver.wait_for(6)
+    postgres.read_only(False)
+    driver.release()
+    driver.finish()
+    check_whole(driver)
+    assert not [run for run in runs_of(driver.tracking_uri) if REFUSED in run.data.tags]
 
 
 def test_an_mlflow_server_on_postgresql_that_is_killed_gets_everything(
