@@ -177,7 +177,7 @@ class Journal:
                 self.events.append(event)
                 end = offset
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._file = os.open(self.path, flags, 0o644)
+            self._file = os.open(self.path, flags, 0o666)
             if os.fstat(self._file).st_size > end:
                 os.ftruncate(self._file, end)
         except OSError as error:
@@ -272,7 +272,7 @@ def _file_at(place: str | int) -> tuple[int, int] | None:
 
 def _locked(path: Path) -> int:
     """The descriptor that holds the lock of the journal at ``path``."""
-    lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         _take(lock)
         os.ftruncate(lock, 0)

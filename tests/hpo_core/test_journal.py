@@ -359,6 +359,18 @@ def test_who_is_kept_from_a_processor_while_they_look_keeps_no_driver_out(tmp_pa
     on_again.join()
 
 
+def test_its_files_are_made_with_the_users_umask(tmp_path: Path) -> None:
+    """Members of a group that share a folder, with a umask for that, can go on with each other's studies."""
+    before = os.umask(0o002)
+    try:
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            journal.append(sample_events(1)[0])
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"journal.jsonl": 0o664, "journal.lock": 0o664}
+
+
 def test_a_journal_is_open_until_it_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     assert not is_open(path)
