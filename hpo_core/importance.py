@@ -43,6 +43,8 @@ _FEWEST_ROWS = 8
 _INTERVAL = (5.0, 95.0)
 # What rounding leaves of the variance of a constant tree.
 _NO_VARIANCE = 1e-300
+# Up to this many values of a column are told apart one by one.
+_MOST_LISTED = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,4 +253,12 @@ def _probability(space: SearchSpace, column: Ints, threshold: Array) -> Array:
     nominal = space.kinds[column] == NOMINAL
     # Cell centres at or below the threshold; categories are numbered 0, 1, ...
     count = np.where(nominal, np.floor(threshold) + 1.0, np.floor(threshold * cells + 0.5))
-    return np.asarray(np.where(cells > 0, count / np.maximum(cells, 1.0), threshold))
+    found = np.where(cells > 0, count / np.maximum(cells, 1.0), threshold)
+    for c in np.unique(column[cells == 0]).tolist():
+        parameter = space.parameters[space.column_names[c]]
+        # Cells of unequal size, as whole numbers have on a log scale; very many of them do not show.
+        if parameter.count is not None and parameter.count <= _MOST_LISTED:
+            here = column == c
+            edges = np.concatenate([[0.0], np.cumsum(parameter.masses())])
+            found[here] = edges[np.searchsorted(parameter.units(), threshold[here], side="right")]
+    return np.asarray(found)

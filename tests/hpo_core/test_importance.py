@@ -93,6 +93,23 @@ def test_the_shares_of_a_tree_are_exact() -> None:
     assert _tree_shares(grown, 3) == pytest.approx(expected / total[:, None], abs=2e-3)
 
 
+def test_the_shares_of_whole_numbers_on_a_log_scale_are_exact() -> None:
+    """Their cells are of unequal size: 1 has half of the prior's mass here, and 4 a ninth."""
+    space = SearchSpace({"a": Int(1, 4, log=True), "b": Int(1, 4, log=True)})
+    rng = np.random.default_rng(0)
+    U = space.sample(rng, 40)
+    grown = Trees(number=3).fit(space, U, U[:, 0] + U[:, 0] * U[:, 1], rng)
+    parameter = space.parameters["a"]
+    units, mass = parameter.units(), parameter.masses()
+    grid = np.array([[a, b] for a in units for b in units])
+    means = (grown.total / np.maximum(grown.count, 1))[grown.leaves(grid)].reshape(3, 4, 4)
+    means -= np.einsum("tab,a,b->t", means, mass, mass)[:, None, None]
+    total = np.einsum("tab,a,b->t", means**2, mass, mass)
+    of_a = (means @ mass) ** 2 @ mass
+    of_b = np.einsum("tab,a->tb", means, mass) ** 2 @ mass
+    assert _tree_shares(grown, 3) == pytest.approx(np.stack([of_a, of_b], axis=1) / total[:, None])
+
+
 def test_pruned_trials_stand_where_they_stood_among_their_peers() -> None:
     """Complete 1 < 3; of two that were pruned at step 1 one was between them there, the other behind."""
     study = Study({"x": Float(0, 1)}, strategy="random", settings={"max_steps": 2})
