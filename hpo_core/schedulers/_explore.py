@@ -32,14 +32,18 @@ def mutable_columns(space: SearchSpace, names: Sequence[str] | None) -> NDArray[
 
 
 def perturbed(space: SearchSpace, u: Array, columns: Sequence[int], rng: np.random.Generator) -> Array:
-    """``u`` ``(d,)`` with each active column of ``columns`` moved a little, or drawn anew with chance 1/4."""
+    """``u`` ``(d,)`` with each active column of ``columns`` moved a little, or drawn anew with chance 1/4.
+
+    What becomes active with that is drawn, too.
+    """
     for _ in range(_TRIES):
         new = u.copy()
         for column in columns:
             fresh, up = rng.random(), bool(rng.integers(2))
             if np.isnan(u[column]):
-                continue
-            if rng.random() < RESAMPLE:
+                # For what becomes active as another parameter changes the branch; `snap` knows the others.
+                new[column] = fresh
+            elif rng.random() < RESAMPLE:
                 new[column] = fresh
             else:
                 parameter = space.parameters[space.column_names[column]]

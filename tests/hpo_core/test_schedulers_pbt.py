@@ -287,6 +287,21 @@ def test_a_perturbation_of_each_kind(parameter: Parameter, value: Any, down: Any
     assert moved == ([down, up] if isinstance(value, str) else pytest.approx([down, up]))
 
 
+def test_what_a_perturbation_makes_active_is_drawn() -> None:
+    """Once the branch changes; its parameter began at the middle of its range each time."""
+    kinds = Categorical(["with", "without"])
+    space = SearchSpace({"kind": kinds, "rate": Float(0.0, 1.0).when("kind", "with")})
+    u = space.encode({"kind": "without"})
+    rng = np.random.default_rng(0)
+    draws = [space.decode(perturbed(space, u, [0, 1], rng)) for _ in range(400)]
+    rates = np.array([d["rate"] for d in draws if d["kind"] == "with"])
+    # A quarter is drawn anew, half of that with the other kind: 50, and never less than 20.
+    assert len(rates) > 20
+    assert rates.min() < 0.2
+    assert rates.max() > 0.8
+    assert all("rate" not in d for d in draws if d["kind"] == "without")
+
+
 def test_constraints_that_leave_nothing_keep_the_old_configuration() -> None:
     """Rather the source's own configuration than a forbidden one."""
     space = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}, constraints=["x == 0.5"])
