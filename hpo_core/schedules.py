@@ -144,6 +144,9 @@ class WarmRestarts:
     def __call__(self, step: int) -> float:
         """The value at a step."""
         place, period = float(max(step - 1, 0)), float(self.period)
+        if self.growth == 1:
+            # In one go: to count the waves at each of a million steps would take longer than to train them.
+            place = math.fmod(place, period)
         while place >= period:
             place, period = place - period, period * self.growth
         return self.end + (self.start - self.end) * _half_wave(place / period)

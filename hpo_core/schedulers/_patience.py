@@ -64,9 +64,10 @@ def _at_most(a: float, b: float) -> bool:
 class Patience:
     """Stop a trial that has not improved for more than ``patience`` steps.
 
-    An improvement is a result better than the trial's best by more than ``min_delta``; with several
-    objectives, a result that none of the trial's earlier ones covers. ``warmup_steps``: leave trials
-    alone up to this step. ``metric``, ``direction``: watch this reported metric and not the objectives.
+    An improvement is a result better than the last improvement, at first the first result, by more than
+    ``min_delta``, so small ones add up; with several objectives, a result that none of these covers.
+    ``warmup_steps``: leave trials alone up to this step. ``metric``, ``direction``: watch this reported
+    metric and not the objectives.
     """
 
     patience: int = 10

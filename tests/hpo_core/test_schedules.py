@@ -55,6 +55,13 @@ def test_warm_restarts_begin_anew() -> None:
     assert schedule(21) == pytest.approx(0.5)
 
 
+def test_warm_restarts_of_one_length_need_no_count_of_the_waves_before() -> None:
+    """At any step of a long training; ten billion waves are not counted one by one."""
+    schedule = WarmRestarts(start=1.0, period=10, growth=1.0)
+    later = 10**11
+    assert [schedule(later + step) for step in range(1, 21)] == [schedule(step) for step in range(1, 21)]
+
+
 def test_piecewise_holds_its_values() -> None:
     """A value holds from its start on."""
     schedule = Piecewise(values=[3.0, 2.0, 1.0], starts=[5, 9])
