@@ -118,7 +118,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """``common``: trials that every study has finished. ``target``: the worst of all finals.
+    """``common``: trials that every study has finished, 0 if one had ended before another had its first
+    complete one. ``target``: the worst of all finals.
 
     ``differences``: of each side to the first; empty when a side has a single study. ``configurations``: then
     the best configurations of two studies on their common folds, the second against the first.
@@ -134,6 +135,11 @@ class Comparison:
 
     def claim(self) -> str:
         """What may be concluded, in a sentence or two."""
+        if not self.common and all(len(side.courses) > 1 for side in self.sides):
+            return (
+                "There is no number of trials after which every study has a complete one, so nothing can be "
+                "compared at equal effort."
+            )
         if not self.differences:
             few = (
                 "One study on a side allows no claim about which way of searching is better; give several "

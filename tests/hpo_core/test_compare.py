@@ -150,6 +150,17 @@ def test_one_study_a_side_claims_nothing() -> None:
     assert "So few studies cannot give less than p = 0.33: no claim." in two.claim()
 
 
+def test_a_study_that_ended_before_anothers_first_result_leaves_nothing_to_compare() -> None:
+    """Whatever the number of studies: more seeds would not mend it."""
+    early = [ran(f"e{i}", [1.0, 2.0]) for i in range(2)]
+    late = [ran(f"l{i}", [None, None, 3.0]) for i in range(2)]
+    found = compare({"early": early, "late": late})
+    assert (found.common, found.differences) == (0, ())
+    assert found.claim().startswith("There is no number of trials after which every study has a complete one")
+    alone = compare({"early": early[:1], "late": late[:1]})
+    assert alone.claim().startswith("One study on a side allows no claim")
+
+
 @pytest.mark.parametrize(
     "studies, says",
     [
