@@ -23,6 +23,7 @@ from flows._embedded import SERVER_ENVIRONMENT, free_port
 from flows._importing import PACKAGES, python_command
 from flows._named import READY
 from flows._signals import hangup_ends
+from flows._workspace import studies_home
 from hpo_core import HpoError, InputError
 from tracking import check_version
 
@@ -83,8 +84,7 @@ def up(mlflow_port: int, prefect_port: int, database: Path, artifacts: Path) -> 
     _check_port(prefect_port, "--prefect-port")
     if mlflow_port == prefect_port:
         raise InputError(f"MLflow and Prefect need a port each, both were given {mlflow_port}")
-    logs = Path(".hpo") / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    logs = _logs_folder()
     tracking_uri = f"http://127.0.0.1:{mlflow_port}"
     api_url = f"http://127.0.0.1:{prefect_port}/api"
     stop = threading.Event()
@@ -109,6 +109,20 @@ def up(mlflow_port: int, prefect_port: int, database: Path, artifacts: Path) -> 
                 for service in services:
                     service.check()
     return 0
+
+
+def _logs_folder() -> Path:
+    """Where the servers' logs go: beside the studies, which may be the only place that can be written to."""
+    folder = studies_home().parent / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mlflow.log").touch()
+    except OSError as error:
+        raise InputError(
+            f"the servers' logs cannot be written to {folder} ({error.strerror}); set HPO_HOME to a folder "
+            "where you may write"
+        ) from None
+    return folder
 
 
 def _check_port(port: int, option: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flows._embedded import free_port
 from flows._workspace import Terms, open_study
 from flows.cli import main
 from hpo_core import Float, Limits, SearchSpace, Settings, make_strategy
@@ -256,6 +257,13 @@ def test_ports_that_cannot_be_had(hpo: Hpo, place: Place) -> None:
         refused(hpo("up", "--mlflow-port", 0), place, "--mlflow-port takes a port from 1 to 65535, got 0")
     refused(hpo("up", "--prefect-port", 70000), place, "--prefect-port takes a port from 1 to 65535")
     assert not (place.folder / ".hpo").exists()
+
+
+def test_servers_whose_logs_have_no_place(hpo: Hpo, place: Place) -> None:
+    """A folder that may not be written to, or a file where it should be; it was a traceback."""
+    (place.folder / ".hpo").write_text("")
+    ports = ("--mlflow-port", free_port(), "--prefect-port", free_port())
+    refused(hpo("up", *ports), place, "logs cannot be written to", str(place.folder / ".hpo"), "HPO_HOME")
 
 
 def test_a_working_folder_that_was_deleted(hpo: Hpo, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
