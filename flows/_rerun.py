@@ -76,9 +76,11 @@ def rerun(
 ) -> Repetition:
     """Run the trial once more. ``identity``: of objective and data, as they are now.
 
-    Raises :class:`InputError` for a trial that has not ended, and for one that began from the checkpoint of
-    another, which is not a function of its configuration and seed.
+    Raises :class:`InputError` for a trial that has not ended, for one that began from the checkpoint of
+    another, which is not a function of its configuration and seed, and for a tolerance that is none.
     """
+    if not 0.0 <= tolerance < math.inf:
+        raise InputError(f"the tolerance is a relative difference of at least 0, got {tolerance!r}")
     record = study.trials[number]
     if not record.state.finished:
         raise InputError(f"trial {number} has not ended yet, so there is nothing to compare with")

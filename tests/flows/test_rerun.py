@@ -195,6 +195,14 @@ def test_what_cannot_be_run_again_is_refused() -> None:
         rerun(pbt, fork.number, seeded, identity={})
 
 
+@pytest.mark.parametrize("tolerance", [-1e-6, math.nan, math.inf])
+def test_a_tolerance_that_is_none_is_refused_before_anything_runs(tolerance: float) -> None:
+    """A negative one was a traceback after the trial had been run; for an infinite one all is the same."""
+    study = studied(seeded)
+    with pytest.raises(InputError, match="at least 0, got"):
+        rerun(study, 0, broken, identity={}, tolerance=tolerance)
+
+
 def test_what_the_objective_logs_and_saves_goes_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
