@@ -134,7 +134,10 @@ def _plan_project(
         fixed=request.options,
         env_manager=request.env_manager or "local",
     )
-    asked = (entry.digest(), space.digest(), request.strategy, request.seed, *_often(request))
+    asked = (
+        *(entry.digest(), space.digest(), [*wanted.items()], request.strategy, request.seed),
+        *_often(request),
+    )
     named = study_name(entry.label, *asked) if request.name is None else request.name
     return plan_callable(
         entry,

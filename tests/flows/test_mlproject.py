@@ -169,6 +169,8 @@ def test_the_same_command_finds_its_study(place: Place, project: Callable[[], Pa
     (folder / "mlruns" / "copy.py").write_text("a = 1\n", encoding="utf-8")
     assert plan_for(f"{folder}#main").terms.name == first.terms.name
     assert plan_for(str(folder), options={"depth": 3}).terms.name != first.terms.name
+    # It was refused, as the study of the name had another objective.
+    assert plan_for(str(folder), metric="other=min").terms.name != first.terms.name
     (folder / "train.py").write_text("a = 1\n", encoding="utf-8")
     assert plan_for(str(folder)).terms.name != first.terms.name
 
