@@ -90,10 +90,10 @@ class Proposer:
         return None if found is None else Proposal(found, "one of the few configurations not tried yet")
 
     def _enqueued(self, history: History, params: dict[str, Any]) -> Choice:
-        """The user's configuration; what it leaves open is drawn from the prior."""
+        """A configuration from the queue, the user's or an objective's; what it leaves open is drawn."""
         space = history.space
         known = {name: value for name, value in params.items() if name in space.parameters}
-        note = "asked for by the user"
+        note = "given beforehand, not chosen by the sampler"
         u = space.complete(known, sampler_rng(history, history.n_trials))
         if u is None:
             # It was checked when it was enqueued, so this is bad luck or a space that has changed. The

@@ -103,6 +103,8 @@ def test_what_is_enqueued_comes_first_exactly_as_it_was_given() -> None:
     assert (second["opt"], second["m"]) == ("sgd", 0.7)
     assert study.ask().params == {"x": 0.2, "opt": "adam"}
     assert [t.origin for t in study.trials] == ["enqueued"] * 3
+    # Whoever gave it: objectives have configurations to begin with, too.
+    assert {t.note for t in study.trials} == {"given beforehand, not chosen by the sampler"}
     study.ask()
     assert study.trials[3].origin == "sampler"
     assert snapshot(replayed(journal)) == snapshot(study)
