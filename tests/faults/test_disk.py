@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from hpo_core import TrialState
 from tests.faults.checks import check_whole, runs_of
 from tests.faults.conftest import MakeDriver
 from tests.faults.harness import Driver, checkpoint, mlflow_server, wait_until
+from tracking._writes import REFUSED
 
 pytestmark = pytest.mark.faults
 
@@ -95,5 +97,32 @@ def test_a_full_disk_under_mlflows_artifacts_stops_no_training_and_gets_all_when
         parent = runs_of(driver.tracking_uri)[0]
         kept = list(disk.folder.rglob(f"{parent.info.run_id}/artifacts/journal.jsonl.gz"))
         assert len(kept) == 1
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("served", [True, False])
+@pytest.mark.parametrize("disk", ["32m"], indirect=True)
+def test_a_full_disk_under_mlflows_database_stops_no_training_and_gets_all_when_there_is_room(
+    served: bool, driver: Driver, disk: Disk, tmp_path: Path
+) -> None:
+    """In the middle of what is delivered: a server's database, and one that the driver writes itself."""
+    database = disk.folder / "mlflow.db"
+    shutil.move(driver.folder / "mlflow.db", database)
+    server, address = mlflow_server(tmp_path, f"sqlite:///{database}")
+    driver.tracking_uri = address if served else f"sqlite:///{database}"
+    if served:
+        server.start()
+    try:
+        driver.hold(6)
+        driver.start()
+        driver.wait_for(4)
+        disk.fill()
+        driver.release()
+        assert driver.finish()["complete"] == driver.trials
+        disk.free()
+        assert driver.hpo("sync", "study").code == 0
+        check_whole(driver)
+        assert not [run for run in runs_of(driver.tracking_uri) if REFUSED in run.data.tags]
     finally:
         server.kill()
