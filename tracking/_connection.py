@@ -178,6 +178,7 @@ def connect(tracking_uri: str | None, experiment: str, run: str | None = None) -
             client = MlflowClient(uri)
             return Connection(client, uri, _experiment(client, experiment, None, run))
         _check_place(uri, path)
+        _check_writable(uri, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _sqlite.alone(path):
             return _open_file(uri, path, experiment, run)
@@ -223,7 +224,7 @@ def connect_to_study(
 
     ``experiment``: look only there. ``run``, and :class:`InputError`: as for :func:`connect`.
     """
-    uri = probe(tracking_uri)
+    uri = probe(tracking_uri, to_write=False)
     path = _sqlite.database_file(uri)
     if path is not None and not path.exists():
         return None
@@ -242,15 +243,16 @@ def connect_to_study(
     return Connection(client, uri, runs[0].info.experiment_id, path) if runs else None
 
 
-def probe(tracking_uri: str | None) -> str:
+def probe(tracking_uri: str | None, *, to_write: bool = True) -> str:
     """Check that the tracking server answers, and make nothing; without MLflow, which loads for seconds.
 
-    Returns the server's URI. Raises :class:`InputError`, one line, when it does not.
+    ``to_write``: a database on this machine has to be one that can be written to. Returns the server's URI.
+    Raises :class:`InputError`, one line, when it does not.
     """
     uri, path = _found(tracking_uri)
     try:
         if path is not None:
-            _check_file(uri, path)
+            _check_file(uri, path, to_write=to_write)
         elif not _answers_plainly(uri):
             from mlflow import MlflowClient
 
@@ -279,16 +281,24 @@ def _check_place(uri: str, path: Path) -> None:
         raise unusable(uri, why, remedy="work in another folder")
 
 
-def _check_file(uri: str, path: Path) -> None:
+def _check_file(uri: str, path: Path, *, to_write: bool) -> None:
     _check_place(uri, path)
+    if to_write:
+        _check_writable(uri, path)
     if path.exists():
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA schema_version")
-        return
-    # MLflow would make the database; whether it can is all there is to know.
-    folder = next(p for p in path.parents if p.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise unusable(uri, f"the folder {folder} cannot be written to")
+
+
+def _check_writable(uri: str, path: Path) -> None:
+    """MLflow would make a database that is not there; whether it can is all there is to know."""
+    if path.exists():
+        what, can = f"the file {path}", os.access(path, os.W_OK)
+    else:
+        folder = next(p for p in path.parents if p.exists())
+        what, can = f"the folder {folder}", folder.is_dir() and os.access(folder, os.W_OK)
+    if not can:
+        raise unusable(uri, f"{what} cannot be written to", remedy="see who may write there")
 
 
 def _answers_plainly(uri: str) -> bool:

@@ -55,7 +55,7 @@ def past_runs(
 
 
 def _open(tracking_uri: str | None, experiment: str) -> Connection:
-    uri = probe(tracking_uri)
+    uri = probe(tracking_uri, to_write=False)
     path: Path | None = _sqlite.database_file(uri)
     if path is not None and not path.exists():
         raise InputError(f"there is no experiment {experiment!r}: the database {path} does not exist")

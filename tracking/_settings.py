@@ -41,8 +41,10 @@ _inside = 0
 def set_up_process() -> None:
     """Set MLflow's environment variables that nobody else has set, and quieten its loggers."""
     set_defaults(_ENVIRONMENT)
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
+    for name in ("alembic", "mlflow.tracking.fluent"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Of what its database says it logs a traceback of eighty lines, and raises it: who asked says it in one.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def set_defaults(variables: Mapping[str, str]) -> None:

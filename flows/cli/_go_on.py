@@ -44,7 +44,11 @@ def extend(name: str, trials: int | None, timeout: float | None, *, as_json: boo
     limits = study.state.limits
     for limit, new, old in (("trials", trials, limits.trials), ("timeout", timeout, limits.seconds)):
         if new is not None and old is not None and new <= old:
-            raise InputError(f"study {name!r} has {limit} {old:g} already; give more than that, got {new:g}")
+            over = study.stopped is not None and not study.stopped.resumable
+            remedy = "" if over else f", or go on as it is with `hpo resume {shlex.quote(name)}`"
+            raise InputError(
+                f"study {name!r} has {limit} {old:g} already; give more than that, got {new:g}{remedy}"
+            )
     return carry_out(plan_of(study, **terms, **raised(study, trials, timeout)), as_json=as_json)
 
 

@@ -345,7 +345,10 @@ def test_another_space_is_refused_unless_it_was_edited_on_purpose(hpo: Hpo, plac
     ("arguments", "says"),
     [
         (["extend", "mine"], "--trials N, or --timeout SECONDS"),
-        (["extend", "mine", "--trials", 2], "has trials 3 already; give more than that, got 2"),
+        (
+            ["extend", "mine", "--trials", 2],
+            "has trials 3 already; give more than that, got 2, or go on as it is with `hpo resume mine`",
+        ),
         (["extend", "mine", "--trials", -1], "has trials 3 already"),
         (["extend", "mine", "--timeout", 9], "has no limit on timeout"),
         (["retry", "mine"], "--failed, or --trial N"),

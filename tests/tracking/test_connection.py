@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import os
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from hpo_core import InputError
 from tests.tracking.conftest import Server
 from tests.tracking.studies import Script
-from tracking import StudyTracker, probe
+from tracking import StudyTracker, connect_to_study, probe
 from tracking._connection import _answers_plainly, connect, refused
 from tracking._errors import brief
 from tracking._tracker import _trouble
@@ -63,6 +66,38 @@ def test_a_server_that_does_not_answer_is_one_line(script: Script, uri: str, why
         assert "offline" in str(caught.value)
     assert sorted(script.folder.iterdir()) == before
     script.close()
+
+
+def test_a_database_that_cannot_be_written_to_is_one_line_and_can_be_read(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was a traceback of MLflow's, and a hint to start the server."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    tracker = StudyTracker(script.folder, uri, "x")
+    tracker.start()
+    assert tracker.close()
+    # To root nothing is read-only: the system is asked, and answers for somebody else.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    for attempt in (StudyTracker(script.folder, uri, "x").start, lambda: probe(uri)):
+        with pytest.raises(
+            InputError, match=r"mlflow.db cannot be written to; see who may write there"
+        ) as said:
+            attempt()
+        assert "\n" not in str(said.value)
+    assert probe(uri, to_write=False) == uri
+    assert connect_to_study(uri, script.study.name) is not None
+    assert caplog.text == ""
+
+
+def test_what_a_database_says_is_not_logged_as_well(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """MLflow logs its traceback and raises it; who asked says it in a line."""
+    connection = connect(f"sqlite:///{tmp_path / 'mlflow.db'}", "x")
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("DROP TABLE tags")
+        database.commit()
+    with pytest.raises(MlflowException, match="no such table"):
+        connection.client.create_run(connection.experiment_id, tags={"a": "b"})
+    assert caplog.text == ""
 
 
 def test_passwords_are_not_repeated(script: Script) -> None:
