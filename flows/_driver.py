@@ -11,6 +11,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,6 +108,8 @@ class Driver:
         self._room = Room(study, folder, tell, quota)
         self._typical = float("inf")  # seconds of a segment, a running mean
         self._helpers: set[asyncio.Task[None]] = set()
+        # Who asks for a run may wait for minutes; the event loop's own few threads have trials to kill.
+        self._asking = ThreadPoolExecutor(runner.slots, "hpo-run-id")
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -129,6 +132,7 @@ class Driver:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+            self._asking.shutdown(wait=False, cancel_futures=True)
         reason = self._conclude()
         await self._room.tidy(self._now)
         if self._gone is not None:
@@ -308,7 +312,10 @@ class Driver:
         run_id = ""
         if self._tracker is not None:
             try:
-                run_id = await asyncio.to_thread(self._tracker.run_id, trial, _RUN_ID_SECONDS)
+                loop = asyncio.get_running_loop()
+                run_id = await loop.run_in_executor(
+                    self._asking, self._tracker.run_id, trial, _RUN_ID_SECONDS
+                )
             except HpoError as error:  # the worker is told that there is none
                 if not self._tracker.offline and "no run" not in self._told:
                     self._told.add("no run")

@@ -43,7 +43,12 @@ class Room:
             self._tell(warning)
 
     async def _drop(self, items: Iterable[Removable], now: Callable[[], float]) -> None:
-        for item in items:
+        listed = [(item, self._study.trials[item.trial].state) for item in items]
+        for item, state in listed:
+            if self._study.trials[item.trial].state is not state:
+                # It went on while others were deleted, perhaps from this very one: for the next time to say.
+                self.taken = True
+                continue
             # Journaled first: a crash in between leaves a folder too many, never a promise too much.
             self._study.execution.dropped_checkpoint(item.trial, item.step, now=now())
             await asyncio.to_thread(delete_checkpoint, self._folder, item.uri)

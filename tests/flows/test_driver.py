@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from flows._runner import Curve, OnMessage, Report, RunIdWanted, Saved
 from flows._stretch import Stretch
 from hpo_core import HpoError, Journal, SearchSpace, Segment, Strategy, Study, TrialState
 from tests.flows.fake_runner import SPACE, FakeRunner, at_once, drive, make_study, replayed
-from tracking import NoRunYet
+from tracking import NoRunYet, delete_checkpoint
 
 
 def test_what_all_trials_have_to_say_is_told_once(tmp_path: Path) -> None:
@@ -257,7 +258,8 @@ def test_an_interruption_repeats_what_ran_when_the_study_goes_on(tmp_path: Path)
     assert (due.trial, due.attempt) == (3, 2)
 
 
-def test_the_quota_gives_up_checkpoints_of_paused_trials_and_says_so_once(tmp_path: Path) -> None:
+def paused_with_checkpoints(tmp_path: Path) -> tuple[Study, list[Path]]:
+    """Three trials that wait at the first rung, the first the best, and the folders of their checkpoints."""
     strategy = {"scheduler": {"name": "asha", "eta": 4, "min_steps": 1, "max_steps": 4}, "sampler": "random"}
     study = make_study(tmp_path, strategy=strategy)
     places = []
@@ -270,6 +272,11 @@ def test_the_quota_gives_up_checkpoints_of_paused_trials_and_says_so_once(tmp_pa
         places[-1].mkdir(parents=True)
         study.execution.checkpointed(number, 1, str(places[-1]), 10)
         study.execution.paused(number)
+    return study, places
+
+
+def test_the_quota_gives_up_checkpoints_of_paused_trials_and_says_so_once(tmp_path: Path) -> None:
+    study, places = paused_with_checkpoints(tmp_path)
     said: list[str] = []
     room = Room(study, tmp_path, said.append, quota=20)
     asyncio.run(room.tidy(lambda: 1.0))
@@ -281,6 +288,28 @@ def test_the_quota_gives_up_checkpoints_of_paused_trials_and_says_so_once(tmp_pa
     assert [place.exists() for place in places] == [True, False, False]
     assert len(said) == 2
     assert "have reached their quota" in said[0]
+
+
+def test_a_trial_that_goes_on_while_checkpoints_are_deleted_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was on the list, and its objective found the folder gone that it had been given to go on from."""
+    study, places = paused_with_checkpoints(tmp_path)
+
+    def promoting(folder: Path, uri: str) -> None:
+        delete_checkpoint(folder, uri)
+        study.execution.finish(study.ask().number, {"loss": 9.0})
+        due = study.execution.next()
+        assert isinstance(due, Segment)
+        assert due.checkpoint is not None
+        assert (due.trial, due.checkpoint.uri) == (0, str(places[0]))
+        study.execution.started(due)
+        monkeypatch.setattr("flows._room.delete_checkpoint", delete_checkpoint)
+
+    monkeypatch.setattr("flows._room.delete_checkpoint", promoting)
+    asyncio.run(Room(study, tmp_path, lambda line: None, quota=1).tidy(lambda: 1.0))
+    assert [place.exists() for place in places] == [True, False, False]
+    assert list(study.trials[0].checkpoints) == [1]
 
 
 def test_a_cancel_request_ends_the_study_and_what_runs(tmp_path: Path) -> None:
@@ -466,3 +495,38 @@ def test_trials_that_get_no_run_are_told_of_once(tmp_path: Path) -> None:
     (line,) = lines
     assert line.startswith("trial 0 has no run yet: MLflow did not answer in time; ")
     assert line.endswith("what the trial itself logs to MLflow goes elsewhere, its output says where")
+
+
+def test_waiting_for_a_run_holds_up_nothing_else(tmp_path: Path) -> None:
+    """MLflow may take minutes; with more trials than the event loop has threads, none could be killed."""
+    free, asked = threading.Event(), [threading.Event() for _ in range(3)]
+
+    class Slow:
+        offline = False
+        fenced = None
+
+        def run_id(self, trial: int, timeout: float) -> str:
+            asked[trial].set()
+            return f"run {trial}" if free.wait(5.0) else "late"
+
+        def notify(self) -> None: ...
+
+    answers: list[str] = []
+
+    async def logs(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        await on_message(RunIdWanted(answer.set_result))
+        if job.trial == 2:
+            while sum(event.is_set() for event in asked) < 2:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(free.set)
+        answers.append(await answer)
+        return Outcome(kind=m.RETURNED, values=1.0)
+
+    async def go() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        study = make_study(tmp_path, limits={"trials": 3})
+        await Driver(study, FakeRunner(logs, slots=3), folder=tmp_path, tracker=Slow()).drive()
+
+    asyncio.run(go())
+    assert sorted(answers) == ["run 0", "run 1", "run 2"]
