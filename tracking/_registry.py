@@ -1,7 +1,7 @@
 """From a logged model to a registered version under an alias: through a gate, idempotently, and back.
 
-Versions carry where they come from as tags; ``hpo.replaces`` is the version that held the alias before,
-so that :func:`roll_back` can go back step by step.
+Versions carry where they come from as tags; ``hpo.replaces`` is the version that held the alias before (of
+an alias other than ``champion``, ``hpo.replaces-ALIAS``), so that :func:`roll_back` can go back step by step.
 """
 
 from __future__ import annotations
@@ -148,29 +148,37 @@ def promote(
     if not passed:
         return _result(name, alias, False, reason, own, champion)
     if champion is not None:
-        client.set_model_version_tag(name, own.version, _REPLACES, str(champion.version))
-        client.set_registered_model_alias(name, _previous(alias), champion.version)
+        client.set_model_version_tag(name, own.version, _for_alias(_REPLACES, alias), str(champion.version))
+        client.set_registered_model_alias(name, _for_alias(PREVIOUS, alias), champion.version)
     # Last, and atomic: whoever loads by the alias gets the old version or the new one.
     client.set_registered_model_alias(name, alias, own.version)
     return _result(name, alias, True, reason, own, own)
 
 
 def roll_back(connection: Connection, *, name: str, alias: str = "champion") -> Promotion:
-    """Give the alias back to the version that held it before. Raises :class:`InputError` if none did."""
-    client = connection.client
+    """Give the alias back to the version that held it before.
+
+    Raises :class:`InputError` if none did, and where that one was deleted.
+    """
+    client, replaces = connection.client, _for_alias(_REPLACES, alias)
     champion = _holder(connection, name, alias)
-    before = champion.tags.get(_REPLACES) if champion is not None else None
+    before = champion.tags.get(replaces) if champion is not None else None
     if champion is None or before is None:
         raise InputError(
             f"{name}@{alias} has no earlier version to go back to; set the alias to a version by hand"
         )
-    earlier = client.get_model_version(name, before)
+    earlier = _version(connection, name, before)
+    if earlier is None:
+        raise InputError(
+            f"version {before} of {name}, which held {alias} before version {champion.version}, was deleted; "
+            "set the alias to another version by hand"
+        )
     client.set_registered_model_alias(name, alias, before)
-    still_earlier = earlier.tags.get(_REPLACES)
-    if still_earlier is not None:
-        client.set_registered_model_alias(name, _previous(alias), still_earlier)
+    still_earlier = earlier.tags.get(replaces)
+    if still_earlier is not None and _version(connection, name, still_earlier) is not None:
+        client.set_registered_model_alias(name, _for_alias(PREVIOUS, alias), still_earlier)
     else:
-        client.delete_registered_model_alias(name, _previous(alias))
+        client.delete_registered_model_alias(name, _for_alias(PREVIOUS, alias))
     reason = f"rolled back from version {champion.version}"
     return _result(name, alias, True, reason, earlier, earlier)
 
@@ -314,13 +322,25 @@ def _holder(connection: Connection, name: str, alias: str) -> ModelVersion | Non
         raise
 
 
+def _version(connection: Connection, name: str, number: str) -> ModelVersion | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return connection.client.get_model_version(name, number)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
 def _version_of(connection: Connection, name: str, model_id: str) -> ModelVersion | None:
     search = functools.partial(connection.client.search_model_versions, f"name={quoted(name)}")
     return next((version for version in paged(search) if version.tags.get(_MODEL) == model_id), None)
 
 
-def _previous(alias: str) -> str:
-    return PREVIOUS if alias == "champion" else f"{PREVIOUS}-{alias}"
+def _for_alias(word: str, alias: str) -> str:
+    """The word as it is told of this alias: a version may hold several, each with a past of its own."""
+    return word if alias == "champion" else f"{word}-{alias}"
 
 
 def _number_of(version: ModelVersion | None) -> str:

@@ -269,6 +269,36 @@ def test_rolling_back_goes_back_step_by_step(connection: Connection, models: Mod
     assert (again.champion, again.promoted) == ("4", True)
 
 
+def test_each_alias_goes_back_to_its_own_earlier_version(
+    connection: Connection, models: Models, name: str
+) -> None:
+    """A version that was the champion and is put on trial elsewhere forgot whom it had replaced."""
+    first, second = models.candidate(0.7), models.candidate(0.8)
+    for candidate in (first, second):
+        promote(connection, candidate, name=name, gate=GATE)
+    promote(connection, replace(models.candidate(0.6), data_digest="d2"), name=name, gate=GATE, alias="trial")
+    promote(connection, replace(second, data_digest="d2"), name=name, gate=GATE, alias="trial")
+    aliases = connection.client.get_registered_model(name).aliases
+    held = {"champion": "2", "previous": "1", "trial": "2", "previous-trial": "3"}
+    assert {alias: str(version) for alias, version in aliases.items()} == held
+    assert roll_back(connection, name=name).champion == "1"
+    assert roll_back(connection, name=name, alias="trial").champion == "3"
+    aliases = connection.client.get_registered_model(name).aliases
+    assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "1", "trial": "3"}
+
+
+def test_what_was_deleted_is_not_gone_back_to(connection: Connection, models: Models, name: str) -> None:
+    """It was a traceback of MLflow's, half way through."""
+    for auc in (0.6, 0.7, 0.8):
+        promote(connection, models.candidate(auc), name=name, gate=GATE)
+    connection.client.delete_model_version(name, "1")
+    assert roll_back(connection, name=name).champion == "2"
+    assert "previous" not in connection.client.get_registered_model(name).aliases
+    with pytest.raises(InputError, match="version 1 of .* held champion before version 2, was deleted; set"):
+        roll_back(connection, name=name)
+    assert connection.client.get_model_version_by_alias(name, "champion").version == 2
+
+
 FOLDS = {1: 0.80, 2: 0.82, 3: 0.79, 4: 0.85, 5: 0.81}
 
 
