@@ -6,6 +6,7 @@ checkpoints, and what waits to be delivered to MLflow.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -122,11 +123,10 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
             f"the study's folder {folder} cannot be made ({error.strerror}); set HPO_HOME to a folder where "
             "you may write"
         ) from None
-    fresh = not (folder / JOURNAL).exists()
     journal = Journal(folder / JOURNAL)
     try:
         events, journal.events = journal.events, []
-        if fresh or not events:
+        if not events:
             study = _created(terms, journal, now)
             study.execution.take_over(driver_label(), now)
             for params in terms.first:
@@ -135,11 +135,11 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
         study = Study.replay(events, journal=journal, space=terms.space, strategy=None)
         _check_place(study, folder)
         _check_same(study, terms, edit=edit)
-        lines = _take_over(study, terms, now=now, edit=edit)
+        lines = _take_over(study, terms, now=now)
         return Opened(study, journal, folder, resumed=True, lines=tuple(lines))
     except BaseException:
         journal.close()
-        if fresh and not (folder / JOURNAL).stat().st_size:
+        if not (folder / JOURNAL).stat().st_size:
             _remove_traces(folder)
         raise
 
@@ -203,7 +203,8 @@ def _created(terms: Terms, journal: Journal, now: float) -> Study:
 def _remove_traces(folder: Path) -> None:
     for path in (folder / JOURNAL, lock_of(folder / JOURNAL)):
         path.unlink(missing_ok=True)
-    folder.rmdir()
+    with contextlib.suppress(OSError):  # somebody else's files are in it
+        folder.rmdir()
 
 
 def driver_label() -> str:
@@ -241,8 +242,8 @@ def _same(known: str, value: str) -> bool:
     return known == value or (nameless and this == that != "")
 
 
-def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[str]:
-    """Become the driver; returns lines for the user."""
+def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
+    """Become the driver of a study that has passed :func:`_check_same`; returns lines for the user."""
     lines: list[str] = []
     changes = _raised(study.state.limits, terms.limits, also_new=study.stopped is None)
     if study.stopped is not None and not study.stopped.resumable and not changes:
@@ -254,7 +255,7 @@ def _take_over(study: Study, terms: Terms, *, now: float, edit: bool) -> list[st
         lines.append(
             f"since the study began, {'; '.join(differences)}: results of then and now are ranked together"
         )
-    if edit and terms.space is not None and terms.space.digest() != study.state.declared.digest():
+    if terms.space is not None and terms.space.digest() != study.state.declared.digest():
         study.change_space(terms.space, now)
         lines.append("the search space was changed; earlier trials that still fit it are kept")
     # The same name can stand for another strategy where the study ends otherwise than it did.

@@ -22,6 +22,7 @@ from flows._workspace import (
     requeue_failed,
     studies_home,
     study_folder,
+    study_names,
 )
 from hpo_core import (
     Float,
@@ -76,19 +77,35 @@ def test_a_study_is_created_where_the_environment_says(home: Path) -> None:
     study = opened()
     study.journal.close()
     assert not study.resumed
+    assert study.study.state.token == 1, "its driver can be told from later ones"
+    asking = opened(name="asking", space=None)
+    asking.journal.close()
+    assert [s.study.created.meta["define_by_run"] for s in (study, asking)] == [False, True]
     assert study.folder == home / "mine" == study_folder("mine")
     assert studies_home() == home
     assert read_study(study.folder).created.study_id == study.study.created.study_id
+    with pytest.raises(InputError, match="there is no study 'yours' in"):
+        read_study(study_folder("yours"))
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a" * 121, "a\nb", "a:b"])
-def test_names_that_make_no_folder(name: str, home: Path) -> None:
+def test_the_folders_that_hold_studies_are_listed_by_their_names(home: Path) -> None:
+    assert study_names() == []
+    for name in ("b", "c", "a"):
+        opened(name=name).journal.close()
+    (home / "no-study").mkdir()
+    assert study_names() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../up", "a/b", ".hidden", "-x", "a" * 121, "a\nb", "a:b", "\N{SNOWMAN}", "木" * 81, 7]
+)
+def test_names_that_make_no_folder(name: Any, home: Path) -> None:
     with pytest.raises(InputError, match="study's name"):
         opened(name=name)
     assert not home.exists()
 
 
-@pytest.mark.parametrize("name", ["a", "lgbm-my.table", "With spaces and 1+1", "ä"])
+@pytest.mark.parametrize("name", ["a", "lgbm-my.table", "With spaces and 1+1", "ä", "木" * 80])
 def test_names_that_do(name: str) -> None:
     opened(name=name).journal.close()
     assert (study_folder(name) / "journal.jsonl").exists()
@@ -136,6 +153,7 @@ def test_the_same_terms_resume_and_what_ran_is_repeated() -> None:
         ({"identity": {"objective": "__main__:gain"}}, "its objective is 'here:loss', not '__main__:gain'"),
         ({"objectives": {"loss": "max"}}, "its objectives are"),
         ({"space": SearchSpace({"x": Float(0.0, 2.0)})}, "its search space is another one"),
+        ({"meta": {"request": {"repeats": 3}}}, "its configurations are run with 1 repeats, not 3"),
     ],
 )
 def test_another_study_of_the_same_name_is_refused(changes: dict[str, Any], says: str) -> None:
@@ -157,6 +175,35 @@ def test_a_function_is_the_same_in_a_script_and_where_that_is_deployed(first: st
     again.journal.close()
 
 
+def test_scripts_without_a_function_are_not_taken_for_one_another() -> None:
+    opened(identity={"objective": "__main__"}).journal.close()
+    with pytest.raises(StudyExistsError, match="its objective is '__main__', not 'here'"):
+        opened(identity={"objective": "here"})
+
+
+def test_what_a_study_does_not_say_of_itself_or_is_not_asked_is_no_difference() -> None:
+    """A journal of before the question was kept; and a call that leaves the space to the study."""
+    opened().journal.close()
+    again = opened(identity={**TERMS.identity, "question": "q"}, space=None, seed=None)
+    assert again.resumed
+    assert again.lines == ()
+    again.journal.close()
+
+
+def below_half(params: dict[str, Any]) -> bool:
+    return bool(params["x"] < 0.5)
+
+
+def test_a_constraint_that_is_a_function_holds_when_the_study_goes_on() -> None:
+    """The journal has its name alone."""
+    space = SearchSpace({"x": Float(0.0, 1.0)}, constraints=[below_half])
+    opened(space=space).journal.close()
+    again = opened(space=space)
+    run(again.study, *[TrialState.COMPLETE] * 3)
+    again.journal.close()
+    assert all(trial.params["x"] < 0.5 for trial in again.study.trials)
+
+
 def test_an_edited_space_is_taken_on_purpose_and_keeps_what_fits() -> None:
     first = opened()
     run(first.study, TrialState.COMPLETE)
@@ -166,6 +213,9 @@ def test_an_edited_space_is_taken_on_purpose_and_keeps_what_fits() -> None:
     assert "the search space was changed" in again.lines[0]
     assert len(again.study.history.evidence) == 1
     again.journal.close()
+    same = opened(edit=True, space=again.study.space)
+    assert same.lines == ()
+    same.journal.close()
 
 
 def test_what_is_no_term_of_the_study_stays_and_is_said() -> None:
@@ -193,9 +243,14 @@ def test_what_has_changed_since_the_study_began_is_said() -> None:
     """Trials of an objective and of what has become of it were ranked together without a word."""
     made_with = {"python": "3.11.7", "packages": {"numpy": "2.0"}, "code": "ab"}
     opened(meta={"made_with": made_with}).journal.close()
-    same = opened(meta={"made_with": made_with})
-    assert same.lines == ()
-    same.journal.close()
+    for meta in ({"made_with": made_with}, {}):
+        same = opened(meta=meta)
+        assert same.lines == ()
+        same.journal.close()
+    opened(name="older").journal.close()
+    unknown = opened(name="older", meta={"made_with": made_with})
+    assert unknown.lines == ()
+    unknown.journal.close()
     other = opened(meta={"made_with": {**made_with, "code": "cd", "packages": {"numpy": "2.1"}}})
     (line,) = other.lines
     assert line.startswith(
@@ -213,6 +268,10 @@ def test_how_a_study_takes_its_results_stays_and_is_said() -> None:
     more = opened(settings=Settings(deterministic=True, workers=3))
     assert "another course with 3 workers than with the 1" in more.lines[0]
     more.journal.close()
+    opened(name="plain").journal.close()
+    free = opened(name="plain", settings=Settings(workers=3))
+    assert free.lines == ()
+    free.journal.close()
 
 
 def test_a_finished_study_is_recognised_and_a_higher_total_opens_it() -> None:
@@ -237,6 +296,18 @@ def test_a_finished_study_is_recognised_and_a_higher_total_opens_it() -> None:
     assert read_study(extended.folder).state.limits.trials == 5
 
 
+def test_what_ended_is_not_opened_again_by_a_limit_that_it_never_had_or_has_already() -> None:
+    limits = Limits(trials=3, improvement="noise")
+    first = opened(limits=limits)
+    first.study.stop("failed", "no trial is complete", now=3.0)
+    first.journal.close()
+    for asked in (limits, replace(limits, seconds=60.0)):
+        again = opened(limits=asked)
+        assert again.lines == ("the study has failed: no trial is complete",)
+        again.journal.close()
+    assert read_study(first.folder).state.limits == limits
+
+
 def test_a_limit_that_an_open_study_did_not_have_is_taken() -> None:
     opened().journal.close()
     again = opened(limits=Limits(trials=3, seconds=60.0))
@@ -246,14 +317,15 @@ def test_a_limit_that_an_open_study_did_not_have_is_taken() -> None:
 
 def test_a_cancelled_study_runs_its_cancelled_trials_again() -> None:
     first = opened()
-    run(first.study, TrialState.COMPLETE, TrialState.RUNNING)
+    run(first.study, TrialState.COMPLETE, TrialState.FAILED, TrialState.RUNNING)
     first.study.stop("cancelled", "enough", now=3.0)
     first.journal.close()
     assert not check_before(TERMS)
     again = opened(now=4.0)
     assert again.lines[-1] == "it was cancelled; 1 cancelled trials are run again"
     assert again.study.stopped is None
-    assert [t.state for t in again.study.trials] == [TrialState.COMPLETE, TrialState.WAITING]
+    states = [t.state for t in again.study.trials]
+    assert states == [TrialState.COMPLETE, TrialState.FAILED, TrialState.WAITING]
     again.journal.close()
 
 
@@ -316,6 +388,15 @@ def test_terms_that_make_no_study_leave_no_folder(home: Path) -> None:
     with pytest.raises(InputError):
         opened(objectives={"loss": "small"})
     assert not (home / "mine").exists()
+
+
+def test_terms_that_make_no_study_leave_what_others_put_into_its_folder(home: Path) -> None:
+    """What was wrong with the terms was not said: the folder could not be removed."""
+    (home / "mine").mkdir(parents=True)
+    (home / "mine" / "ui.log").touch()
+    with pytest.raises(InputError, match="the direction must be 'min' or 'max', got 'small'"):
+        opened(objectives={"loss": "small"})
+    assert [path.name for path in (home / "mine").iterdir()] == ["ui.log"]
 
 
 def test_only_what_ended_badly_is_queued_again() -> None:
