@@ -313,14 +313,14 @@ def _check_parameters(
         )
 
 
-def parse_metrics(text: str | None) -> dict[str, str]:
+def parse_metrics(text: str | None, objective: str) -> dict[str, str]:
     """``{"rmse": "min"}`` for ``rmse=min``; several are separated by commas."""
     wanted: dict[str, str] = {}
     for part in (text or "").split(","):
         name, _, direction = (word.strip() for word in part.partition("="))
         if not name or direction not in ("min", "max"):
             raise InputError(
-                "a project needs the metric to tune and its direction, as in --metric val_rmse=min or "
+                f"{objective!r} needs the metric to tune and its direction, as in --metric val_rmse=min or "
                 f"--metric accuracy=max,seconds=min; got {text!r}"
             )
         wanted[name] = direction

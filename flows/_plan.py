@@ -83,7 +83,8 @@ def plan_request(
     """The plan for a request. Raises :class:`InputError` for anything that cannot work.
 
     ``strategy``: an object, where the name in the request does not do. ``objectives``: those of a
-    function of the user's own; by default what it carries as ``function.objectives``.
+    function of the user's own; by default the request's metric, else what it carries as
+    ``function.objectives``.
     """
     if request.objective in READY:
         refuse(request, ("env_manager",))
@@ -93,9 +94,13 @@ def plan_request(
     if is_project(request.objective):
         return _plan_project(request, strategy, settings, objectives)
     function = load_objective(request.objective)
-    refuse(request, (*OF_TABLES, "metric", "env_manager", *request.options))
+    refuse(request, (*OF_TABLES, "env_manager", *request.options))
     space = space_of(function, request.space)
-    asked = (code_of(function), space and space.digest(), request.strategy, request.seed, *_often(request))
+    asked = [code_of(function), space and space.digest(), request.strategy, request.seed, *_often(request)]
+    if request.metric is not None:
+        wanted = parse_metrics(request.metric, request.objective)
+        objectives = objectives or wanted
+        asked.append(str([*wanted.items()]))
     named = study_name(label_of(function), *asked) if request.name is None else request.name
     return plan_callable(
         function,
@@ -126,7 +131,7 @@ def _plan_project(
     if request.space is None:
         raise InputError("a project does not say what is to be tuned; give the ranges in a file with --space")
     space = read_space(request.space)
-    wanted = dict(objectives or parse_metrics(request.metric))
+    wanted = dict(objectives or parse_metrics(request.metric, request.objective))
     entry = open_project(
         request.objective,
         space=space,

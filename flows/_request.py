@@ -30,11 +30,10 @@ class Request:
     ``objective``: ``lgbm``, ``sklearn``, ``torch``, ``PATH.py:function``, ``package.module:function``, or
     ``FOLDER#ENTRY`` for an entry point of an MLflow project, whose ``env_manager`` is that of ``mlflow run``.
     ``options``: further settings of a ready objective, parameters of a project that are not tuned.
-    ``metric``: of a project ``NAME=min`` or ``NAME=max``. ``space``: a file, or JSON text. ``timeout``:
-    seconds for the study. ``trials``: its total; left out, a ``timeout`` or ``stop_when`` alone ends the
-    study, and where there is neither, 100 trials do. ``trial_timeout`` and
-    ``trial_memory`` (MiB): hard limits per attempt. ``checkpoint_quota``: MiB for all of a study's
-    checkpoints on this machine.
+    ``metric``: ``NAME=min`` or ``NAME=max`` for all but ready objectives. ``space``: a file, or JSON text.
+    ``timeout``: seconds for the study. ``trials``: its total; left out, a ``timeout`` or ``stop_when`` alone
+    ends the study, and where there is neither, 100 trials do. ``trial_timeout`` and ``trial_memory`` (MiB):
+    hard limits per attempt. ``checkpoint_quota``: MiB for all of a study's checkpoints on this machine.
     ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
     ``deterministic``: see ``hpo_core.Settings``.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.

@@ -256,8 +256,8 @@ class LiveTrial(Suggesting):
         """
         if self._job.checkpoint and not self._checkpoint_used:
             return (
-                "was to go on from its checkpoint but the objective never looked at trial.checkpoint, so it "
-                "began anew; load it, or use a strategy that does not pause"
+                "was to go on from its checkpoint but the objective never loaded it, so it began anew; use "
+                "trial.checkpoint.load() or .path, or a strategy that does not pause"
             )
         if self._left_behind:
             return (

@@ -116,7 +116,9 @@ def _plan(objective: Any, fields: dict[str, Any], space: Any, terms: dict[str, A
         plan = plan_request(request, **terms)
     else:
         request = Request(objective=label_of(objective), **fields)
-        refuse(request, (*OF_TABLES, "metric", "env_manager", *request.options))
+        if request.metric is not None:
+            raise InputError("what a function returns is named by objectives={'auc': 'max'}, not by metric=")
+        refuse(request, (*OF_TABLES, "env_manager", *request.options))
         plan = plan_callable(objective, request=request, space=_declared(space), **terms)
     check_used(request)
     return plan

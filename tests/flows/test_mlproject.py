@@ -222,7 +222,7 @@ def test_a_parameter_that_only_some_trials_have_needs_a_default(
 
 
 def test_several_metrics_have_a_direction_each() -> None:
-    assert parse_metrics("accuracy = max, seconds=min") == {"accuracy": "max", "seconds": "min"}
+    assert parse_metrics("accuracy = max, seconds=min", "a#b") == {"accuracy": "max", "seconds": "min"}
 
 
 def test_a_parameter_for_the_seed_is_given_in_repeats(project: Callable[[str], Path]) -> None:

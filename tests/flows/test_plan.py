@@ -92,6 +92,18 @@ def test_a_function_carries_its_space_and_objectives(place: Place) -> None:
     assert given.space.names == ("y",)
 
 
+def test_the_request_may_name_a_functions_metrics(place: Place) -> None:
+    """It was refused, so that a function without the attribute could not maximise from the command line."""
+    Path("plain.py").write_text("def score(trial): return trial.suggest_float('x', 0, 1)\n", encoding="utf-8")
+    plain, best, most = (Request(objective="plain.py:score", metric=m) for m in (None, "auc=max", "auc=min"))
+    assert plan_request(plain).terms.objectives == {"loss": "min"}
+    assert plan_request(best).terms.objectives == {"auc": "max"}
+    assert plan_request(best, objectives={"loss": "min"}).terms.objectives == {"loss": "min"}
+    assert len({plan_request(request).terms.name for request in (plain, best, most)}) == 3
+    with pytest.raises(InputError, match=r"'plain\.py:score' needs the metric to tune and its direction"):
+        plan_request(replace(best, metric="auc"))
+
+
 def test_labels_are_the_same_for_functions_methods_and_callable_objects() -> None:
     class Callable:
         def __call__(self, trial: Any) -> float:
@@ -236,7 +248,7 @@ def test_what_no_trial_can_be_evaluated_with_is_refused(place: Place, function: 
         ({"settings": 5}, "settings must be a dict"),
         ({"options": 5}, "options must be a dict"),
         ({"options": {"folds": 3}}, "'folds' goes with the ready objectives"),
-        ({"metric": "auc"}, "'metric' goes with the ready objectives .*, not with 'tests.flows"),
+        ({"metric": "auc=max"}, "named by objectives={'auc': 'max'}, not by metric="),
         ({"data": "table.csv"}, "'data' goes with the ready objectives"),
         ({"env_manager": "uv"}, "'env_manager' goes with MLflow projects"),
         ({"name": 5}, "a study's name has letters"),

@@ -294,7 +294,7 @@ def test_what_was_deleted_is_not_gone_back_to(connection: Connection, models: Mo
     connection.client.delete_model_version(name, "1")
     assert roll_back(connection, name=name).champion == "2"
     assert "previous" not in connection.client.get_registered_model(name).aliases
-    with pytest.raises(InputError, match="version 1 of .* held champion before version 2, was deleted; set"):
+    with pytest.raises(InputError, match=r"version 1 of .* held champion before version 2, was deleted; set"):
         roll_back(connection, name=name)
     assert connection.client.get_model_version_by_alias(name, "champion").version == 2
 
