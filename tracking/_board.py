@@ -7,6 +7,7 @@ open, new, or closed since are read again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -24,6 +25,8 @@ from tracking._states import RUNNING, TRIAL_STATUS
 from tracking._text import safe_key
 from tracking.tags import (
     BEST_VALUES,
+    BUSY,
+    BUSY_SINCE,
     COUNTS,
     LIMITS,
     OBJECTIVES,
@@ -62,7 +65,9 @@ _LISTED = (
 class BoardTrial:
     """One trial. ``values``: the newest value of each objective, by name; times in milliseconds.
 
-    ``spread``: of a study of repeats, the standard deviation over a trial's seeds, by objective.
+    ``spread``: of a study of repeats, the standard deviation over a trial's seeds, by objective. ``busy``:
+    of a trial that did not run in one go, the seconds that it ran until it last stopped; ``since``: when it
+    began to run again, if it runs.
     """
 
     number: int
@@ -75,6 +80,8 @@ class BoardTrial:
     values: dict[str, float] = field(default_factory=dict)
     step: int = 0
     spread: dict[str, float] = field(default_factory=dict)
+    busy: float | None = None
+    since: float | None = None
 
     @property
     def ranked(self) -> bool:
@@ -82,8 +89,10 @@ class BoardTrial:
         return self.state == "complete"
 
     def seconds(self, now: int) -> float:
-        """From the first start to the end, or to ``now`` (milliseconds)."""
-        return max((self.end or now) - self.start, 0) / 1000
+        """How long it has run by ``now`` (milliseconds), without the pauses between its segments."""
+        begin = self.start if self.busy is None else self.since
+        running = 0.0 if begin is None else max((self.end or now) - begin, 0) / 1000
+        return (self.busy or 0.0) + running
 
 
 @dataclass(slots=True)
@@ -351,7 +360,7 @@ class Board:
         children = _select(SqlTag.run_uuid).where(SqlTag.key == PARENT_RUN_ID, SqlTag.value == head.run_id)
         for chunk in [children] if everything else _chunks(list(trials)):
             tags = _select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(
-                SqlTag.run_uuid.in_(chunk), SqlTag.key.in_((TRIAL, STATE, PARAMS))
+                SqlTag.run_uuid.in_(chunk), SqlTag.key.in_((TRIAL, STATE, PARAMS, BUSY, BUSY_SINCE))
             )
             configured: list[BoardTrial] = []
             texts: list[str] = []
@@ -362,6 +371,10 @@ class Board:
                     trial.number = int(value) if value.isdecimal() else -1
                 elif key == STATE:
                     trial.state = value
+                elif key == BUSY:
+                    trial.busy = _number(value)
+                elif key == BUSY_SINCE:
+                    trial.since = _number(value)
                 else:
                     configured.append(trial)
                     texts.append(value)
@@ -411,6 +424,13 @@ def _changed(
 def _end(status: str, written: int | None) -> int | None:
     """When the run ended: MLflow keeps the old end of one that goes on again."""
     return None if status == RUNNING else written
+
+
+def _number(text: str) -> float | None:
+    """The number in a tag, ``None`` where there is none."""
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return None
 
 
 def parsed(text: str | None) -> dict[str, Any]:

@@ -187,7 +187,8 @@ def _in_order(
 def blocks(study: BoardStudy) -> dict[int, tuple[str, str]]:
     """All trials, those of each :data:`BLOCK` numbers as JSON with a tag of its content; none of too many.
 
-    A trial is [number, run, state, start, end, step, values, params], and its spread where it has one.
+    A trial is [number, run, state, start, end, step, values, params], and an object of its ``spread``,
+    ``busy`` and ``since`` (:class:`BoardTrial`) where it has any of them.
     """
     if len(study.trials) > _MOST_SENT:
         return {}
@@ -205,11 +206,17 @@ def blocks(study: BoardStudy) -> dict[int, tuple[str, str]]:
 
 def _block(group: list[BoardTrial]) -> tuple[str, str]:
     rows = [
-        [t.number, t.run_id, t.state, t.start, t.end, t.step, t.values, t.params, *filter(None, [t.spread])]
+        [t.number, t.run_id, t.state, t.start, t.end, t.step, t.values, t.params, *filter(None, [_seldom(t)])]
         for t in group
     ]
     text = dumped(rows)
     return hashlib.sha256(text.encode()).hexdigest()[:12], text
+
+
+def _seldom(trial: BoardTrial) -> dict[str, Any]:
+    """What most trials have not got."""
+    named = {"spread": trial.spread or None, "busy": trial.busy, "since": trial.since}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def blocks_text(study: BoardStudy, wanted: Iterable[int] | None, now: int) -> str:

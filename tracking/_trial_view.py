@@ -13,6 +13,8 @@ from tracking._text import MAX_TAG, Names, config_json, param_text, preview, sha
 from tracking._writes import Point, RunWrite
 from tracking.tags import (
     ATTEMPT,
+    BUSY,
+    BUSY_SINCE,
     CONFIG_SHA256,
     NAMES,
     PARAMS,
@@ -28,6 +30,8 @@ from tracking.tags import (
 )
 
 UNSURE = "?"
+# How a segment ends.
+_ENDS = (ev.TrialPausedAt, ev.AttemptLost, ev.TrialFinished)
 
 
 def milliseconds(at: float) -> int:
@@ -59,11 +63,13 @@ class TrialView:
     """One trial. ``run_id`` is ``None`` while it has no run; ``due`` says whether anything is unwritten."""
 
     __slots__ = (
+        "_busy",
         "_diverged",
         "_end",
         "_last",
         "_sent_params",
         "_sent_tags",
+        "_since",
         "_start",
         "_tags",
         "_terms",
@@ -102,6 +108,9 @@ class TrialView:
         self.first_unwritten = -1
         self._start = milliseconds(event.at)
         self._end = 0
+        # Milliseconds of the segments that have ended, and when the one that runs began.
+        self._busy = 0
+        self._since = 0
         self._last: dict[str, tuple[int, float, int]] = {}
         self._diverged: dict[str, tuple[int, str]] = {}
         # Step to where the checkpoint lies.
@@ -142,11 +151,19 @@ class TrialView:
         at = milliseconds(event.at)
         if not self.finished:
             self._end = at or self._end
+        if self._since and isinstance(event, _ENDS):
+            self._busy += max(at - self._since, 0)
+            self._since = 0
+            # Where it ends and never paused, its run's duration says it.
+            if not isinstance(event, ev.TrialFinished) or BUSY in self._tags:
+                self._tags |= {BUSY: f"{self._busy / 1000:g}", BUSY_SINCE: ""}
         match event:
             case ev.SegmentStarted():
                 if not self.attempt:
                     self._start = at or self._start
-                self.state, self.attempt = "running", event.attempt
+                self.state, self.attempt, self._since = "running", event.attempt, at
+                if self._busy:
+                    self._tags |= {BUSY: f"{self._busy / 1000:g}", BUSY_SINCE: str(at)}
                 if event.worker:
                     self._tags["hpo.worker"] = event.worker
             case ev.TrialReported():

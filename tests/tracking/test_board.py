@@ -315,7 +315,7 @@ def test_the_spread_of_repeats_is_beside_the_value(tmp_path: Path, sqlite_uri: s
     assert (table["repeats"], views.listed(found)["repeats"]) == (3, 3)
     assert views.summary(found)["best_spread"] == {"loss": 0.25}
     sent = json.loads(views.blocks_text(found, None, 0))["blocks"]["0"][1]
-    assert [row[8:] for row in sent[:2]] == [[{"loss": 1.0}], [{"loss": 0.25}]]
+    assert [row[8:] for row in sent[:2]] == [[{"spread": {"loss": 1.0}}], [{"spread": {"loss": 0.25}}]]
     assert len(sent[3]) == 8
     # NAME_std is the spread of repeats only where a study says that it has any.
     other = Script(tmp_path / "other", name="other")
@@ -426,6 +426,46 @@ def test_what_goes_on_after_an_end_has_none(tmp_path: Path, sqlite_uri: str, exp
     resumed = board(sqlite_uri).study(run)
     assert (resumed.end, resumed.trials[0].end) == (None, left.trials[0].end)
     assert (resumed.trials[1].state, resumed.trials[1].end) == ("running", None)
+
+
+def test_a_trials_seconds_are_those_that_it_ran(tmp_path: Path, sqlite_uri: str, experiment: str) -> None:
+    """A trial that waited to be promoted had its pauses counted, in `hpo show` it had not."""
+    script = eventful(tmp_path)
+    records = script.study.trials
+    shown = board(sqlite_uri).study(project(script, sqlite_uri, experiment)).trials
+    assert any(t.busy is not None for t in shown.values())
+    assert any(t.busy is None for t in shown.values())
+    assert [t.seconds(10**15) for t in shown.values()] == pytest.approx(
+        [records[number].busy_seconds for number in shown], abs=0.01
+    )
+
+
+def test_the_seconds_of_a_trial_go_on_while_it_runs_again_only(
+    tmp_path: Path, sqlite_uri: str, experiment: str
+) -> None:
+    script = Script(tmp_path)
+    options = TrackerOptions(flush=0.0, summary=0.0)
+    projector = Projector(tmp_path, connect(sqlite_uri, experiment), options)
+    run = projector.open(0.0)
+
+    def shown() -> BoardTrial:
+        projector.read(0.0)
+        projector.deliver(0.0)
+        return board(sqlite_uri).study(run).trials[0]
+
+    trial = script.begin()
+    script.study.execution.lost(trial, "the worker died", now=script.now())
+    ran = script.study.trials[trial].busy_seconds
+    waits = shown()
+    assert [waits.busy, waits.since] == [ran, None]
+    assert waits.seconds(round(script.now() * 1000)) == pytest.approx(ran)
+    assert script.begin() == trial
+    again, since = shown(), round(script.at * 1000)
+    assert [again.busy, again.since] == [ran, since]
+    assert again.seconds(since + 60_000) == pytest.approx(ran + 60.0)
+    sent = json.loads(views.blocks_text(board(sqlite_uri).study(run), None, 0))["blocks"]["0"][1][0]
+    assert sent[8] == {"busy": again.busy, "since": again.since}
+    projector.close()
 
 
 def test_objectives_and_parameters_keep_the_order_of_the_study(

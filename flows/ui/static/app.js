@@ -295,7 +295,7 @@ function trialTable(run, place) {
     const numeric = Object.fromEntries(last.params.map((p) => [p, last.rows.every((r) => typeof r.params[p] !== "string")]));
     const header = el("tr", null, el("th", { scope: "col" }, el("span", { class: "unseen" }, "compare")),
       column("rank", "rank", true), column("trial", "trial", true), column("state", "state"),
-      last.objectives.map((o) => column(`value:${o}`, o, true, last.repeats > 1 ? `${MEAN} the trial's seeds` : null)), column("step", last.repeats > 1 ? "seeds" : "step", true), column("seconds", "time", true, "from its first start to its end, pauses included"),
+      last.objectives.map((o) => column(`value:${o}`, o, true, last.repeats > 1 ? `${MEAN} the trial's seeds` : null)), column("step", last.repeats > 1 ? "seeds" : "step", true), column("seconds", "time", true, "how long it ran, without the pauses between"),
       last.params.map((p) => column(`param:${p}`, p, numeric[p])));
     const rows = last.rows.map((r) => el("tr", { class: r.rank === 1 ? "leader" : null },
       el("td", null, el("input", { type: "checkbox", "data-key": `choose-${r.trial}`, "aria-label": `Compare trial ${r.trial}`, onchange: (e) => choose(r.trial, e.target.checked) })),

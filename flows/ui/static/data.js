@@ -125,7 +125,12 @@ class Trials {
     return this.rank;
   }
 
-  seconds(t) { return Math.max((t.end ?? Date.now() + this.late) - t.start, 0) / 1000; }
+  // How long it has run, without the pauses between its segments.
+  seconds(t) {
+    const begin = t.busy === undefined ? t.start : t.since;
+    const running = begin === undefined ? 0 : Math.max((t.end ?? Date.now() + this.late) - begin, 0) / 1000;
+    return (t.busy ?? 0) + running;
+  }
   row(t) { return { ...t, rank: this.places.get(t.trial) ?? null, seconds: this.seconds(t) }; }
   find(number) { return this.all.find((t) => t.trial === number); }
 
@@ -178,7 +183,7 @@ class Trials {
   }
 }
 
-const asTrial = ([trial, run_id, state, start, end, step, values, params, spread = {}]) => ({ trial, run_id, state, start, end, step, values, params, spread });
+const asTrial = ([trial, run_id, state, start, end, step, values, params, { spread = {}, busy, since } = {}]) => ({ trial, run_id, state, start, end, step, values, params, spread, busy, since });
 
 // Numbers by size, before everything else by its text.
 function comparable(value) {
