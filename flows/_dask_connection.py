@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from distributed import Client, LocalCluster
@@ -35,16 +35,16 @@ class Errands:
     """Tasks that are kept until they have ended, and whose end nobody has to look at."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
 
-    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run it beside everything else."""
-        task = asyncio.create_task(work)
+    def start(self, work: Awaitable[Any]) -> asyncio.Future[Any]:
+        """Run it beside everything else. Where nothing is to do, Dask gives an awaitable, no coroutine."""
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()
@@ -100,7 +100,7 @@ class Connection:
         self._cluster: LocalCluster | None = None
         self._loud: int | None = None
         self._line: Line | None = None
-        self._mending: asyncio.Task[None] | None = None
+        self._mending: asyncio.Future[None] | None = None
         self._errands = Errands()
 
     # -- for the runner ------------------------------------------------------------------------

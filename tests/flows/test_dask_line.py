@@ -10,7 +10,9 @@ import pytest
 
 from flows._dask import DaskRunner, Segment
 from flows._dask_connection import Line
+from flows._embedded import free_port
 from flows._runner import Work
+from hpo_core import InputError
 
 
 class Given:
@@ -43,3 +45,21 @@ def test_a_line_that_is_cut_while_it_is_handed_over_gets_no_segment(
         return await runner._line_unless_over(Segment("key"))
 
     assert asyncio.run(go()) is new
+
+
+def test_a_scheduler_that_nobody_has_started_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Dask gives to wait for after a vain try is no coroutine, and that was what the user was told."""
+    monkeypatch.setattr("flows._dask_connection._CONNECT_SECONDS", 0.2)
+    address = f"tcp://127.0.0.1:{free_port()}"
+
+    async def go() -> None:
+        runner = DaskRunner(Work(objective="", folder=tmp_path), slots=1, address=address)
+        try:
+            await runner.start()
+        finally:
+            await runner.close()
+
+    with pytest.raises(InputError, match=f"no Dask scheduler answers at '{address}'"):
+        asyncio.run(go())
