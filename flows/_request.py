@@ -16,7 +16,7 @@ from flows._runner import TrialLimits
 from flows._workspace import study_folder
 from hpo_core import InputError, Limits, Settings
 from hpo_core.inner import IMPROVEMENTS, check_whole, is_number, nearest
-from tracking import redacted
+from tracking import check_registered, redacted
 
 OF_TABLES = ("data", "target", "task", "register_as")
 # Trials of a study that nothing else would end.
@@ -83,6 +83,8 @@ def check_used(request: Request) -> None:
 
     Not part of a plan, as a study whose journal says so goes on as it did.
     """
+    if request.register_as is not None:
+        check_registered(request.register_as)
     if request.dask is not None and request.runner != "dask":
         raise InputError(f"the address {request.dask!r} goes with the runner 'dask', got {request.runner!r}")
     if request.gpus_per_trial is not None and request.runner == "local":

@@ -51,6 +51,7 @@ if typing.TYPE_CHECKING:
     from tracking._registry import load_own_model as load_own_model
     from tracking._registry import promote as promote
     from tracking._registry import roll_back as roll_back
+    from tracking._registry_names import check_registered as check_registered
     from tracking._repeat_run import repeat_run as repeat_run
     from tracking._report import write_report as write_report
     from tracking._retention import Removable as Removable
@@ -81,7 +82,8 @@ __all__ = [
     "Away", "Belongings", "Board", "BoardStudy", "BoardTrial", "Candidate", "CheckpointError",
     "Connection", "Gate", "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable",
     "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator",
-    "absolute_uri", "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_version",
+    "absolute_uri", "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_registered",
+    "check_version",
     "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file", "database_uri",
     "delete_checkpoint", "disk_warning", "draw_comparison", "duration", "failure_lines", "fetch_checkpoints",
     "fetch_journal", "find_model", "finite", "goal", "load_checkpoint", "load_own_model", "load_writers",
@@ -107,6 +109,7 @@ _HOMES = {
     "_past_runs": "past_runs",
     "_projector": "TrackerOptions",
     "_registry": "Candidate Gate Promotion load_own_model promote roll_back",
+    "_registry_names": "check_registered",
     "_repeat_run": "repeat_run",
     "_report": "write_report",
     "_retention": "Removable beyond_quota disk_warning removable_checkpoints",

@@ -27,6 +27,7 @@ from tracking import (
     Gate,
     LoggedModel,
     Promotion,
+    check_registered,
     find_model,
     probe,
     version_note,
@@ -67,7 +68,7 @@ def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
     ready = request_data(study.created.meta).get("objective") in READY
     plan = plan_of(study, tracking_uri=uri) if ready else None
     registration = _final.Registration(
-        name=_model_name(study, wish.model),
+        name=_checked_model(study, wish),
         alias=wish.alias,
         metric=wish.metric,
         margin=wish.margin,
@@ -92,7 +93,7 @@ def roll_back(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
 
     study = find(wish.study)
     uri = tracking_of(study, tracking_uri)
-    name = _model_name(study, wish.model)
+    name = _checked_model(study, wish)
     if wish.dry_run:
         raise InputError("--rollback has no dry run; `--rollback` again, or a promotion, takes it back")
     probe(uri)
@@ -122,6 +123,13 @@ def _trial(study: Study, number: int | None) -> TrialRecord:
 def _model_name(study: Study, given: str | None) -> str:
     noted = newest(study, PROMOTION).get("name") or newest(study, FINAL_MODEL).get("name")
     return str(given or noted or request_data(study.created.meta).get("register_as") or study.name)
+
+
+def _checked_model(study: Study, wish: Wish) -> str:
+    """The registered model's name, before anything is made. Raises :class:`InputError` for none."""
+    name = _model_name(study, wish.model)
+    check_registered(name, wish.alias)
+    return name
 
 
 @contextmanager

@@ -250,6 +250,14 @@ def test_a_tracking_server_that_does_not_answer(
     assert "secret" not in said.err
 
 
+def test_a_name_that_the_registry_will_not_take_is_refused_before_hours_of_training(
+    hpo: Hpo, place: Place, table: str
+) -> None:
+    for name in ("a/b", "models:/a", " "):
+        said = hpo("tune", "lgbm", "--data", table, "--target", "y", "--register", name)
+        refused(said, place, "a registered model's name", repr(name))
+
+
 def test_ports_that_cannot_be_had(hpo: Hpo, place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -356,6 +364,9 @@ def test_another_space_is_refused_unless_it_was_edited_on_purpose(hpo: Hpo, plac
         (["promote", "mine"], "has no complete trial to promote"),
         (["promote", "mine", "--trial", 7], "has no trials, got 7"),
         (["promote", "mine", "--margin", -1], "margin"),
+        (["promote", "mine", "--rollback", "--alias", ""], "an alias has letters"),
+        (["promote", "mine", "--rollback", "--alias", "Latest"], "neither latest nor v and a number"),
+        (["promote", "mine", "--rollback", "--model", "a/b"], "neither '/' nor ':', got 'a/b'"),
         (["resume", "mine"], "does not say how it was started"),
     ],
 )
