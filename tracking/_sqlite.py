@@ -64,6 +64,15 @@ def network_of(path: Path) -> str:
     return kind if kind in _NETWORK else ""
 
 
+def identity_of(file: Path) -> tuple[int, int] | None:
+    """Which file is at that place; ``None`` for none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Keep other processes of ours from opening a database in the same folder meanwhile.

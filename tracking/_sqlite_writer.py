@@ -12,10 +12,12 @@ import contextlib
 import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tracking._connection import Connection
 from tracking._errors import TrackingError
+from tracking._sqlite import identity_of
 from tracking._writes import REFUSED, Progress, Refused, RunWrite, all_refused, refused_text
 
 # Tables as MLflow 3.17 makes them, with their columns in any order. A column more or less is a reason
@@ -57,8 +59,11 @@ class SqliteWriter:
 
     batch = 200
 
-    def __init__(self, database: sqlite3.Connection, experiment_id: str, artifact_root: str) -> None:
+    def __init__(
+        self, database: sqlite3.Connection, file: Path, experiment_id: str, artifact_root: str
+    ) -> None:
         self._database = database
+        self._file, self._identity = file, identity_of(file)
         self._experiment_id = int(experiment_id)
         self._artifact_root = artifact_root.rstrip("/")
 
@@ -81,10 +86,16 @@ class SqliteWriter:
             if database.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
                 database.execute("PRAGMA synchronous = NORMAL")
             unused.pop_all()
-            return cls(database, connection.experiment_id, root)
+            return cls(database, connection.sqlite, connection.experiment_id, root)
 
     def write(self, writes: Sequence[RunWrite], progress: Progress) -> None:
-        """Write all in one transaction; ``progress`` hears of it once it is committed."""
+        """Write all in one transaction; ``progress`` hears of it once it is committed.
+
+        Raises :class:`TrackingError` where the file is no longer at its place: SQLite would go on writing to
+        one that nobody can find.
+        """
+        if identity_of(self._file) != self._identity:
+            raise TrackingError(f"the database {self._file} was moved, removed or replaced")
         for write in writes:
             if write.run_id is None:
                 progress.creating(write)

@@ -17,6 +17,7 @@ from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
 from tests.tracking.studies import Script, eventful
 from tracking._client_writer import ClientWriter
 from tracking._connection import Connection, connect
+from tracking._errors import TrackingError
 from tracking._projector import Projector, TrackerOptions
 from tracking._sqlite_writer import SqliteWriter
 from tracking._writes import Point, Refused, RunWrite
@@ -182,6 +183,27 @@ def test_a_failed_transaction_leaves_nothing(sqlite_uri: str, experiment: str) -
     direct.write([write(0)], Told())
     direct.close()
     assert len(list(connection.runs(""))) == 1
+
+
+def test_a_database_that_is_no_longer_there_gets_nothing_until_it_is_back(
+    sqlite_uri: str, experiment: str
+) -> None:
+    """SQLite goes on writing to a file that was removed, and the study said that all had arrived."""
+    connection = connect(sqlite_uri, experiment)
+    direct, told = writers(connection)["direct"], Told()
+    file = connection.sqlite
+    assert file is not None
+    away = file.rename(file.with_name("elsewhere.db"))
+    with pytest.raises(TrackingError, match="was moved, removed or replaced"):
+        direct.write([write(0)], told)
+    file.touch()
+    with pytest.raises(TrackingError, match="was moved, removed or replaced"):
+        direct.write([write(0)], told)
+    assert not told.ids
+    away.replace(file)
+    direct.write([write(0)], told)
+    direct.close()
+    assert connection.client.get_run(told.ids[0]).info.run_name == "run-0"
 
 
 def test_an_unknown_schema_is_left_to_mlflow(sqlite_uri: str, experiment: str, tmp_path: Path) -> None:
