@@ -272,6 +272,8 @@ def _read(given: str) -> tuple[str, Mapping[str, Any]]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{where} is not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"{where} cannot be read ({error.strerror}); check who may read it") from None
     if path.suffix.lower() == ".json":
         try:
             return where, _mapping(where, json.loads(text, object_pairs_hook=_each_once(where)))

@@ -248,3 +248,16 @@ def test_a_space_for_an_objective_by_name_keeps_its_conditions_and_constraints(p
     with pytest.raises(InputError, match="takes constraints as expressions"):
         tune("lgbm", data=data, target="y", space=function, trials=1)
     assert not place.studies
+
+
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data and code that may not be read were; this was a traceback."""
+    path = tmp_path / "s.yaml"
+    path.write_text("x: {low: 0.0, high: 1.0}")
+
+    def refuse(*_: Any, **__: Any) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)  # to root every file is open
+    with pytest.raises(InputError, match=r"s\.yaml' cannot be read \(Permission denied\)"):
+        read_space(str(path))
