@@ -27,6 +27,8 @@ __all__ = ["Wilcoxon", "signed_rank_p"]
 
 # Up to this many differences the p-value is exact; it takes n additions of arrays of n (n + 1) numbers.
 _EXACT = 60
+# To how many digits of the largest one differences are compared.
+_DIGITS = 12
 
 
 def signed_rank_p(differences: NDArray[np.float64]) -> float:
@@ -35,6 +37,8 @@ def signed_rank_p(differences: NDArray[np.float64]) -> float:
     ``differences`` is ``(n,)``, finite. Small p: the differences tend to be positive. 1.0 when all are zero.
     """
     size = np.abs(differences)
+    # Equal differences, of accuracies say, that differ in the last digit of a double are ties all the same.
+    size = np.round(size / (size.max(initial=0.0) or 1.0), _DIGITS)
     order = np.sort(size)
     # Twice the mid-rank is a whole number: ranks first ... last of the ties add up to first + last.
     doubled = np.searchsorted(order, size, side="left") + 1 + np.searchsorted(order, size, side="right")

@@ -237,6 +237,14 @@ def test_p_value_by_enumeration_with_ties_and_zeros(numbers: list[int]) -> None:
     assert signed_rank_p(np.array(numbers, dtype=float)) == pytest.approx(expected)
 
 
+def test_ties_are_those_of_the_decimals_that_were_reported() -> None:
+    """0.9 - 0.85 and 0.85 - 0.8 differ in the last digit, which ranked the one above the other."""
+    better = np.array([0.95, 0.90, 0.80, 0.90])
+    worse = np.array([0.90, 0.85, 0.85, 0.50])
+    assert len(set(np.abs(better - worse))) > 2
+    assert signed_rank_p(better - worse) == signed_rank_p(np.array([1.0, 1.0, -1.0, 8.0]))
+
+
 def test_p_value_of_many_differences_is_close_to_exact() -> None:
     """Beyond the exact range the normal approximation takes over without a jump."""
     rng = np.random.default_rng(0)
