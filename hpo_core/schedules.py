@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
@@ -189,8 +189,9 @@ def searched(name: str, /, **kinds: Mapping[str, Any]) -> dict[str, Parameter]:
     """Parameters of a search space from which :func:`built` makes a schedule for the hyperparameter ``name``.
 
     ``kinds`` maps kinds of schedule (``cosine``, ``exponential``, ``piecewise``, ``triangular``,
-    ``warm_restarts``) to their options, each a :class:`Parameter` to search it or a value to fix it.
-    With several kinds, which one to take is searched, too, and the options of the others are inactive.
+    ``warm_restarts``) to their options, each a :class:`Parameter` to search it or a value to fix it; of a
+    list, as the values and starts of ``piecewise`` are, each element. With several kinds, which one to take
+    is searched, too, and the options of the others are inactive.
 
     Raises :class:`InputError` for unknown kinds and options, and for options left out.
     """
@@ -202,10 +203,19 @@ def searched(name: str, /, **kinds: Mapping[str, Any]) -> dict[str, Parameter]:
     }
     for kind, options in kinds.items():
         _check_options(kind, options)
-        for option, given in options.items():
+        for option, given in _elements(options):
             parameter = given if isinstance(given, Parameter) else Constant(value=given)
             found[f"{name}.{kind}.{option}"] = parameter.when(selector, kind) if len(kinds) > 1 else parameter
     return found
+
+
+def _elements(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The options; a list in which something is searched element by element, as ``starts.0``."""
+    for option, given in options.items():
+        if isinstance(given, list | tuple) and any(isinstance(one, Parameter) for one in given):
+            yield from ((f"{option}.{i}", one) for i, one in enumerate(given))
+        else:
+            yield option, given
 
 
 def _check_options(kind: str, options: Mapping[str, Any]) -> None:
@@ -218,6 +228,12 @@ def _check_options(kind: str, options: Mapping[str, Any]) -> None:
         if option not in known:
             raise InputError(
                 f"schedule {kind!r} has no option {option!r}{nearest(option, known)} (it has {list(known)})"
+            )
+        given = options[option]
+        if isinstance(given, Parameter) and given.numeric and str(known[option].type).startswith("Sequence"):
+            raise InputError(
+                f"schedule {kind!r} takes a list for {option!r}, each element of which may be searched, as "
+                f"in [{given!r}], got {given!r}"
             )
     missing = [n for n, f in known.items() if n not in options and _required(f)]
     if missing:
@@ -239,7 +255,15 @@ def built(name: str, params: Mapping[str, Any]) -> Schedule:
         )
     kind = str(params[selector])
     prefix = f"{name}.{kind}."
-    options = {p.removeprefix(prefix): v for p, v in params.items() if p.startswith(prefix)}
+    options: dict[str, Any] = {}
+    lists: dict[str, dict[int, Any]] = {}
+    for key in (p.removeprefix(prefix) for p in params if p.startswith(prefix)):
+        option, dot, index = key.partition(".")
+        if dot:
+            lists.setdefault(option, {})[int(index)] = params[prefix + key]
+        else:
+            options[option] = params[prefix + key]
+    options |= {option: [found[i] for i in sorted(found)] for option, found in lists.items()}
     made: Schedule = SCHEDULES[kind](**options)
     return made
 

@@ -132,3 +132,21 @@ def test_kinds_and_options_are_searched() -> None:
         study.tell(trial, schedule(10))
     assert kinds == {Cosine, Triangular, Piecewise}
     assert set(SCHEDULES.values()) >= kinds
+
+
+def test_each_element_of_a_list_is_searched() -> None:
+    """Values and the steps from which they hold; eleven of them, so that their order is not that of text."""
+    rates = [Float(0.1 / 2**i, 0.2 / 2**i, log=True) for i in range(11)]
+    starts = [Int(10 * i + 1, 10 * i + 9) for i in range(1, 11)]
+    space = SearchSpace(searched("lr", piecewise={"values": [*rates, 0.0], "starts": [*starts, 200]}))
+    assert len(space.column_names) == 21
+    for u in space.sample(np.random.default_rng(0), 20):
+        params = space.decode(u)
+        schedule = built("lr", params)
+        assert isinstance(schedule, Piecewise)
+        assert [rates[i].contains(value) for i, value in enumerate(schedule.values[:-1])] == [True] * 11
+        assert schedule(1) == params["lr.piecewise.values.0"]
+        assert schedule(params["lr.piecewise.starts.9"]) == params["lr.piecewise.values.10"]
+        assert schedule(200) == 0.0
+    with pytest.raises(InputError, match="takes a list for 'starts'"):
+        searched("lr", piecewise={"values": [1.0, 0.1], "starts": Int(2, 9)})
