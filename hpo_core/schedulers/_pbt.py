@@ -73,20 +73,16 @@ class Population:
 
     def holders(self) -> list[int]:
         """The trial that holds each place now."""
-        return [trials[-1] for trials in self.places if trials]
+        return [trials[-1] for trials in self.places]
 
     def worth(self, history: History, trial: int) -> Score | None:
         """The score at the trial's last pause; of a fork that has not paused yet, that of its source."""
         if history.states[trial] == TrialState.COMPLETE:
             return self.scores.final(history, trial)
-        while True:
-            step, start = int(history.pauses[trial]), int(history.starts[trial])
-            if step > start or history.parents[trial] < 0:
-                return self.scores.at(history, trial, step) if step > start else None
-            found = self.worth_at(history, int(history.parents[trial]), start)
-            if found is not None:
-                return found
-            trial = int(history.parents[trial])
+        step, start = int(history.pauses[trial]), int(history.starts[trial])
+        if step > start or history.parents[trial] < 0:
+            return self.scores.at(history, trial, step)
+        return self.worth_at(history, int(history.parents[trial]), start)
 
     def worth_at(self, history: History, trial: int, step: int) -> Score | None:
         """The score that a trial's lineage had at a step."""
@@ -254,7 +250,7 @@ class PBT:
         """Fork a good member into a place whose holder failed; else wait, else finish."""
         busy = history.count(TrialState.RUNNING) + history.count(TrialState.WAITING)
         for place, trials in enumerate(population.places):
-            if not trials or not _failed(history, trials[-1]) or _retired(history, trials):
+            if not _failed(history, trials[-1]) or _retired(history, trials):
                 continue
             failed = trials[-1]
             ranked = population.ranked(history)
@@ -282,7 +278,7 @@ class PBT:
     ) -> Fork:
         step = int(history.pauses[source])
         space = history.space
-        u = history.X[source].copy()
+        u = history.X[source]
         columns = mutable_columns(space, self.parameters).tolist()
         if self.explore == "resample":
             u = resampled(space, u, columns, rng)[0]

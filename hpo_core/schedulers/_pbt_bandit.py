@@ -7,7 +7,7 @@ and an upper confidence bound over it; what other members are trying counts as o
 
 Notation
 --------
-n        intervals that members have trained, the newest of them
+n        intervals that members have trained, the newest :data:`MOST` of them
 x        (q + 2,) time in intervals, score before (rank in [0, 1]), q numeric hyperparameters in the unit cube
 y        (n,) improvement over the interval, standardised
 omega    forgetting: correlation (1 - omega)^(|t - t'| / 2) between intervals t and t'
@@ -46,10 +46,6 @@ class Intervals:
     u: Array
     gain: Array
 
-    def newest(self, count: int) -> Intervals:
-        """The last ``count`` of them."""
-        return Intervals(self.time[-count:], self.score[-count:], self.u[-count:], self.gain[-count:])
-
 
 def _points(time: Array, score: Array, u: Array) -> tuple[Array, Array]:
     return time, np.column_stack([score, u])
@@ -84,7 +80,6 @@ def best_by_bound(
 
     ``pending`` (p, q): what other members are training with at this time; ``candidates`` (c, q).
     """
-    seen = seen.newest(MOST)
     spread = float(seen.gain.std()) or 1.0
     y = (seen.gain - seen.gain.mean()) / spread
     points = _points(seen.time, seen.score, seen.u)

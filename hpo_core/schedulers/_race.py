@@ -111,7 +111,7 @@ class Race:
         racing = self._field(history)
         racing.catch_up(history)
         champion, n = racing.champion, needs_end("race", None, history.max_steps)
-        if champion.trial is None or champion.trial == trial or racing.complete < self.startup_trials:
+        if racing.complete < self.startup_trials:
             return CONTINUE
         behind = champion.behind(champion.of(history, trial))
         k = len(behind)

@@ -99,8 +99,6 @@ class Wilcoxon:
         """Stop the trial if the test says so."""
         champion = self._champion(history)
         champion.catch_up(history)
-        if champion.trial is None or champion.trial == trial:
-            return CONTINUE
         behind = champion.behind(champion.of(history, trial))
         if len(behind) < self.startup_steps:
             return CONTINUE

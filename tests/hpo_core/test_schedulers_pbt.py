@@ -27,12 +27,13 @@ from hpo_core import (
     TrialState,
 )
 from hpo_core._strategies import compose
-from hpo_core._strategy import Fork, Resume, Wait
+from hpo_core._strategy import Fork, Resume, Start, Wait
 from hpo_core.samplers import Random
 from hpo_core.schedulers import PBT
+from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._explore import _moved, mutable_columns, perturbed, resampled
-from hpo_core.schedulers._pbt import _level
-from hpo_core.schedulers._pbt_bandit import Intervals, _kernel, best_by_bound
+from hpo_core.schedulers._pbt import Population, _intervals, _level
+from hpo_core.schedulers._pbt_bandit import MOST, Intervals, _kernel, best_by_bound
 from hpo_core.schedules import Recorded, followed, lineage
 from hpo_core.simulate import Faults, simulate
 from hpo_core.testing import Script
@@ -48,6 +49,7 @@ MIXED = SearchSpace(
         "size": Categorical(["s", "m", "l"], ordered=True),
         "opt": Categorical(["sgd", "adam"]),
         "momentum": Float(0.0, 0.99).when("opt", "sgd"),
+        "warm": Int(1, 9).when("opt", "sgd"),
         "decay": LogNormal(-5.0, 1.0),
         "shift": Normal(0.0, 1.0),
     },
@@ -144,7 +146,20 @@ def test_truncation_replaces_the_worst_by_the_best() -> None:
     fork = study.trials[5]
     assert (fork.parent, fork.start_step, fork.bracket, fork.target) == (1, 2, 2, 4)
     assert study.trials[2].state is TrialState.PRUNED
+    assert study.trials[2].reason == "replaced by trial 5, a fork of trial 1"
     assert isinstance(ask(study), Wait)
+
+
+def test_who_was_replaced_and_who_has_no_result_can_be_asked_why() -> None:
+    study = toy_study(PBT(population=2, interval=2), trials=2)
+    for value in (0.1, 0.9):
+        pause(study, 2, loss=value)
+    study.ask()
+    assert study.ask().parent == 0
+    assert study.why(1) == "it was replaced by trial 2 and ends when a worker next asks"
+    study = toy_study(PBT(population=2, interval=2, metric="m", direction="min"), trials=2)
+    pause(study, 2)
+    assert study.why(0).startswith("it has ended an interval at step 2; it goes on, or is")
 
 
 def test_the_tournament_asks_one_other_member() -> None:
@@ -179,9 +194,54 @@ def test_a_member_that_fails_is_replaced_once_others_have_a_checkpoint() -> None
     # Forks come on top of what was planned; it read "33 of 14 trials".
     assert (study.history.planned, study.history.n_trials, study.history.trials_left) == (4, 4, 0)
     study.tell(fork, state="failed")
-    study.tell(third, 0.6)
-    again = ask(study)
-    assert not (isinstance(again, Fork) and again.bracket == 0)
+    study.tell(third, 0.4)
+    assert ask(study) == Resume(third.number, 20)
+    study.ask()
+    assert isinstance(ask(study), Wait)
+
+
+def test_a_place_is_given_up_only_where_two_in_a_row_have_come_to_nothing() -> None:
+    """A replacement that ended an interval is replaced as well, and not by one that has trained less."""
+    study = toy_study(PBT(population=2, interval=10), trials=2)
+    first, second = study.ask(), study.ask().number
+    study.tell(first, state="failed")
+    study.report(second, 10, 0.5)
+    study.paused(second)
+    study.ask()
+    fork = study.ask()
+    assert (fork.parent, fork.start_step, fork.target) == (second, 10, 20)
+    study.report(fork, 20, 0.4)
+    study.paused(fork)
+    assert study.ask().number == fork.number
+    study.tell(fork.number, state="failed")
+    assert isinstance(ask(study), Wait), "the other one is at step 10"
+    study.report(second, 20, 0.4)
+    study.paused(second)
+    study.ask()
+    action = ask(study)
+    assert isinstance(action, Fork)
+    assert (action.source, action.step, action.bracket) == (second, 20, 0)
+
+
+@pytest.mark.parametrize(("exploit", "able"), [(0.2, {0}), (0.5, {0, 1, 2}), ("tournament", {0, 1, 2})])
+def test_a_failed_member_is_replaced_by_one_of_the_best(exploit: Any, able: set[int]) -> None:
+    sources = set()
+    for seed in range(8):
+        study = toy_study(PBT(population=7, interval=2, exploit=exploit), trials=7, seed=seed)
+        members = [study.ask().number for _ in range(7)]
+        # The worst first, so that nobody is replaced but the one that failed.
+        for number in reversed(members[:-1]):
+            study.report(number, 2, 0.1 * number)
+            study.paused(number)
+            assert ask(study) == Resume(number, 4)
+            study.ask()
+        study.tell(members[-1], state="failed")
+        action = ask(study)
+        assert isinstance(action, Fork)
+        assert "which failed" in action.note
+        sources.add(action.source)
+    assert sources <= able
+    assert len(sources) > 1 or len(able) == 1
 
 
 @settings(max_examples=30)
@@ -248,6 +308,7 @@ def test_perturbation_stays_in_the_space_and_moves(seed: int) -> None:
     assert MIXED.allowed(new[None])[0]
     params = MIXED.decode(u)
     assert not np.array_equal(new, u, equal_nan=True)
+    assert not len(mutable_columns(MIXED, []))
     fixed = perturbed(MIXED, u, mutable_columns(MIXED, ["rate"]).tolist(), rng)
     kept = [n for n in MIXED.decode(fixed) if n != "rate"]
     assert all(MIXED.decode(fixed)[n] == params[n] for n in kept)
@@ -277,6 +338,10 @@ def test_perturbation_by_the_papers_factors() -> None:
         (Int(0, 100), 10, 8, 12),
         (Int(1, 1000, log=True), 2, 1, 3),  # a fifth is less than a step
         (Int(0, 100, step=10), 20, 10, 30),
+        (Int(0, 10**12, step=10), 20, 10, 30),
+        (Int(0, 100), 7, 6, 8),  # the nearest
+        (Float(0.0, 1.0, step=0.1), 0.2, 0.1, 0.3),
+        (Float(0.0, 1.0), 0.0, 0.0, 0.1),
         (Categorical(list("abcd"), ordered=True), "b", "a", "c"),
         (Categorical(list("abcd"), ordered=True), "a", "a", "b"),
         (Categorical(list("abcd")), "b", "b", "b"),  # which of the others is up?
@@ -310,6 +375,10 @@ def test_constraints_that_leave_nothing_keep_the_old_configuration() -> None:
     assert np.array_equal(perturbed(space, u, [0], rng), u)
     assert np.array_equal(resampled(space, u, [0], rng, 3), np.tile(u, (3, 1)))
     assert not np.array_equal(resampled(space, u, [1], rng)[0], u)
+    half = SearchSpace({"x": Float(0.0, 1.0)}, constraints=["x <= 0.5"])
+    point = half.encode({"x": 0.25})
+    draws = [resampled(half, point, [0], rng)[0] for _ in range(20)]
+    assert not any(np.array_equal(draw, point) for draw in draws), "there was more than one try"
 
 
 def test_the_model_prefers_what_has_improved_most() -> None:
@@ -324,6 +393,12 @@ def test_the_model_prefers_what_has_improved_most() -> None:
     chosen, expected = best_by_bound(seen, np.empty((0, 1)), candidates, 8.0, 0.5)
     assert abs(candidates[chosen, 0] - 0.8) < 0.15
     assert expected == pytest.approx(1.0, abs=0.3)
+
+
+def test_the_model_takes_gains_that_are_all_alike() -> None:
+    seen = Intervals(np.zeros(9), np.full(9, 0.5), np.linspace(0.0, 1.0, 9)[:, None], np.full(9, 0.25))
+    _, expected = best_by_bound(seen, np.empty((0, 1)), seen.u, 1.0, 0.5)
+    assert expected == pytest.approx(0.25)
 
 
 def test_what_the_model_knows_fades_with_time() -> None:
@@ -366,9 +441,162 @@ def test_the_model_keeps_away_from_what_others_are_trying() -> None:
     assert crowded != alone
 
 
+def pause(study: Study, step: int, **metrics: float) -> int:
+    """The next segment, reported and paused at its target; the trial's number."""
+    number = study.ask().number
+    study.report(number, step, {"loss": 0.5, **metrics})
+    study.paused(number)
+    return number
+
+
+def test_the_best_of_two_is_copied_but_not_once_it_is_complete() -> None:
+    """Its checkpoint is that of an interval before; what it came to since cannot be gone on from."""
+    study = toy_study(PBT(population=2, interval=50), trials=2)
+    for value in (0.1, 0.9):
+        pause(study, 50, loss=value)
+    assert ask(study) == Resume(0, None)
+    study.tell(study.ask(), 0.05)
+    assert ask(study) == Resume(1, None)
+    study = toy_study(PBT(population=2, interval=50), trials=2)
+    for value in (0.1, 0.9):
+        pause(study, 50, loss=value)
+    study.ask()
+    assert isinstance(ask(study), Fork)
+
+
+def test_members_stand_where_their_last_result_puts_them() -> None:
+    """A complete one by its end, and one that failed nowhere, whatever it was before."""
+    study = toy_study(PBT(population=3, interval=50, exploit=0.5), trials=3)
+    first, second, third = (study.ask().number for _ in range(3))
+    for number, value in ((first, 0.3), (second, 0.2), (third, 0.1)):
+        study.report(number, 50, value)
+        study.paused(number)
+        if number < third:
+            assert study.ask().number == number
+    assert "ranked 1 of 3 members" in study.why(third)
+    study.tell(first, 0.05)
+    assert "ranked 2 of 3 members" in study.why(third)
+    study.tell(second, state="failed")
+    assert "ranked 2 of 2 members" in study.why(third)
+
+
+def test_members_without_a_number_come_last_and_are_never_copied() -> None:
+    metric = {"metric": "m", "direction": "max"}
+    study = toy_study(PBT(population=3, interval=2, **metric), trials=3)
+    for value in (0.5, math.nan, 0.6):
+        pause(study, 2, m=value)
+    assert ask(study) == Resume(0, 4)
+    study.ask()
+    fork = ask(study)
+    assert isinstance(fork, Fork)
+    assert fork.source == 2
+    for nothing in ({"m": math.nan}, {}):
+        study = toy_study(PBT(population=2, interval=2, exploit=0.5, **metric), trials=2)
+        for _ in range(2):
+            pause(study, 2, **nothing)
+        assert [ask(study), study.ask().number, ask(study)] == [Resume(0, 4), 0, Resume(1, 4)]
+    study = toy_study(PBT(population=3, interval=2, exploit=0.5, **metric), trials=3)
+    for metrics in ({}, {"m": 0.5}, {"m": 0.6}):
+        pause(study, 2, **metrics)
+    assert ask(study) == Resume(0, 4), "it was never told"
+
+
+def test_who_has_trained_least_goes_on_first() -> None:
+    study = toy_study(PBT(population=2, interval=2), trials=2)
+    slow = study.ask()
+    ahead = study.ask().number
+    study.report(ahead, 2, 0.5)
+    study.paused(ahead)
+    assert pause(study, 4, loss=0.5) == ahead
+    study.report(slow, 2, 0.1)
+    study.paused(slow)
+    assert study.history.in_state(TrialState.PAUSED).tolist() == [ahead, slow.number]
+    assert ask(study) == Resume(slow.number, 4)
+
+
+@pytest.mark.parametrize(("population", "limit", "size"), [(None, 20, 20), (2, 5, 2), (4, 2, 2)])
+def test_a_population_has_as_many_members_as_were_asked_for_and_the_limit_allows(
+    population: int | None, limit: int, size: int
+) -> None:
+    study = toy_study(PBT(population=population, interval=2), trials=limit)
+    for _ in range(size):
+        assert isinstance(ask(study), Start)
+        pause(study, 2)
+    assert study.trials[-1].bracket == size - 1
+    assert isinstance(ask(study), Resume)
+
+
+def test_any_of_the_better_half_is_copied() -> None:
+    """By chance, so that a population does not become one family at once."""
+    sources = set()
+    for seed in range(8):
+        study = toy_study(PBT(population=6, interval=2, exploit=0.5), trials=6, seed=seed)
+        for value in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
+            pause(study, 2, loss=value)
+        for _ in range(3):
+            study.ask()
+        fork = ask(study)
+        assert isinstance(fork, Fork)
+        sources.add(fork.source)
+    assert len(sources) > 1
+    assert sources <= {0, 1, 2}
+
+
+def test_the_model_learns_from_every_interval_with_a_result_at_either_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first interval of a fork begins with its source's result; of a fresh trial it has none."""
+    study = toy_study(PBT(interval=10))
+    simulate(study, Toy(), workers=3, steps=100)
+    history = study.history
+
+    def loss(trial: int, step: int) -> float:
+        record = study.trials[trial]
+        if step <= record.start_step:
+            assert record.parent is not None
+            return loss(record.parent, step)
+        known = {int(history.reports.steps[row]): row for row in history.reports_of(trial)}
+        return float(history.reports.values[known[step], 0])
+
+    expected = [
+        (step / 10, loss(t.number, step) - loss(t.number, step + 10), *history.X[t.number])
+        for t in study.trials
+        for step in range(max(t.start_step, 0 if t.parent is not None else 10), int(history.pauses[t.number]), 10)
+    ]
+    scores = Criterion().bind(history)
+    seen = _intervals(history, Population(scores, 10), [0, 1])
+    assert 10 < len(expected) < MOST
+    assert any(t.parent is not None for t in study.trials)
+    found = np.column_stack([seen.time, seen.gain, seen.u])
+    np.testing.assert_allclose(found, np.array(expected))
+    monkeypatch.setattr("hpo_core.schedulers._pbt.MOST", 5)
+    newest = _intervals(history, Population(scores, 10), [0, 1])
+    np.testing.assert_array_equal(newest.gain, seen.gain[-5:])
+
+
+def test_a_plan_names_members_and_intervals() -> None:
+    plan = PBT().explain(4, 100)
+    assert plan.lines[0] == "4 members train 100 steps in 10 intervals of 10"
+    assert plan.rungs[-1] == (0, 9, 4, 100)
+    assert PBT().explain(4, 5).lines[0] == "4 members train 5 steps in 5 intervals of 1"
+    assert PBT(population=9).explain(4, 25).total_trials == 4
+    assert PBT(population=3).explain(4, 25).total_steps == 75
+    assert PBT().explain(None, 100).total_trials == 16
+
+
+def test_what_pbt_takes() -> None:
+    assert PBT(parameters=["x"]).parameters == ("x",)
+    PBT(explore="model", metric="a").check(2, 100)
+    Study(None, strategy=compose(Random(), PBT(parameters=["later"])), settings={"max_steps": 10})
+
+
 def test_what_pbt_refuses() -> None:
     """Options that mean nothing, unknown parameters, and an interval as long as the run."""
-    for options in ({"exploit": 0.7}, {"exploit": "best"}, {"explore": "guess"}, {"population": 1}):
+    wrong: list[dict[str, Any]] = [
+        *({"exploit": exploit} for exploit in (0.7, 0.0, "best")),
+        *({"explore": "guess"}, {"population": 1}, {"interval": 0}, {"direction": "max"}),
+    ]
+    for options in wrong:
         with pytest.raises(StrategyError):
             PBT(**options)
     with pytest.raises(StrategyError, match="interval"):

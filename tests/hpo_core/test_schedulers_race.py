@@ -73,6 +73,9 @@ def test_of_equals_the_lower_number_is_the_champion() -> None:
     champion = Champion(Criterion(), study.history)
     champion.catch_up(study.history)
     assert champion.trial == 0
+    study.tell(study.ask(), 0.0)
+    champion.catch_up(study.history)
+    assert champion.trial == 0, "one that reported nothing can be compared with nobody"
 
 
 def test_a_bad_fold_is_forgiven_where_folds_vary() -> None:
@@ -83,6 +86,7 @@ def test_a_bad_fold_is_forgiven_where_folds_vary() -> None:
         run(study, HARD + rng.normal(0.0, 0.1, 5))
     best = study.best.values["loss"]
     own = np.array([study.history.reports.metric_of(study.best.number, "loss_fold")]).ravel()
+    assert run(study, own + 0.001) is None, "at its last fold there is nothing left to save"
     assert run(study, own + np.array([0.1, -0.2, -0.2, -0.2, -0.2])) is None
     assert study.best.values["loss"] < best
 
@@ -94,6 +98,14 @@ def test_results_that_never_vary_are_certain() -> None:
     assert run(study, [1.5, 2.5, 3.5]) is None
     assert run(study, [1.1, 2.1, 3.1]) == 1
     assert run(study, [1.0, 2.0, 3.0]) is None
+
+
+def test_nobody_is_stopped_where_nothing_is_known_of_how_results_vary() -> None:
+    """All that is complete came out the same."""
+    study = race(3, startup_trials=2)
+    for _ in range(2):
+        assert run(study, [1.0, 2.0, 3.0]) is None
+    assert run(study, [1.5, 2.5, 3.5]) is None
 
 
 @settings(max_examples=12)

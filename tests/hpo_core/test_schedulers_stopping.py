@@ -151,12 +151,80 @@ def test_median_waits_for_startup_trials_and_warm_up() -> None:
     assert curve(study, [0.25] * 5) is None
 
 
+def test_a_trial_is_compared_by_its_best_with_those_that_got_as_far() -> None:
+    """One that dips and comes back was never behind; one that ended earlier says nothing of later steps."""
+    study, _ = make_study(Median(startup_trials=1), limits={"trials": 20})
+    assert curve(study, [0.5] * 3) is None
+    assert curve(study, [0.1, 9.0, 9.0]) is None
+    study, _ = make_study(Median(startup_trials=1, warmup_steps=2), limits={"trials": 20})
+    assert curve(study, [0.5] * 2) is None
+    assert curve(study, [9.0] * 3) is None
+    assert curve(study, [9.5] * 3) == 3
+
+
+def test_a_trial_that_was_run_again_counts_once_among_the_complete() -> None:
+    """Between two looks it was waiting, running and complete."""
+    study, _ = make_study(Median(startup_trials=1), limits={"trials": 20})
+    curve(study, [1.0] * 3)
+    failed = study.ask()
+    for step in (1, 2, 3):
+        study.report(failed, step, 9.0)
+    study.tell(failed, state="failed")
+    study.requeue(failed.number)
+    assert study.ask().number == failed.number
+    study.tell(failed.number, 9.0)
+    assert curve(study, [7.0] * 3) == 1
+
+
+def test_a_median_looks_when_and_at_what_it_was_told_to() -> None:
+    study, _ = make_study(Median(startup_trials=1, interval=3), limits={"trials": 20})
+    curve(study, [0.5] * 5)
+    assert curve(study, [9.0] * 5) == 3
+    by_size = Median(startup_trials=1, metric="size", direction="max")
+    study, _ = make_study(by_size, limits={"trials": 20})
+    curve(study, [0.5] * 3, name="size")
+    assert curve(study, [0.1] * 3, name="size") == 1
+    assert curve(study, [0.9] * 3, name="size") is None
+
+
+def test_of_several_objectives_only_the_newest_complete_trials_are_peers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hpo_core.schedulers._percentile._PEERS", 2)
+    objectives = {"a": "min", "b": "min"}
+    study, _ = make_study(Median(startup_trials=1, warmup_steps=1), objectives=objectives, limits={"trials": 20})
+
+    def end(level: float) -> bool:
+        """Whether it was stopped."""
+        trial, both = study.ask(), {"a": level, "b": level}
+        study.report(trial, 1, both)
+        stopped = study.report(trial, 2, both) is not None
+        study.tell(trial, both)
+        return stopped
+
+    for level in (0.3, 0.2, 0.1):
+        assert not end(level)
+    assert end(0.9), "both of the newest two are ahead"
+    assert not end(0.8), "one of them is; of all four it would be three"
+
+
 def test_maximised_objectives_are_stopped_when_low() -> None:
-    """The direction is the study's."""
+    """The direction is the study's, and numbers are told as the user gave them."""
     study, _ = make_study(Median(startup_trials=2), objectives={"loss": "max"}, limits={"trials": 20})
     assert [curve(study, [level] * 3) for level in (0.8, 0.9)] == [None, None]
     assert curve(study, [0.1] * 3) == 1
+    assert study.trials[2].reason == (
+        "its best 0.1 up to step 1 is worse than 0.85, the 50th percentile of 2 complete trials"
+    )
     assert curve(study, [0.95] * 3) is None
+
+
+def test_nobody_is_stopped_before_there_are_enough_to_compare_with() -> None:
+    """Not even who diverged: with a seed that is no good, they all may."""
+    study, _ = make_study(Median(startup_trials=2), limits={"trials": 20})
+    assert curve(study, [0.5]) is None
+    trial = study.ask()
+    assert study.report(trial, 1, float("nan")) is None
 
 
 def test_a_diverged_trial_is_stopped() -> None:
