@@ -20,6 +20,7 @@ from flows._provenance import provenance
 from flows._repeats import Repeated, with_spread
 from flows._request import Request
 from flows._rerun import rerun
+from flows._trial import LiveTrial
 from hpo_core import (
     Float,
     Infeasible,
@@ -137,6 +138,26 @@ def test_steps_inside_a_repeat_are_curves_and_count_by_the_rule(
     assert line.curves == {"loss/repeat-1": curve, "loss/repeat-2": curve}
     assert "does the objective use trial.seed" in outcome.note
     assert sorted(study.trials[0].checkpoints) == [1, 2], "only those of whole repeats"
+
+
+def test_only_a_verdict_that_can_save_a_repeat_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment each time: not after the last one, and of a scheduler that stops nobody not at all."""
+    waits: list[float] = []
+    monkeypatch.setattr(LiveTrial, "hear", lambda self, seconds: waits.append(seconds))
+    for judged, count in ((True, 2), (False, 0)):
+        waits.clear()
+        run_all(made(), repeated(Counting(), judged=judged), tmp_path / str(judged))
+        assert len(waits) == count
+
+
+def test_nothing_is_said_of_an_objective_that_uses_its_seed_or_has_had_one(tmp_path: Path) -> None:
+    outcome, _ = run_one(made(), repeated(Counting()), tmp_path / "noisy") or pytest.fail("nothing ran")
+    assert outcome.note == ""
+    pausing = made(trials=9, strategy="random+successive_halving")
+    outcome, _ = run_one(pausing, repeated(lambda trial: 1.0), tmp_path) or pytest.fail("nothing ran")
+    assert (outcome.kind, outcome.note) == (m.PAUSED, "")
 
 
 def test_a_metric_of_a_repeat_is_checked_as_one_of_a_trial_is(tmp_path: Path) -> None:

@@ -206,17 +206,17 @@ def test_a_place_is_given_up_only_where_two_in_a_row_have_come_to_nothing() -> N
     first, second = study.ask(), study.ask().number
     study.tell(first, state="failed")
     study.report(second, 10, 0.5)
-    study.paused(second)
+    study.execution.paused(second)
     study.ask()
     fork = study.ask()
     assert (fork.parent, fork.start_step, fork.target) == (second, 10, 20)
     study.report(fork, 20, 0.4)
-    study.paused(fork)
+    study.execution.paused(fork)
     assert study.ask().number == fork.number
     study.tell(fork.number, state="failed")
     assert isinstance(ask(study), Wait), "the other one is at step 10"
     study.report(second, 20, 0.4)
-    study.paused(second)
+    study.execution.paused(second)
     study.ask()
     action = ask(study)
     assert isinstance(action, Fork)
@@ -232,7 +232,7 @@ def test_a_failed_member_is_replaced_by_one_of_the_best(exploit: Any, able: set[
         # The worst first, so that nobody is replaced but the one that failed.
         for number in reversed(members[:-1]):
             study.report(number, 2, 0.1 * number)
-            study.paused(number)
+            study.execution.paused(number)
             assert ask(study) == Resume(number, 4)
             study.ask()
         study.tell(members[-1], state="failed")
@@ -445,7 +445,7 @@ def pause(study: Study, step: int, **metrics: float) -> int:
     """The next segment, reported and paused at its target; the trial's number."""
     number = study.ask().number
     study.report(number, step, {"loss": 0.5, **metrics})
-    study.paused(number)
+    study.execution.paused(number)
     return number
 
 
@@ -470,7 +470,7 @@ def test_members_stand_where_their_last_result_puts_them() -> None:
     first, second, third = (study.ask().number for _ in range(3))
     for number, value in ((first, 0.3), (second, 0.2), (third, 0.1)):
         study.report(number, 50, value)
-        study.paused(number)
+        study.execution.paused(number)
         if number < third:
             assert study.ask().number == number
     assert "ranked 1 of 3 members" in study.why(third)
@@ -506,10 +506,10 @@ def test_who_has_trained_least_goes_on_first() -> None:
     slow = study.ask()
     ahead = study.ask().number
     study.report(ahead, 2, 0.5)
-    study.paused(ahead)
+    study.execution.paused(ahead)
     assert pause(study, 4, loss=0.5) == ahead
     study.report(slow, 2, 0.1)
-    study.paused(slow)
+    study.execution.paused(slow)
     assert study.history.in_state(TrialState.PAUSED).tolist() == [ahead, slow.number]
     assert ask(study) == Resume(slow.number, 4)
 
@@ -561,7 +561,9 @@ def test_the_model_learns_from_every_interval_with_a_result_at_either_end(
     expected = [
         (step / 10, loss(t.number, step) - loss(t.number, step + 10), *history.X[t.number])
         for t in study.trials
-        for step in range(max(t.start_step, 0 if t.parent is not None else 10), int(history.pauses[t.number]), 10)
+        for step in range(
+            max(t.start_step, 0 if t.parent is not None else 10), int(history.pauses[t.number]), 10
+        )
     ]
     scores = Criterion().bind(history)
     seen = _intervals(history, Population(scores, 10), [0, 1])

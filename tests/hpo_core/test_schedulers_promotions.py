@@ -213,6 +213,30 @@ def test_a_baseline_goes_on_at_once_and_the_others_when_they_are_the_best_of_thr
     assert order[6:] == [(3, 1), (4, 1), (5, 1)]
 
 
+def test_who_goes_on_when_a_worker_is_free_can_be_asked() -> None:
+    study, _ = make_study(ASHA(), limits={"trials": 6})
+    for value in (0.5, 0.4, 0.6):
+        study.tell(study.ask(), value)
+    told = [study.why(trial) for trial in range(3)]
+    assert [why.endswith("the best 1 go on: as soon as a worker is free") for why in told] == [0, 1, 0]
+    assert [why.endswith("the best 1 go on") for why in told] == [1, 0, 1]
+    left_out = "rungs are left out where getting there proves to take hardly longer"
+    assert [left_out in ASHA(timed=timed).explain(9, 9).lines[-1] for timed in (True, False)] == [True, False]
+
+
+def test_stopping_fills_its_brackets_and_lets_what_was_paused_go_on() -> None:
+    study, _ = make_study(ASHAStopping(brackets=2), limits={"trials": 6})
+    trials = [study.ask() for _ in range(4)]
+    assert sorted(study.trials[trial.number].bracket for trial in trials) == [0, 0, 0, 1]
+    low = [trial.number for trial in trials if not study.trials[trial.number].bracket]
+    assert study.report(low[0], 1, 0.1) is None
+    assert study.report(low[1], 1, 0.9) is not None
+    study.tell(low[1], 0.05)
+    assert study.why(low[1]) == "it ran to its end, at step 1", "though it had been told to stop"
+    study.execution.paused(low[2])
+    assert ask(study) == Resume(low[2])
+
+
 def _asked(study: Study) -> Trial | None:
     try:
         return study.ask()

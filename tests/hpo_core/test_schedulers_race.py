@@ -162,13 +162,13 @@ def test_what_it_cannot_do_is_said_at_the_start() -> None:
 
 
 def test_a_plain_metric_by_name_is_compared_as_it_is() -> None:
-    """One result per seed, without the suffix."""
+    """One result per seed, without the suffix; what the objective says of its folds is another matter."""
     study = race(4, metric="score", direction="max", startup_trials=2)
 
     def play(scores: list[float]) -> int | None:
         trial = study.ask()
         for step, score in enumerate(scores, start=1):
-            if study.report(trial, step, {"score": score}) is not None:
+            if study.report(trial, step, {"score": score, "loss_fold": score}) is not None:
                 study.execution.finish(trial, {"loss": 0.0}, state="pruned")
                 return step
         study.tell(trial, 0.0)

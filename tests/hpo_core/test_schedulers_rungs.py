@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hpo_core import Float, Segment, StrategyError, Study, TrialState
 from hpo_core._events import SegmentStarted, TrialAsked
-from hpo_core.schedulers import ASHA, Hyperband, Levels, SuccessiveHalving
+from hpo_core.schedulers import ASHA, ASHAStopping, Hyperband, Levels, SuccessiveHalving
 from hpo_core.schedulers._rungs import halving_sizes, hyperband_brackets, rung_steps
 from hpo_core.schedulers._timing import SettingUp, worthwhile
 from hpo_core.simulate import Curves, simulate
@@ -239,6 +239,14 @@ def test_plans_add_up(trials: int, workers: int) -> None:
         assert 2.0 * steps / workers <= seconds * (1 + 1e-9)
         assert seconds <= 2.0 * steps
         assert plan.seconds(1, 2.0) == pytest.approx(2.0 * steps)
+
+
+@pytest.mark.parametrize("scheduler", [ASHA(brackets=2), ASHAStopping(brackets=2)])
+def test_the_plan_of_a_small_study_has_one_trial_at_the_end(scheduler: ASHA | ASHAStopping) -> None:
+    """In the first bracket, where there is any; the others get what their share is."""
+    rungs = scheduler.explain(4, 9).rungs
+    assert rungs == ((0, 0, 3, 1), (0, 1, 1, 3), (0, 2, 1, 9), (1, 0, 1, 3))
+    assert [bracket for bracket, *_ in scheduler.explain(2, 9).rungs] == [0, 0, 0]
 
 
 def test_exact_plans_come_true() -> None:

@@ -192,7 +192,9 @@ def test_of_several_objectives_only_the_newest_complete_trials_are_peers(
 ) -> None:
     monkeypatch.setattr("hpo_core.schedulers._percentile._PEERS", 2)
     objectives = {"a": "min", "b": "min"}
-    study, _ = make_study(Median(startup_trials=1, warmup_steps=1), objectives=objectives, limits={"trials": 20})
+    study, _ = make_study(
+        Median(startup_trials=1, warmup_steps=1), objectives=objectives, limits={"trials": 20}
+    )
 
     def end(level: float) -> bool:
         """Whether it was stopped."""
