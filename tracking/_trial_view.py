@@ -162,7 +162,7 @@ class TrialView:
                 if not self.attempt:
                     self._start = at or self._start
                 self.state, self.attempt, self._since = "running", event.attempt, at
-                if self._busy:
+                if self._busy or BUSY in self._tags:
                     self._tags |= {BUSY: f"{self._busy / 1000:g}", BUSY_SINCE: str(at)}
                 if event.worker:
                     self._tags["hpo.worker"] = event.worker
