@@ -110,9 +110,9 @@ class Repeated:
         named = checked_metrics(plain_results(returned), self.objectives)
         for name, direction in self.objectives.items():
             series = inner.reported(name)
-            if name in named and self.rule != "last":
+            if name in named:
                 series.append(named[name])
-            if series and (name not in named or self.rule != "last"):
+            if series:
                 named[name] = by_rule(np.array(series), self.rule, direction)
         return named
 

@@ -72,7 +72,9 @@ class Counting:
 def test_the_mean_is_the_result_and_the_sample_deviation_its_spread(values: list[float], more: bool) -> None:
     """Against numpy; a metric that one repeat lacks has no mean."""
     done = [{"loss": v, "size": 2 * v, **({"first": v} if i == 0 else {})} for i, v in enumerate(values)]
+    done[-1]["last"] = 0.0
     found = with_spread(done, LOSS)
+    assert ("last" in found) == (len(values) == 1)
     assert found["loss"] == pytest.approx(np.mean(values), rel=1e-12, abs=1e-9)
     assert found["size"] == pytest.approx(2 * np.mean(values), rel=1e-12, abs=1e-9)
     assert ("first" in found) == (len(values) == 1)
@@ -138,6 +140,53 @@ def test_steps_inside_a_repeat_are_curves_and_count_by_the_rule(
     assert line.curves == {"loss/repeat-1": curve, "loss/repeat-2": curve}
     assert "does the objective use trial.seed" in outcome.note
     assert sorted(study.trials[0].checkpoints) == [1, 2], "only those of whole repeats"
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("last", 3.0), ("best", 1.0), ("average-2", 2.5)])
+def test_what_a_repeat_returns_is_the_last_of_its_results(tmp_path: Path, rule: str, expected: float) -> None:
+    def trains(trial: Any) -> float:
+        for step, value in zip(trial.steps(2), (1.0, 2.0), strict=True):
+            trial.report(step, loss=value)
+        return 3.0
+
+    study = run_all(made(repeats=2), repeated(trains, 2, rule=rule), tmp_path)
+    assert study.trials[0].values == {"loss": expected}
+
+
+@pytest.mark.parametrize("stepping", [True, False])
+def test_a_stop_ends_a_repeat_between_its_steps_or_at_its_next_report(tmp_path: Path, stepping: bool) -> None:
+    """A body that loops over the steps comes to its end, as with a trial's own."""
+    done: list[int] = []
+
+    def trains(trial: Any) -> float:
+        trial._trial._signals.stop.set()
+        for step in trial.steps(3) if stepping else range(1, 4):
+            trial.report(step, loss=1.0)
+            done.append(step)
+        return 1.0
+
+    study = made()
+    outcome, line = run_one(study, repeated(trains), tmp_path) or pytest.fail("nothing ran")
+    assert outcome.kind == m.STOPPED
+    assert done == [1] * stepping
+    assert line.curves == {"loss/repeat-1": [(1, 1.0)]}
+    assert fold_results(study, 0) == {}
+
+
+def test_a_repeat_that_has_come_to_its_last_step_counts(tmp_path: Path) -> None:
+    """A verdict that arrives then saves nothing of it."""
+
+    def trains(trial: Any) -> float:
+        for step in trial.steps(3):
+            trial.report(step, loss=1.0)
+            if step == 3:
+                trial._trial._signals.stop.set()
+        return 1.0
+
+    study = made()
+    outcome, _ = run_one(study, repeated(trains), tmp_path) or pytest.fail("nothing ran")
+    assert outcome.kind == m.STOPPED
+    assert fold_results(study, 0) == {1: 1.0}
 
 
 def test_only_a_verdict_that_can_save_a_repeat_is_waited_for(
