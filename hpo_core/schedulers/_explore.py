@@ -82,7 +82,7 @@ def _moved(parameter: Parameter, u: float, up: bool) -> float:
     # A fifth is less than a step of the grid, so it is one step.
     if cells:
         return _beside(u, up, cells)
-    beside = value + (1 if up else -1) * getattr(parameter, "step", 1)
+    beside = value + (1 if up else -1)  # whole numbers on a log scale, whose cells are unequal
     return parameter.encode(beside) if parameter.contains(beside) else u
 
 

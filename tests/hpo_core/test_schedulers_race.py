@@ -168,7 +168,7 @@ def test_a_plain_metric_by_name_is_compared_as_it_is() -> None:
     def play(scores: list[float]) -> int | None:
         trial = study.ask()
         for step, score in enumerate(scores, start=1):
-            if study.report(trial, step, {"score": score, "loss_fold": score}) is not None:
+            if study.report(trial, step, {"score": score, "loss_fold": -score}) is not None:
                 study.execution.finish(trial, {"loss": 0.0}, state="pruned")
                 return step
         study.tell(trial, 0.0)

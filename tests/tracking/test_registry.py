@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -180,6 +181,33 @@ def test_the_champion_is_replaced_only_by_a_better_one(
     assert str(better) == f"{name}@champion is version 3: better: auc 0.9 against 0.8 of version 1"
     even = promote(connection, models.candidate(0.9), name=name, gate=replace(GATE, margin=0.0))
     assert (even.promoted, even.champion) == (False, "3")
+    assert even.reason == "not better: auc 0.9 against 0.9 of version 3"
+
+
+def test_a_model_names_the_versions_that_are_made_of_it(
+    connection: Connection, models: Models, name: str
+) -> None:
+    """By the tag that MLflow's own pages read."""
+    candidate = models.candidate(0.8)
+    for model in (name, f"{name} too"):
+        promote(connection, candidate, name=model, gate=GATE)
+    tags = connection.client.get_logged_model(candidate.model.model_id).tags
+    expected = [{"name": model, "version": "1"} for model in (name, f"{name} too")]
+    assert json.loads(tags["mlflow.modelVersions"]) == expected
+
+
+def test_what_no_tag_can_hold_is_cut_or_left_out(connection: Connection, models: Models, name: str) -> None:
+    """A part of the results on folds would be taken for all of them."""
+    long = replace(
+        models.candidate(0.8), lineage={"hpo.objective": "o" * 9000}, folds=dict.fromkeys(range(2000), 0.5)
+    )
+    assert promote(connection, long, name=name, gate=GATE).promoted
+    tags = connection.client.get_model_version(name, "1").tags
+    assert 7000 < len(tags["hpo.objective"]) <= 8000
+    assert "hpo.folds" not in tags
+    connection.client.set_model_version_tag(name, "1", "hpo.score.auc", "by hand: good")
+    refused = promote(connection, models.candidate(0.9), name=name, gate=GATE)
+    assert "version 1 has no auc on the same held-out data" in refused.reason
 
 
 def test_a_description_fits_its_column() -> None:
@@ -205,7 +233,13 @@ def test_a_dry_run_makes_nothing(connection: Connection, models: Models, name: s
     result = promote(connection, models.candidate(0.8), name=name, gate=GATE, dry_run=True)
     assert (result.promoted, result.version, result.champion) == (True, None, None)
     assert result.reason.startswith("dry run: the first one")
+    by_seeds = replace(models.candidate(0.8), folds=FOLDS, seeds=True)
+    told = promote(connection, by_seeds, name=name, gate=replace(GATE, folds=True), dry_run=True)
+    assert told.reason.endswith("over 5 seeds")
     assert connection.client.search_registered_models(f"name='{name}'") == []
+    promote(connection, models.candidate(0.8), name=name, gate=GATE)
+    refused = promote(connection, models.candidate(0.7), name=name, gate=GATE, dry_run=True)
+    assert (refused.promoted, refused.version, refused.champion) == (False, None, "1")
 
 
 def test_scores_on_other_data_are_not_compared(connection: Connection, models: Models, name: str) -> None:
@@ -251,6 +285,8 @@ def test_models_of_others_are_not_loaded(connection: Connection, models: Models,
     for uri in (f"models:/{name}@champion", f"models:/{name}/1", stranger.uri):
         with pytest.raises(InputError, match="not logged by a study"):
             load_own_model(connection, uri)
+    with pytest.raises(InputError, match="expected a URI such as"):
+        load_own_model(connection, f"runs:/{run}/model")
     result = promote(connection, models.candidate(0.9), name=name, gate=GATE, score=lambda uri: {"auc": 0.1})
     assert not result.promoted
     assert "made by hand" in result.reason
