@@ -13,6 +13,7 @@ from flows.cli._output import only_json
 
 if TYPE_CHECKING:
     from flows._plan import Plan
+    from hpo_core import Limits
     from hpo_core.inner import Plan as Explained
 
 
@@ -38,6 +39,7 @@ def explain(plan: Plan, *, as_json: bool) -> int:
                     "step_unit": terms.meta.get("step_unit"),
                     "step_seconds": step,
                     "seconds": seconds,
+                    "limits": terms.limits.to_json(),
                     "warm_start": [str(fitting) for fitting in plan.past or ()],
                     "space": terms.space.to_json() if terms.space is not None else None,
                 }
@@ -47,12 +49,25 @@ def explain(plan: Plan, *, as_json: bool) -> int:
     typer.echo(f"study {terms.name}: strategy {terms.strategy.name}, {workers} workers")
     for name, parameter in terms.space.parameters.items() if terms.space is not None else ():
         typer.echo(f"  {name}: {parameter!r}")
-    for line in (*explained.lines, *_cost(plan, explained, step, seconds)):
+    for line in (*explained.lines, *_ends(terms.limits), *_cost(plan, explained, step, seconds)):
         typer.echo(line)
     for note in (*plan.notes, *(plan.past or ())):
         typer.echo(f"note: {note}")
     typer.echo("dry run: nothing was created")
     return 0
+
+
+def _ends(limits: Limits) -> Iterator[str]:
+    """What may end the study before its last trial."""
+    from tracking import duration
+
+    if limits.seconds is not None:
+        yield f"ends after {duration(limits.seconds)}"
+    if limits.failures is not None:
+        yield f"ends once {limits.failures:,} trials have failed"
+    if limits.improvement not in (None, "never"):
+        less = "the noise of a result" if limits.improvement == "noise" else f"{limits.improvement:g}"
+        yield f"ends when all further trials are expected to gain less than {less}"
 
 
 def _cost(plan: Plan, explained: Explained, step: float | None, seconds: float | None) -> Iterator[str]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from hpo_core._errors import StrategyError
 from hpo_core._history import History
 from hpo_core._states import TrialState
 from hpo_core._strategy import Action, Finish, Plan, Resume, Start, Wait
 
-__all__ = ["end_step", "idle", "needs_end", "plan_to_the_end", "run_to_the_end", "settle", "why_by_state"]
+__all__ = [
+    "end_step",
+    "exact",
+    "idle",
+    "needs_end",
+    "plan_to_the_end",
+    "run_to_the_end",
+    "settle",
+    "why_by_state",
+]
 
 
 def needs_end(owner: str, own: int | None, max_steps: int | None) -> int:
@@ -23,6 +34,11 @@ def needs_end(owner: str, own: int | None, max_steps: int | None) -> int:
 def end_step(own: int | None, history: History) -> int:
     """The same, of a study that was checked."""
     return needs_end("the scheduler", own, history.max_steps)
+
+
+def exact(share: float) -> Fraction:
+    """The decimal that the user wrote: 0.29 of 100 is 29, which the nearest double makes 28.99..."""
+    return Fraction(repr(float(share)))
 
 
 def idle(history: History) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import pairwise
 from typing import ClassVar
 
@@ -21,7 +20,7 @@ from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps
-from hpo_core.schedulers._common import end_step, idle, needs_end, settle, why_by_state
+from hpo_core.schedulers._common import end_step, exact, idle, needs_end, settle, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
 
@@ -72,7 +71,7 @@ class Levels:
 
     def _steps(self, end: int) -> tuple[int, ...]:
         """The step of each level, at least 1."""
-        return tuple(max(int(end * _exact(level)), 1) for level in self.levels)
+        return tuple(max(int(end * exact(level)), 1) for level in self.levels)
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:
         """Needs to know how long a complete trial is, and room for the levels in it."""
@@ -95,7 +94,7 @@ class Levels:
 
     def _room(self, rung: Rung) -> int:
         """How many more may go on from a level, given how many have been compared there."""
-        share = _exact(self.shares[rung.index + 1]) / _exact(self.shares[rung.index])
+        share = exact(self.shares[rung.index + 1]) / exact(self.shares[rung.index])
         return int(len(rung.ranking) * share) - len(rung.promoted)
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
@@ -143,7 +142,7 @@ class Levels:
             return Plan(lines=tuple(lines))
         sizes = [trials]
         for lower, upper in pairwise(self.shares):
-            sizes.append(max(int(sizes[-1] * (_exact(upper) / _exact(lower))), 1))
+            sizes.append(max(int(sizes[-1] * (exact(upper) / exact(lower))), 1))
         below = (0, *steps[:-1])
         total = sum(n * (r - b) for n, r, b in zip(sizes, steps, below, strict=True))
         return Plan(
@@ -152,8 +151,3 @@ class Levels:
             total_steps=total,
             lines=tuple(f"{n} trials to step {r}" for n, r in zip(sizes, steps, strict=True)),
         )
-
-
-def _exact(share: float) -> Fraction:
-    """The decimal that the user wrote: 0.29 of 100 is 29, which the nearest double makes 28.99..."""
-    return Fraction(repr(float(share)))

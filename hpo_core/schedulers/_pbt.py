@@ -33,7 +33,7 @@ from hpo_core._strategy import (
     TrainingSteps,
     Wait,
 )
-from hpo_core.schedulers._common import end_step, needs_end, why_by_state
+from hpo_core.schedulers._common import end_step, exact, needs_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
 from hpo_core.schedulers._pbt_bandit import MOST, Intervals, best_by_bound
@@ -241,7 +241,7 @@ class PBT:
             rival = others[int(rng.integers(len(others)))]
             found = [rival] if ranked.index(rival) < place else []
         else:
-            count = max(int(self.exploit * len(ranked)), 1)
+            count = max(int(exact(self.exploit) * len(ranked)), 1)
             found = ranked[:count] if place >= len(ranked) - count else []
         found = [t for t in found if population.can_be_forked(history, t, step)]
         return found[int(rng.integers(len(found)))] if found else None
@@ -256,7 +256,7 @@ class PBT:
             ranked = population.ranked(history)
             able = [t for t in ranked if population.can_be_forked(history, t, int(history.pauses[failed]))]
             if able:
-                fraction = self.exploit if isinstance(self.exploit, float) else 0.5
+                fraction = exact(0.5 if isinstance(self.exploit, str) else self.exploit)
                 best = able[: max(int(fraction * len(ranked)), 1)]
                 rng = np.random.default_rng([history.seed, failed, int(history.pauses[failed]), _STREAM])
                 source = best[int(rng.integers(len(best)))]

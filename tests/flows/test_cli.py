@@ -281,9 +281,12 @@ def test_a_study_moves_to_another_experiment_when_its_own_was_deleted(
 
 
 def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) -> None:
-    said = hpo(*tune(objectives, "loss", "--strategy", "asha", "--max-steps", 9, "--dry-run"))
+    limits = ("--timeout", 90, "--max-failures", 7, "--stop-when", "noise")
+    said = hpo(*tune(objectives, "loss", "--strategy", "asha", "--max-steps", 9, *limits, "--dry-run"))
     assert said.code == 0
     assert "dry run: nothing was created" in said.out
+    assert "ends after 1 min 30 s\nends once 7 trials have failed\n" in said.out
+    assert "ends when all further trials are expected to gain less than the noise of a result" in said.out
     assert tracked.studies == []
 
 

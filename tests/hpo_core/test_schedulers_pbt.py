@@ -150,6 +150,16 @@ def test_truncation_replaces_the_worst_by_the_best() -> None:
     assert isinstance(ask(study), Wait)
 
 
+@pytest.mark.parametrize(("place", "replaced"), [(70, False), (71, True)])
+def test_the_share_that_is_replaced_is_the_decimal_that_was_written(place: int, replaced: bool) -> None:
+    """0.29 of 100 members are 29; in doubles it was 28."""
+    study = toy_study(PBT(population=100, interval=2, exploit=0.29), trials=100)
+    trials = [study.ask() for _ in range(100)]
+    for trial in trials:
+        study.tell(trial, float(trial.number or place + 0.5))
+    assert isinstance(ask(study), Fork if replaced else Resume)
+
+
 def test_who_was_replaced_and_who_has_no_result_can_be_asked_why() -> None:
     study = toy_study(PBT(population=2, interval=2), trials=2)
     for value in (0.1, 0.9):
