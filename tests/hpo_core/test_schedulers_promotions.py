@@ -220,6 +220,12 @@ def test_who_goes_on_when_a_worker_is_free_can_be_asked() -> None:
     told = [study.why(trial) for trial in range(3)]
     assert [why.endswith("the best 1 go on: as soon as a worker is free") for why in told] == [0, 1, 0]
     assert [why.endswith("the best 1 go on") for why in told] == [1, 0, 1]
+    study, _ = make_study(Levels(levels=(0.5, 1.0), shares=(1.0, 0.5)), limits={"trials": 6})
+    for value in (0.5, 0.4):
+        study.tell(study.ask(), value)
+    assert "0 of its level have gone on and there is room for 1 more: the best go first" in study.why(0)
+    assert study.ask().number == 1
+    assert study.why(0).endswith("1 of its level have gone on, which is its share")
     left_out = "rungs are left out where getting there proves to take hardly longer"
     assert [left_out in ASHA(timed=timed).explain(9, 9).lines[-1] for timed in (True, False)] == [True, False]
 

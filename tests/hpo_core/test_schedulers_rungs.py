@@ -13,7 +13,22 @@ from hypothesis import strategies as st
 
 from hpo_core import Float, Segment, StrategyError, Study, TrialState
 from hpo_core._events import SegmentStarted, TrialAsked
-from hpo_core.schedulers import ASHA, ASHAStopping, Hyperband, Levels, SuccessiveHalving
+from hpo_core._strategies import compose
+from hpo_core._strategy import Finish
+from hpo_core.samplers import Random
+from hpo_core.schedulers import (
+    ASHA,
+    PBT,
+    ASHAStopping,
+    Hyperband,
+    Levels,
+    Median,
+    Patience,
+    Percentile,
+    Race,
+    SuccessiveHalving,
+    Wilcoxon,
+)
 from hpo_core.schedulers._rungs import halving_sizes, hyperband_brackets, rung_steps
 from hpo_core.schedulers._timing import SettingUp, worthwhile
 from hpo_core.simulate import Curves, simulate
@@ -281,7 +296,16 @@ def test_exact_plans_come_true() -> None:
         lambda: Levels(levels=(0.5, 0.1, 1.0), shares=(1.0, 0.5, 0.1)),
         lambda: Levels(levels=(0.1, 0.5), shares=(1.0, 0.5)),
         lambda: Levels(shares=(0.5, 0.4, 0.3, 0.2)),
-        lambda: ASHA(direction="max"),
+        lambda: Levels(levels=(), shares=()),
+        lambda: Levels(levels=(0.5, 1.0), shares=(1.0, 0.0)),
+        lambda: Levels(levels=(0.0, 1.0), shares=(1.0, 0.5)),
+        lambda: Levels(levels=(0.5, 0.5, 1.0), shares=(1.0, 0.5, 0.1)),
+        lambda: Levels(levels=(0.5, 1.0), shares=(1.0,)),
+        lambda: Levels(levels=(0.5, 1.0), shares=(1.0, 0.5, 0.1)),
+        lambda: Levels(max_steps=0),
+        lambda: Percentile(percentile=101.0),
+        lambda: Percentile(startup_trials=0),
+        lambda: Median(interval=0),
         lambda: ASHA(metric="acc", direction="up"),
     ],
 )
@@ -289,6 +313,44 @@ def test_options_that_mean_nothing_are_refused(make: object) -> None:
     """At construction, with the option's name."""
     with pytest.raises(StrategyError):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ASHA,
+        ASHAStopping,
+        Hyperband,
+        Levels,
+        Median,
+        PBT,
+        Patience,
+        Percentile,
+        Race,
+        SuccessiveHalving,
+        Wilcoxon,
+    ],
+)
+def test_a_direction_goes_with_a_metric(kind: Any) -> None:
+    with pytest.raises(StrategyError, match="direction='max' says nothing without metric="):
+        kind(direction="max")
+
+
+def test_levels_take_shares_and_fractions_as_they_were_written() -> None:
+    """0.29 of 100 is 29, which the nearest double makes 28.99...; and one level is a plain study."""
+    plan = Levels(levels=(0.29, 1.0), shares=(1.0, 0.29)).explain(100, 100)
+    assert plan.rungs == ((0, 0, 100, 29), (0, 1, 29, 100))
+    assert Levels(levels=(0.5, 1.0), shares=(1.0, 1.0)).explain(3, 10).rungs == ((0, 0, 3, 5), (0, 1, 3, 10))
+    assert Levels(shares=(1.0, 0.4, 0.1, 0.05)).explain(3, 10).rungs[-1] == (0, 3, 1, 10)
+    with pytest.raises(StrategyError, match="do not ascend"):
+        Levels(levels=(0.1, 0.12, 1.0), shares=(1.0, 0.5, 0.1)).check(1, 9)
+    scheduler = compose(Random(), Levels(levels=(1.0,), shares=(1.0,)))
+    study = Study({"x": Float(0, 1)}, strategy=scheduler, limits={"trials": 3}, settings={"max_steps": 9})
+    for _ in range(3):
+        trial = study.ask()
+        assert trial.target is None
+        study.tell(trial, 0.5)
+    assert isinstance(study.next(), Finish)
 
 
 def test_refusals_say_what_to_do() -> None:
