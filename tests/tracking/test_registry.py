@@ -358,8 +358,14 @@ def test_a_gate_on_folds_asks_for_more_than_luck(connection: Connection, models:
     # Its score on held-out rows, which is the worse one, is not what this gate is about.
     steady = replace(models.candidate(0.1), folds=better(0.01, 0.001), folds_digest="f1")
     assert not promote(connection, steady, name=name, gate=replace(gate, margin=0.5)).promoted
-    passed = promote(connection, steady, name=name, gate=gate)
+
+    def unasked(what: Any) -> dict[Any, float]:
+        raise AssertionError(f"it is known, and takes long: {what}")
+
+    passed = promote(connection, steady, name=name, gate=gate, on_folds=unasked)
     assert (passed.promoted, passed.champion) == (True, "3")
+    by_score = promote(connection, models.candidate(0.05), name=name, gate=GATE, score=unasked)
+    assert by_score.reason == "not more than 0.01 better: auc 0.05 against 0.1 of version 3"
 
 
 def test_results_on_other_folds_are_not_compared(connection: Connection, models: Models, name: str) -> None:
