@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,38 @@ def test_a_define_by_run_objective_is_asked_for_one_configuration(tmp_path: Path
         }
 
 
+def test_what_an_objective_sees_of_its_trial_in_a_repeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the second attempt, which takes up the MLflow runs of the first."""
+    seen: list[tuple[int, dict[str, Any], str]] = []
+    logged: list[Any] = []
+    taken_up: list[tuple[int, bool]] = []
+
+    @contextlib.contextmanager
+    def below(repeat: int, seed: int, *, again: bool) -> Iterator[Callable[[Any], None]]:
+        taken_up.append((repeat, again))
+        yield lambda values: None
+
+    monkeypatch.setattr("tracking.repeat_run", below)
+    monkeypatch.setattr(
+        LiveTrial, "log_model", lambda self, model, **options: logged.append((model, options))
+    )
+
+    def asks(trial: Any) -> float:
+        z = trial.suggest_int("z", 3, 3)
+        seen.append((trial.attempt, trial.params, repr(trial)))
+        trial.log_model("m", name="n")
+        return float(z)
+
+    study = Study(None, objectives=LOSS, strategy="random", limits={"trials": 1}, settings={"max_steps": 2})
+    run_one(study, repeated(asks, 2), tmp_path, dies=1)
+    run_all(study, repeated(asks, 2), tmp_path)
+    assert seen == [(i, {"z": 3}, f"Trial(0, repeat {i}, {{'z': 3}})") for i in (1, 2)]
+    assert logged == [("m", {"name": "n"})] * 2
+    assert taken_up == [(1, False), (2, True)]
+
+
 # -- interruptions -------------------------------------------------------------------------------
 
 
@@ -364,6 +397,8 @@ def test_what_nobody_chose_otherwise_races_over_the_repeats() -> None:
     assert terms.meta["step_unit"] == "repeat"
     assert planned("tpe", repeats=4).terms.strategy.name == "tpe"
     assert planned(repeats=4, objectives={"a": "min", "b": "min"}).terms.strategy.name == "auto"
+    asha = planned("random+asha", repeats=9, max_steps=9).terms
+    assert (asha.strategy.name, asha.settings.max_steps) == ("random+asha", 9)
     once = planned(repeats=1)
     assert once.objective is noisy
     assert (once.terms.strategy.name, once.terms.settings.max_steps) == ("auto", None)

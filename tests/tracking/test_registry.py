@@ -362,6 +362,8 @@ def test_a_gate_on_folds_asks_for_more_than_luck(connection: Connection, models:
     def unasked(what: Any) -> dict[Any, float]:
         raise AssertionError(f"it is known, and takes long: {what}")
 
+    seeds = promote(connection, replace(steady, seeds=True), name=name, gate=gate, dry_run=True)
+    assert "on average over 5 seeds" in seeds.reason
     passed = promote(connection, steady, name=name, gate=gate, on_folds=unasked)
     assert (passed.promoted, passed.champion) == (True, "3")
     by_score = promote(connection, models.candidate(0.05), name=name, gate=GATE, score=unasked)
