@@ -350,7 +350,7 @@ def test_levels_take_shares_and_fractions_as_they_were_written() -> None:
         trial = study.ask()
         assert trial.target is None
         study.tell(trial, 0.5)
-    assert isinstance(study.next(), Finish)
+    assert isinstance(study.execution.next(), Finish)
 
 
 def test_refusals_say_what_to_do() -> None:
