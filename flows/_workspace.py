@@ -129,13 +129,13 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
         if not events:
             study = _created(terms, journal, now)
             study.execution.take_over(driver_label(), now)
-            for params in terms.first:
-                study.enqueue(params, now)
+            _begin_with(study, terms, now)
             return Opened(study, journal, folder, resumed=False)
         study = Study.replay(events, journal=journal, space=terms.space, strategy=None)
         _check_place(study, folder)
         _check_same(study, terms, edit=edit)
         lines = _take_over(study, terms, now=now)
+        _begin_with(study, terms, now)
         return Opened(study, journal, folder, resumed=True, lines=tuple(lines))
     except BaseException:
         journal.close()
@@ -240,6 +240,13 @@ def _same(known: str, value: str) -> bool:
     (one, _, this), (other, _, that) = known.partition(":"), value.partition(":")
     nameless = one.startswith("__") or other.startswith("__")  # __main__, and what Prefect loads files as
     return known == value or (nameless and this == that != "")
+
+
+def _begin_with(study: Study, terms: Terms, now: float) -> None:
+    """Queue what the study begins with, or what is left of it if a driver died over that."""
+    if not study.trials:
+        for params in terms.first[len(study.state.queue) :]:
+            study.enqueue(params, now)
 
 
 def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:

@@ -13,7 +13,7 @@ from flows._find import find
 from flows._workspace import study_folder
 from flows.cli._tune import carry_out
 from hpo_core import InputError
-from hpo_core.inner import JOURNAL, read_created
+from hpo_core.inner import BAD, JOURNAL, read_created
 
 
 def resume(name: str, *, as_json: bool, **terms: Any) -> int:
@@ -56,11 +56,15 @@ def retry(name: str, failed: bool, trials: list[int], *, as_json: bool, **terms:
     """See ``hpo retry``."""
     if not failed and not trials:
         raise InputError("retry needs --failed, or --trial N")
-    plan = plan_of(find(name), **terms)
-    count = run_again(name, wanted=lambda number: failed or number in trials)
-    if not count:
+    study = find(name)
+    plan = plan_of(study, **terms)
+    bad = {trial.number for trial in study.trials if trial.state in BAD}
+    lacking = ", ".join(str(number) for number in trials if number not in bad)
+    if lacking or not bad:
         raise InputError(
-            f"study {name!r} has no such trial that ended badly; `hpo show {shlex.quote(name)}` lists them"
+            f"study {name!r} has no trial {f'{lacking} ' * bool(lacking)}that ended badly; `hpo show "
+            f"{shlex.quote(name)}` lists them"
         )
+    count = run_again(name, wanted=lambda number: failed or number in trials)
     typer.echo(f"{count} trial{'s' if count > 1 else ''} will run once more", err=as_json)
     return carry_out(plan, as_json=as_json)

@@ -408,6 +408,9 @@ def test_a_trial_is_run_once_more_without_a_trace(look: Hpo, finished: Place) ->
 def test_failed_trials_are_run_once_more_on_request(objectives: str, hpo: Hpo, tracked: Place) -> None:
     hpo(*tune(objectives, "fragile"))
     (tracked.folder / "mended").touch()
+    refused = hpo("retry", "mine", "--trial", 1, "--trial", 99)
+    assert (refused.code, tracked.study("mine").trials[1].attempt) == (2, 1)
+    assert "study 'mine' has no trial 99 that ended badly" in refused.err
     said = hpo("retry", "mine", "--trial", 1)
     assert (said.code, said.err) == (0, "")
     assert "1 trial will run once more" in said.out

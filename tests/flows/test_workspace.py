@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -32,6 +33,7 @@ from hpo_core import (
     SearchSpace,
     Segment,
     Settings,
+    Study,
     StudyExistsError,
     StudyLockedError,
     TrialState,
@@ -129,6 +131,27 @@ def test_a_new_study_begins_with_what_its_terms_say_and_a_resumed_one_does_not_a
     tried = [t.params["x"] for t in there.study.trials]
     assert tried[:2] == [0.25, 0.75]
     assert tried.count(0.25) == tried.count(0.75) == 1
+
+
+@pytest.mark.parametrize("queued", [0, 1, 2])
+def test_what_a_study_begins_with_is_queued_once_although_its_driver_dies_over_it(
+    queued: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study that was killed before its first trial was resumed without them."""
+    terms: dict[str, Any] = {"first": ({"x": 0.25}, {"x": 0.75}), "limits": Limits(trials=4)}
+    enqueue = Study.enqueue
+
+    def dying(study: Study, *given: Any) -> None:
+        if len(study.state.queue) == queued:
+            raise KeyboardInterrupt
+        enqueue(study, *given)
+
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        patched.setattr(Study, "enqueue", dying)
+        opened(**terms).journal.close()
+    again = opened(**terms)
+    assert [p["x"] for p in again.study.state.queue] == [0.25, 0.75]
+    again.journal.close()
 
 
 def test_the_same_terms_resume_and_what_ran_is_repeated() -> None:
