@@ -18,8 +18,8 @@ from hpo_core._trial import Trial
 class EventLog:
     """What has happened in a study: ``fold``, and ``sink``, where events are kept (``None``: in memory only).
 
-    Events are appended here and nowhere else, so the object built by running and the object built by
-    replaying are the same.
+    All events but the first, which makes the fold, are appended here and nowhere else, so the object built by
+    running and the object built by replaying are the same.
     """
 
     def __init__(self, fold: Fold, sink: EventSink | None) -> None:

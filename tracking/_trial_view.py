@@ -156,14 +156,14 @@ class TrialView:
             self._since = 0
             # Where it ends and never paused, its run's duration says it.
             if not isinstance(event, ev.TrialFinished) or BUSY in self._tags:
-                self._tags |= {BUSY: f"{self._busy / 1000:g}", BUSY_SINCE: ""}
+                self._tag_busy()
         match event:
             case ev.SegmentStarted():
                 if not self.attempt:
                     self._start = at or self._start
                 self.state, self.attempt, self._since = "running", event.attempt, at
                 if self._busy or BUSY in self._tags:
-                    self._tags |= {BUSY: f"{self._busy / 1000:g}", BUSY_SINCE: str(at)}
+                    self._tag_busy()
                 if event.worker:
                     self._tags["hpo.worker"] = event.worker
             case ev.TrialReported():
@@ -195,6 +195,9 @@ class TrialView:
                 self._finish(event, at, new=seq > self.written_seq)
         if seq > self.written_seq:
             self.touch(seq)
+
+    def _tag_busy(self) -> None:
+        self._tags |= {BUSY: f"{self._busy / 1000:g}", BUSY_SINCE: str(self._since or "")}
 
     @property
     def reason(self) -> str:
