@@ -76,12 +76,11 @@ class Decider:
 
     def _spent(self, now: float) -> str | None:
         limits, fold = self._fold.limits, self._fold
-        running = now - fold.last_at if now > fold.last_at > 0.0 else 0.0
-        if limits.seconds is not None and fold.seconds_spent + running >= limits.seconds:
+        if limits.seconds is not None and fold.working_time.until(now) >= limits.seconds:
             return f"the time limit of {limits.seconds:g} s is used up"
         if limits.steps is not None and fold.steps_spent >= limits.steps:
             return f"the limit of {limits.steps} steps is used up"
-        if limits.cost is not None and fold.cost_spent >= limits.cost:
+        if limits.cost is not None and fold.cost_until(now) >= limits.cost:
             return f"the limit of {limits.cost:g} worker-seconds is used up"
         return None
 

@@ -159,10 +159,11 @@ class Execution:
     def take_over(self, driver: str, now: float = 0.0) -> int:
         """Become the study's driver; returns the fencing token.
 
-        What the last driver had running is lost, which counts against no trial.
+        What the last driver had running is lost, which counts against no trial. It was when that driver was
+        last heard of: nobody worked on it from then on, however long it took until somebody noticed.
         """
+        for number in self._fold.history.in_state(TrialState.RUNNING).tolist():
+            self.lost(number, "its driver ended", counted=False, now=self._fold.last_at)
         token = self._fold.token + 1
         self._log.append(ev.DriverTookOver(at=now, driver=driver, token=token))
-        for number in self._fold.history.in_state(TrialState.RUNNING).tolist():
-            self.lost(number, "its driver ended", counted=False, now=now)
         return token

@@ -13,6 +13,7 @@ from hpo_core._history import History
 from hpo_core._records import Limits, Settings, TrialRecord
 from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState, check_move
+from hpo_core._working_time import WorkingTime
 
 # The state in which a trial must be for these events to follow.
 _FROM: dict[type[ev.Event], TrialState] = {
@@ -57,9 +58,8 @@ class Fold:
         self.stopped: ev.StudyStopped | None = None
         self.token = 0
         self.steps_spent = 0
-        self.seconds_spent = 0.0
         self.cost_spent = 0.0
-        self.last_at = created.at
+        self.working_time = WorkingTime(created.at)
         # Methods, no lambdas: those of a copied or pickled fold must be its own.
         self._handlers: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.DriverTookOver: self._driver_took_over,
@@ -83,16 +83,27 @@ class Fold:
             ev.Noted: self._noted,
         }
 
+    @property
+    def seconds_spent(self) -> float:
+        """Seconds in which a driver had the study, up to its last event."""
+        return self.working_time.seconds
+
+    @property
+    def last_at(self) -> float:
+        """The time of the last event, in seconds since the epoch; 0 where nobody tells the time."""
+        return self.working_time.last
+
+    def cost_until(self, now: float) -> float:
+        """Worker-seconds of all trials, with those of the segments that run until ``now``."""
+        running: list[int] = self.history.in_state(TrialState.RUNNING).tolist()
+        began = [self.trials[number].segment_started_at for number in running]
+        return self.cost_spent + sum(max(now - at, 0.0) for at in began if at)
+
     def apply(self, event: ev.Event, *, checked: bool = False) -> None:
         """Fold one event. Raises :class:`StudyStateError` for one that cannot follow, folding nothing."""
         if not checked:
             self.check(event)
-        driven = self.stopped is None and not isinstance(event, ev.DriverTookOver)
-        if driven and event.at > self.last_at > 0.0:
-            # Time between two drivers, or after the end, is nobody's; a clock set back counts as none.
-            self.seconds_spent += event.at - self.last_at
-        if event.at:
-            self.last_at = event.at
+        self.working_time.heard(event, stopped=self.stopped is not None)
         self._handlers[type(event)](event)
         self.history.length += 1
 

@@ -29,6 +29,7 @@ from hpo_core._result import by_rule, leaders, ranked
 from hpo_core._states import BAD
 from hpo_core._strategy import Finish
 from hpo_core._trial import Suggesting, Suggestions, repeat_seed, trial_seed
+from hpo_core._working_time import WorkingTime
 
 __all__ = [
     "BAD",
@@ -42,6 +43,7 @@ __all__ = [
     "Plan",
     "Suggesting",
     "Suggestions",
+    "WorkingTime",
     "by_rule",
     "check_whole",
     "checked_metrics",

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from hpo_core.folds import REPEAT
-from hpo_core.inner import BAD, sign_of
+from hpo_core.inner import BAD, WorkingTime, sign_of
 from hpo_core.inner import events as ev
 from tracking._states import study_status
 from tracking._summary import Standing, failure_lines, note
@@ -53,6 +53,7 @@ class StudyView:
         self.trials: list[TrialView] = []
         self.seq = 0
         self.last_at = milliseconds(created.at)
+        self.working_time = WorkingTime(created.at)
         self.ended: ev.StudyStopped | None = None
         self.limits: dict[str, Any] = dict(created.limits)
         self.space: dict[str, Any] = created.space
@@ -73,6 +74,7 @@ class StudyView:
     def apply(self, seq: int, event: ev.Event) -> TrialView | None:
         """Fold one event; returns the view of the trial it is about."""
         self.seq = seq
+        self.working_time.heard(event, stopped=self.ended is not None)
         if self.ended is None or not isinstance(event, ev.Noted):
             # What is noted of a study that has ended, a promotion say, makes it no longer.
             self.last_at = milliseconds(event.at) or self.last_at
@@ -165,7 +167,7 @@ class StudyView:
             planned=self._planned(),
             counts={k: n for k, n in self.counts.items() if n > 0},
             best=self.best_trials(),
-            seconds=max(self.last_at - milliseconds(created.at), 0) / 1000,
+            seconds=self.working_time.seconds,
             failures=failure_lines((t.number, t.state, t.reason) for t in self.trials if t.state in _BAD),
         )
 

@@ -29,6 +29,7 @@ from hpo_core import (
     Trial,
     TrialState,
 )
+from hpo_core._events import AttemptLost
 from hpo_core._history import History
 from hpo_core._propose import Proposer
 from hpo_core._strategy import Finish, Proposal, Stop, Wait
@@ -379,14 +380,36 @@ def test_the_limit_on_seconds_counts_drivers_and_not_the_time_between_them() -> 
 
 
 def test_the_limit_on_cost_counts_the_time_of_workers() -> None:
+    """Also of those that are at work: else two trials of a day each would be let finish."""
     study = Study(LINE, strategy="random", limits={"cost": 100.0}, now=1000.0)
     for number in range(2):
         started(study, now=1000.0 + number)
-    study.execution.finish(0, 1.0, now=1060.0)
-    assert study.trials[0].busy_seconds == 60.0
-    assert study.execution.exhausted(1061.0) is None
+    assert study.execution.exhausted(1050.0) is None
+    assert study.execution.exhausted(1051.0) == "the limit of 100 worker-seconds is used up"
+    study.execution.finish(0, 1.0, now=1040.0)
+    assert study.trials[0].busy_seconds == 40.0
+    assert study.execution.exhausted(1060.0) is None
     study.execution.lost(1, "gone", now=1051.0)
-    assert study.execution.exhausted(1061.0) == "the limit of 100 worker-seconds is used up"
+    assert study.execution.exhausted(1090.0) is None
+    started(study, now=1090.0)
+    assert study.execution.exhausted(1099.5) is None
+    assert study.execution.exhausted(1100.5) == "the limit of 100 worker-seconds is used up"
+
+
+def test_nobody_worked_on_a_trial_after_its_driver_was_gone() -> None:
+    """A driver that died in the evening and was followed in the morning cost no night of its workers."""
+    study, journal = recorded(LINE, limits={"cost": 100.0}, settings={"max_steps": 3}, now=1000.0)
+    started(study, now=1010.0)
+    study.report(0, 1, 0.5, now=1030.0)
+    study = Study.replay(journal.events(), journal=journal)
+    study.execution.take_over("second", now=50_000.0)
+    assert study.trials[0].busy_seconds == study.state.cost_spent == 20.0
+    started(study, now=50_001.0)
+    study.execution.finish(0, 0.5, now=50_011.0)
+    assert study.trials[0].busy_seconds == 30.0
+    assert study.execution.exhausted(50_011.0) is None
+    losses = [e for e in journal.events() if isinstance(e, AttemptLost)]
+    assert [e.at for e in losses] == [1030.0], "charts of workers read it"
 
 
 def test_the_limit_on_steps_holds_for_all_trials_together() -> None:

@@ -440,6 +440,23 @@ def test_a_trials_seconds_are_those_that_it_ran(tmp_path: Path, sqlite_uri: str,
     )
 
 
+def test_a_night_without_a_driver_is_in_nobodys_time(
+    tmp_path: Path, sqlite_uri: str, experiment: str
+) -> None:
+    """What ran when the driver died was said to have run until another one came."""
+    script = Script(tmp_path)
+    script.run(0.5, steps=2)
+    cut_off = script.begin()
+    script.report(cut_off, 1, loss=0.7)
+    script.at += 36_000.0
+    script.study.execution.take_over("in the morning", now=script.at)
+    assert script.begin() == cut_off
+    script.finish(cut_off, 0.4)
+    run = board(sqlite_uri).study(project(script, sqlite_uri, experiment))
+    shown = run.trials[cut_off].seconds(10**15)
+    assert shown == pytest.approx(script.study.trials[cut_off].busy_seconds) == 2.0
+
+
 def test_the_seconds_of_a_trial_go_on_while_it_runs_again_only(
     tmp_path: Path, sqlite_uri: str, experiment: str
 ) -> None:

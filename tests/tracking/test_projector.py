@@ -454,6 +454,19 @@ def test_a_journal_from_a_copy_is_projected_anew(tmp_path: Path) -> None:
     assert 0.0625 in {point[1] for point in again.points}
 
 
+def test_a_study_took_as_long_as_somebody_drove_it(tmp_path: Path) -> None:
+    """Its description counted the night between two drivers, `hpo show` did not."""
+    script = Script(tmp_path)
+    script.run(0.5)
+    script.at += 36_000.0
+    script.study.execution.take_over("in the morning", now=script.at)
+    script.run(0.4)
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    assert script.study.state.seconds_spent == 4.0
+    assert "2 of 100 trials finished in 4 s: " in runs(mlflow)["study"][4]["mlflow.note.content"]
+
+
 def test_reports_that_share_a_step_with_the_result_are_no_spikes(tmp_path: Path) -> None:
     """The value returned is the last report: one point, not two."""
     script = Script(tmp_path)
