@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flows._find import experiment_of, opened, tracking_of
@@ -12,7 +12,7 @@ from flows._mlproject import is_project
 from flows._named import READY, load_objective
 from flows._notes import request_data
 from flows._plan import Plan, plan_request
-from flows._request import Request
+from flows._request import TOTALS, Request
 from flows._workspace import requeue_failed
 from hpo_core import InputError, Study
 
@@ -50,8 +50,7 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
         **data,
         "data": whereabouts(data.get("data")),
         "name": study.name,
-        "trials": limits.trials,
-        "timeout": limits.seconds,
+        **{name: getattr(limits, limit) for name, limit in TOTALS.items()},
         "stop_when": limits.improvement,
         "experiment": experiment_of(study),
         **changes,
@@ -60,23 +59,26 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
     return Request(**{k: v for k, v in fields.items() if k in Request.__dataclass_fields__})
 
 
-def raised(study: Study, trials: int | None, timeout: float | None) -> dict[str, Any]:
+def raised(study: Study, totals: Mapping[str, float | None]) -> dict[str, Any]:
     """The changes for :func:`plan_of` that raise the study's limits; lower ones take nothing back.
 
-    Raises :class:`InputError` for a limit that the study does not have.
+    ``totals``: new ones by what a request calls them, ``None`` for those that stay. Raises
+    :class:`InputError` for a limit that the study does not have.
     """
-    limits = study.state.limits
-    changes: dict[str, Any] = {}
-    for name, new, old in (("trials", trials, limits.trials), ("timeout", timeout, limits.seconds)):
-        if new is None:
-            continue
-        if old is None:
+    changes: dict[str, Any] = {name: new for name, new in totals.items() if new is not None}
+    for name, new in changes.items():
+        if limit_of(study, name) is None:
             raise InputError(f"study {study.name!r} has no limit on {name} that could be raised to {new:g}")
-        changes[name] = new
     if changes and study.execution.enough() is not None:
         # Who asks for more of a study that has enough by its own rule has overruled the rule.
         changes["stop_when"] = "never"
     return changes
+
+
+def limit_of(study: Study, name: str) -> float | None:
+    """The study's limit that a request calls ``name``."""
+    limit: float | None = getattr(study.state.limits, TOTALS[name])
+    return limit
 
 
 def run_again(name: str, *, wanted: Callable[[int], bool]) -> int:

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["chosen_strategy", "on_axis", "racing"]
 
 
-def chosen_strategy(given: Any, timeout: float | None) -> Strategy:
-    """The strategy asked for. Of a study that ends by time, ASHA's first trial is taken to its end at once.
+def chosen_strategy(given: Any, *, may_end_early: bool) -> Strategy:
+    """The strategy asked for. Of a study that may end early, ASHA's first trial is taken to its end at once.
 
-    By the paper's rule the time may be over before any trial is complete, and there would be no result.
+    By the paper's rule the time (or what else is limited) may be over before any trial is complete, and there
+    would be no result.
     """
     chosen = make_strategy(given)
-    if timeout is None or isinstance(given, Strategy) or chosen.config.get("scheduler") != "asha":
+    if not may_end_early or isinstance(given, Strategy) or chosen.config.get("scheduler") != "asha":
         return chosen
     return make_strategy({**chosen.config, "scheduler": {"name": "asha", "baseline": True}})
 
@@ -44,7 +45,7 @@ def on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str,
 
 
 def racing(chosen: Strategy, prepared: Prepared) -> Strategy:
-    """What a study that only the time ends gets for plain `auto`: over folds its trials race.
+    """What a study that no number of trials ends gets for plain `auto`: over folds its trials race.
 
     Most then stop after a fold or two, and more configurations are tried in that time (docs/main-job.md).
     """

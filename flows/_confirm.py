@@ -26,7 +26,7 @@ from flows._plan import Plan, plan_callable, plan_request
 from flows._provenance import changes_since
 from flows._repeats import checked_repeats
 from flows._report import renew_report
-from flows._request import Request
+from flows._request import TOTALS, Request
 from flows._result import Result
 from flows._workspace import study_folder
 from hpo_core import HpoError, InputError, SpaceError, Study, TrialRecord, TrialState
@@ -167,6 +167,7 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
             "trial_timeout": _trial_timeout(study, seeds),
             "experiment": experiment_of(study),
             **(wish.terms or {}),
+            **dict.fromkeys((*TOTALS, "stop_when", "max_steps", "register_as")),
             "name": wish.named,
             "confirms": wish.study,
             "repeats": seeds,
@@ -174,7 +175,6 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
             "trials": len(configurations),
             "strategy": "random",
             "warm_start": (),
-            **dict.fromkeys(("timeout", "stop_when", "max_steps", "max_failures", "register_as")),
         },
     )
     if objective is None:

@@ -80,6 +80,15 @@ async def tune_flow(
     tracking_uri: str | None = None,
     warm_start: list[str] | None = None,
     repeats: Count | None = None,
+    max_steps: Count | None = None,
+    max_total_steps: Count | None = None,
+    max_cost: Seconds | None = None,
+    max_failures: Count | None = None,
+    stop_when: str | None = None,
+    trial_timeout: Seconds | None = None,
+    trial_memory: Annotated[float, Field(gt=0)] | None = None,
+    gpus_per_trial: Annotated[float, Field(gt=0)] | None = None,
+    dask: str | None = None,
     options: dict[str, Any] | None = None,
     mlflow_run_id: str | None = None,
 ) -> State[Any]:
@@ -93,7 +102,7 @@ async def tune_flow(
         task: Left out, it is found from the target.
         space: YAML or JSON file, or JSON text, that narrows or replaces the search space.
         strategy: Such as auto, tpe, gp, asha, gp+asha, bohb.
-        trials: The study's total, not this run's; 100 where no timeout ends it.
+        trials: The study's total, not this run's; 100 where no time, cost or total of steps ends it.
         timeout: Seconds for the study, all its runs together.
         workers: Trials at once; by default one per core.
         runner: Where trials are run.
@@ -104,6 +113,15 @@ async def tune_flow(
         tracking_uri: MLflow server or database; by default what MLFLOW_TRACKING_URI says.
         warm_start: Results to begin with: study:NAME, mlflow:EXPERIMENT, csv:FILE, optuna:STORAGE#STUDY.
         repeats: Runs of each configuration, with other seeds; their mean counts.
+        max_steps: Step at which a trial is complete.
+        max_total_steps: Steps of all trials together.
+        max_cost: Seconds of all trials together.
+        max_failures: Failed trials after which the study stops.
+        stop_when: End when further trials are expected to gain less: noise, or a number.
+        trial_timeout: Seconds per trial, then it is killed.
+        trial_memory: MiB per trial, then it is killed.
+        gpus_per_trial: GPUs per trial, whole or a fraction; for the runners gpu and dask.
+        dask: Address of a Dask scheduler, tcp://host:8786; for the runner dask.
         options: Further options of the objective.
         mlflow_run_id: An open MLflow run that is to become the study's.
     """
@@ -129,6 +147,15 @@ async def tune_flow(
         tracking_uri=tracking_uri,
         warm_start=tuple(warm_start or ()),
         repeats=repeats,
+        max_steps=max_steps,
+        max_total_steps=max_total_steps,
+        max_cost=max_cost,
+        max_failures=max_failures,
+        stop_when=stop_when,
+        trial_timeout=trial_timeout,
+        trial_memory=trial_memory,
+        gpus_per_trial=gpus_per_trial,
+        dask=dask,
         options=options or {},
     )
     plan = plan_request(request)
@@ -141,6 +168,9 @@ async def resume_flow(
     study: str,
     trials: Count | None = None,
     timeout: Seconds | None = None,
+    max_total_steps: Count | None = None,
+    max_cost: Seconds | None = None,
+    max_failures: Count | None = None,
     retry_failed: bool = False,
     tracking_uri: str | None = None,
 ) -> State[Any]:
@@ -150,11 +180,21 @@ async def resume_flow(
         study: Its name.
         trials: A new total; more than the study has extends it, less takes nothing back.
         timeout: A new total of seconds, likewise.
+        max_total_steps: A new total of all trials' steps, likewise.
+        max_cost: A new total of all trials' seconds, likewise.
+        max_failures: Failed trials after which it stops, likewise.
         retry_failed: Run the trials that ended badly once more.
         tracking_uri: MLflow server or database; by default the one that shows the study.
     """
     known = find(study)
-    plan = plan_of(known, tracking_uri=tracking_uri, **raised(known, trials, timeout))
+    totals = {
+        "trials": trials,
+        "timeout": timeout,
+        "max_total_steps": max_total_steps,
+        "max_cost": max_cost,
+        "max_failures": max_failures,
+    }
+    plan = plan_of(known, tracking_uri=tracking_uri, **raised(known, totals))
     context = _from_outside(plan)
     if retry_failed:
         context.tell(f"trials that will run once more: {run_again(study, wanted=lambda number: True)}")

@@ -46,6 +46,7 @@ from flows.sources import Source, sources_of
 from hpo_core import (
     InputError,
     SearchSpace,
+    Strategy,
     Study,
 )
 from hpo_core.folds import REPEAT
@@ -154,6 +155,12 @@ def _plan_project(
     )
 
 
+def _chosen(request: Request, strategy: Any) -> Strategy:
+    return chosen_strategy(
+        request.strategy if strategy is None else strategy, may_end_early=request.may_end_early
+    )
+
+
 def plan_callable(
     function: Objective,
     *,
@@ -166,7 +173,7 @@ def plan_callable(
     """The plan for a function of the user's own."""
     check_callable(function)
     label = label_of(function)
-    chosen = chosen_strategy(request.strategy if strategy is None else strategy, request.timeout)
+    chosen = _chosen(request, strategy)
     objectives = checked_objectives(objectives or None)
     runner_terms = runner_terms_of(request)
     if runner_terms.isolation == "process":
@@ -283,10 +290,10 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
             "leave repeats out, or ask for more folds"
         )
     table = _table(request, runner_terms.workers)
-    chosen = chosen_strategy(request.strategy if strategy is None else strategy, request.timeout)
+    chosen = _chosen(request, strategy)
     table, advice = on_axis(table, chosen, request.options.get("budget"))
     prepared = table.prepare()
-    if request.timeout is not None and request.trials is None:
+    if request.may_end_early and request.trials is None:
         chosen = racing(chosen, prepared)
     max_steps = request.max_steps or prepared.n_steps
     terms = Terms(

@@ -21,6 +21,14 @@ from tracking import check_registered, redacted
 OF_TABLES = ("data", "target", "task", "register_as")
 # Trials of a study that nothing else would end.
 DEFAULT_TRIALS = 100
+# What a request calls the limits of a study (:class:`hpo_core.Limits`) that can be raised later.
+TOTALS = {
+    "trials": "trials",
+    "timeout": "seconds",
+    "max_total_steps": "steps",
+    "max_cost": "cost",
+    "max_failures": "failures",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +39,11 @@ class Request:
     ``FOLDER#ENTRY`` for an entry point of an MLflow project, whose ``env_manager`` is that of ``mlflow run``.
     ``options``: further settings of a ready objective, parameters of a project that are not tuned.
     ``metric``: ``NAME=min`` or ``NAME=max`` for all but ready objectives. ``space``: a file, or JSON text.
-    ``timeout``: seconds for the study. ``trials``: its total; left out, a ``timeout`` or ``stop_when`` alone
-    ends the study, and where there is neither, 100 trials do. ``trial_timeout`` and ``trial_memory`` (MiB):
-    hard limits per attempt. ``checkpoint_quota``: MiB for all of a study's checkpoints on this machine.
+    ``timeout``: seconds for the study; ``max_cost``: worker-seconds of all trials together;
+    ``max_total_steps``: steps of all trials together; ``max_steps``: the step at which a trial is complete.
+    ``trials``: the study's total; left out, any of the others, or ``stop_when``, alone ends the study, and
+    where there is none, 100 trials do. ``trial_timeout`` and ``trial_memory`` (MiB): hard limits per attempt.
+    ``checkpoint_quota``: MiB for all of a study's checkpoints on this machine.
     ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
     ``deterministic``: see ``hpo_core.Settings``.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
@@ -64,6 +74,8 @@ class Request:
     trial_memory: float | None = None
     checkpoint_quota: float | None = None
     max_failures: int | None = None
+    max_total_steps: int | None = None
+    max_cost: float | None = None
     stop_when: float | str | None = None
     max_steps: int | None = None
     granularity: float = 1.0
@@ -76,6 +88,11 @@ class Request:
     repeats: int | None = None
     confirms: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether time, worker-seconds or steps may be over before the trials are."""
+        return any(v is not None for v in (self.timeout, self.max_total_steps, self.max_cost))
 
 
 def check_used(request: Request) -> None:
@@ -164,14 +181,11 @@ def runner_terms_of(request: Request) -> RunnerTerms:
 def limits_of(request: Request) -> Limits:
     """What ends the study."""
     improvement = _improvement(request.stop_when)
+    limits = {limit: getattr(request, name) for name, limit in TOTALS.items()}
     # Who gives a time and no number of trials wants the time to be used.
-    ends = request.timeout is not None or improvement not in (None, "never")
-    return Limits(
-        trials=DEFAULT_TRIALS if request.trials is None and not ends else request.trials,
-        seconds=request.timeout,
-        failures=request.max_failures,
-        improvement=improvement,
-    )
+    if request.trials is None and not request.may_end_early and improvement in (None, "never"):
+        limits["trials"] = DEFAULT_TRIALS
+    return Limits(**limits, improvement=improvement)
 
 
 def _improvement(given: float | str | None) -> float | str | None:

@@ -52,7 +52,7 @@ def tune(
     ``space``: the search space, ``None`` for define-by-run; for a ready objective, what narrows or
     replaces its own, or a file that does. ``objectives``: name to ``"min"`` or ``"max"``.
     ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
-    study runs nothing; 100 unless ``timeout`` (seconds) or ``stop_when`` ends it.
+    study runs nothing; 100 unless ``timeout`` (seconds) or another limit ends it.
     ``workers``: trials at once, default one per core.
     ``isolation``: ``"process"`` or ``"thread"``. ``warm_start``: results to begin with, one or several of
     :func:`from_study`, :func:`from_mlflow`, :func:`from_csv`, :func:`from_optuna` and
@@ -63,7 +63,8 @@ def tune(
     on a terminal and in a notebook, unless ``tell`` is given. ``more``: the other fields of a request
     (``experiment``, ``tracking_uri``, ``trial_timeout``, ``max_failures``, ``settings``...); ``stop_when``:
     ``"noise"`` or a number, ends the study once all further trials together are expected to improve by less
-    than the noise of one result, or than that number.
+    than the noise of one result, or than that number. ``max_cost``, ``max_total_steps``: seconds and
+    steps of all trials together.
 
     Raises :class:`InputError` before anything runs when the terms make no sense.
     """

@@ -28,12 +28,13 @@ def progress_of(study: Study) -> dict[str, Any]:
     planned = history.planned
     best = study.best if history.count(TrialState.COMPLETE) else None
     spent = study.state.seconds_spent
-    left = None
+    limits, left = study.state.limits, []
     if planned and done and spent:
-        left = spent / done * max(planned - done, 0)
-    if (seconds := study.state.limits.seconds) is not None:
-        by_clock = max(seconds - spent, 0.0)
-        left = by_clock if left is None else min(left, by_clock)
+        left.append(spent / done * (planned - done))
+    if limits.seconds is not None:
+        left.append(limits.seconds - spent)
+    if limits.cost is not None:
+        left.append((limits.cost - study.state.cost_spent) / study.state.settings.workers)
     return {
         "done": done,
         "planned": planned,
@@ -43,7 +44,7 @@ def progress_of(study: Study) -> dict[str, Any]:
         "best": None if best is None else dict(best.values),
         "best_trial": None if best is None else best.number,
         "spent": spent,
-        "left": left,
+        "left": max(min(left), 0.0) if left else None,
     }
 
 
@@ -103,15 +104,29 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [("MLflow", server), ("MLflow", f"http://127.0.0.1:5000/hpo/studies/{tracking['run_id']}")]
 
 
+def _used_up(study: Study) -> str:
+    """The option that doubles the limit which has ended the study; empty where none has."""
+    limits, spent = study.state.limits, study.state
+    if limits.trials is not None and study.history.trials_left == 0:
+        return f"--trials {2 * limits.trials}"
+    if limits.seconds is not None and spent.seconds_spent >= limits.seconds:
+        return f"--timeout {2 * limits.seconds:g}"
+    if limits.cost is not None and spent.cost_spent >= limits.cost:
+        return f"--max-cost {2 * limits.cost:g}"
+    if limits.steps is not None and spent.steps_spent >= limits.steps:
+        return f"--max-total-steps {2 * limits.steps}"
+    return ""
+
+
 def what_next(study: Study) -> list[str]:
     """Commands that a user may want now."""
     name = shlex.quote(study.name)
     if study.stopped is None or study.stopped.resumable:
         return [f"hpo resume {name}"]
     lines = [f"hpo show {name}"]
-    # Where something else has ended it, the time or a space that is exhausted, more trials are no way on.
-    if study.history.trials_left == 0 and study.stopped.state == "finished":
-        lines.append(f"hpo extend {name} --trials {2 * (study.history.max_trials or 0)}")
+    # Where something else has ended it, a space that is exhausted, say, raising a limit is no way on.
+    if study.stopped.state == "finished" and (used_up := _used_up(study)):
+        lines.append(f"hpo extend {name} {used_up}")
     if any(study.history.count(s) for s in BAD):
         lines.append(f"hpo retry {name} --failed")
     return lines

@@ -57,7 +57,7 @@ _CHUNK = 500
 _MOST_POINTS = 50_000
 _LISTED = (
     STUDY, STUDY_ID, STATE, REASON, OBJECTIVES, STRATEGY, LIMITS, COUNTS,
-    PLANNED, BEST_VALUES, REPEATS, LEASE,
+    PLANNED, BEST_VALUES, REPEATS, LEASE, BUSY, BUSY_SINCE,
 )  # fmt: skip
 
 
@@ -120,6 +120,17 @@ class BoardStudy:
     def state(self) -> str:
         """The study's own word for how it stands."""
         return self.tags.get(STATE, self.status.lower())
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds in which a driver had it, as far as MLflow knows; ``None`` where the tag is missing."""
+        return _number(self.tags[BUSY]) if BUSY in self.tags else None
+
+    @property
+    def since(self) -> int | None:
+        """Until when those seconds count, in milliseconds, if it is running."""
+        said = self.tags.get(BUSY_SINCE, "")
+        return int(said) if said.isdecimal() and self.state == "running" else None
 
     @property
     def objectives(self) -> dict[str, str]:

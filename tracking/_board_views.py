@@ -65,10 +65,13 @@ def listed(study: BoardStudy) -> dict[str, Any]:
         "counts": counts,
         "done": sum(n for state, n in counts.items() if state in TRIAL_STATUS),
         "planned": _planned(study),
+        "limits": parsed(study.tags.get(LIMITS)),
         "repeats": study.repeats,
         "best": parsed(study.tags.get(BEST_VALUES)) or None,
         "start": study.start,
         "end": study.end,
+        "seconds": study.seconds,
+        "since": study.since,
     }
 
 

@@ -17,6 +17,8 @@ from tracking._trial_view import StudyTerms, TrialView, milliseconds
 from tracking._writes import Point, RunWrite
 from tracking.tags import (
     BEST_VALUES,
+    BUSY,
+    BUSY_SINCE,
     CONFIRMS,
     COUNTS,
     FAILURES,
@@ -180,6 +182,22 @@ class StudyView:
         """What the study's run does not show yet; ``suspended``: the driver is about to leave."""
         created = self.terms.created
         standing = self.standing(suspended=suspended)
+        tags = self._tags(standing, run_id)
+        status = study_status(None if standing.state == "running" else standing.state)
+        return RunWrite(
+            number=-1,
+            uid=created.study_id,
+            run_id=run_id,
+            name=created.name,
+            start_time=milliseconds(created.at),
+            tags={k: v for k, v in tags.items() if self._sent.get(k) != v},
+            points=list(self.points),
+            status=None if status == self._sent_status else status,
+            end_time=None if status == "RUNNING" else self.last_at,
+        )
+
+    def _tags(self, standing: Standing, run_id: str | None) -> dict[str, str]:
+        created = self.terms.created
         tags = {
             **self.terms.context_tags,
             ROLE: "study",
@@ -194,6 +212,8 @@ class StudyView:
             "hpo.seed": str(created.seed),
             "hpo.trials": str(len(self.trials)),
             COUNTS: config_json(standing.counts),
+            BUSY: f"{standing.seconds:.3f}",
+            BUSY_SINCE: str(milliseconds(self.working_time.last)) if standing.state == "running" else "",
             NOTE: note(standing, run_id),
             **self.tags,
         }
@@ -216,18 +236,7 @@ class StudyView:
                 tags["hpo.best_run_id"] = first.run_id
         if len(created.objectives) > 1:
             tags["hpo.pareto"] = preview(json.dumps([t.number for t in standing.best]), MAX_TAG)
-        status = study_status(None if standing.state == "running" else standing.state)
-        return RunWrite(
-            number=-1,
-            uid=created.study_id,
-            run_id=run_id,
-            name=created.name,
-            start_time=milliseconds(created.at),
-            tags={k: v for k, v in tags.items() if self._sent.get(k) != v},
-            points=list(self.points),
-            status=None if status == self._sent_status else status,
-            end_time=None if status == "RUNNING" else self.last_at,
-        )
+        return tags
 
     def hide_context(self) -> None:
         """Leave user, source and version of the adopted run as they are."""

@@ -34,8 +34,8 @@ LIMITS = "hpo.limits"
 # With how many seeds each of its configurations is run, where there are several.
 REPEATS = "hpo.repeats"
 
-# Of a trial that did not run in one go: seconds that it ran until it last stopped, and, while it runs again,
-# since when (milliseconds). The run's own duration has the pauses, too.
+# Of a study, and of a trial that did not run in one go: seconds that it ran until it last stopped (the study:
+# until its newest event), and, while it runs, since when (milliseconds). A run's own duration has the pauses.
 BUSY, BUSY_SINCE = "hpo.busy_seconds", "hpo.busy_since"
 
 # A trial's configuration as JSON, where it is short enough, and its hash.

@@ -29,7 +29,7 @@ Space = Annotated[str | None, typer.Option(help="YAML or JSON file that narrows 
 Strategy = Annotated[str, typer.Option(help="Such as auto, tpe, gp, asha, gp+asha, bohb")]
 Trials = Annotated[
     int | None,
-    typer.Option(help="The study's total, not this command's; default 100, with --timeout no limit"),
+    typer.Option(help="The study's total, not this command's; default 100, with another limit none"),
 ]
 Timeout = Annotated[float | None, typer.Option(help="Seconds for the study")]
 Workers = Annotated[int | None, typer.Option(help="Trials at once; default one per core")]
@@ -52,6 +52,8 @@ TrialMemory = Annotated[float | None, typer.Option(help="MiB per trial, then it 
 CheckpointQuota = Annotated[
     float | None, typer.Option(help="MiB for all checkpoints; the least promising ones go first")
 ]
+MaxTotalSteps = Annotated[int | None, typer.Option(help="Steps of all trials together, then the study ends")]
+MaxCost = Annotated[float | None, typer.Option(help="Seconds of all trials together, then the study ends")]
 MaxFailures = Annotated[int | None, typer.Option(help="Failed trials after which the study stops")]
 StopWhen = Annotated[
     str | None,

@@ -131,6 +131,9 @@ def extend(
     study: given.Study,
     trials: Annotated[int | None, typer.Option(help="New total of trials")] = None,
     timeout: Annotated[float | None, typer.Option(help="New total of seconds")] = None,
+    max_total_steps: Annotated[int | None, typer.Option(help="New total of all trials' steps")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="New total of all trials' seconds")] = None,
+    max_failures: Annotated[int | None, typer.Option(help="Failed trials after which it stops")] = None,
     offline: given.Offline = False,
     as_json: given.AsJson = False,
     tracking_uri: given.TrackingUri = None,
@@ -140,7 +143,14 @@ def extend(
     from flows.cli import _go_on
 
     terms = _shown(tracking_uri, offline, experiment)
-    return _go_on.extend(study, trials, timeout, as_json=as_json, **terms)
+    totals = {
+        "trials": trials,
+        "timeout": timeout,
+        "max_total_steps": max_total_steps,
+        "max_cost": max_cost,
+        "max_failures": max_failures,
+    }
+    return _go_on.extend(study, totals, as_json=as_json, **terms)
 
 
 def retry(

@@ -63,6 +63,10 @@ def _ends(limits: Limits) -> Iterator[str]:
 
     if limits.seconds is not None:
         yield f"ends after {duration(limits.seconds)}"
+    if limits.cost is not None:
+        yield f"ends once its trials have taken {duration(limits.cost)} together"
+    if limits.steps is not None:
+        yield f"ends once its trials have taken {limits.steps:,} steps together"
     if limits.failures is not None:
         yield f"ends once {limits.failures:,} trials have failed"
     if limits.improvement not in (None, "never"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from flows._again import plan_of, raised, run_again
+from flows._again import limit_of, plan_of, raised, run_again
 from flows._find import find
 from flows._workspace import study_folder
 from flows.cli._tune import carry_out
@@ -36,20 +37,20 @@ def _fetch(name: str, tracking_uri: str | None, experiment: str | None) -> None:
     typer.echo(f"fetched study {name} and {len(checkpoints)} checkpoints from MLflow", err=True)
 
 
-def extend(name: str, trials: int | None, timeout: float | None, *, as_json: bool, **terms: Any) -> int:
-    """See ``hpo extend``."""
-    if trials is None and timeout is None:
-        raise InputError("extend needs a new limit: --trials N, or --timeout SECONDS")
+def extend(name: str, totals: Mapping[str, float | None], *, as_json: bool, **terms: Any) -> int:
+    """See ``hpo extend``; ``totals``: the new limits by what a request calls them."""
+    if all(total is None for total in totals.values()):
+        options = ", ".join(f"--{total.replace('_', '-')}" for total in totals)
+        raise InputError(f"extend needs a new limit, one of {options}")
     study = find(name)
-    limits = study.state.limits
-    for limit, new, old in (("trials", trials, limits.trials), ("timeout", timeout, limits.seconds)):
-        if new is not None and old is not None and new <= old:
+    for limit, new in totals.items():
+        if new is not None and (old := limit_of(study, limit)) is not None and new <= old:
             over = study.stopped is not None and not study.stopped.resumable
             remedy = "" if over else f", or go on as it is with `hpo resume {shlex.quote(name)}`"
             raise InputError(
                 f"study {name!r} has {limit} {old:g} already; give more than that, got {new:g}{remedy}"
             )
-    return carry_out(plan_of(study, **terms, **raised(study, trials, timeout)), as_json=as_json)
+    return carry_out(plan_of(study, **terms, **raised(study, totals)), as_json=as_json)
 
 
 def retry(name: str, failed: bool, trials: list[int], *, as_json: bool, **terms: Any) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 import math
 import os
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows._find import is_driven
+from flows._request import TOTALS
 from flows._workspace import study_folder
 from hpo_core import InputError, JournalError
 from hpo_core.inner import BAD, JOURNAL, is_number, nearest, read_created
@@ -25,7 +27,7 @@ from tracking.tags import LIMITS
 ACTIONS = ("cancel", "resume", "extend", "retry", "promote")
 # What a request may say besides the action; `hpo` checks the rest.
 _TERMS = {
-    "extend": ("trials",),
+    "extend": tuple(TOTALS),
     "retry": ("trials",),
     "promote": ("trial", "model", "alias", "gate", "margin", "metric", "level", "dry_run"),
 }
@@ -57,12 +59,13 @@ def available(study: BoardStudy, counts: dict[str, int]) -> dict[str, str]:
     driven = is_driven(study.name)
     state = study.state
     ended = state in ("finished", "failed", "cancelled")
+    limits = set(json.loads(study.tags.get(LIMITS, "{}")))
     doing = "still writing its report; wait a moment" if ended else "running; wait for it, or cancel it"
     busy = f"the study is {doing}" if driven else ""
     return {
         "cancel": f"the study is {state}" if ended and not driven else "",
         "resume": busy or _OVER.get(state, ""),
-        "extend": busy or ("" if study.tags.get(LIMITS, "{}") != "{}" else "the study has no limit"),
+        "extend": busy or ("" if limits & set(TOTALS.values()) else "the study has no limit"),
         "retry": busy or ("" if any(counts.get(s.label) for s in BAD) else "no trial ended badly"),
         "promote": busy or ("" if counts.get("complete") else "no trial is complete"),
     }
@@ -90,7 +93,9 @@ def command(study: BoardStudy, action: str, body: dict[str, Any]) -> list[str]:
             raise InputError(f"{action} does not take {key!r}")
     arguments = [action, study.name]
     if action == "extend":
-        arguments.append(f"--trials={_whole(body.get('trials'), 'trials')}")
+        if not body:
+            raise InputError(f"extend takes a new total, one of {', '.join(TOTALS)}")
+        arguments += [f"--{name.replace('_', '-')}={_total(name, value)}" for name, value in body.items()]
     elif action == "retry":
         chosen = body.get("trials")
         if chosen is not None and not isinstance(chosen, list):
@@ -108,6 +113,10 @@ def command(study: BoardStudy, action: str, body: dict[str, Any]) -> list[str]:
         if body.get("dry_run"):
             arguments.append("--dry-run")
     return arguments
+
+
+def _total(name: str, value: Any) -> float:
+    return _number(value, name) if name in ("timeout", "max_cost") else _whole(value, name)
 
 
 def _whole(value: Any, name: str) -> int:

@@ -41,6 +41,7 @@ def test_others_keep_folds(strategy: str) -> None:
     ("given", "strategy"),
     [
         ({"timeout": 60.0}, "auto+race"),
+        ({"max_cost": 60.0}, "auto+race"),
         ({"timeout": 60.0, "trials": 30}, "auto"),
         ({"trials": 30}, "auto"),
         ({}, "auto"),

@@ -51,6 +51,12 @@ def both(trial):
 both.objectives = {"size": "min", "speed": "max"}
 
 
+def stepped(trial):
+    x = trial.suggest_float("x", 0.0, 1.0)
+    for step in trial.steps(3):
+        trial.report(step, loss=x)
+
+
 def talks(trial):
     print("talks to standard output")
     return trial.suggest_float("x", 0.0, 1.0)
@@ -280,12 +286,45 @@ def test_a_study_moves_to_another_experiment_when_its_own_was_deleted(
     assert len(client.search_runs([second.experiment_id])) == 8
 
 
+def test_steps_and_cost_limit_a_study_and_can_be_raised(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    """The engine had both limits and no command could set them."""
+    terms = (
+        "--strategy",
+        "random",
+        "--workers",
+        1,
+        "--isolation",
+        "thread",
+        "--name",
+        "mine",
+        "--max-steps",
+        3,
+    )
+    limits = ("--max-total-steps", 7, "--max-cost", 3600)
+    said = hpo("tune", f"{objectives}:stepped", *terms, *limits)
+    assert said.code == 0
+    assert "the limit of 7 steps has no room for another segment" in hpo("why", "mine").out
+    assert len(runs(tracked)) == 1 + 2
+    said = hpo("extend", "mine", "--max-total-steps", 9, "--max-cost", 7200)
+    assert said.code == 0
+    assert "its limits are now steps=9, cost=7200" in said.out
+    assert len(runs(tracked)) == 1 + 3
+    shown = json.loads(runs(tracked)[0].data.tags["hpo.limits"])
+    assert shown == {"steps": 9, "cost": 7200}, "and no number of trials, which nobody asked for"
+    refused = hpo("extend", "mine", "--max-cost", 7200)
+    assert refused.code == 2
+    assert "has max_cost 7200 already; give more than that" in refused.err
+
+
 def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) -> None:
-    limits = ("--timeout", 90, "--max-failures", 7, "--stop-when", "noise")
+    limits: list[object] = ["--timeout", 90, "--max-failures", 7, "--stop-when", "noise"]
+    limits += ["--max-cost", 5400, "--max-total-steps", 5000]
     said = hpo(*tune(objectives, "loss", "--strategy", "asha", "--max-steps", 9, *limits, "--dry-run"))
     assert said.code == 0
     assert "dry run: nothing was created" in said.out
-    assert "ends after 1 min 30 s\nends once 7 trials have failed\n" in said.out
+    ends = ["ends after 1 min 30 s", "ends once its trials have taken 1 h 30 min together"]
+    ends += ["ends once its trials have taken 5,000 steps together", "ends once 7 trials have failed"]
+    assert "\n".join([*ends, ""]) in said.out
     assert "ends when all further trials are expected to gain less than the noise of a result" in said.out
     assert tracked.studies == []
 

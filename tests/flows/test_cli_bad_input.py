@@ -352,13 +352,17 @@ def test_another_space_is_refused_unless_it_was_edited_on_purpose(hpo: Hpo, plac
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["extend", "mine"], "--trials N, or --timeout SECONDS"),
+        (
+            ["extend", "mine"],
+            "one of --trials, --timeout, --max-total-steps, --max-cost, --max-failures",
+        ),
         (
             ["extend", "mine", "--trials", 2],
             "has trials 3 already; give more than that, got 2, or go on as it is with `hpo resume mine`",
         ),
         (["extend", "mine", "--trials", -1], "has trials 3 already"),
         (["extend", "mine", "--timeout", 9], "has no limit on timeout"),
+        (["extend", "mine", "--max-cost", 9], "has no limit on max_cost"),
         (["retry", "mine"], "--failed, or --trial N"),
         (["why", "mine", 7], "has no trials, got 7"),
         (["promote", "mine"], "has no complete trial to promote"),

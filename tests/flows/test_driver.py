@@ -372,14 +372,15 @@ def test_the_strategy_warms_up_while_workers_start(
     assert summary["study"].stopped.state == "finished"
 
 
-def test_the_time_limit_ends_running_trials(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("limit", "says"), [("seconds", "time limit"), ("cost", "0.3 worker-seconds")])
+def test_the_limit_on_time_or_cost_ends_running_trials(limit: str, says: str, tmp_path: Path) -> None:
     async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
         await runner.signals[0].wait()
         return Outcome(kind=m.STOPPED)
 
-    study = make_study(tmp_path, limits={"seconds": 0.3})
+    study = make_study(tmp_path, limits={limit: 0.3})
     ended = drive(study, FakeRunner(script, slots=1), tmp_path)
-    assert "time limit" in ended
+    assert says in ended
     assert study.trials[0].state is TrialState.CANCELLED
 
 

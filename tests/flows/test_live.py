@@ -20,18 +20,17 @@ from hpo_core import Float, Study, TrialState
 
 
 def study(*values: float, objectives: dict[str, str] | None = None, **more: Any) -> Study:
-    """A study with one complete trial for each value, one second apart."""
+    """A study with one complete trial of one step for each value, one second apart."""
     made = Study(
         {"x": Float(0.0, 1.0)},
         objectives=objectives or {"loss": "min"},
         strategy="random",
-        limits={"trials": 10},
         now=1.0,
-        **more,
+        **{"limits": {"trials": 10}, **more},
     )
     for at, value in enumerate(values):
         trial = made.ask(now=1.0 + at)
-        made.tell(trial, value, now=2.0 + at)
+        made.tell(trial, value, now=2.0 + at, step=1)
     return made
 
 
@@ -40,6 +39,10 @@ def test_progress_counts_and_estimates() -> None:
     assert (p["done"], p["planned"], p["best"], p["best_trial"]) == (2, 10, {"loss": 1.0}, 1)
     assert p["left"] == pytest.approx(p["spent"] / 2 * 8)
     assert progress_of(study())["left"] is None
+    limited = study(3.0, limits={"seconds": 60.0}, settings={"workers": 4})
+    assert progress_of(limited)["left"] == 59.0
+    limited = study(3.0, limits={"seconds": 60.0, "cost": 101.0}, settings={"workers": 4})
+    assert progress_of(limited)["left"] == 25.0, "a hundred worker-seconds, of four workers"
 
 
 def test_the_leaderboard_keeps_numbers_whole_and_cuts_the_configuration() -> None:
@@ -117,11 +120,15 @@ def test_a_command_to_copy_works_with_a_blank_in_the_path() -> None:
     assert server.endswith("--backend-store-uri $MLFLOW_TRACKING_URI")
 
 
-def test_more_trials_are_suggested_where_their_number_has_ended_the_study() -> None:
-    """Not where the space is exhausted or the time is up, which more of them would not change."""
+def test_what_has_ended_the_study_is_suggested_to_be_raised() -> None:
+    """More trials would not change that the time is up, nothing that the space is exhausted."""
     made = study(*range(10))
     made.stop(reason="all 10 trials have been started", now=20.0)
     assert what_next(made) == ["hpo show study", "hpo extend study --trials 20"]
+    for limit, option in (("seconds", "--timeout"), ("cost", "--max-cost"), ("steps", "--max-total-steps")):
+        made = study(0.5, limits={"trials": 10, limit: 1})
+        made.stop(reason=f"the limit on {limit}", now=2.0)
+        assert what_next(made) == ["hpo show study", f"hpo extend study {option} 2"]
     early = study(1.0, 2.0)
     early.stop(reason="every configuration of the space has been tried", now=20.0)
     assert what_next(early) == ["hpo show study"]

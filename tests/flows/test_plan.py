@@ -135,7 +135,10 @@ def test_settings_reach_the_study_and_wrong_ones_are_named() -> None:
     [
         ({}, 100),
         ({"stop_when": "never"}, 100),
+        ({"max_failures": 3}, 100),
         ({"timeout": 60.0}, None),
+        ({"max_cost": 60.0}, None),
+        ({"max_total_steps": 60}, None),
         ({"stop_when": "noise"}, None),
         ({"timeout": 60.0, "trials": 7}, 7),
     ],
@@ -146,10 +149,11 @@ def test_trials_are_limited_by_default_only_where_nothing_else_ends_the_study(
     assert plan(**given).terms.limits.trials == trials
 
 
+@pytest.mark.parametrize("limit", ["timeout", "max_cost", "max_total_steps"])
 @pytest.mark.parametrize("strategy", ["asha", "gp+asha", "multi_fidelity", "tpe"])
-def test_a_study_that_ends_by_time_has_a_complete_trial_early(strategy: str) -> None:
+def test_a_study_that_may_end_early_has_a_complete_trial_early(strategy: str, limit: str) -> None:
     """By the paper's rule ASHA's first complete trial may come too late to come at all."""
-    terms = [plan(strategy=strategy, max_steps=9, timeout=timeout).terms for timeout in (None, 60.0)]
+    terms = [plan(strategy=strategy, max_steps=9, **{limit: amount}).terms for amount in (None, 60)]
     baselines = [getattr(t.strategy.scheduler, "baseline", None) for t in terms]
     assert baselines == ([False, True] if "asha" in strategy else [None, None])
     assert terms[0].strategy.name == terms[1].strategy.name == strategy

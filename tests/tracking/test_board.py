@@ -455,6 +455,8 @@ def test_a_night_without_a_driver_is_in_nobodys_time(
     run = board(sqlite_uri).study(project(script, sqlite_uri, experiment))
     shown = run.trials[cut_off].seconds(10**15)
     assert shown == pytest.approx(script.study.trials[cut_off].busy_seconds) == 2.0
+    assert run.seconds == script.study.state.seconds_spent < 10.0
+    assert run.since is None
 
 
 def test_the_seconds_of_a_trial_go_on_while_it_runs_again_only(
@@ -479,6 +481,8 @@ def test_the_seconds_of_a_trial_go_on_while_it_runs_again_only(
     assert script.begin() == trial
     again, since = shown(), round(script.at * 1000)
     assert [again.busy, again.since] == [ran, since]
+    whole = board(sqlite_uri).study(run)
+    assert [whole.seconds, whole.since] == [script.study.state.seconds_spent, since]
     assert again.seconds(since + 60_000) == pytest.approx(ran + 60.0)
     sent = json.loads(views.blocks_text(board(sqlite_uri).study(run), None, 0))["blocks"]["0"][1][0]
     assert sent[8] == {"busy": again.busy, "since": again.since}

@@ -86,6 +86,8 @@ def test_nothing_is_done_to_what_is_not_here(script: Script, monkeypatch: pytest
     [
         ("cancel", {}, []),
         ("extend", {"trials": 20}, ["--trials=20"]),
+        ("extend", {"timeout": 90.5, "max_total_steps": 7}, ["--timeout=90.5", "--max-total-steps=7"]),
+        ("extend", {"max_cost": 60, "max_failures": 3}, ["--max-cost=60", "--max-failures=3"]),
         ("retry", {}, ["--failed"]),
         ("retry", {"trials": [3, 5]}, ["--trial=3", "--trial=5"]),
         ("retry", {"trials": [0]}, ["--trial=0"]),
@@ -103,7 +105,9 @@ def test_an_action_is_a_command(
     ("action", "body", "says"),
     [
         ("exted", {}, "did you mean 'extend'"),
-        ("extend", {}, "whole number, got None"),
+        ("extend", {}, "a new total, one of trials, timeout"),
+        ("extend", {"trials": None}, "whole number, got None"),
+        ("extend", {"max_cost": "9"}, "takes a number, got '9'"),
         ("extend", {"trials": -1}, "whole number, got -1"),
         ("extend", {"trials": True}, "whole number, got True"),
         ("extend", {"trials": 2.5}, "whole number, got 2.5"),

@@ -104,3 +104,27 @@ def test_the_terms_of_a_gate_become_options() -> None:
     for body in ({"margin": "0; rm"}, {"level": json.loads("NaN")}, {"margin": True}, {"folds": 3}):
         with pytest.raises(InputError):
             command(**body)
+
+
+def test_each_limit_of_a_study_can_be_raised(site: Site, tab: Tab) -> None:
+    """One that the time ends was offered more trials, which `hpo extend` refuses; and one total is enough."""
+    script = site.study("timed")
+    script.run(0.5)
+    script.study.extend(now=script.now(), seconds=60.0, failures=3)
+    run = site.show(script)
+    script.close()
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelector('[data-key=extend]')")
+    tab.run("document.querySelector('[data-key=extend]').click()")
+    tab.until("document.querySelector('dialog[open]')")
+    assert names(tab, "spinbutton") == [
+        "New total of trials (now 100)",
+        "New total of seconds (now 60)",
+        "Failed trials after which it stops (now 3)",
+    ]
+    tab.run("document.querySelector('dialog button.main').click()")
+    tab.until("document.querySelector('.message.good, .message.bad')")
+    said = tab.run("document.querySelector('.message').innerText")
+    assert "does not say how it was started" in said, "it was sent, with two fields empty"
+    tab.run("document.querySelector('dialog').close()")
+    tab.problems = []

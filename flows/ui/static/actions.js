@@ -4,10 +4,27 @@
 const DIALOG = document.getElementById("dialog");
 
 // Fields are [name, label, type, value, when]; ``when``: the gate that they belong to.
+// The totals that a study can have, by what its tag calls them: field, label, type.
+const TOTALS = {
+  trials: ["trials", "New total of trials", "number"],
+  seconds: ["timeout", "New total of seconds", "decimal"],
+  steps: ["max_total_steps", "New total of all trials' steps", "number"],
+  cost: ["max_cost", "New total of all trials' seconds", "decimal"],
+  failures: ["max_failures", "Failed trials after which it stops", "number"],
+};
+
+// One for each limit that the study has; the first of them is what most studies end by.
+function totals({ limits }) {
+  return Object.keys(TOTALS).filter((limit) => limits[limit]).map((limit, i) => {
+    const [name, label, type] = TOTALS[limit];
+    return [name, `${label} (now ${limits[limit]})`, type, i ? "" : 2 * limits[limit]];
+  });
+}
+
 const QUESTIONS = {
   cancel: (s) => [`Cancel ${s.name}?`, "What runs is stopped within seconds. Resume goes on with it.", "Cancel the study", []],
   resume: (s) => [`Resume ${s.name}?`, "It goes on on the server's machine, with the terms it was started with.", "Resume", []],
-  extend: (s) => [`Extend ${s.name}`, "It goes on at once, on the server's machine.", "Extend", [["trials", "New total of trials", "number", 2 * (s.planned || s.done)]]],
+  extend: (s) => [`Extend ${s.name}`, "It goes on at once, on the server's machine.", "Extend", totals(s)],
   retry: (s) => [`Run the failed trials of ${s.name} once more?`, "It goes on at once, on the server's machine.", "Retry", []],
   promote: (s) => [`Promote a trial of ${s.name}`, "Its model gets the alias if it beats the model that has it now. A model that was not kept is fitted first, which takes as long as a trial.", "Promote",
     [["trial", "Trial", "number", s.best_trial], ["model", "Registered model (empty: the study's own)", "text", ""], ["alias", "Alias", "text", "champion"],
@@ -23,7 +40,7 @@ function field([name, label, type, value, when]) {
   }
   const numeric = type === "number" || type === "decimal";
   return el("div", { "data-when": when }, el("label", { for: id }, label), el("input", {
-    id, name, type: numeric ? "number" : type, value: value ?? "", min: numeric ? 0 : null, step: type === "decimal" ? "any" : null, required: type === "number",
+    id, name, type: numeric ? "number" : type, value: value ?? "", min: numeric ? 0 : null, step: type === "decimal" ? "any" : null, required: type === "number" && value !== "",
   }));
 }
 

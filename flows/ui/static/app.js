@@ -157,7 +157,9 @@ async function follow(run, s, show) {
 
 function headOf(s, run) {
   const aims = Object.entries(s.objectives).map(([n, d]) => `${d === "max" ? "maximise" : "minimise"} ${n}`).join(", ");
-  const seconds = ((s.end || Date.now()) - s.start) / 1000;
+  // Time in which nobody drove it is nobody's, as in `hpo show`.
+  const running = s.since ? (Date.now() - s.since) / 1000 : 0;
+  const seconds = s.seconds === null ? ((s.end || Date.now()) - s.start) / 1000 : s.seconds + running;
   const planned = s.planned ? ` of ${s.planned}` : "";
   const seeds = s.repeats > 1 ? `, each with ${s.repeats} seeds` : "";
   return [
