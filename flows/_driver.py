@@ -25,6 +25,7 @@ from flows._runner import Curve, Message, Report, RunIdWanted, Runner, RunnerGon
 from flows._segment import Running, job_of, keep_traceback, settle
 from flows._stretch import Orchestrate, Stretch, bare
 from flows._turns import Speech, Turns
+from flows._words import all_failed
 from hpo_core import HpoError, Segment, Study, TrialState
 from hpo_core.inner import Finish
 
@@ -333,6 +334,9 @@ class Driver:
         if running.state is TrialState.PRUNED and self._turns.in_order:
             outcome = replace(outcome, kind=m.STOPPED)  # and so is whether it notices at all
         settle(self._study, running, outcome, leaving=self._draining, now=self._now())
+        if (hopeless := all_failed(self._study)) and hopeless not in self._told:
+            self._told.add(hopeless)
+            self._tell(hopeless)
 
     # -- interruptions and limits --------------------------------------------------------------
 

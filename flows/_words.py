@@ -10,6 +10,8 @@ from hpo_core import Study, TrialRecord, TrialState
 from hpo_core.inner import BAD, leaders
 from tracking import failure_lines, number_text
 
+# So many trials that fail, and none that does not, are no coincidence.
+_ALL_FAILED = 5
 # So many trials are named, and scores said.
 LEADERS = 10
 _SCORES = 4
@@ -73,6 +75,19 @@ def _short(value: Any) -> str:
 def failures(study: Study) -> list[str]:
     """Why trials ended badly, the most frequent reason first, with the trials' numbers."""
     return failure_lines((t.number, t.state.label, t.reason) for t in study.trials if t.state in BAD)
+
+
+def all_failed(study: Study) -> str:
+    """What to say at the moment when the first few trials have all failed; empty at any other."""
+    history = study.history
+    bad = sum(history.count(s) for s in BAD)
+    undecided = sum(history.count(s) for s in (TrialState.WAITING, TrialState.RUNNING))
+    if bad != _ALL_FAILED or bad + undecided < history.n_trials or history.trials_left == 0:
+        return ""
+    return (
+        f"the first {bad} trials have all failed: {'; '.join(failures(study))}. The study goes on; "
+        f"`hpo cancel {shlex.quote(study.name)}` ends it, and --max-failures does so by itself"
+    )
 
 
 def best_line(study: Study) -> str:

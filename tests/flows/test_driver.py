@@ -35,6 +35,39 @@ def test_what_all_trials_have_to_say_is_told_once(tmp_path: Path) -> None:
     assert lines == ["trial 0 began anew"]
 
 
+def test_a_study_whose_first_trials_all_fail_says_so_while_it_runs(tmp_path: Path) -> None:
+    """A misspelt column failed all night, and the reason stood in the last lines; once, and not by chance."""
+    failing = {0, 1, 2, 3, 4, 5, 6}
+
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        if job.trial in failing:
+            return Outcome(kind=m.RAISED, reason="KeyError: 'targte'")
+        return await at_once(job, on_message, runner)
+
+    lines: list[str] = []
+    study = make_study(tmp_path / "all", limits={"trials": 8})
+    drive(study, FakeRunner(script, slots=1), tmp_path / "all", tell=lines.append)
+    (line,) = lines
+    assert line.startswith(
+        "the first 5 trials have all failed: KeyError: 'targte' (trials 0, 1, 2, 3, 4). The study goes on;"
+    )
+    failing.remove(1)
+    drive(
+        make_study(tmp_path / "some", limits={"trials": 8}),
+        FakeRunner(script, slots=1),
+        tmp_path / "some",
+        tell=lines.append,
+    )
+    failing.add(1)
+    drive(
+        make_study(tmp_path / "few", limits={"trials": 5}),
+        FakeRunner(script, slots=1),
+        tmp_path / "few",
+        tell=lines.append,
+    )
+    assert len(lines) == 1
+
+
 def test_a_study_runs_to_its_planned_total_and_is_stopped(tmp_path: Path) -> None:
     study, runner = make_study(tmp_path), FakeRunner(at_once)
     ended = drive(study, runner, tmp_path)
