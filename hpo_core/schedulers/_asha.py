@@ -175,7 +175,8 @@ class ASHA:
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """A promotion if one is due, else a new configuration (Li 2020, algorithm 2, get_job)."""
         ladder = self._ladder(history)
-        for trial in ladder.hopeless:
+        if ladder.hopeless:
+            trial = min(ladder.hopeless)
             return Close(trial, f"no finite result at step {int(history.pauses[trial])}")
         due = ladder.due(self._quota)
         if due is not None:

@@ -31,8 +31,10 @@ class Rung:
         """Where a promoted trial runs to; ``None``: to its end."""
         self.ranking: Ranking = make_ranking(width)
         self.promoted: set[int] = set()
-        self.reached: dict[int, bool] = {}
-        """Members; whether each got here, or only ended on the way."""
+        self.members: dict[int, tuple[bool, bool]] = {}
+        """By trial, what its score depends on: whether it got here, or only ended on the way, and whether it
+        is complete.
+        """
 
 
 class Ladder:
@@ -48,7 +50,7 @@ class Ladder:
         self.descending = sorted(
             (rung for rungs in self.brackets for rung in rungs), key=lambda r: (-r.step, r.bracket)
         )
-        self.hopeless: dict[int, None] = {}
+        self.hopeless: set[int] = set()
         """Paused trials without a usable score: they can never be promoted."""
         self.catch_up(history)
 
@@ -66,23 +68,24 @@ class Ladder:
         state = TrialState(int(history.states[trial]))
         target, paused = int(history.targets[trial]), int(history.pauses[trial])
         complete = state is TrialState.COMPLETE
-        self.hopeless.pop(trial, None)
+        self.hopeless.discard(trial)
         for rung in self.brackets[bracket]:
             reached = paused >= rung.step
             heading = target < 0 or target >= rung.step
             ended = state.finished and (heading or (complete and history.steps[trial] >= rung.step))
             if not reached and not ended:
-                if trial in rung.reached:  # it failed here and was started once more
-                    del rung.reached[trial]
+                if trial in rung.members:  # it failed here and was started once more
+                    del rung.members[trial]
                     rung.ranking.drop(trial)
                 continue
-            if rung.reached.get(trial) is not reached:
-                rung.reached[trial] = reached
+            # Nobody need have looked between a failure and the end that a trial came to when run again.
+            if rung.members.get(trial) != (reached, complete):
+                rung.members[trial] = reached, complete
                 rung.ranking.put(trial, self._score(history, trial, rung.step, reached, complete))
             here = state is TrialState.PAUSED and rung.step <= paused < rung.above
             rung.ranking.offer(trial, here)
             if here and rung.ranking.rank(trial) is None:
-                self.hopeless[trial] = None
+                self.hopeless.add(trial)
             if reached and (target < 0 or target >= rung.above):
                 rung.promoted.add(trial)
 

@@ -100,7 +100,8 @@ class Levels:
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """A promotion if one is due, else a new configuration."""
         ladder = self._ladder(history)
-        for trial in ladder.hopeless:
+        if ladder.hopeless:
+            trial = min(ladder.hopeless)
             return Close(trial, f"no finite result at step {int(history.pauses[trial])}")
         if not ladder.brackets[0]:
             return Start() if history.trials_left != 0 else settle(history, "nothing more")

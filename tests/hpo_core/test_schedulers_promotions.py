@@ -466,3 +466,30 @@ def test_a_rung_that_is_decided_again_sends_no_more_than_its_share(later: bool) 
         study.tell(number, 0.2)
     assert study.ask().number in gone_on
     assert study.trials[3].state is TrialState.PRUNED
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [ASHA(eta=2, min_steps=4), Levels(levels=(0.5, 1.0), shares=(1.0, 0.5))],
+    ids=lambda s: type(s).__name__,
+)
+def test_a_trial_that_failed_and_ended_well_when_run_again_stands_by_its_result(scheduler: Scheduler) -> None:
+    """Also where nobody had asked in between, so that its failure was the last that was known of it."""
+    study, journal = make_study(scheduler, limits={"trials": 8}, settings={"max_steps": 8})
+    study.tell(study.ask(), state="failed")
+    second = study.ask()
+    study.requeue(0)
+    study.tell(second, 5.0)
+    study.tell(study.ask(), 1.0, step=2)
+    assert study.trials[0].state is TrialState.COMPLETE
+    assert "ranked 2 of 2" in study.why(second)
+    assert ask(study) == ask(Study.replay(journal.events()))
+
+
+def test_of_trials_without_a_number_the_first_is_closed_first() -> None:
+    """In whatever order they got to their rung, and were looked at there."""
+    study, journal = make_study(ASHA(eta=2), settings={"max_steps": 8})
+    for trial in reversed([study.ask(), study.ask()]):
+        study.report(trial, 1, float("nan"))
+        study.execution.paused(trial)
+    assert ask(study) == ask(Study.replay(journal.events())) == Close(0, "no finite result at step 1")
