@@ -199,6 +199,12 @@ class History:
         """Numbers of the trials in an open state, in the order they entered it."""
         return np.fromiter(self._active[state], dtype=np.int64, count=len(self._active[state]))
 
+    def completed(self, since: int = 0) -> list[int]:
+        """Trials that have become complete from move number ``since`` on, in that order."""
+        # A complete trial moves no more, so its last move is where it became complete.
+        moved = dict.fromkeys(reversed(self.moves[since:].tolist()))
+        return [trial for trial in reversed(moved) if self.states[trial] == TrialState.COMPLETE]
+
     def reports_of(self, trial: int) -> list[int]:
         """Rows of ``reports`` that belong to the trial, oldest first."""
         return self.reports.rows(trial)

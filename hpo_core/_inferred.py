@@ -31,7 +31,6 @@ from hpo_core._domain import json_text
 from hpo_core._fold import Fold
 from hpo_core._parameters import Categorical, Constant, Int, Parameter
 from hpo_core._space import SearchSpace
-from hpo_core._states import TrialState
 
 __all__ = ["ConditionFinder"]
 
@@ -131,9 +130,8 @@ class ConditionFinder:
                 if child not in self._fold.declared.parameters
             }
         history, begun = self._fold.history, self._seen
-        fresh = dict.fromkeys(history.moves[begun:].tolist())
         self._seen = len(history.moves)
-        complete = [self._fold.trials[t] for t in fresh if history.states[t] == TrialState.COMPLETE]
+        complete = [self._fold.trials[trial] for trial in history.completed(begun)]
         for trial in complete:
             if trial.attempt:  # else its result is another's, and it has asked for nothing
                 self._take(trial.params)

@@ -11,7 +11,6 @@ from hpo_core._errors import StrategyError
 from hpo_core._given import is_number
 from hpo_core._history import History
 from hpo_core._logs import FOLD
-from hpo_core._states import TrialState
 from hpo_core.schedulers._criterion import Criterion, usable
 
 __all__ = ["Champion", "check_single", "check_threshold"]
@@ -52,9 +51,7 @@ class Champion:
 
     def catch_up(self, history: History) -> list[dict[int, float]]:
         """Take in the trials that have become complete since; their results, in that order."""
-        # A complete trial moves no more, so its last move is where it became complete.
-        moved = reversed(dict.fromkeys(reversed(history.moves[self._seen :].tolist())))
-        complete = {t: self.of(history, t) for t in moved if history.states[t] == TrialState.COMPLETE}
+        complete = {trial: self.of(history, trial) for trial in history.completed(self._seen)}
         for trial, results in complete.items():
             mean = sum(results.values()) / len(results) if results else math.inf
             # The lower number among equals, so that the order of arrival does not matter.

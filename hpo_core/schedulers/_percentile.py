@@ -18,7 +18,6 @@ from hpo_core._given import check_option, is_number
 from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._pareto import order_by_quality
-from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
@@ -40,7 +39,8 @@ class _Curves:
         self._moves = 0
         self._steps: dict[int, list[int]] = {}
         self._best: dict[int, list[Score]] = {}
-        self.complete: dict[int, None] = {}
+        self.complete: list[int] = []
+        """In the order in which they became complete."""
         self._at: dict[int, list[float]] = {}
 
     def catch_up(self, history: History) -> None:
@@ -54,11 +54,10 @@ class _Curves:
                 bests.append(_better(bests[-1], score) if bests else score)
                 self._steps.setdefault(trial, []).append(int(reports.steps[row]))
         self._rows = len(reports)
-        for trial in history.moves[self._moves :].tolist():
-            if history.states[trial] == TrialState.COMPLETE and trial not in self.complete:
-                self.complete[trial] = None
-                for step, values in self._at.items():
-                    self._enter(values, trial, step)
+        for trial in history.completed(self._moves):
+            self.complete.append(trial)
+            for step, values in self._at.items():
+                self._enter(values, trial, step)
         self._moves = len(history.moves)
 
     def _enter(self, values: list[float], trial: int, step: int) -> None:

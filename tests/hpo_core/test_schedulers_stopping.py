@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from hpo_core import StrategyError, TrialState
+from hpo_core import StrategyError, Study, TrialState
 from hpo_core._pareto import order_by_quality
 from hpo_core._strategy import Stop
 from hpo_core.schedulers import ASHAStopping, Median, Patience, Percentile, Race, Threshold, Wilcoxon
@@ -208,6 +208,19 @@ def test_of_several_objectives_only_the_newest_complete_trials_are_peers(
         assert not end(level)
     assert end(0.9), "both of the newest two are ahead"
     assert not end(0.8), "one of them is; of all four it would be three"
+
+
+def test_the_newest_are_those_that_became_complete_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a study that followed its trials and for one that reads of them in its journal."""
+    monkeypatch.setattr("hpo_core.schedulers._percentile._PEERS", 1)
+    study, journal = make_study(Median(startup_trials=1), objectives={"a": "min", "b": "min"})
+    trials = [study.ask() for _ in range(3)]
+    for trial, level in ((trials[1], 0.1), (trials[0], 0.9)):
+        study.report(trial, 1, {"a": level, "b": level})
+        study.tell(trial, {"a": level, "b": level})
+        study.ask()
+    assert study.report(trials[2], 1, {"a": 0.5, "b": 0.5}) is None, "trial 0, the last, was behind it"
+    assert Median(startup_trials=1).judge(Study.replay(journal.events()).history, 2) is None
 
 
 def test_maximised_objectives_are_stopped_when_low() -> None:
