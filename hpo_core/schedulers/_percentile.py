@@ -109,8 +109,9 @@ def _better(best: Score, score: Score) -> Score:
 def _share_ahead(curves: _Curves, own: Score, step: int) -> tuple[float, int]:
     """How many in a hundred complete trials were ahead at this step, and how many there were."""
     peers = curves.peers_at(step)
-    order = order_by_quality(np.array([*peers, own], dtype=float)).tolist()
-    return 100.0 * order.index(len(peers)) / max(len(peers), 1), len(peers)
+    # Of equals the first comes first, and nobody is behind an equal.
+    order = order_by_quality(np.array([own, *peers], dtype=float)).tolist()
+    return 100.0 * order.index(0) / max(len(peers), 1), len(peers)
 
 
 def _quantile(values: list[float], percentile: float) -> float:

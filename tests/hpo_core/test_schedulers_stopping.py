@@ -59,9 +59,8 @@ def expected_to_stop(trials: list[Past], t: int, names: list[str], percentile: f
         return False
     if len(names) == 1:
         return own[0] > np.percentile([v[0] for v in peers], percentile) + 1e-12
-    order = order_by_quality(np.array([*peers, own])).tolist()
-    # Among equals in quality the order is that of arrival, which brute force cannot know.
-    return 100.0 * order.index(len(peers)) / len(peers) > percentile
+    order = order_by_quality(np.array([own, *peers])).tolist()
+    return 100.0 * order.index(0) / len(peers) > percentile
 
 
 @settings(max_examples=25)
@@ -221,6 +220,15 @@ def test_the_newest_are_those_that_became_complete_last(monkeypatch: pytest.Monk
         study.ask()
     assert study.report(trials[2], 1, {"a": 0.5, "b": 0.5}) is None, "trial 0, the last, was behind it"
     assert Median(startup_trials=1).judge(Study.replay(journal.events()).history, 2) is None
+
+
+def test_nobody_is_behind_an_equal() -> None:
+    """Of several objectives, too: all have the same results after their first step, say."""
+    study, _ = make_study(Median(startup_trials=2), objectives={"a": "min", "b": "max"})
+    for _ in range(4):
+        trial, same = study.ask(), {"a": 0.5, "b": 0.5}
+        assert study.report(trial, 1, same) is None
+        study.tell(trial, same)
 
 
 def test_maximised_objectives_are_stopped_when_low() -> None:
