@@ -104,7 +104,7 @@ class Difference:
 
     ``low`` and ``high``: its 95% bootstrap interval, ``None`` for fewer than four studies a side. ``p``:
     two-sided, Holm-adjusted where several sides are compared with the first; ``least``: the smallest that so
-    few studies could have given.
+    few studies could have given, adjusted likewise.
     """
 
     first: str
@@ -274,10 +274,11 @@ def _differences(sides: Sequence[Side], common: int, direction: str) -> tuple[Di
         low, high = _bootstrap(first, second)
         p, least = rank_test(first, second)
         raw.append((side.name, float(first.mean() - second.mean()), low, high, p, least))
-    adjusted = _holm([row[4] for row in raw])
+    # No adjusted p falls where another one rises, so all are least together.
+    ps, leasts = _holm([row[4] for row in raw]), _holm([row[5] for row in raw])
     return tuple(
         Difference(first=sides[0].name, second=name, gain=gain, low=low, high=high, p=p, least=least)
-        for (name, gain, low, high, _, least), p in zip(raw, adjusted, strict=True)
+        for (name, gain, low, high, _, _), p, least in zip(raw, ps, leasts, strict=True)
     )
 
 
