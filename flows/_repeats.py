@@ -18,17 +18,24 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-import numpy as np
-
 from flows._execute import Objective, plain_results
 from hpo_core import InputError, ObjectiveError, Strategy, StrategyError, TrialPruned, make_strategy
-from hpo_core.inner import FOLD, SPREAD, Suggesting, by_rule, check_whole, checked_metrics, repeat_seed
+from hpo_core.inner import (
+    FOLD,
+    SPREAD,
+    Suggesting,
+    by_rule,
+    check_whole,
+    checked_metrics,
+    deviation,
+    mean,
+    repeat_seed,
+)
 from hpo_core.schedulers import Full
 
 if TYPE_CHECKING:
@@ -113,7 +120,7 @@ class Repeated:
             if name in named:
                 series.append(named[name])
             if series:
-                named[name] = by_rule(np.array(series), self.rule, direction)
+                named[name] = by_rule(series, self.rule, direction)
         return named
 
     def _check(self, results: Results) -> None:
@@ -195,10 +202,10 @@ def with_spread(done: Sequence[Mapping[str, float]], objectives: Mapping[str, st
     A single repeat has no spread. Further metrics that only some repeats have are left out.
     """
     common = [name for name in done[0] if all(name in results for results in done)]
-    means = {name: statistics.fmean(results[name] for results in done) for name in common}
+    means = {name: mean([results[name] for results in done]) for name in common}
     if len(done) < 2:
         return means
-    return means | {f"{n}{SPREAD}": statistics.stdev(results[n] for results in done) for n in objectives}
+    return means | {f"{n}{SPREAD}": deviation([results[n] for results in done]) for n in objectives}
 
 
 # -- what a study of repeats is ------------------------------------------------------------------

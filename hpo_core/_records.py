@@ -32,11 +32,6 @@ def check_countable(what: str, number: int, kind: type[InputError] = InputError)
         raise kind(f"{what} must be below 2**63, got a number of {bits} bits")
 
 
-def averaged(rule: str) -> int:
-    """Over how many of the last results the rule ``average-k`` takes the mean."""
-    return int(rule.removeprefix("average-"))
-
-
 @dataclass(slots=True, repr=False)
 class TrialRecord:
     """One trial, as the fold has it now. Read it; only the fold writes it.

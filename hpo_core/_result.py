@@ -11,8 +11,10 @@ from hpo_core import _events as ev
 from hpo_core._errors import InputError, nearest
 from hpo_core._fold import Fold
 from hpo_core._history import History
+from hpo_core._logs import sign_of
 from hpo_core._pareto import nondominated
-from hpo_core._records import TrialRecord, averaged
+from hpo_core._records import TrialRecord
+from hpo_core._rule import result
 from hpo_core._states import TrialState
 
 Ints = NDArray[np.int64]
@@ -21,31 +23,26 @@ Ints = NDArray[np.int64]
 def value_by_rule(fold: Fold, trial: TrialRecord, returned: Mapping[str, float]) -> dict[str, float]:
     """The trial's objectives from its reports and from what the objective returned (the last result).
 
-    ``last``: the returned value, else the last report. ``best``: the best of all of them.
-    ``average-k``: the mean of the last k. Non-finite results are skipped except by ``last``.
+    ``last``: the returned value, else the last that was reported. ``best``: the best of all of them.
+    ``average-k``: the mean of the last k. Non-finite results are skipped except by ``last``. A report that
+    leaves an objective out says nothing of it.
     """
-    rule = fold.settings.rule
+    rule, reports = fold.settings.rule, fold.history.reports
     values: dict[str, float] = {}
     for name, direction in fold.created.objectives.items():
-        if rule == "last" and name in returned:
-            values[name] = float(returned[name])
-            continue
-        series = fold.history.reports.metric_of(trial.number, name)
+        reported = [reports.value(row, name) for row in reports.rows(trial.number)]
+        series = [value for value in reported if value is not None]
         if name in returned:
-            series = np.append(series, float(returned[name]))
-        if len(series):
+            series.append(float(returned[name]))
+        if series:
             values[name] = by_rule(series, rule, direction)
     return values
 
 
-def by_rule(series: NDArray[np.float64], rule: str, direction: str) -> float:
-    """What counts of the results ``(k,)``, k > 0, of one objective in their order."""
-    finite = series[np.isfinite(series)]
-    if rule == "last" or not len(finite):
-        return float(series[-1])
-    if rule == "best":
-        return float(finite.min() if direction == "min" else finite.max())
-    return float(finite[-averaged(rule) :].mean())
+def by_rule(series: Sequence[float], rule: str, direction: str) -> float:
+    """What counts of the results, at least one, of one objective in their order."""
+    sign = sign_of(direction)
+    return sign * result([sign * value for value in series], rule)
 
 
 def column_of(history: History, objective: str | None) -> int:

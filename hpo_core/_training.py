@@ -32,7 +32,8 @@ from hpo_core._columns import Column
 from hpo_core._history import History
 from hpo_core._logs import FOLD
 from hpo_core._memo import Memo
-from hpo_core._records import averaged
+from hpo_core._moments import mean
+from hpo_core._rule import counting
 from hpo_core._states import TrialState
 
 __all__ = ["Curves", "Training", "training_set"]
@@ -62,16 +63,21 @@ class Training:
 class Curves:
     """Reports by step: a fold over the report log.
 
+    ``trials``, ``report``: by step, who reported every objective there, and in which row. ``reported``: by
+    trial, the rows of such reports; one that leaves an objective out, as between two validations, says
+    nothing of it.
     ``so_far``: for each report, what the trial's result by the study's rule was then, ``(m,)``; kept
-    only where that is not the report itself. ``folds``: the result of the fold alone, minimised, ``(m,)``;
+    only where that is not the report itself. ``counting``: by trial and objective, the reported values that
+    count. ``folds``: the result of the fold alone, minimised, ``(m,)``;
     kept where steps are folds.
     """
 
     rows: int = 0
     trials: dict[int, list[int]] = field(default_factory=dict)
     report: dict[int, list[int]] = field(default_factory=dict)
+    reported: dict[int, list[int]] = field(default_factory=dict)
     so_far: Column | None = None
-    recent: dict[int, Array] = field(default_factory=dict)
+    counting: dict[int, list[list[float]]] = field(default_factory=dict)
     folds: Column | None = None
 
     def grow(self, history: History) -> None:
@@ -79,8 +85,10 @@ class Curves:
         trials, steps = history.reports.trials, history.reports.steps
         for row in range(self.rows, len(history.reports)):
             step, trial = int(steps[row]), int(trials[row])
-            self.trials.setdefault(step, []).append(trial)
-            self.report.setdefault(step, []).append(row)
+            if history.reports.given[row].all():
+                self.trials.setdefault(step, []).append(trial)
+                self.report.setdefault(step, []).append(row)
+                self.reported.setdefault(trial, []).append(row)
             if history.rule != "last":
                 self._by_rule(history, trial, row)
         if by_folds(history):
@@ -98,21 +106,11 @@ class Curves:
     def _by_rule(self, history: History, trial: int, row: int) -> None:
         if self.so_far is None:
             self.so_far = Column(np.float64, width=history.n_objectives)
-        new = history.reports.values[row]
-        if history.rule == "best":
-            known = self.recent.get(trial)
-            self.recent[trial] = new if known is None else np.fmin(known, new)
-            self.so_far.append(self.recent[trial])
-            return
-        last = averaged(history.rule)
-        # (k, m) the last finite ones of each objective, NaN where there are fewer.
-        window = self.recent.get(trial, np.full((last, len(new)), np.nan))
-        finite = np.isfinite(new)
-        window = np.where(finite, np.concatenate([window[1:], new[None, :]]), window)
-        self.recent[trial] = window
-        known = ~np.isnan(window)
-        total = np.where(known, window, 0.0).sum(axis=0)
-        self.so_far.append(np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan))
+        new: list[float] = history.reports.values[row].tolist()
+        before = self.counting.get(trial, [[] for _ in new])
+        now = [counting([*known, value], history.rule) for known, value in zip(before, new, strict=True)]
+        self.counting[trial] = now
+        self.so_far.append([mean(values) for values in now])
 
     def values(self, history: History) -> Array:
         """(r, m) of each report, what the trial's result by the study's rule was then."""
@@ -137,7 +135,7 @@ def training_set(history: History, fewest: int, memo: Memo[Curves]) -> Training:
     curves = memo.of(history, Curves)
     curves.grow(history)
     if curves.folds is not None:
-        return _over_folds(history, curves.folds.view)
+        return _over_folds(history, curves)
     step = _comparison_step(curves, fewest)
     if step is None:
         return Training(evidence.X, evidence.values, history.pending_X)
@@ -155,7 +153,7 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
     so_far = curves.values(history)
     reached = dict(zip(curves.trials[step][newest], curves.report[step][newest], strict=True))
     ended, results, elsewhere = _ended(history)
-    in_flight = [int(t) for t in history.pending if history.reports_of(int(t))]
+    in_flight = [int(t) for t in history.pending if int(t) in curves.reported]
     trials = sorted({*ended, *in_flight, *reached})[-_NEWEST:]
     values = np.full((len(trials), history.n_objectives), np.nan)
     waiting: dict[int, list[int]] = {}
@@ -164,14 +162,14 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
             pass  # failed: no value at any step, however good it was before
         elif trial in reached:
             values[place] = so_far[reached[trial]]
-        elif rows := history.reports_of(trial):
+        elif rows := curves.reported.get(trial):
             waiting.setdefault(int(history.reports.steps[rows[-1]]), []).append(place)
         elif trial in ended:
             values[place] = results[ended[trial]]  # finished without a report: a final result
     anchors = np.fromiter(reached, dtype=np.int64)
     finals = so_far[[reached[int(t)] for t in anchors]]
     for r, places in waiting.items():
-        own = so_far[[history.reports_of(trials[p])[-1] for p in places]]
+        own = so_far[[curves.reported[trials[p]][-1] for p in places]]
         values[places] = _transported(own, *_pairs(history, curves, r, anchors, finals))
     known = set(trials)
     unknown = np.array([int(t) for t in history.pending if int(t) not in known], dtype=np.int64)
@@ -185,20 +183,20 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
     return Training(X, values, history.X[unknown], step)
 
 
-def _over_folds(history: History, alone: Array) -> Training:
-    """``alone`` ``(r, m)``: each report's result on its fold, minimised."""
+def _over_folds(history: History, curves: Curves) -> Training:
     ended, results, elsewhere = _ended(history)
-    in_flight = {int(t) for t in history.pending if history.reports_of(int(t))}
+    in_flight = {int(t) for t in history.pending if int(t) in curves.reported}
     trials = np.array(sorted({*ended, *in_flight})[-_NEWEST:], dtype=np.int64)
     known = np.zeros((len(trials), history.n_objectives))
     for i, trial in enumerate(trials.tolist()):
         if trial in ended:
             known[i] = results[ended[trial]]
     complete = history.states[trials] == TrialState.COMPLETE
-    mean, count = _means_over_folds(history, alone, trials, known, complete)
+    assert curves.folds is not None
+    means, count = _means_over_folds(history, curves.folds.view, trials, known, complete)
     values = np.where(complete[:, None], known, np.nan)
     stopped = ~complete & (count > 0) & np.isfinite(known).all(axis=1)
-    values[stopped] = mean[stopped]
+    values[stopped] = means[stopped]
     rest = ~np.isin(history.pending, trials)
     X = np.concatenate([history.evidence.X[elsewhere], history.X[trials]])
     values = np.concatenate([history.evidence.values[elsewhere], values])
@@ -211,8 +209,8 @@ def _means_over_folds(
 ) -> tuple[Array, Ints]:
     """(t, m) means of each trial's finite results on folds, each less d_f, and (t,) their number.
 
-    ``alone`` ``(r, m)`` as of :func:`_over_folds`; ``trials`` ``(t,)`` ascending, with their ``results``
-    ``(t, m)`` and which of them are ``complete`` ``(t,)``. 0 is the mean of none.
+    ``alone`` ``(r, m)``: each report's result on its fold, minimised; ``trials`` ``(t,)`` ascending, with
+    their ``results`` ``(t, m)`` and which of them are ``complete`` ``(t,)``. 0 is the mean of none.
     """
     rows = np.flatnonzero(np.isin(history.reports.trials, trials))
     place, steps = np.searchsorted(trials, history.reports.trials[rows]), history.reports.steps[rows]

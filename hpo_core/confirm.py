@@ -21,10 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from hpo_core._errors import InputError
 from hpo_core._logs import sign_of
+from hpo_core._moments import deviation, mean
 from hpo_core._study import Study
 from hpo_core.folds import Paired, paired_test
 
@@ -69,12 +68,12 @@ class Again:
     @property
     def mean(self) -> float:
         """Over the fresh seeds; NaN without any."""
-        return float(np.mean(list(self.results.values()))) if self.results else math.nan
+        return mean(list(self.results.values())) if self.results else math.nan
 
     @property
     def spread(self) -> float:
         """Sample standard deviation over the fresh seeds; NaN with fewer than two."""
-        return float(np.std(list(self.results.values()), ddof=1)) if len(self.results) > 1 else math.nan
+        return deviation(list(self.results.values())) if len(self.results) > 1 else math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

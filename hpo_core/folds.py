@@ -13,6 +13,7 @@ For k folds test/train is 1 / (k - 1). Results with different seeds are independ
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from hpo_core._errors import InputError
 from hpo_core._logs import FOLD as FOLD
 from hpo_core._logs import SPREAD, sign_of
+from hpo_core._moments import deviation, mean
 from hpo_core._records import TrialRecord
 from hpo_core._result import column_of
 from hpo_core._study import Study
@@ -89,7 +91,7 @@ def standard_error(results: NDArray[np.float64], *, independent: bool = False) -
     if k < 2:
         return math.nan
     shared = 0.0 if independent else 1.0 / (k - 1)
-    return float(np.std(results, ddof=1) * math.sqrt(1.0 / k + shared))
+    return deviation(results.tolist()) * math.sqrt(1.0 / k + shared)
 
 
 def paired_test(
@@ -112,8 +114,10 @@ def paired_test(
             f"a paired test needs results on at least two common {'seeds' if seeds else 'folds'}, got "
             f"{sorted(first)} and {sorted(second)}"
         )
-    differences = -sign_of(direction) * np.array([first[i] - second[i] for i in common])
-    gain, error = float(differences.mean()), standard_error(differences, independent=seeds)
+    worse = np.array([first[i] - second[i] for i in common])
+    # Of results at either end of all floats the difference is none.
+    differences = np.clip(-sign_of(direction) * worse, -sys.float_info.max, sys.float_info.max)
+    gain, error = mean(differences.tolist()), standard_error(differences, independent=seeds)
     degrees = len(common) - 1
     reach = float(stdtrit(degrees, 0.5 + level / 2)) * error
     # Where all differences are equal it is certain, if anything differs at all.

@@ -21,6 +21,7 @@ from hpo_core._given import (
 )
 from hpo_core._journal import JOURNAL, is_open, lock_of, read_created, read_journal
 from hpo_core._logs import FOLD, SPREAD, sign_of
+from hpo_core._moments import deviation, mean
 from hpo_core._parameters import parameter_from_json
 from hpo_core._pareto import nondominated
 from hpo_core._plan import Plan
@@ -50,11 +51,13 @@ __all__ = [
     "checked_objectives",
     "checked_step",
     "choice_text",
+    "deviation",
     "events",
     "is_number",
     "is_open",
     "leaders",
     "lock_of",
+    "mean",
     "nearest",
     "nondominated",
     "parameter_from_json",

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo_core._errors import StrategyError, nearest
 from hpo_core._history import History
 from hpo_core._logs import sign_of
-from hpo_core._records import averaged
+from hpo_core._rule import result
 from hpo_core._states import TrialState
 
 __all__ = ["Criterion", "Score", "Scores", "usable"]
@@ -118,7 +117,7 @@ class Scores:
         steps = history.reports.steps
         scores = [self.of_row(history, row) for row in history.reports_of(trial) if steps[row] <= step]
         columns = zip(*(score for score in scores if score is not None), strict=True)
-        return tuple(_by_rule([v for v in column if math.isfinite(v)], history.rule) for column in columns)
+        return tuple(result(column, history.rule) for column in columns)
 
     def newest(self, history: History, trial: int) -> Score | None:
         """The trial's newest score of all."""
@@ -134,13 +133,3 @@ class Scores:
             values = history.values[trial]
             return tuple(float(values[history.objectives.index(name)]) for name in self.names)
         return self.newest(history, trial)
-
-
-def _by_rule(values: Sequence[float], rule: str) -> float:
-    """One finite number, less being better, from those of a trial so far."""
-    if not values:
-        return math.nan
-    if rule == "best":
-        return min(values)
-    last = values[-averaged(rule) :]
-    return sum(last) / len(last)

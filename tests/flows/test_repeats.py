@@ -69,6 +69,12 @@ class Counting:
 # -- mean and spread -----------------------------------------------------------------------------
 
 
+def test_repeats_that_diverge_have_a_mean() -> None:
+    """Their sum, and the square of how far they lie apart, are more than any float: the trial failed."""
+    found = with_spread([{"loss": 1.7e308}, {"loss": 1.7e308}, {"loss": 0.5}], LOSS)
+    assert found == {"loss": pytest.approx(1.7e308 / 1.5), "loss_std": pytest.approx(1.7e308 / 3**0.5)}
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6), st.booleans())
 def test_the_mean_is_the_result_and_the_sample_deviation_its_spread(values: list[float], more: bool) -> None:
     """Against numpy; a metric that one repeat lacks has no mean."""

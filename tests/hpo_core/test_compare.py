@@ -204,6 +204,17 @@ def test_the_paired_test_is_nadeau_and_bengios() -> None:
         paired_test({1: 1.0}, b, "max")
 
 
+@pytest.mark.parametrize("seeds", [False, True])
+@pytest.mark.parametrize("other", [1.0, 1.7e308, -1.7e308])
+def test_the_paired_test_takes_results_at_the_end_of_all_doubles(other: float, seeds: bool) -> None:
+    """Objectives return such values where they diverge. Without a warning, and the better one stays that."""
+    a, b = {1: 1.7e308, 2: 1.7e308, 3: 1.0}, {1: other, 2: 1.7e308, 3: 1.0}
+    found = paired_test(a, b, "max", seeds=seeds)
+    assert (found.gain > 0) == (other < 1.7e308)
+    assert 0.0 <= found.p <= 1.0
+    assert not math.isnan(found.low + found.gain)
+
+
 def test_results_with_different_seeds_are_independent() -> None:
     """The correction for shared training rows would make half of what is certain uncertain."""
     a = {1: 0.80, 2: 0.82, 3: 0.79, 4: 0.85, 5: 0.81}
