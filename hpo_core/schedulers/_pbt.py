@@ -131,8 +131,8 @@ class PBT:
     by the objectives.
 
     A member copies only from one that has trained at least as far, so training never goes backwards and
-    every study ends. A member that fails is replaced in the same way, unless its replacement failed at
-    once as well.
+    every study ends; the best are those of the members that can be copied so. A member that fails is
+    replaced in the same way, unless its replacement failed at once as well.
     """
 
     training_steps: ClassVar[TrainingSteps] = "needed"
@@ -235,15 +235,14 @@ class PBT:
         step = int(history.pauses[trial])
         if trial not in ranked or len(ranked) < 2:
             return None
-        place = ranked.index(trial)
+        better = ranked[: ranked.index(trial)]
+        # A new fork stands where its source stood (Jaderberg 2017, algorithm 1) and has nothing to copy yet.
+        able = [t for t in ranked if t != trial and population.can_be_forked(history, t, step)]
         if isinstance(self.exploit, str):
-            others = [t for t in ranked if t != trial]
-            rival = others[int(rng.integers(len(others)))]
-            found = [rival] if ranked.index(rival) < place else []
-        else:
-            count = max(int(exact(self.exploit) * len(ranked)), 1)
-            found = ranked[:count] if place >= len(ranked) - count else []
-        found = [t for t in found if population.can_be_forked(history, t, step)]
+            rival = able[int(rng.integers(len(able)))] if able else None
+            return rival if rival in better else None
+        count = max(int(exact(self.exploit) * len(ranked)), 1)
+        found = [t for t in able[:count] if t in better] if len(better) >= len(ranked) - count else []
         return found[int(rng.integers(len(found)))] if found else None
 
     def _replace_failed(self, history: History, population: Population) -> Action:

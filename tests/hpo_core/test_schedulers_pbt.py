@@ -126,6 +126,19 @@ def test_truncation_replaces_the_worst_by_the_best() -> None:
     assert isinstance(ask(study), Wait)
 
 
+@pytest.mark.parametrize("exploit", [0.2, "tournament"])
+def test_a_fork_that_has_not_trained_yet_keeps_nobody_from_copying_its_source(exploit: Any) -> None:
+    """It stands beside its source among the best, and of equals the first place came first."""
+    for seed in range(5):
+        study = toy_study(PBT(population=3, interval=2, exploit=exploit), trials=3, seed=seed)
+        trials = [study.ask() for _ in range(3)]
+        for trial, value in zip(trials, (0.9, 0.1, 0.8), strict=True):
+            study.tell(trial, value)
+        assert study.ask().parent in (1, 2)
+        assert study.ask().number == 1
+        assert study.ask().parent == 1
+
+
 @pytest.mark.parametrize(("place", "replaced"), [(70, False), (71, True)])
 def test_the_share_that_is_replaced_is_the_decimal_that_was_written(place: int, replaced: bool) -> None:
     """0.29 of 100 members are 29; in doubles it was 28."""
