@@ -140,7 +140,9 @@ def _placed(history: History, objective: int, scores: dict[int, float], pruned: 
     placed: dict[int, float] = {}
     by_step = np.argsort(reports.steps, kind="stable")
     steps = reports.steps[by_step]
-    last = history.steps[pruned]
+    given = np.flatnonzero(reports.given[:, objective])
+    last_of = dict(zip(reports.trials[given].tolist(), reports.steps[given].tolist(), strict=True))
+    last = np.array([last_of.get(trial, 0) for trial in pruned.tolist()])
     for step in np.unique(last)[::-1].tolist():
         rows = by_step[np.searchsorted(steps, step) : np.searchsorted(steps, step, side="right")]
         at = dict(zip(reports.trials[rows].tolist(), reports.values[rows, objective].tolist(), strict=True))

@@ -112,8 +112,9 @@ def beyond_quota(study: Study, quota: int) -> list[Removable]:
 
 def _newest(study: Study, trial: TrialRecord) -> float:
     """The trial's newest report of the first objective, minimised; infinite where it is no number."""
-    rows = study.history.reports_of(trial.number)
-    value = float(study.history.reports.values[rows[-1], 0]) if len(rows) else np.inf
+    reports = study.history.reports
+    rows = [row for row in study.history.reports_of(trial.number) if reports.given[row, 0]]
+    value = float(reports.values[rows[-1], 0]) if rows else np.inf
     return value if np.isfinite(value) else np.inf
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from hpo_core import _events as ev
 from hpo_core._disasters import robust_range
+from hpo_core._history import History
 from hpo_core._result import column_of
 from hpo_core._states import TrialState
 from hpo_core._study import Study
@@ -48,8 +49,7 @@ def curves(study: Study, *, objective: str | None = None) -> Figure:
             group = own if own in (TrialState.PRUNED, TrialState.COMPLETE) else TrialState.FAILED
             if (trial == top) != (state is None) or (state is not None and group is not state):
                 continue
-            rows = np.array(past.reports_of(trial))
-            rows = rows[np.unique(np.linspace(0, len(rows) - 1, _MOST_CURVE_POINTS).astype(int))]
+            rows = _points_of(past, trial, column)
             values = reports.values[rows, column] * past.signs[column]
             shown.append(values)
             # A gap ends each curve, so that all of a kind are one trace.
@@ -78,6 +78,16 @@ def curves(study: Study, *, objective: str | None = None) -> Figure:
     if span is not None:
         figure.update_yaxes(range=list(span))
     return figure
+
+
+def _points_of(past: History, trial: int, column: int) -> Ints:
+    """Rows of the reports that a trial's curve is drawn of, thinned out.
+
+    One that leaves the objective out would be a gap, and nothing is drawn between two gaps.
+    """
+    rows = np.array(past.reports_of(trial))
+    rows = rows[past.reports.given[rows, column]]
+    return np.asarray(rows[np.unique(np.linspace(0, len(rows) - 1, _MOST_CURVE_POINTS).astype(int))])
 
 
 @c.of_a_study

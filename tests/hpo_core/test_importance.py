@@ -111,13 +111,17 @@ def test_the_shares_of_whole_numbers_on_a_log_scale_are_exact() -> None:
 
 
 def test_pruned_trials_stand_where_they_stood_among_their_peers() -> None:
-    """Complete 1 < 3; of two that were pruned at step 1 one was between them there, the other behind."""
+    """Complete 1 < 3; of two that were pruned at step 1 one was between them there, the other behind.
+
+    What they reported after that was another metric.
+    """
     study = Study({"x": Float(0, 1)}, strategy="random", settings={"max_steps": 2})
     ends = {0: (1.0, 1.0), 1: (3.0, 3.0), 2: (2.0, None), 3: (9.0, None)}
     for number, (early, final) in ends.items():
         study.ask()
         study.report(number, 1, early)
         if final is None:
+            study.report(number, 2, {"seconds": 1.0})
             study.execution.finish(number, state="pruned")
         else:
             study.report(number, 2, final)

@@ -263,19 +263,20 @@ def test_the_winners_schedule_is_what_it_was_trained_with(study: Study) -> None:
 
 
 def test_curves_and_rungs_follow_reports() -> None:
-    """A trial that was pruned at step 2 ends there."""
+    """A trial that was pruned at step 2 ends there; reports of other metrics leave no gaps."""
     study = Study({"x": Float(0, 1)}, strategy="random")
     for number in range(4):
         study.ask()
         last = 2 if number == 3 else 4
         for step in range(1, last + 1):
             study.report(number, step, number + 1 / step)
+        study.report(number, last + 1, {"seconds": 1.0})
         study.execution.finish(number, None, state="pruned" if number == 3 else "complete")
     found = traces(plots.curves(study))
     assert np.nanmax(np.asarray(found["pruned"].x, dtype=float)) == 2
     assert np.asarray(found["best, trial 0"].y)[:-1] == pytest.approx([1 / s for s in range(1, 5)])
     bars = plots.rungs(study).data[0]
-    assert dict(zip(bars.x, bars.y, strict=True)) == {"2": 4, "4": 3}
+    assert dict(zip(bars.x, bars.y, strict=True)) == {"3": 4, "5": 3}
 
 
 def test_figures_are_json(study: Study) -> None:

@@ -304,6 +304,17 @@ def test_whoever_can_run_again_finds_its_checkpoint(moves: list[tuple[int, str]]
             saved.study.execution.dropped_checkpoint(number, step)
 
 
+def test_a_paused_trial_is_as_good_as_its_newest_result_not_as_its_newest_report() -> None:
+    """The better one reported another metric since."""
+    saved = Saved()
+    for loss, metrics in ((0.1, {"seconds": 1.0}), (0.8, {"loss": 0.8})):
+        trial = saved.begin()
+        saved.step(trial, 1, loss)
+        saved.study.report(trial, 2, metrics)
+        saved.study.execution.paused(trial)
+    assert [removable.trial for removable in beyond_quota(saved.study, 10)] == [1]
+
+
 def test_beyond_the_quota_the_least_promising_paused_trials_go_first() -> None:
     """By step, then by result, one that is no number first; running ones and the best complete one stay."""
     saved = Saved()
