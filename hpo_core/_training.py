@@ -12,8 +12,8 @@ So a trial that was stopped at r < s is placed by its rank. Its value at r is co
 that the trials of A had at r, and it gets the value at s of the trial of A in the same place: better
 than p of them at r, better than p of them at s. Worse than all of A (what a scheduler that stops the
 worst makes of most) is the worst of A. This uses every trial (Falkner 2018, BOHB, only those of the
-largest budget) and never compares across steps. Where a trial's result is its best or its average by
-the study's rule, that is its value at a step too.
+largest budget) and never compares across steps. A trial's value at a step that it got to is its newest
+up to there; where its result is its best or its average by the study's rule, so is that value.
 
 Where steps are folds (or seeds), results differ in scale only by what makes a fold hard for everybody. So a
 trial that was stopped is worth the mean of its results so far, each less d_f: the median, over the complete
@@ -23,6 +23,7 @@ failed ones have none.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,9 +64,9 @@ class Training:
 class Curves:
     """Reports by step: a fold over the report log.
 
-    ``trials``, ``report``: by step, who reported every objective there, and in which row. ``reported``: by
-    trial, the rows of such reports; one that leaves an objective out, as between two validations, says
-    nothing of it.
+    ``trials``, ``report``: by step, who reported every objective there, and in which row. ``reported``,
+    ``steps``: by trial, the rows of such reports, and their steps; one that leaves an objective out, as
+    between two validations, says nothing of it.
     ``so_far``: for each report, what the trial's result by the study's rule was then, ``(m,)``; kept
     only where that is not the report itself. ``counting``: by trial and objective, the reported values that
     count. ``folds``: the result of the fold alone, minimised, ``(m,)``;
@@ -76,6 +77,7 @@ class Curves:
     trials: dict[int, list[int]] = field(default_factory=dict)
     report: dict[int, list[int]] = field(default_factory=dict)
     reported: dict[int, list[int]] = field(default_factory=dict)
+    steps: dict[int, list[int]] = field(default_factory=dict)
     so_far: Column | None = None
     counting: dict[int, list[list[float]]] = field(default_factory=dict)
     folds: Column | None = None
@@ -89,6 +91,7 @@ class Curves:
                 self.trials.setdefault(step, []).append(trial)
                 self.report.setdefault(step, []).append(row)
                 self.reported.setdefault(trial, []).append(row)
+                self.steps.setdefault(trial, []).append(step)
             if history.rule != "last":
                 self._by_rule(history, trial, row)
         if by_folds(history):
@@ -111,6 +114,14 @@ class Curves:
         now = [counting([*known, value], history.rule) for known, value in zip(before, new, strict=True)]
         self.counting[trial] = now
         self.so_far.append([mean(values) for values in now])
+
+    def at(self, trial: int, step: int) -> int | None:
+        """The row of the trial's newest report up to a step that it has got to."""
+        steps = self.steps.get(trial)
+        if not steps or steps[-1] < step:
+            return None
+        place = bisect_right(steps, step)
+        return self.reported[trial][place - 1] if place else None
 
     def values(self, history: History) -> Array:
         """(r, m) of each report, what the trial's result by the study's rule was then."""
@@ -155,6 +166,9 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
     ended, results, elsewhere = _ended(history)
     in_flight = [int(t) for t in history.pending if int(t) in curves.reported]
     trials = sorted({*ended, *in_flight, *reached})[-_NEWEST:]
+    # Not every trial reports at every step that it gets to.
+    passed = {t: row for t in trials if t not in reached and (row := curves.at(t, step)) is not None}
+    reached |= passed
     values = np.full((len(trials), history.n_objectives), np.nan)
     waiting: dict[int, list[int]] = {}
     for place, trial in enumerate(trials):
@@ -162,15 +176,15 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
             pass  # failed: no value at any step, however good it was before
         elif trial in reached:
             values[place] = so_far[reached[trial]]
-        elif rows := curves.reported.get(trial):
-            waiting.setdefault(int(history.reports.steps[rows[-1]]), []).append(place)
+        elif trial in curves.reported:
+            waiting.setdefault(curves.steps[trial][-1], []).append(place)
         elif trial in ended:
             values[place] = results[ended[trial]]  # finished without a report: a final result
     anchors = np.fromiter(reached, dtype=np.int64)
     finals = so_far[[reached[int(t)] for t in anchors]]
     for r, places in waiting.items():
         own = so_far[[curves.reported[trials[p]][-1] for p in places]]
-        values[places] = _transported(own, *_pairs(history, curves, r, anchors, finals))
+        values[places] = _transported(own, *_pairs(so_far, curves, r, anchors, finals))
     known = set(trials)
     unknown = np.array([int(t) for t in history.pending if int(t) not in known], dtype=np.int64)
     X = history.X[trials]
@@ -235,13 +249,10 @@ def _ended(history: History) -> tuple[dict[int, int], Array, Ints]:
     return ended, evidence.values, first + np.flatnonzero(trials < 0)
 
 
-def _pairs(history: History, curves: Curves, r: int, anchors: Ints, finals: Array) -> tuple[Array, Array]:
+def _pairs(so_far: Array, curves: Curves, r: int, anchors: Ints, finals: Array) -> tuple[Array, Array]:
     """Values at ``r`` and at the comparison step of the trials that have both, ``(a, m)`` each."""
-    so_far = curves.values(history)
-    at_r = dict(zip(curves.trials.get(r, []), curves.report.get(r, []), strict=True))
-    both = [i for i, t in enumerate(anchors) if int(t) in at_r]
-    rows = [at_r[int(anchors[i])] for i in both]
-    return so_far[rows], finals[both]
+    found = [(i, row) for i, t in enumerate(anchors.tolist()) if (row := curves.at(t, r)) is not None]
+    return so_far[[row for _, row in found]], finals[[i for i, _ in found]]
 
 
 def _transported(own: Array, early: Array, late: Array) -> Array:

@@ -63,6 +63,23 @@ def test_stopped_trials_take_the_place_at_the_last_step_that_they_had_at_theirs(
     assert data.values[:, 0].tolist() == [1.0, 2.0, 3.0, 2.0, 3.0, 3.0]
 
 
+def test_a_trial_that_reports_at_other_steps_stands_among_those_that_got_as_far() -> None:
+    """By the newest result up to there. One that had stopped between two reports of the others, as early
+    stopping does, was taken for worse than all of them, and so was one that had got beyond.
+    """
+    loop = study([[]] * 5, [None] * 5)
+    for trial, reports in enumerate(([5.0, 1.0], [6.0, 2.0], [8.0, 3.0])):
+        for step, value in zip((2, 4), reports, strict=True):
+            loop.report(trial, step, value)
+        loop.tell(trial, reports[-1], state=COMPLETE)
+    for trial, step, value in ((3, 3, 5.5), (4, 3, 0.1), (4, 5, 0.05)):
+        loop.report(trial, step, value)
+    for trial, value in ((3, 5.5), (4, 0.05)):
+        loop.tell(trial, value, state=PRUNED)
+    data = trained(loop, 3)
+    assert (data.step, data.values[:, 0].tolist()) == (4, [1.0, 2.0, 3.0, 2.0, 0.1])
+
+
 def test_the_step_is_the_largest_that_enough_trials_reached() -> None:
     curves = [[5.0, 1.0, 0.5], [6.0, 2.0], [8.0, 3.0], [4.0]]
     loop = study(curves, [COMPLETE, PRUNED, PRUNED, PRUNED])
