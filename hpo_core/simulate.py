@@ -387,7 +387,7 @@ class _Loop:
     def _compare(self, attempt: _Attempt, now: float) -> None:
         value = attempt.metrics.get(self._name, np.nan)
         best = self._result.incumbents
-        if not math.isnan(value) and (not best or value * self._sign < best[-1].value * self._sign):
+        if math.isfinite(value) and (not best or value * self._sign < best[-1].value * self._sign):
             best.append(Incumbent(now, attempt.due.trial, attempt.step, value))
 
     def _cut_off(self, until: float) -> None:

@@ -119,7 +119,9 @@ def _quantile(values: list[float], percentile: float) -> float:
     place = percentile / 100.0 * (len(values) - 1)
     below = math.floor(place)
     above = min(below + 1, len(values) - 1)
-    return values[below] + (place - below) * (values[above] - values[below])
+    # Halves first: the range of two values near the largest double is no double.
+    low, high = values[below] / 2, values[above] / 2
+    return 2 * (low + (place - below) * (high - low))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -475,3 +475,8 @@ def test_results_at_the_end_of_all_doubles_are_compared_like_others() -> None:
         for more in (0.0, 0.5, 0.25):
             curve(study, [value + more for value in folds])
         assert curve(study, [value + 9.0 for value in folds]) is not None
+    study, _ = make_study(Median(startup_trials=2))
+    for value in (-1.7e308, 1.7e308):
+        curve(study, [value])
+    assert curve(study, [1e308], finish=False) == 1
+    assert curve(study, [-1e308], finish=False) is None

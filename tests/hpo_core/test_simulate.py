@@ -170,6 +170,14 @@ def test_anytime_curve() -> None:
     assert best[4] == max(4 * t.params["x"] for t in study.trials)
 
 
+def test_what_is_no_number_is_no_best_result() -> None:
+    """As in the study itself, where a loss that is infinite on the good side is a failure, too."""
+    values = {1: -math.inf, 2: 0.5, 3: math.nan, 4: 0.25}
+    study = Study({"x": Float(0.0, 1.0)}, strategy="random", limits={"trials": 1})
+    result = simulate(study, Curves(lambda params, step: values[step]), workers=1, steps=4)
+    assert [(i.step, i.value) for i in result.incumbents] == [(2, 0.5), (4, 0.25)]
+
+
 def test_recorded_runs_are_replayed() -> None:
     """A table of three configurations: values and seconds are those of its rows."""
     losses = np.array([[3.0, 2.0], [5.0, 1.0], [4.0, 4.0]])
