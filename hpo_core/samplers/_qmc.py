@@ -45,11 +45,13 @@ _REJECTIONS = 4096
 class _Walk:
     """Points made already, a pure function of (seed, space): ``allowed`` ones of a constrained sequence.
 
-    ``chunk`` holds the points of an unconstrained one from ``position`` on.
+    ``rejected``: how many of the last ones in a row met no constraints. ``chunk`` holds the points of an
+    unconstrained one from ``position`` on.
     """
 
     key: tuple[Any, ...] = ()
     allowed: list[Array] = field(default_factory=list)
+    rejected: int = 0
     chunk: Array = field(default_factory=lambda: np.empty((0, 0)))
     position: int = 0
 
@@ -116,16 +118,15 @@ def _point(space: SearchSpace, seed: int, index: int, points: _Points, walk: _Wa
         return _free_point(space, seed, index, points, walk)
     key = (seed, space.version, space.digest())
     if walk.key != key:
-        walk.key, walk.allowed, walk.position = key, [], 0
-    rejected = 0
+        walk.key, walk.allowed, walk.rejected, walk.position = key, [], 0, 0
     while len(walk.allowed) <= index:
+        if walk.rejected >= _REJECTIONS:
+            return None  # for good: how far the walk gets must not depend on how often it was asked
         U = space.snap(points(seed, space.dims, walk.position, _CHUNK))
         kept = list(U[space.allowed(U)])
         walk.allowed.extend(kept)
         walk.position += _CHUNK
-        rejected = 0 if kept else rejected + _CHUNK
-        if rejected >= _REJECTIONS:
-            return None
+        walk.rejected = 0 if kept else walk.rejected + _CHUNK
     return walk.allowed[index]
 
 

@@ -131,6 +131,26 @@ def test_rejected_points_count_in_a_row_only(monkeypatch: pytest.MonkeyPatch) ->
     assert late.notes[-1].startswith("point 200 of the scrambled")
 
 
+@pytest.mark.parametrize("sampler", [Sobol(), Halton()])
+def test_a_sequence_that_was_given_up_is_not_gone_on_with(
+    sampler: Sobol | Halton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study that is resumed draws what it would have drawn: one in eighty points is allowed."""
+    monkeypatch.setattr("hpo_core.samplers._qmc._REJECTIONS", 64)
+    space = SearchSpace({"x": Float(0.0, 1.0)}, constraints=["x <= 0.0125"])
+    notes = set()
+    for seed in range(8):
+        loop = Loop(sampler, space, seed=seed)
+        for number in range(6):
+            kept, anew = (
+                one.sample(loop.history, np.random.default_rng(number)) for one in (sampler, replace(sampler))
+            )
+            assert (kept.u.tolist(), kept.note) == (anew.u.tolist(), anew.note)
+            notes.add(kept.note.split()[0])
+            loop.start({"x": float(kept.u[0])})
+    assert notes == {"point", "constraints"}
+
+
 @pytest.mark.parametrize("sampler", [Sobol(), Halton(), Grid(resolution=4)])
 def test_one_sampler_serves_two_studies_in_turn(sampler: Sobol | Halton | Grid) -> None:
     """What it has made for the one is not handed to the other: of another seed, or of another space."""
