@@ -20,7 +20,15 @@ from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps
-from hpo_core.schedulers._common import end_step, exact, idle, needs_end, settle, why_by_state
+from hpo_core.schedulers._common import (
+    end_step,
+    exact,
+    idle,
+    needs_end,
+    run_to_the_end,
+    settle,
+    why_by_state,
+)
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
 
@@ -104,7 +112,7 @@ class Levels:
             trial = min(ladder.hopeless)
             return Close(trial, f"no finite result at step {int(history.pauses[trial])}")
         if not ladder.brackets[0]:
-            return Start() if history.trials_left != 0 else settle(history, "nothing more")
+            return run_to_the_end(history)
         for rung in ladder.descending:
             best = rung.ranking.best()
             if best is not None and self._room(rung) > 0:

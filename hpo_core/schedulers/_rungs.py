@@ -87,8 +87,7 @@ class Bracket:
         """The same bracket when only ``trials`` configurations could be started."""
         if trials >= self.sizes[0]:
             return self
-        fewer = halving_sizes(max(trials, 1), len(self.sizes), eta)
-        return Bracket(tuple(min(a, b) for a, b in zip(self.sizes, fewer, strict=True)), self.steps)
+        return Bracket(halving_sizes(trials, len(self.sizes), eta), self.steps)
 
 
 def hyperband_brackets(max_steps: int, eta: int, min_steps: int = 1) -> tuple[Bracket, ...]:

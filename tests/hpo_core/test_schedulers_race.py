@@ -65,17 +65,27 @@ def test_nobody_is_stopped_before_there_are_enough_to_compare_with() -> None:
 
 def test_of_equals_the_lower_number_is_the_champion() -> None:
     """Whichever was complete first."""
-    study = race(2)
-    first, second = study.ask(), study.ask()
-    for trial in (second, first):
-        study.report(trial, 1, 1.0)
-        study.tell(trial, 1.0)
-    champion = Champion(Criterion(), study.history)
-    champion.catch_up(study.history)
-    assert champion.trial == 0
+    for last in (0, 1):
+        study = race(2)
+        trials = study.ask(), study.ask()
+        for trial in (trials[1 - last], trials[last]):
+            study.report(trial, 1, 1.0)
+            study.tell(trial, 1.0)
+        champion = Champion(Criterion(), study.history)
+        champion.catch_up(study.history)
+        assert champion.trial == 0
     study.tell(study.ask(), 0.0)
     champion.catch_up(study.history)
     assert champion.trial == 0, "one that reported nothing can be compared with nobody"
+
+
+def test_a_fold_without_a_number_says_nothing() -> None:
+    study = race(3)
+    for more in (0.0, 0.1, 0.2, 0.3):
+        run(study, HARD[:3] + more)
+    trial = study.ask()
+    assert study.report(trial, 1, {"loss": 0.0, "loss_fold": float("nan")}) is None
+    assert study.report(trial, 2, {"loss": 9.0, "loss_fold": 9.0}) is not None
 
 
 def test_a_bad_fold_is_forgiven_where_folds_vary() -> None:
@@ -184,6 +194,8 @@ def test_the_spread_is_that_of_the_better_half_of_the_newest() -> None:
     study = race(3)
     for shifts in ([0, 0, 0], [1.0, 1.2, 1.1], [2.0, 2.1, 2.3], [50.0, 10.0, 90.0], [90.0, 5.0, 40.0]):
         run(study, HARD[:3] + np.array(shifts))
+    for shift in (0.5, 0.6):
+        run(study, [HARD[0] + shift])  # of a single fold there is no spread
     field = _Field(Criterion(), study.history)
     field.catch_up(study.history)
     near = [np.array([1.0, 1.2, 1.1]), np.array([2.0, 2.1, 2.3])]

@@ -127,6 +127,14 @@ def test_the_end_is_a_rung_like_the_others() -> None:
     """Times 7, 8, 10, 14: 10 is far enough from 7, and so near to 14 that the end makes up for it."""
     assert worthwhile((1, 2, 4, 8), 2, 6.0) == (1, 8)
     assert worthwhile((1, 2, 4, 9), 2, 6.0) == (1, 4, 9)
+    assert worthwhile((1, 2, 4), 2, 6.0) == (1, 4)
+
+
+def test_a_rung_is_held_against_the_one_that_was_kept_below() -> None:
+    """Times 15, 16, 18, 22, 30, 46, 78: 22 is far from 15, and 30 from 15 but not from 22."""
+    assert worthwhile((1, 2, 4, 8, 16, 32, 64), 2, 14.0) == (1, 8, 32, 64)
+    # Times 3, 6, 18: what is as near to one as to the other stays.
+    assert worthwhile((1, 4, 16), 4, 2.0) == (1, 4, 16)
 
 
 def _times_of(study: Study, trial: int, at: list[tuple[int, float]]) -> None:
@@ -248,12 +256,18 @@ def test_plans_add_up(trials: int, workers: int) -> None:
         for bracket, _, n, step in plan.rungs:
             steps += n * (step - below.get(bracket, 0))
             below[bracket] = step
-        assert plan.total_steps == steps
+        assert (plan.total_steps, plan.total_trials) == (steps, trials)
         seconds = plan.seconds(workers, 2.0)
         assert seconds is not None
         assert 2.0 * steps / workers <= seconds * (1 + 1e-9)
         assert seconds <= 2.0 * steps
         assert plan.seconds(1, 2.0) == pytest.approx(2.0 * steps)
+
+
+@pytest.mark.parametrize("scheduler", [ASHA(brackets=2), ASHAStopping(), Levels()])
+def test_the_plan_of_no_number_of_trials_has_no_total(scheduler: ASHA | ASHAStopping | Levels) -> None:
+    plan = scheduler.explain(None, 81)
+    assert (plan.total_steps, plan.total_trials) == (None, None)
 
 
 @pytest.mark.parametrize("scheduler", [ASHA(brackets=2), ASHAStopping(brackets=2)])
