@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 
 from hpo_core._logs import sign_of
 
-__all__ = ["robust_range", "worst_to_show"]
+__all__ = ["FAR", "robust_range", "worst_to_show"]
 
 Array = NDArray[np.float64]
+
+# Farther out is as good or bad as any. Objectives return 1e308 where they diverge; variances add up squares.
+FAR = 1e150
 
 
 def worst_to_show(values: Array) -> float:

@@ -34,6 +34,7 @@ _EXACT = 50_000
 _RESAMPLES = 4000
 # With fewer a side a bootstrap knows too few values to be believed, and no test can say much.
 _FEWEST = 4
+_FAR = 1e300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,10 +268,11 @@ def _differences(sides: Sequence[Side], common: int, direction: str) -> tuple[Di
     if not common or any(len(side.courses) < 2 for side in sides):
         return ()
     sign = sign_of(direction)
-    first = sign * sides[0].best_at(common)
+    # The mean of results at the end of all floats would be none.
+    first = np.clip(sign * sides[0].best_at(common), -_FAR, _FAR)
     raw = []
     for side in sides[1:]:
-        second = sign * side.best_at(common)
+        second = np.clip(sign * side.best_at(common), -_FAR, _FAR)
         low, high = _bootstrap(first, second)
         p, least = rank_test(first, second)
         raw.append((side.name, float(first.mean() - second.mean()), low, high, p, least))

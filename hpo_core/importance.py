@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._disasters import worst_to_show
+from hpo_core._disasters import FAR, worst_to_show
 from hpo_core._errors import InputError
 from hpo_core._history import History
 from hpo_core._result import column_of, with_value
@@ -122,7 +122,8 @@ def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:
     known = with_value(history, objective)
     pruned = np.flatnonzero((evidence.states == TrialState.PRUNED) & (evidence.trials >= 0))
     if not len(pruned):
-        return evidence.X[known], np.minimum(y[known], worst_to_show(y[known]))
+        shown = np.minimum(y[known], worst_to_show(y[known]))
+        return evidence.X[known], np.clip(shown, -FAR, FAR)
     by_trial = dict(zip(evidence.trials[known].tolist(), mid_ranks(y[known]).tolist(), strict=True))
     placed = _placed(history, objective, by_trial, evidence.trials[pruned])
     # An observation has no steps to be compared at: it stands by its value among the complete.

@@ -70,5 +70,5 @@ def _noise(study: Study, column: int) -> float:
     if not space.dims or not enough_results(len(y), space) or not y.max() > y.min():
         return math.nan
     noise = result_noise(space, X, y)
-    low, high = np.percentile(y, [5.0, 95.0])
+    low, high = np.percentile(y, [5.0, 95.0]).tolist()
     return noise if noise > _VISIBLE * (high - low) else math.nan

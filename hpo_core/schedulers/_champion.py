@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_core._disasters import FAR
 from hpo_core._errors import StrategyError
 from hpo_core._given import is_number
 from hpo_core._history import History
@@ -14,9 +15,6 @@ from hpo_core._logs import FOLD
 from hpo_core.schedulers._criterion import Criterion, usable
 
 __all__ = ["Champion", "check_single", "check_threshold"]
-
-# Farther behind is as bad as any. Objectives return 1e308 where they diverge, and tests add up squares.
-_FAR = 1e150
 
 
 def check_threshold(owner: str, p_threshold: float) -> None:
@@ -74,4 +72,4 @@ class Champion:
         """``(k,)`` by how much the results are worse than the champion's, on the steps that both have."""
         own = self.results
         behind = np.array([value - own[step] for step, value in results.items() if step in own])
-        return np.asarray(np.clip(behind, -_FAR, _FAR))
+        return np.asarray(np.clip(behind, -FAR, FAR))

@@ -204,6 +204,13 @@ def test_the_paired_test_is_nadeau_and_bengios() -> None:
         paired_test({1: 1.0}, b, "max")
 
 
+def test_sides_that_diverged_are_compared() -> None:
+    sides = {n: [ran(f"{n}{i}", [sign * 1.7e308]) for i in range(4)] for n, sign in (("a", 1), ("b", -1))}
+    (difference,) = compare(sides).differences
+    assert difference.gain > 1e299
+    assert difference.p == pytest.approx(2 / 70)
+
+
 @pytest.mark.parametrize("seeds", [False, True])
 @pytest.mark.parametrize("other", [1.0, 1.7e308, -1.7e308])
 def test_the_paired_test_takes_results_at_the_end_of_all_doubles(other: float, seeds: bool) -> None:

@@ -12,6 +12,7 @@ from hpo_core import Categorical, Float, InputError, Int, SearchSpace, Study
 from hpo_core._disasters import worst_to_show
 from hpo_core.importance import _boxes, _tree_shares, importances, outcomes
 from hpo_core.samplers._trees import Trees
+from hpo_core.uncertainty import band
 from tests.hpo_core.studies import started
 
 CONDITIONAL = {
@@ -151,6 +152,18 @@ def test_a_pruned_trial_is_compared_with_those_that_were_pruned_later() -> None:
     _, y = outcomes(study.history)
     assert study.history.evidence.trials[np.argsort(y)].tolist() == [0, 2, 1]
     assert len(np.unique(y)) == 3
+
+
+def test_results_at_the_end_of_all_doubles_have_shares() -> None:
+    """Half of the trials diverged, on either side; the parameter that decides it explains it."""
+    study = Study({"x": Float(0, 1), "y": Float(0, 1)}, strategy="random")
+    for _ in range(40):
+        trial = study.ask()
+        study.tell(trial, 1.7e308 if trial.params["x"] > 0.5 else -1.7e308 * (trial.params["x"] > 0.3))
+    first, second = importances(study)
+    assert (first.name, second.name) == ("x", "y")
+    assert first.share > 0.6
+    assert band(study, [0, 1]) is None
 
 
 def test_wrong_questions_are_refused_and_empty_studies_have_no_answer() -> None:
