@@ -108,11 +108,11 @@ class ASHA:
     """Promotion: a trial pauses at its rung, and resumes from its checkpoint once it is in the best 1 / eta.
 
     ``eta``: reduction factor. ``min_steps``: the lowest rung. ``max_steps``: the step at which a trial
-    is complete, where the study's settings do not say. ``brackets``: how many of Hyperband's brackets
-    to run side by side. ``metric``, ``direction``: compare by this reported metric and not by the
-    objectives. ``baseline``: the first trial goes on from rung to rung at once, so that there is a
-    complete trial after one trial's length; by the paper's rule alone it comes after eta^rungs others.
-    ``timed``: leave out rungs that cost hardly more time than the one below, see
+    is complete, by default the study's. ``brackets``: how many of Hyperband's brackets to run side by
+    side. ``metric``, ``direction``: compare by this reported metric and not by the objectives.
+    ``baseline``: the first trial goes on from rung to rung at once, so that there is a complete trial
+    after one trial's length; by the paper's rule alone it comes after eta^rungs others. ``timed``:
+    leave out rungs that cost hardly more time than the one below, see
     :mod:`hpo_core.schedulers._timing`.
 
     When a free worker asks, the highest rung with a promotable trial wins, else a new configuration

@@ -25,8 +25,8 @@ class SuccessiveHalving:
 
     ``trials``: configurations per bracket, by default as many as leave one at the end. ``eta``:
     reduction factor. ``min_steps``: the lowest rung. ``max_steps``: the step at which a trial is
-    complete, where the study's settings do not say. ``metric``, ``direction``: compare by this reported
-    metric and not by the objectives. The bracket is repeated for as long as the study has budget.
+    complete, by default the study's. ``metric``, ``direction``: compare by this reported metric and not
+    by the objectives. The bracket is repeated for as long as the study has budget.
     """
 
     training_steps: ClassVar[TrainingSteps] = "better"

@@ -26,9 +26,9 @@ class Hyperband:
     """Successive halving in brackets, from many configurations with few steps to few that run to the end.
 
     ``eta``: reduction factor. ``min_steps``: the lowest rung. ``max_steps``: the step at which a trial
-    is complete, where the study's settings do not say. ``rounds``: how often to go through all
-    brackets; ``None``: until a limit of the study is reached. ``metric``, ``direction``: compare by
-    this reported metric and not by the objectives.
+    is complete, by default the study's. ``rounds``: how often to go through all brackets; ``None``:
+    until a limit of the study is reached. ``metric``, ``direction``: compare by this reported metric
+    and not by the objectives.
     """
 
     training_steps: ClassVar[TrainingSteps] = "better"

@@ -42,8 +42,8 @@ class Levels:
     ``levels``: ascending fractions of ``max_steps``, the last one 1. ``shares``: for each level, the
     share of all trials that is to get there; the first one 1. With 100 trials the defaults start 100 to
     10 % of the steps, take 40 of them to 30 %, 16 to 50 % and 6 to the end. ``max_steps``: the step at
-    which a trial is complete, where the study's settings do not say. ``metric``, ``direction``: compare
-    by this reported metric and not by the objectives.
+    which a trial is complete, by default the study's. ``metric``, ``direction``: compare by this
+    reported metric and not by the objectives.
 
     A trial goes on when it is the best of those waiting at its level and the level's share leaves room;
     at the end of the budget at least one trial is taken to the end.

@@ -1,4 +1,4 @@
-"""Rungs that are not those at which trials paused: some were left out since, or the strategy is another."""
+"""What rungs compare, and rungs at which no trial paused: some were left out, or the strategy is another."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from hpo_core import Study, TrialState
+from hpo_core import Segment, Study, TrialState
 from hpo_core._strategies import compose
-from hpo_core._strategy import Close, Resume, Scheduler
+from hpo_core._strategy import Close, Resume, Scheduler, Start
 from hpo_core.samplers import Random
-from hpo_core.schedulers import ASHA, ASHAStopping, Full, Levels
-from hpo_core.schedulers._criterion import Criterion
+from hpo_core.schedulers import ASHA, ASHAStopping, Full, Hyperband, Levels, SuccessiveHalving
+from hpo_core.schedulers._criterion import Criterion, usable
 from hpo_core.schedulers._ladder import Ladder, why_paused
 from tests.hpo_core.scheduler_loop import ask, make_study
 
@@ -24,8 +24,8 @@ def reported(study: Study, reports: Mapping[int, float]) -> int:
     return trial.number
 
 
-def ladder_of(study: Study, steps: Sequence[int]) -> Ladder:
-    return Ladder(study.history, [steps], Criterion().bind(study.history))
+def ladder_of(study: Study, steps: Sequence[int], criterion: Criterion | None = None) -> Ladder:
+    return Ladder(study.history, [steps], (criterion or Criterion()).bind(study.history))
 
 
 def test_a_complete_trial_stands_at_each_rung_by_what_it_reported_there() -> None:
@@ -114,3 +114,75 @@ def test_a_single_level_runs_trials_to_their_ends() -> None:
     again.tell(again.ask(), 0.4)
     again.tell(again.ask(), 0.3)
     assert "all 2 trials have been started" in repr(again.execution.next())
+
+
+def test_what_a_rung_compares_by_the_rule_of_the_study() -> None:
+    """The rung's own report is one of them, and a trial whose newest is no number has diverged."""
+    study, _ = make_study(Full(), settings={"max_steps": 9, "rule": "best"})
+    scores = Criterion().bind(study.history)
+    for reports, by_step in (
+        ({1: 0.5, 3: 0.2, 9: 0.3}, {1: 0.5, 2: 0.5, 3: 0.2, 9: 0.2}),
+        ({2: 0.1, 3: 0.4}, {3: 0.1}),
+    ):
+        trial = reported(study, reports)
+        assert {step: scores.by_rule(study.history, trial, step) for step in by_step} == {
+            step: (value,) for step, value in by_step.items()
+        }
+    diverged = reported(study, {1: 0.5, 3: float("nan")})
+    assert not usable(scores.by_rule(study.history, diverged, 3))
+    assert scores.by_rule(study.history, trial, 1) is None
+
+
+def test_a_complete_trial_is_ranked_by_its_newest_report_of_another_metric() -> None:
+    study, _ = make_study(Full())
+    for size in (1.0, 3.0, 2.0):
+        trial = study.ask()
+        study.report(trial, 1, {"loss": 0.5, "size": size})
+        study.execution.finish(trial, 0.5)
+    (high, low) = ladder_of(study, (1, 3, 9), Criterion("size", "max")).descending
+    assert [rung.ranking.first(3) for rung in (high, low)] == [[1, 2, 0], [1, 2, 0]]
+
+
+@pytest.mark.parametrize(("result", "going"), [(0.1, [0]), (0.9, [0, 1])])
+def test_a_trial_that_ended_before_its_rung_holds_its_place_if_its_result_does(
+    result: float, going: list[int]
+) -> None:
+    """Of four, two go on; the last one came to its end without a pause."""
+    study, _ = make_study(SuccessiveHalving(trials=4, eta=2), limits={"trials": 4}, settings={"max_steps": 4})
+    for value in (0.2, 0.3, 0.4):
+        study.tell(study.ask(), value)
+    study.tell(study.ask(), result, step=0)
+    sent = []
+    while isinstance(study.execution.next(), Segment):
+        sent.append(study.ask().number)
+    assert sent == going
+
+
+def test_who_waits_for_a_rung_is_told_how_full_it_is_while_more_will_come() -> None:
+    study, _ = make_study(SuccessiveHalving(trials=4, eta=2), limits={"trials": 3}, settings={"max_steps": 4})
+    study.tell(study.ask(), 0.5)
+    assert study.why(0).endswith("; its rung has 1 of 4 trials")
+    for value in (0.3, 0.4):
+        study.tell(study.ask(), value)
+    assert study.why(0).endswith("; its rung is complete, and it goes on or ends when a worker next asks")
+
+
+@pytest.mark.parametrize(("rounds", "trials"), [(1, 15), (2, 30), (None, 15)])
+def test_a_plan_of_brackets_has_so_many_rounds(rounds: int | None, trials: int) -> None:
+    """9, 3 and 3 configurations; without an end the plan is that of one round."""
+    hyperband = Hyperband(rounds=rounds)
+    plan = hyperband.explain(None, 9)
+    assert plan.total_trials == trials
+    assert ("and again" in plan.lines[-1]) == (rounds is None)
+    assert hyperband.explain(100, 9).total_trials == (trials if rounds else 100)
+    study, _ = make_study(hyperband, limits={})
+    asked = 0
+    while asked < 40 and isinstance(ask(study), Start):
+        study.tell(study.ask(), state="failed")
+        asked += 1
+    assert asked == (trials if rounds else 40)
+
+
+def test_a_bracket_begins_with_as_many_as_leave_one() -> None:
+    assert [row[2:] for row in SuccessiveHalving().explain(None, 9).rungs] == [(9, 1), (3, 3), (1, 9)]
+    assert SuccessiveHalving(max_steps=9).explain(None, 81) == SuccessiveHalving().explain(None, 9), "its own"

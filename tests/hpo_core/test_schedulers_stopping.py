@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -159,6 +160,27 @@ def test_a_trial_is_compared_by_its_best_with_those_that_got_as_far() -> None:
     assert curve(study, [0.5] * 2) is None
     assert curve(study, [9.0] * 3) is None
     assert curve(study, [9.5] * 3) == 3
+    study, _ = make_study(Median(startup_trials=2), limits={"trials": 20})
+    assert [curve(study, [level] * steps) for level, steps in ((0.5, 1), (0.4, 2))] == [None, None]
+    late = study.ask()
+    assert study.report(late, 2, 9.0) is None, "one complete trial got there, and two there must be"
+
+
+def test_of_several_objectives_the_newest_result_is_compared() -> None:
+    """There is no best of them; nobody is compared with fewer than were asked for."""
+    study, _ = make_study(Median(startup_trials=2), objectives={"a": "min", "b": "max"}, limits={"trials": 9})
+
+    def run(*values: float, steps: int = 2) -> int | None:
+        trial = study.ask()
+        for step, value in enumerate(values[:steps], start=1):
+            if study.report(trial, step, {"a": value, "b": -value}) is not None:
+                return step
+        study.tell(trial, {"a": 0.5, "b": -0.5})
+        return None
+
+    assert [run(0.5, 0.5), run(0.5, 0.5, steps=1), run(0.1, 0.9)] == [None, None, None]
+    assert run(0.5, 0.5) is None
+    assert run(0.1, 0.95) == 2
 
 
 def test_a_trial_that_was_run_again_counts_once_among_the_complete() -> None:
@@ -273,6 +295,16 @@ def test_patience_counts_steps_since_the_last_improvement() -> None:
     assert study.report(trial, 6, 1.0) is not None
     study, _ = make_study(Patience(patience=3, warmup_steps=6), limits={"trials": 20})
     assert curve(study, [1.0] * 9) == 7
+
+
+def test_patience_has_seen_no_improvement_in_what_is_no_number() -> None:
+    """Counted from the first report where there has been nothing else."""
+    study, _ = make_study(Patience(patience=2), limits={"trials": 5})
+    assert curve(study, [0.5, math.nan, math.nan, math.nan]) == 4
+    trial = study.ask()
+    assert study.report(trial, 5, math.nan) is None
+    assert study.report(trial, 7, math.nan) is None
+    assert study.report(trial, 8, math.nan) == Stop("no improvement since step 5, 3 steps ago")
 
 
 def test_patience_with_several_objectives_watches_the_trials_own_front() -> None:

@@ -110,6 +110,41 @@ def test_faults_come_as_often_as_asked() -> None:
     assert abs(diverged.study.history.count(TrialState.FAILED) / 300 - 0.5) < 0.15
 
 
+def test_reports_come_at_every_so_many_steps_at_targets_and_at_the_end() -> None:
+    study = study_of("random+successive_halving", trials=9)
+    simulate(study, CURVES, workers=2, steps=8, report_every=5)
+    rows = [study.history.reports_of(t.number) for t in study.trials if t.state is TrialState.COMPLETE]
+    assert [study.history.reports.steps[r].tolist() for r in rows] == [[1, 3, 5, 8]]
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("crash", "failed"), ("vanish", "lost")])
+def test_what_goes_wrong_does_so_at_any_step_that_is_yet_to_be_trained(fault: str, outcome: str) -> None:
+    """Of resumed trials, too, half of which it hits, and wherever reports are due."""
+    faults = Faults(**{fault: 0.5})  # type: ignore[arg-type]
+    study = study_of("random+successive_halving", trials=250)
+    result = simulate(study, CURVES, workers=9, steps=9, report_every=9, faults=faults)
+    steps = {run.to_step for run in result.runs if run.outcome == outcome and run.from_step == 3}
+    assert steps == {4, 5, 6, 7, 8, 9}
+    resumed = [run.outcome == outcome for run in result.runs if run.from_step]
+    assert np.mean(resumed) == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(len(resumed)))
+    assert len(resumed) > 50
+
+
+def test_a_study_of_failures_ends_as_failed() -> None:
+    study = study_of("random", failures=2)
+    result = simulate(study, CURVES, workers=1, steps=9, faults=Faults(crash=1.0))
+    assert study.stopped is not None
+    assert (study.stopped.state, study.stopped.reason) == ("failed", result.ended)
+
+
+def test_virtual_time_begins_when_the_study_was_last_heard_of() -> None:
+    study = Study({"x": Float(0.0, 1.0)}, strategy="random", limits={"trials": 2}, now=1000.0)
+    result = simulate(study, CURVES, workers=1, steps=3)
+    assert result.makespan == 6.0
+    assert [t.started_at for t in study.trials] == [1000.0, 1003.0]
+    assert study.state.seconds_spent == 6.0
+
+
 def test_stragglers_and_replacements_take_time() -> None:
     """Every attempt ten times slower takes ten times as long; a lost worker is away for a while."""
     slow = simulate(study_of("random"), CURVES, workers=2, steps=9, faults=Faults(straggle=1.0))
@@ -148,6 +183,8 @@ def test_the_clock_can_be_stopped() -> None:
     assert result.study.history.count(TrialState.COMPLETE) == 6
     assert result.study.history.count(TrialState.CANCELLED) == 3
     assert result.study.stopped is not None
+    result = simulate(study_of("random", trials=100), CURVES, workers=1, steps=9, until=18.0)
+    assert result.study.history.count(TrialState.COMPLETE) == 2, "what ends at that time has ended"
 
 
 def test_a_limit_on_seconds_is_the_studys_own() -> None:
