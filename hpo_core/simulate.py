@@ -391,7 +391,7 @@ class _Loop:
             best.append(Incumbent(now, attempt.due.trial, attempt.step, value))
 
     def _cut_off(self, until: float) -> None:
-        for _, _, event in sorted(self._events, key=lambda e: e[:2]):
+        for _, _, event in self._events:
             if isinstance(event, _Attempt):
                 self._record(event, until, "cancelled")
         reason = f"the simulation was to end after {until:g} s"

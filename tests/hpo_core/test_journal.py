@@ -260,6 +260,15 @@ def test_writing_goes_on_when_there_is_space_again(tmp_path: Path) -> None:
     assert reopened(path) == [first, third]
 
 
+def test_nothing_is_written_once_a_file_is_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "study" / "j.jsonl"
+    with Journal(path) as journal:
+        path.parent.rename(tmp_path / "elsewhere")
+        path.parent.write_text("")
+        with pytest.raises(JournalError, match="moved, removed or replaced"):
+            journal.append(sample_events(1)[0])
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_nothing_is_written_once_the_folder_is_elsewhere(replaced: bool, tmp_path: Path) -> None:
     """What was written to a file that had been removed was lost with it, at the end of a night."""
@@ -357,6 +366,30 @@ def test_who_is_kept_from_a_processor_while_they_look_keeps_no_driver_out(tmp_pa
     on_again.start()
     Journal(path).close()
     on_again.join()
+
+
+def test_who_only_looks_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that looks and is stopped while it does, say; the file then still names the last driver."""
+    monkeypatch.setattr("hpo_core._journal._LOOKED_AT_SECONDS", 0.0)
+    path = tmp_path / "j.jsonl"
+    Journal(path).close()
+    lock = os.open(lock_of(path), os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with pytest.raises(StudyLockedError, match=f"pid {os.getpid()}"):
+            Journal(path)
+    finally:
+        os.close(lock)
+    Journal(path).close()
+
+
+def test_a_driver_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it named by more than its own number, where the one before had a longer one."""
+    monkeypatch.setattr("hpo_core._journal._LOOKED_AT_SECONDS", math.inf)
+    path = tmp_path / "j.jsonl"
+    lock_of(path).write_text("pid 123456789012")
+    with Journal(path), pytest.raises(StudyLockedError, match=rf"\(pid {os.getpid()}\)"):
+        Journal(path)
 
 
 def test_its_files_are_made_with_the_users_umask(tmp_path: Path) -> None:

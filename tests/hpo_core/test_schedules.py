@@ -44,7 +44,8 @@ def test_triangular_cycles() -> None:
     """Low, high, low; and half as high in the next cycle where asked for."""
     schedule = Triangular(low=0.0, high=1.0, period=4)
     assert [schedule(s) for s in range(1, 10)] == [0.0, 0.5, 1.0, 0.5, 0.0, 0.5, 1.0, 0.5, 0.0]
-    assert Triangular(low=0.0, high=1.0, period=4, shrink=0.5)(7) == 0.5
+    shrinking = Triangular(low=0.0, high=1.0, period=4, shrink=0.5)
+    assert [shrinking(s) for s in (3, 7, 11, 15)] == [1.0, 0.5, 0.25, 0.125]
 
 
 def test_warm_restarts_begin_anew() -> None:
@@ -83,6 +84,7 @@ def test_values_stay_between_the_ends(step: int, start: float, end: float, perio
         WarmRestarts(start=start, end=end, period=period, growth=1.5),
     ):
         value = schedule(step)
+        assert schedule(0) == schedule(1), "before the first step"
         assert math.isfinite(value)
         assert end - 1e-9 <= value <= start + 1e-9
 
@@ -148,5 +150,6 @@ def test_each_element_of_a_list_is_searched() -> None:
         assert schedule(1) == params["lr.piecewise.values.0"]
         assert schedule(params["lr.piecewise.starts.9"]) == params["lr.piecewise.values.10"]
         assert schedule(200) == 0.0
+        assert built("lr", dict(sorted(params.items()))) == schedule
     with pytest.raises(InputError, match="takes a list for 'starts'"):
         searched("lr", piecewise={"values": [1.0, 0.1], "starts": Int(2, 9)})

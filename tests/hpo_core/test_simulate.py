@@ -117,10 +117,9 @@ def test_reports_come_at_every_so_many_steps_at_targets_and_at_the_end() -> None
     assert [study.history.reports.steps[r].tolist() for r in rows] == [[1, 3, 5, 8]]
 
 
-@pytest.mark.parametrize(("fault", "outcome"), [("crash", "failed"), ("vanish", "lost")])
-def test_what_goes_wrong_does_so_at_any_step_that_is_yet_to_be_trained(fault: str, outcome: str) -> None:
-    """Of resumed trials, too, half of which it hits, and wherever reports are due."""
-    faults = Faults(**{fault: 0.5})  # type: ignore[arg-type]
+@pytest.mark.parametrize(("faults", "outcome"), [(Faults(crash=0.5), "failed"), (Faults(vanish=0.5), "lost")])
+def test_what_goes_wrong_does_so_at_any_step_that_is_yet_to_be_trained(faults: Faults, outcome: str) -> None:
+    """Of resumed trials, too, half of which it hits (to five standard errors), wherever reports are due."""
     study = study_of("random+successive_halving", trials=250)
     result = simulate(study, CURVES, workers=9, steps=9, report_every=9, faults=faults)
     steps = {run.to_step for run in result.runs if run.outcome == outcome and run.from_step == 3}
@@ -265,5 +264,6 @@ def test_what_cannot_be_simulated_is_refused() -> None:
         simulate(study_of("random"), CURVES, workers=0, steps=9)
     with pytest.raises(InputError, match="crash"):
         Faults(crash=1.5)
-    with pytest.raises(InputError, match="slowdown"):
-        Faults(slowdown=0.0)
+    for make in (lambda: Faults(slowdown=0.0), lambda: Faults(replace=-1.0)):
+        with pytest.raises(InputError, match="slowdown must be positive and replace not negative"):
+            make()

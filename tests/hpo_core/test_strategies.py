@@ -14,7 +14,7 @@ from hpo_core._history import History
 from hpo_core._strategies import PAIRS, SAMPLERS, SCHEDULERS, compose
 from hpo_core._strategy import Proposal, Sampler, Scheduler
 from hpo_core.samplers import Grid, Random
-from hpo_core.schedulers import ASHA, Full
+from hpo_core.schedulers import ASHA, Full, Levels
 from tests.hpo_core.stubborn import Stubborn
 from tests.hpo_core.studies import LINE, recorded, replayed
 
@@ -34,7 +34,13 @@ class Fancy:
     names: tuple[str, ...] = ()
     part: Part = field(default_factory=Part)
     anything: Any = None
+    label: object = field(default=None, compare=False)
+    """What makes no difference, and is not kept."""
     _memo: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise ValueError(f"a rate below zero: {self.rate}")
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Anything goes."""
@@ -70,6 +76,8 @@ def test_every_name_makes_what_it_says(name: str) -> None:
         ("random", Random(), Full()),
         ("random+asha", Random(), ASHA()),
         ("random + asha", Random(), ASHA()),
+        ("random+multi_fidelity", Random(), Levels()),
+        ({"name": "random+asha"}, Random(), ASHA()),
         ({"sampler": "random"}, Random(), Full()),
         (
             {"sampler": {"name": "grid", "resolution": 3}, "scheduler": {"name": "asha", "eta": 4}},
@@ -93,7 +101,7 @@ def test_a_scheduler_alone_goes_with_the_default_sampler() -> None:
 
 
 def test_an_object_of_your_own_is_found_again_with_its_options() -> None:
-    mine = Fancy(rate=0.9, names=("a", "b"), part=Part(depth=9))
+    mine = Fancy(rate=0.9, names=("a", "b"), part=Part(depth=9), label=object())
     strategy = make_strategy(mine)
     config = json.loads(json.dumps(dict(strategy.config)))
     assert config["sampler"]["name"].endswith("test_strategies:Fancy")
@@ -105,6 +113,7 @@ def test_an_object_of_your_own_is_found_again_with_its_options() -> None:
         Part(depth=9),
     )
     assert make_strategy(Fancy()).config["sampler"] == {"name": config["sampler"]["name"]}
+    assert make_strategy(ASHA(eta=3)).config["scheduler"] == {"name": "asha"}
     study, journal = recorded(LINE, strategy=mine)
     study.tell(study.ask(), 1.0)
     resumed = replayed(journal)
@@ -117,6 +126,7 @@ def test_an_object_of_your_own_is_found_again_with_its_options() -> None:
         ("tpe2", "unknown strategy 'tpe2'; did you mean 'tpe'.*known: asha"),
         ("TPE", "unknown strategy 'TPE'; did you mean 'tpe'"),
         ("gp+ahsa", "unknown strategy 'ahsa'; did you mean 'asha'"),
+        ("gp+levles", "unknown strategy 'levles'; did you mean 'levels'"),
         ("rndom+asha", "unknown strategy 'rndom'; did you mean 'random'"),
         ("asha+gp", r"the sampler comes first: write 'gp\+asha'"),
         ("", "unknown strategy ''"),
@@ -128,6 +138,10 @@ def test_an_object_of_your_own_is_found_again_with_its_options() -> None:
             "has no option 'resolutoin'; did you mean 'resolution'",
         ),
         ({"sampler": {"name": "grid", "resolution": 0}}, "resolution of every parameter must be .* got 0"),
+        (
+            {"sampler": {"name": "tests.hpo_core.test_strategies:Fancy", "rate": -1.0}},
+            "Fancy' with {'rate': -1.0}: a rate below zero: -1.0",
+        ),
         ({"sampler": "nowhere.at_all:Thing"}, "cannot be imported .*must be importable by its name"),
         ({"sampler": {"name": "tests.hpo_core.stubborn:Stubborn", "v": 1}}, "has no option 'v'"),
         (Fancy(anything=object()), "option 'anything' of .*Fancy' must be JSON"),
