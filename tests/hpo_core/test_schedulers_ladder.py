@@ -38,10 +38,12 @@ def test_a_complete_trial_stands_at_each_rung_by_what_it_reported_there() -> Non
         ({}, 0.7),
     ):
         study.execution.finish(reported(study, reports), result)
+    trial = study.ask()
+    study.report(trial, 3, {"seconds": 1.0})
+    study.execution.finish(trial, 0.8)
     low, high = reversed(ladder_of(study, (1, 3, 9)).descending)
-    assert low.ranking.first(4) == [3, 1, 0, 2]
-    # The last one says at which step it ended as little as at which it was how good.
-    assert high.ranking.first(4) == [3, 0, 2, 1]
+    assert low.ranking.first(5) == [3, 4, 1, 0, 2]
+    assert high.ranking.first(5) == [3, 4, 0, 2, 1]
 
 
 def test_a_trial_that_ran_beyond_its_target_to_its_end_stands_at_the_rungs_on_its_way() -> None:

@@ -182,6 +182,17 @@ def test_setting_up_is_measured_in_steps_of_the_same_trial() -> None:
     assert worth() == 0.0
 
 
+def test_a_trial_whose_beginning_nobody_timed_does_not_tell_what_it_cost() -> None:
+    study = Study({"x": Float(0, 1)}, strategy="random+asha", settings={"max_steps": 27})
+    due = study.execution.next()
+    assert isinstance(due, Segment)
+    study.execution.started(due)
+    _times_of(study, due.trial, [(1, 10.0), (2, 11.0), (3, 12.0)])
+    measured = SettingUp()
+    measured.catch_up(study.history)
+    assert measured.steps is None
+
+
 def test_setting_up_a_fork_is_none_of_a_trial_that_begins() -> None:
     """It goes on from a checkpoint, which may take as long as anything."""
     study = Study({"x": Float(0, 1)}, strategy="random", settings={"max_steps": 9})
