@@ -28,10 +28,11 @@ def value_by_rule(fold: Fold, trial: TrialRecord, returned: Mapping[str, float])
     leaves an objective out says nothing of it.
     """
     rule, reports = fold.settings.rule, fold.history.reports
+    rows = np.array(reports.rows(trial.number), dtype=np.int64)
     values: dict[str, float] = {}
-    for name, direction in fold.created.objectives.items():
-        reported = [reports.value(row, name) for row in reports.rows(trial.number)]
-        series = [value for value in reported if value is not None]
+    for column, (name, direction) in enumerate(fold.created.objectives.items()):
+        reported = reports.values[rows[reports.given[rows, column]], column]
+        series = (sign_of(direction) * reported).tolist()
         if name in returned:
             series.append(float(returned[name]))
         if series:
