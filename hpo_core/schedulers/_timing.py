@@ -69,7 +69,7 @@ class SettingUp:
             return False
         rows = history.reports_of(trial)
         if row == rows[0]:
-            if reports.first[row] and not history.starts[trial]:
+            if not history.starts[trial]:
                 self._begun[trial] = (seconds, step)
             return False
         full = trial not in self._went_on and len(self._went_on) >= _MEASURED

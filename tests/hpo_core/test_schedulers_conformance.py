@@ -240,6 +240,13 @@ def test_a_metric_nobody_can_rank_by_is_refused_before_anything_is_written() -> 
         assert journal.lines == []
 
 
+def test_an_objective_is_not_compared_in_the_other_direction() -> None:
+    """Named again with its own direction it is what it was."""
+    make_study(ASHA(metric="loss", direction="min"), objectives={"loss": "min"})
+    with pytest.raises(StrategyError, match="has the other direction than 'max'"):
+        make_study(ASHA(metric="loss", direction="max"), objectives={"loss": "min"})
+
+
 def test_one_named_metric_decides() -> None:
     """Of two metrics in conflict, ASHA promotes by the one it was told to use."""
     study, _ = make_study(ASHA(metric="accuracy", direction="max"), limits={"trials": 3})

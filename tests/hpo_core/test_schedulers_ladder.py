@@ -178,11 +178,34 @@ def test_a_plan_of_brackets_has_so_many_rounds(rounds: int | None, trials: int) 
     assert ("and again" in plan.lines[-1]) == (rounds is None)
     assert hyperband.explain(100, 9).total_trials == (trials if rounds else 100)
     study, _ = make_study(hyperband, limits={})
-    asked = 0
-    while asked < 40 and isinstance(ask(study), Start):
+    targets: list[int | None] = []
+    while len(targets) < 45 and isinstance(action := ask(study), Start):
+        targets.append(action.target)
         study.tell(study.ask(), state="failed")
-        asked += 1
-    assert asked == (trials if rounds else 40)
+    assert targets == (rounds or 3) * [*9 * [1], *3 * [3], *3 * [None]]
+
+
+def test_a_bracket_that_gets_the_rest_of_its_trials_is_not_decided_without_them() -> None:
+    """It was cut short, and about to close two of three."""
+    study, journal = make_study(
+        SuccessiveHalving(trials=4, eta=2), limits={"trials": 3}, settings={"max_steps": 4}
+    )
+    for value in (0.2, 0.3, 0.4):
+        study.tell(study.ask(), value)
+    assert isinstance(ask(study), Close)
+    study.extend(trials=4)
+    assert ask(study) == ask(Study.replay(journal.events())) == Start(target=1)
+    study.tell(study.ask(), 0.1)
+    assert [study.ask().number, study.ask().number] == [3, 0]
+
+
+def test_of_two_brackets_the_older_one_goes_on_first() -> None:
+    study, _ = make_study(SuccessiveHalving(trials=2, eta=2), settings={"max_steps": 2})
+    trials = [study.ask() for _ in range(4)]
+    assert [t.bracket for t in study.trials] == [0, 0, 1, 1]
+    for trial in reversed(trials):
+        study.tell(trial, 0.1 * trial.number)
+    assert [study.ask().number, study.ask().number] == [0, 2]
 
 
 def test_a_bracket_begins_with_as_many_as_leave_one() -> None:

@@ -195,7 +195,9 @@ def test_the_spread_is_that_of_the_better_half_of_the_newest() -> None:
     for shifts in ([0, 0, 0], [1.0, 1.2, 1.1], [2.0, 2.1, 2.3], [50.0, 10.0, 90.0], [90.0, 5.0, 40.0]):
         run(study, HARD[:3] + np.array(shifts))
     for shift in (0.5, 0.6):
-        run(study, [HARD[0] + shift])  # of a single fold there is no spread
+        single = study.ask()  # of a single fold there is no spread
+        study.report(single, 1, {"loss": shift, "loss_fold": HARD[0] + shift})
+        study.tell(single, shift)
     field = _Field(Criterion(), study.history)
     field.catch_up(study.history)
     near = [np.array([1.0, 1.2, 1.1]), np.array([2.0, 2.1, 2.3])]
