@@ -69,8 +69,8 @@ class Curves:
     between two validations, says nothing of it.
     ``so_far``: for each report, what the trial's result by the study's rule was then, ``(m,)``; kept
     only where that is not the report itself. ``counting``: by trial and objective, the reported values that
-    count. ``folds``: the result of the fold alone, minimised, ``(m,)``;
-    kept where steps are folds.
+    count. ``folds``: the result of the fold alone, minimised, ``(m,)``; kept where steps are folds, as is
+    ``begun``: the trials that reported any.
     """
 
     rows: int = 0
@@ -81,6 +81,7 @@ class Curves:
     so_far: Column | None = None
     counting: dict[int, list[list[float]]] = field(default_factory=dict)
     folds: Column | None = None
+    begun: set[int] = field(default_factory=set)
 
     def grow(self, history: History) -> None:
         """Fold the reports that have arrived since."""
@@ -103,6 +104,8 @@ class Curves:
             self.folds = Column(np.float64, width=history.n_objectives)
         for row in range(len(self.folds), len(history.reports)):
             found = [history.reports.value(row, name + FOLD) for name in history.objectives]
+            if None not in found:
+                self.begun.add(int(history.reports.trials[row]))
             alone = np.array([np.nan if value is None else value for value in found])
             self.folds.append(alone * history.signs)
 
@@ -199,7 +202,7 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
 
 def _over_folds(history: History, curves: Curves) -> Training:
     ended, results, elsewhere = _ended(history)
-    in_flight = {int(t) for t in history.pending if int(t) in curves.reported}
+    in_flight = curves.begun.intersection(history.pending.tolist())
     trials = np.array(sorted({*ended, *in_flight})[-_NEWEST:], dtype=np.int64)
     known = np.zeros((len(trials), history.n_objectives))
     for i, trial in enumerate(trials.tolist()):

@@ -240,6 +240,16 @@ def test_over_folds_a_running_trial_counts_though_another_has_failed() -> None:
     assert data.values[:, 0] == pytest.approx([math.nan, 3.5, 1.5, 6.5, 5.5], nan_ok=True)
 
 
+def test_over_folds_a_running_trial_counts_once_it_has_a_fold() -> None:
+    """With the mean so far beside it or without; another metric is no fold."""
+    loop = over_folds([[3.0, 4.0], [1.0, 2.0], [5.0], [], []], [COMPLETE, COMPLETE, PRUNED, None, None])
+    loop.history._report(3, 1, {"loss_fold": 6.0})
+    loop.history._report(4, 1, {"seconds": 1.0})
+    data = trained(loop, 2)
+    assert data.values[:, 0] == pytest.approx([3.5, 1.5, 5.5, 6.5])
+    assert data.pending[:, 0] == pytest.approx([0.4])
+
+
 def test_over_folds_of_a_space_that_no_trial_fits_any_more() -> None:
     loop = over_folds([[3.0, 4.0], [5.0]], [COMPLETE, PRUNED])
     loop.history._change_space(SearchSpace({"x": Float(5, 6)}))
