@@ -41,6 +41,21 @@ def play(study: Study, script: Script, before: Callable[[], None] = lambda: None
     raise AssertionError(f"the study does not end: {study!r}")
 
 
+def meddle(study: Study, rng: np.random.Generator) -> None:
+    """Do what no scheduler decides: end a trial early, cancel a paused one, queue one that failed again."""
+    history = study.history
+    running, paused = history.in_state(TrialState.RUNNING), history.in_state(TrialState.PAUSED)
+    badly = [t.number for t in study.trials if t.state.finished and t.state is not TrialState.COMPLETE]
+    match int(rng.integers(3)):
+        case 0 if len(running):
+            values = dict.fromkeys(study.objectives, float(rng.integers(6)) / 4)
+            study.execution.finish(int(rng.choice(running)), values)
+        case 1 if len(paused):
+            study.execution.finish(int(rng.choice(paused)), state=TrialState.CANCELLED)
+        case 2 if badly:
+            study.requeue(int(rng.choice(badly)))
+
+
 @dataclass
 class Past:
     """One trial, as its events tell it."""

@@ -33,7 +33,8 @@ from hpo_core.schedulers import (
     Wilcoxon,
 )
 from hpo_core.testing import Script, check_replays, check_scheduler
-from tests.hpo_core.scheduler_loop import SPACE, ask, make_study, play
+from hpo_core.testing._replay import _forgetful, decision
+from tests.hpo_core.scheduler_loop import SPACE, ask, make_study, meddle, play
 
 LEVELS: dict[str, Any] = {"levels": (0.2, 0.5, 1.0), "shares": (1.0, 0.5, 0.2)}
 
@@ -164,6 +165,32 @@ def test_dropping_the_memo_changes_nothing(name: str) -> None:
                     assert repr(other.judge(history, trial)) == repr(own.judge(history, trial))
 
     play(study, Script(seed=3, trouble=0.2, asides=0.1), compare)
+
+
+@settings(max_examples=40)
+@given(
+    name=st.sampled_from(sorted(MAKERS)), seed=st.integers(0, 10**6), m=st.integers(1, 2),
+    length=st.integers(20, 200),
+)  # fmt: skip
+@example(name="asha", seed=230, m=1, length=46)  # failed, queued again and complete before anybody looked
+def test_what_is_decided_does_not_depend_on_when_it_was_asked_before(
+    name: str, seed: int, m: int, length: int
+) -> None:
+    """A study that was asked only where its driver had to decides as one that reads of it all at once."""
+    objectives = {f"objective{i}": ("max", "min")[i] for i in range(m)}
+    script, rng = Script(seed=seed, trouble=0.2, asides=0.0), np.random.default_rng(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hpo_core.schedulers._percentile._PEERS", 3)
+        try:
+            study, _ = make_study(MAKERS[name](), objectives=objectives, seed=seed)
+        except StrategyError:
+            return  # more objectives than it can compare
+        while study.history.length < length:
+            if rng.random() < 0.25:
+                meddle(study, rng)
+            if not script.act(study):
+                break
+        assert decision(study) == decision(_forgetful(study))
 
 
 @settings(max_examples=20)
