@@ -175,6 +175,7 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
             "trials": len(configurations),
             "strategy": "random",
             "warm_start": (),
+            "constraints": (),
         },
     )
     if objective is None:

@@ -80,6 +80,7 @@ async def tune_flow(
     tracking_uri: str | None = None,
     warm_start: list[str] | None = None,
     repeats: Count | None = None,
+    constraints: list[str] | None = None,
     max_steps: Count | None = None,
     max_total_steps: Count | None = None,
     max_cost: Seconds | None = None,
@@ -113,6 +114,7 @@ async def tune_flow(
         tracking_uri: MLflow server or database; by default what MLFLOW_TRACKING_URI says.
         warm_start: Results to begin with: study:NAME, mlflow:EXPERIMENT, csv:FILE, optuna:STORAGE#STUDY.
         repeats: Runs of each configuration, with other seeds; their mean counts.
+        constraints: Bounds on metrics, such as latency_ms <= 10; a trial that breaks one is infeasible.
         max_steps: Step at which a trial is complete.
         max_total_steps: Steps of all trials together.
         max_cost: Seconds of all trials together.
@@ -147,6 +149,7 @@ async def tune_flow(
         tracking_uri=tracking_uri,
         warm_start=tuple(warm_start or ()),
         repeats=repeats,
+        constraints=tuple(constraints or ()),
         max_steps=max_steps,
         max_total_steps=max_total_steps,
         max_cost=max_cost,

@@ -38,7 +38,9 @@ class Request:
     ``objective``: ``lgbm``, ``sklearn``, ``torch``, ``PATH.py:function``, ``package.module:function``, or
     ``FOLDER#ENTRY`` for an entry point of an MLflow project, whose ``env_manager`` is that of ``mlflow run``.
     ``options``: further settings of a ready objective, parameters of a project that are not tuned.
-    ``metric``: ``NAME=min`` or ``NAME=max`` for all but ready objectives. ``space``: a file, or JSON text.
+    ``metric``: ``NAME=min`` or ``NAME=max`` for all but ready objectives. ``constraints``: bounds on metrics,
+    such as ``latency_ms <= 10``, see ``outcome_constraints`` of :class:`hpo_core.Settings`. ``space``: a
+    file, or JSON text.
     ``timeout``: seconds for the study; ``max_cost``: worker-seconds of all trials together;
     ``max_total_steps``: steps of all trials together; ``max_steps``: the step at which a trial is complete.
     ``trials``: the study's total; left out, any of the others, or ``stop_when``, alone ends the study, and
@@ -86,6 +88,7 @@ class Request:
     env_manager: str | None = None
     deterministic: bool = False
     repeats: int | None = None
+    constraints: tuple[str, ...] = ()
     confirms: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -209,7 +212,12 @@ def settings_of(request: Request, workers: int, max_steps: int | None, more: Map
     unknown = [name for name in more if name not in Settings.__slots__]
     if unknown:
         raise InputError(f"unknown setting {unknown[0]!r}{nearest(unknown[0], Settings.__slots__)}")
-    given = {"workers": workers, "max_steps": max_steps, "deterministic": request.deterministic}
+    given = {
+        "workers": workers,
+        "max_steps": max_steps,
+        "deterministic": request.deterministic,
+        "outcome_constraints": request.constraints,
+    }
     return Settings(**{**given, **more})
 
 

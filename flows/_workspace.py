@@ -275,6 +275,9 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
     if terms.seed not in (None, study.created.seed):
         lines.append(f"the study keeps its seed {study.created.seed} (asked for: {terms.seed})")
     kept = study.state.settings
+    if terms.settings.outcome_constraints not in ((), kept.outcome_constraints):
+        had, asked = (", ".join(s.outcome_constraints) or "none" for s in (kept, terms.settings))
+        lines.append(f"the study keeps its constraints: {had} (asked for: {asked})")
     if kept.deterministic != terms.settings.deterministic:
         order = "the order of its trials" if kept.deterministic else "the order in which they arrive"
         lines.append(f"the study goes on taking results in {order}, as it was started")

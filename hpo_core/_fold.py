@@ -10,6 +10,7 @@ from typing import Any
 from hpo_core import _events as ev
 from hpo_core._errors import StudyStateError
 from hpo_core._history import History
+from hpo_core._outcome_constraints import OutcomeConstraint
 from hpo_core._records import Limits, Settings, TrialRecord
 from hpo_core._space import SearchSpace
 from hpo_core._states import TrialState, check_move
@@ -37,6 +38,7 @@ class Fold:
         self.created = created
         self.limits = Limits().updated(created.limits)
         self.settings = Settings(**created.settings)
+        self.outcome_constraints = tuple(map(OutcomeConstraint.of, self.settings.outcome_constraints))
         self.functions = functions
         # The space as its user wrote it; ``history.space`` also has what objectives asked for.
         self.declared = SearchSpace.from_json(created.space, constraints=functions)
@@ -47,6 +49,7 @@ class Fold:
             workers=self.settings.workers,
             max_steps=self.settings.max_steps,
             rule=self.settings.rule,
+            outcome_constraints=self.outcome_constraints,
         )
         self.history.max_trials = self.limits.trials
         self.history.length = 1
@@ -289,7 +292,7 @@ class Fold:
             # A result that was taken over, not computed, has cost no steps.
             self.steps_spent += running * (event.step - trial.step)
             trial.step = event.step
-        self.history._finish(event.trial, state, event.values, trial.step)
+        self.history._finish(event.trial, state, {**event.metrics, **event.values}, trial.step)
 
     def _requeued(self, event: ev.TrialRequeued) -> None:
         trial = self.trials[event.trial]

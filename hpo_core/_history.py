@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from hpo_core._columns import Column
 from hpo_core._errors import SpaceError
 from hpo_core._fitting import Unfit, fitted
 from hpo_core._logs import Evidence, Reports, minimised, sign_of
+from hpo_core._outcome_constraints import OutcomeConstraint, excesses
 from hpo_core._space import SearchSpace
 from hpo_core._states import INFORMATIVE, VALUED, TrialState
 
@@ -48,6 +49,7 @@ class History:
         workers: int = 1,
         max_steps: int | None = None,
         rule: str = "last",
+        outcome_constraints: Sequence[OutcomeConstraint] = (),
     ) -> None:
         self.space = space
         self.objectives: tuple[str, ...] = tuple(objectives)
@@ -58,6 +60,7 @@ class History:
         self.max_steps = max_steps
         self.rule = rule
         """Which of a trial's results counts, see :class:`Settings`."""
+        self.outcome_constraints = tuple(outcome_constraints)
         self.max_trials: int | None = None
         self.length = 0
         self._counts = np.zeros(len(TrialState), dtype=np.int64)
@@ -66,7 +69,7 @@ class History:
         self._params: list[dict[str, Any]] = []
         self._fits: list[bool] = []
         # Everything ever learned, whether it fits the present space or not: the space may change back.
-        self._known = Evidence(0, self.n_objectives)
+        self._known = Evidence(0, self.n_objectives, len(self.outcome_constraints))
         self._observed: list[tuple[dict[str, Any], bool]] = []
         # A study that declares nothing learns the names from its objective.
         self.define_by_run = not space.names
@@ -86,7 +89,7 @@ class History:
         self._warm: set[bytes] = set()
         # Of a define-by-run study: which columns its trials have left out, each pattern once, (d,) bool.
         self._left_out: dict[bytes, NDArray[np.bool_]] = {}
-        self.evidence = Evidence(space.dims, self.n_objectives)
+        self.evidence = Evidence(space.dims, self.n_objectives, len(self.outcome_constraints))
         self.reports = Reports(self.objectives, self._signs)
 
     # -- sizes ---------------------------------------------------------------------------------
@@ -332,31 +335,35 @@ class History:
         self._steps[trial] = step
         self.reports._append(trial, step, metrics, seconds, first)
 
-    def _finish(self, trial: int, state: TrialState, values: Mapping[str, float], step: int) -> None:
-        """``step``: where it ended, which need not be where it last reported."""
+    def _finish(self, trial: int, state: TrialState, metrics: Mapping[str, float], step: int) -> None:
+        """``metrics``: all that it measured. ``step``: where it ended, not always where it last reported."""
         self._steps[trial] = step
-        row = self._minimised(values if state in VALUED else {})
+        row = self._minimised(metrics if state in VALUED else {})
         self._values[trial] = row
         self._move(trial, state)
         if state in INFORMATIVE:
-            self._known._append(_NOWHERE, row, state, step, trial)
+            known = metrics if state in (TrialState.COMPLETE, TrialState.INFEASIBLE) else {}
+            excess = excesses(self.outcome_constraints, known)
+            self._known._append(_NOWHERE, row, state, step, trial, excess)
             if self._fits[trial]:
-                self.evidence._append(self._X.view[trial], row, state, step, trial)
+                self.evidence._append(self._X.view[trial], row, state, step, trial, excess)
 
     def _observe(self, params: dict[str, Any], values: Mapping[str, float], *, text: bool = False) -> None:
-        row = self._minimised(values)
+        row, excess = self._minimised(values), excesses(self.outcome_constraints, values)
         state = TrialState.FAILED if np.isnan(row).any() else TrialState.COMPLETE
+        if (excess > 0.0).any():
+            row, state = np.full(self.n_objectives, np.nan), TrialState.INFEASIBLE
         self._observed.append((params, text))
-        self._known._append(_NOWHERE, row, state, 0, -1)
-        self._learn(params, row, state, text=text)
+        self._known._append(_NOWHERE, row, state, 0, -1, excess)
+        self._learn(params, row, state, excess, text=text)
 
-    def _learn(self, params: dict[str, Any], row: Floats, state: int, *, text: bool) -> None:
+    def _learn(self, params: dict[str, Any], row: Floats, state: int, excess: Floats, *, text: bool) -> None:
         """Make evidence of an observation, as long as it fits the present space."""
         u, fits = self._matched(params) if text else self._encoded(params)
         if fits:
             self._warm.add(self.space.key(u))
             self._leave_out(u)
-            self.evidence._append(u, row, state, 0, -1)
+            self.evidence._append(u, row, state, 0, -1, excess)
 
     def _minimised(self, values: Mapping[str, float]) -> Floats:
         return np.array(minimised(values, self.objectives, self._signs))
@@ -397,15 +404,16 @@ class History:
                 self._seen.setdefault(space.key(u), trial)
                 if TrialState(int(self._states.view[trial])).finished:  # the others may yet ask for more
                     self._leave_out(u)
-        self.evidence = Evidence(space.dims, self.n_objectives)
+        self.evidence = Evidence(space.dims, self.n_objectives, len(self.outcome_constraints))
         elsewhere = iter(self._observed)
         known = self._known
-        for trial, values, state, step in zip(
-            known.trials.tolist(), known.values, known.states.tolist(), known.steps.tolist(), strict=True
-        ):
+        states, steps = known.states.tolist(), known.steps.tolist()
+        for row, trial in enumerate(known.trials.tolist()):
+            values, excess = known.values[row], known.excesses[row]
             if trial >= 0:
                 if self._fits[trial]:
-                    self.evidence._append(self._X.view[trial], values, state, step, trial)
+                    u = self._X.view[trial]
+                    self.evidence._append(u, values, states[row], steps[row], trial, excess)
                 continue
             params, text = next(elsewhere)
-            self._learn(params, values, state, text=text)
+            self._learn(params, values, states[row], excess, text=text)

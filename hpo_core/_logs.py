@@ -29,12 +29,13 @@ SPREAD = "_std"
 class Evidence:
     """Append-only log of results: everything a model may learn from, oldest first."""
 
-    def __init__(self, dims: int, objectives: int) -> None:
+    def __init__(self, dims: int, objectives: int, constraints: int = 0) -> None:
         self._X = Column(np.float64, width=dims, fill=np.nan)
         self._values = Column(np.float64, width=objectives, fill=np.nan)
         self._states = Column(np.int8)
         self._steps = Column(np.int64)
         self._trials = Column(np.int64)
+        self._excesses = Column(np.float64, width=constraints, fill=np.nan)
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -64,12 +65,18 @@ class Evidence:
         """(k,) trial numbers, -1 for an observation from elsewhere."""
         return self._trials.view
 
-    def _append(self, u: Floats, values: Floats, state: int, step: int, trial: int) -> None:
+    @property
+    def excesses(self) -> Floats:
+        """(k, c) by how much each of the study's outcome constraints is broken; NaN where not known."""
+        return self._excesses.view
+
+    def _append(self, u: Floats, values: Floats, state: int, step: int, trial: int, excess: Floats) -> None:
         self._X.append(u)
         self._values.append(values)
         self._states.append(state)
         self._steps.append(step)
         self._trials.append(trial)
+        self._excesses.append(excess)
 
 
 class Reports:

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any, SupportsFloat
 
 from hpo_core._errors import InputError, nearest
+from hpo_core._outcome_constraints import checked_outcome_constraints
 from hpo_core._states import TrialState
 
 # What the limit on improvement can be besides a number.
@@ -142,7 +143,9 @@ class Settings:
     step at which a trial is complete, for schedulers that need to know. ``max_attempts``: how often a
     trial is repeated when its workers vanish. ``deterministic``: results are taken in the order of the
     trials, not in that of their arrival, so that the same objective, seed and ``workers`` give the same study
-    again; in :meth:`Study.ask` and :meth:`Study.tell` the order is the caller's.
+    again; in :meth:`Study.ask` and :meth:`Study.tell` the order is the caller's. ``outcome_constraints``:
+    bounds on metrics such as ``"latency_ms <= 10"``; a trial that breaks one at its end is infeasible, which
+    model-based samplers learn to avoid.
     """
 
     rule: str = "last"
@@ -151,6 +154,7 @@ class Settings:
     max_steps: int | None = None
     max_attempts: int = 5
     deterministic: bool = False
+    outcome_constraints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, str) or not re.fullmatch(r"last|best|average-[1-9][0-9]*", self.rule):
@@ -160,6 +164,8 @@ class Settings:
             raise InputError(
                 f"on_duplicate must be 'resample', 'reuse' or 'repeat', got {self.on_duplicate!r}"
             )
+        constraints = checked_outcome_constraints(self.outcome_constraints)
+        object.__setattr__(self, "outcome_constraints", constraints)
         if not isinstance(self.deterministic, bool):
             raise InputError(f"deterministic must be True or False, got {self.deterministic!r}")
         for name in ("workers", "max_steps", "max_attempts"):

@@ -12,6 +12,7 @@ from hpo_core._errors import InputError, nearest
 from hpo_core._fold import Fold
 from hpo_core._history import History
 from hpo_core._logs import sign_of
+from hpo_core._outcome_constraints import OutcomeConstraint
 from hpo_core._pareto import nondominated
 from hpo_core._records import TrialRecord
 from hpo_core._rule import result
@@ -111,7 +112,8 @@ def ended(
 ) -> ev.TrialFinished:
     """The event that ends a trial, with its values by the study's rule.
 
-    A complete trial without a finite value for every objective is failed, with the reason.
+    A complete trial without a finite value for every objective, and for every metric that the study has a
+    constraint on, is failed; one that breaks a constraint is infeasible. The reason says so.
     """
     objectives = fold.created.objectives
     values = value_by_rule(fold, trial, returned)
@@ -120,15 +122,47 @@ def ended(
         if missing:
             state = TrialState.FAILED
             reason = reason or _why_missing(missing, values, returned)
+    known = {**returned, **values}
+    if state is TrialState.COMPLETE and fold.outcome_constraints:
+        known |= _last_reported(fold, trial, known)
+        state, reason = _judged(fold.outcome_constraints, known, reason)
     return ev.TrialFinished(
         at=now,
         trial=trial.number,
         state=state.label,
         values=values,
-        metrics={k: v for k, v in returned.items() if k not in objectives},
+        metrics={k: v for k, v in known.items() if k not in objectives},
         step=trial.step if step is None else step,
         reason=reason,
     )
+
+
+def _last_reported(fold: Fold, trial: TrialRecord, known: Mapping[str, float]) -> dict[str, float]:
+    """Metrics with a constraint that the trial did not return, as it last reported them."""
+    found = {}
+    for name in {c.metric for c in fold.outcome_constraints} - set(known):
+        series = fold.history.reports.metric_of(trial.number, name)
+        if len(series):
+            found[name] = float(series[-1])
+    return found
+
+
+def _judged(
+    constraints: Sequence[OutcomeConstraint], known: Mapping[str, float], reason: str
+) -> tuple[TrialState, str]:
+    for constraint in constraints:
+        value = known.get(constraint.metric)
+        if value is None or not np.isfinite(value):
+            got = f"got {value}" if value is not None else f"got {list(known)}"
+            return TrialState.FAILED, (
+                f"the objective gave no finite value for {constraint.metric!r}, on which the study has the "
+                f"constraint {str(constraint)!r} ({got})"
+            )
+    broken = [c for c in constraints if c.excess(known[c.metric]) > 0.0]
+    if not broken:
+        return TrialState.COMPLETE, reason
+    said = "; ".join(f"{c.metric} is {known[c.metric]:g}, the study wants {c}" for c in broken)
+    return TrialState.INFEASIBLE, said
 
 
 def _why_missing(missing: Sequence[str], values: Mapping[str, float], returned: Mapping[str, float]) -> str:

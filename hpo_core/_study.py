@@ -105,7 +105,7 @@ class Study:
             seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else checked_seed(seed),
             limits=limits.to_json(),
             settings={
-                f: getattr(settings, f) for f in Settings.__slots__ if getattr(settings, f) is not None
+                f: getattr(settings, f) for f in Settings.__slots__ if getattr(settings, f) not in (None, ())
             },
             meta=checked_fields("meta", meta),
         )

@@ -24,6 +24,7 @@ failed ones have none.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,13 +52,15 @@ class Training:
     """``X`` ``(k, d)``, ``values`` ``(k, m)`` minimised with NaN for failures, and what is pending.
 
     ``step`` is the one that values belong to, 0 for final results. ``pending`` are the
-    configurations ``(p, d)`` in flight that ``X`` does not have yet.
+    configurations ``(p, d)`` in flight that ``X`` does not have yet. ``excesses`` ``(k, c)``: by how much the
+    study's outcome constraints are broken, as :attr:`Evidence.excesses`.
     """
 
     X: Array
     values: Array
     pending: Array
-    step: int = 0
+    step: int
+    excesses: Array
 
 
 @dataclass
@@ -145,14 +148,14 @@ def training_set(history: History, fewest: int, memo: Memo[Curves]) -> Training:
     evidence = history.evidence
     stopped = history.count(TrialState.PRUNED) + history.count(TrialState.PAUSED)
     if not stopped or not len(history.reports):
-        return Training(evidence.X, evidence.values, history.pending_X)
+        return Training(evidence.X, evidence.values, history.pending_X, 0, evidence.excesses)
     curves = memo.of(history, Curves)
     curves.grow(history)
     if curves.folds is not None:
         return _over_folds(history, curves)
     step = _comparison_step(curves, fewest)
     if step is None:
-        return Training(evidence.X, evidence.values, history.pending_X)
+        return Training(evidence.X, evidence.values, history.pending_X, 0, evidence.excesses)
     return _at_step(history, curves, step)
 
 
@@ -197,7 +200,8 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
             own = _transported(own, own, finals)  # final results, at no step: by rank among them
         X = np.concatenate([history.evidence.X[elsewhere], X])
         values = np.concatenate([own, values])
-    return Training(X, values, history.X[unknown], step)
+    excesses = _excesses(history, trials, ended, elsewhere)
+    return Training(X, values, history.X[unknown], step, excesses)
 
 
 def _over_folds(history: History, curves: Curves) -> Training:
@@ -218,7 +222,8 @@ def _over_folds(history: History, curves: Curves) -> Training:
     X = np.concatenate([history.evidence.X[elsewhere], history.X[trials]])
     values = np.concatenate([history.evidence.values[elsewhere], values])
     step = history.max_steps or int(history.reports.steps.max())
-    return Training(X, values, history.X[history.pending[rest]], step)
+    excesses = _excesses(history, trials.tolist(), ended, elsewhere)
+    return Training(X, values, history.X[history.pending[rest]], step, excesses)
 
 
 def _means_over_folds(
@@ -241,6 +246,16 @@ def _means_over_folds(
     count = np.bincount(place[usable], minlength=len(trials))
     total = np.stack([np.bincount(place[usable], column, len(trials)) for column in own[usable].T], axis=1)
     return total / np.maximum(count, 1)[:, None], count
+
+
+def _excesses(history: History, trials: Sequence[int], ended: Mapping[int, int], elsewhere: Ints) -> Array:
+    """(e + t, c) the excesses of observations and of ``trials``, NaN for those that have not ended."""
+    known = history.evidence.excesses
+    own = np.full((len(trials), known.shape[1]), np.nan)
+    for place, trial in enumerate(trials):
+        if trial in ended:
+            own[place] = known[ended[trial]]
+    return np.concatenate([known[elsewhere], own])
 
 
 def _ended(history: History) -> tuple[dict[int, int], Array, Ints]:

@@ -246,6 +246,7 @@ def _summary(study: Study) -> str:
     confirms = (study.created.meta.get("confirms") or {}).get("study")
     facts = [
         ("goal", ", ".join(goal(n, d) for n, d in study.objectives.items())),
+        ("where", ", ".join(study.state.settings.outcome_constraints)),
         ("state", ended),
         ("trials", f"{history.n_trials:,}{planned}{': ' * bool(counts)}{counts}"),
         ("seeds", f"{repeats} for each configuration; results are {_MEAN}" if repeats > 1 else ""),

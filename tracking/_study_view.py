@@ -20,6 +20,7 @@ from tracking.tags import (
     BUSY,
     BUSY_SINCE,
     CONFIRMS,
+    CONSTRAINTS,
     COUNTS,
     FAILURES,
     LIMITS,
@@ -225,6 +226,8 @@ class StudyView:
             tags["hpo.made_with"] = preview(config_json(created.meta["made_with"]), MAX_TAG)
         if created.meta.get("step_unit") == REPEAT:
             tags[REPEATS] = str(created.settings["max_steps"])
+        if created.settings.get("outcome_constraints"):
+            tags[CONSTRAINTS] = preview(json.dumps(list(created.settings["outcome_constraints"])), MAX_TAG)
         if created.meta.get("confirms"):
             tags[CONFIRMS] = preview(config_json(created.meta["confirms"]), MAX_TAG)
         if standing.best:

@@ -31,6 +31,8 @@ OBJECTIVES = "hpo.objectives"
 STRATEGY = "hpo.strategy"
 SPACE = "hpo.space"
 LIMITS = "hpo.limits"
+# Bounds on metrics that a result must keep, as JSON.
+CONSTRAINTS = "hpo.constraints"
 # With how many seeds each of its configurations is run, where there are several.
 REPEATS = "hpo.repeats"
 

@@ -47,6 +47,10 @@ MaxSteps = Annotated[int | None, typer.Option(help="Step at which a trial is com
 Repeats = Annotated[
     int | None, typer.Option(help="Runs of each configuration, with other seeds; their mean counts")
 ]
+Constraint = Annotated[
+    list[str] | None,
+    typer.Option(help="Bound on a metric such as 'latency_ms <= 10'; may be repeated"),
+]
 TrialTimeout = Annotated[float | None, typer.Option(help="Seconds per trial, then it is killed")]
 TrialMemory = Annotated[float | None, typer.Option(help="MiB per trial, then it is killed")]
 CheckpointQuota = Annotated[

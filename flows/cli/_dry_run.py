@@ -40,6 +40,7 @@ def explain(plan: Plan, *, as_json: bool) -> int:
                     "step_seconds": step,
                     "seconds": seconds,
                     "limits": terms.limits.to_json(),
+                    "constraints": terms.settings.outcome_constraints,
                     "warm_start": [str(fitting) for fitting in plan.past or ()],
                     "space": terms.space.to_json() if terms.space is not None else None,
                 }
@@ -49,6 +50,8 @@ def explain(plan: Plan, *, as_json: bool) -> int:
     typer.echo(f"study {terms.name}: strategy {terms.strategy.name}, {workers} workers")
     for name, parameter in terms.space.parameters.items() if terms.space is not None else ():
         typer.echo(f"  {name}: {parameter!r}")
+    for constraint in terms.settings.outcome_constraints:
+        typer.echo(f"a result counts where {constraint}")
     for line in (*explained.lines, *_ends(terms.limits), *_cost(plan, explained, step, seconds)):
         typer.echo(line)
     for note in (*plan.notes, *(plan.past or ())):

@@ -75,6 +75,7 @@ def show(name: str, *, as_json: bool) -> None:
         ("asks", f"{objectives} by {study.strategy.name}{_often(study)}"),
         ("trials", f"{_of_planned(study)}: {counted(study, driven=is_driven(study.name))}; {spent}"),
     ]
+    facts += [("where", line) for line in study.state.settings.outcome_constraints]
     facts += [("began", line) for line in origin_lines(study)]
     facts += [("confirms", str(of))] if (of := request_data(study.created.meta).get("confirms")) else []
     verdict = newest(study, CONFIRMS)

@@ -42,6 +42,7 @@ def tune(
     option: given.Option = None,
     max_steps: given.MaxSteps = None,
     repeats: given.Repeats = None,
+    constraint: given.Constraint = None,
     trial_timeout: given.TrialTimeout = None,
     trial_memory: given.TrialMemory = None,
     checkpoint_quota: given.CheckpointQuota = None,
@@ -108,6 +109,7 @@ def tune(
         env_manager=env_manager,
         deterministic=deterministic,
         repeats=repeats,
+        constraints=tuple(constraint or ()),
         options={k: v for k, v in options.items() if v is not None},
     )
     with only_json(as_json):

@@ -6,6 +6,7 @@
 | `y` | minimised values, NaN where the trial has none | (k, m) |
 | `usable` | rows with a value for every objective | (k,) |
 | `pending` | configurations in flight | (p, d) |
+| `excesses` | by how much each outcome constraint is broken, NaN where not known | (k, c) |
 
 Without trials that stopped early, rows are the evidence, which only grows. With them they are the
 trials placed at the step at which most can be compared (`hpo_core._training`), and any may change.
@@ -33,6 +34,18 @@ class Data:
     usable: NDArray[np.bool_]
     pending: NDArray[np.float64]
     step: int
+    excesses: NDArray[np.float64]
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """(k,) rows of which all constraints are known to be kept or broken; none without constraints."""
+        known = np.isfinite(self.excesses).all(axis=1)
+        return np.asarray(known & (self.excesses.shape[1] > 0))
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """(k,) rows without a value that no constraint accounts for."""
+        return ~self.usable & ~self.judged
 
     @property
     def order(self) -> NDArray[np.float64]:
@@ -49,4 +62,4 @@ class Data:
 def data_of(training: Training) -> Data:
     """What a model should learn from, with the rows that it can."""
     usable = np.asarray(np.isfinite(training.values).all(axis=1))
-    return Data(training.X, training.values, usable, training.pending, training.step)
+    return Data(training.X, training.values, usable, training.pending, training.step, training.excesses)

@@ -54,6 +54,37 @@ def rescale(y: NDArray[np.float64]) -> NDArray[np.float64]:
 def warp(y: NDArray[np.float64], name: WarpName) -> Outcomes:
     """Warp `y` (k,), k >= 1, finite. A constant `y` gives zeros."""
     values = rescale(y)
+    t, c = _threshold(values, name)
+    excess = np.maximum(values - t, 0.0) / c
+    squeezed = _squeezed(values, t, c)
+    deviation = float(squeezed.std())
+    if deviation < FLAT:
+        return Outcomes(np.zeros_like(y), 0.0, 0.0)
+    log_slope = -float(np.minimum(np.log1p(excess), CEILING).sum()) - len(y) * np.log(deviation)
+    unit = 2.0 * deviation * (float(y.max()) / 2 - float(y.min()) / 2)
+    return Outcomes((squeezed - squeezed.mean()) / deviation, float(log_slope), unit)
+
+
+def warped(value: float, y: NDArray[np.float64], name: WarpName) -> float | None:
+    """Where `warp` puts another `value`, which need not be in the range of `y`; None if `y` is constant."""
+    values = rescale(y)
+    t, c = _threshold(values, name)
+    squeezed = _squeezed(values, t, c)
+    deviation = float(squeezed.std())
+    if deviation < FLAT:
+        return None
+    low, high = float(y.min()) / 2, float(y.max()) / 2
+    place = np.array([(value / 2 - low) / (high - low)])
+    return float((_squeezed(place, t, c)[0] - squeezed.mean()) / deviation)
+
+
+def _squeezed(values: NDArray[np.float64], t: float, c: float) -> NDArray[np.float64]:
+    excess = np.maximum(values - t, 0.0) / c
+    return np.where(values > t, t + c * np.minimum(np.log1p(excess), CEILING), values)
+
+
+def _threshold(values: NDArray[np.float64], name: WarpName) -> tuple[float, float]:
+    """`t` and `c` for rescaled values."""
     low, mid, high = np.quantile(values, [0.25, 0.5, 0.75])
     spread = float(high - low) or float(values.std()) or 1.0
     if name == "fence":
@@ -62,12 +93,4 @@ def warp(y: NDArray[np.float64], name: WarpName) -> Outcomes:
         t, c = float(mid), 0.5 * spread
     else:
         t, c = 0.0, 0.1 * (float(mid) or spread)
-    c = max(c, FLAT)  # a scale finer than rounding would overflow below, and squeeze all else flat
-    excess = np.maximum(values - t, 0.0) / c
-    squeezed = np.where(values > t, t + c * np.minimum(np.log1p(excess), CEILING), values)
-    deviation = float(squeezed.std())
-    if deviation < FLAT:
-        return Outcomes(np.zeros_like(y), 0.0, 0.0)
-    log_slope = -float(np.minimum(np.log1p(excess), CEILING).sum()) - len(y) * np.log(deviation)
-    unit = 2.0 * deviation * (float(y.max()) / 2 - float(y.min()) / 2)
-    return Outcomes((squeezed - squeezed.mean()) / deviation, float(log_slope), unit)
+    return t, max(c, FLAT)  # a scale finer than rounding would overflow, and squeeze all else flat

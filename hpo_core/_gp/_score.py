@@ -59,7 +59,7 @@ def single(posterior: Posterior, acquisition: Acquisition) -> Term:
 
 
 def feasibility(posterior: Posterior, limit: float) -> Term:
-    """Log probability that the failure label, modelled by `posterior`, is below `limit`.
+    """Log probability that what `posterior` models, a failure label or a constraint, is below `limit`.
 
     Of the noise-free label: what a model of 0s and 1s calls noise is mostly the jump between them, and
     with it the middle of a failing region would keep a chance of a percent or more. The logarithm counts

@@ -10,6 +10,8 @@ where the expected improvement under a model is largest.
   at an observed point; pending trials are believed to come out at their posterior means (Ginsbourger
   et al. 2010, "Kriging is well-suited to parallelize optimization", the kriging believer).
 - Failed trials train a model of failure, whose log probability is added.
+- Each outcome constraint has a model, too, and the log probability that it is kept is added: the constrained
+  expected improvement of Gardner et al. 2014. Where next to nothing keeps them yet, that alone is maximised.
 - Two objectives: expected hypervolume improvement; more: random Chebyshev scalarisations.
 
 The parts and their sources are in `hpo_core._gp`; what was tried and measured in `docs/gp.md`.
@@ -39,6 +41,7 @@ from hpo_core._gp._state import FEWEST, State, latest
 from hpo_core._gp._surrogate import Kinds
 from hpo_core._gp._threads import one_thread
 from hpo_core._memo import Memo
+from hpo_core._outcome_constraints import broken_least
 from hpo_core._pareto import nondominated, nondominated_rank
 from hpo_core._strategy import Proposal
 from hpo_core._training import Curves, training_set
@@ -126,7 +129,7 @@ class GP:
         if not started:
             return self._design(history, rng)
         data = data_of(training_set(history, history.space.dims + 1, self._curves))
-        if int(data.usable.sum()) < FEWEST:
+        if max(int(data.usable.sum()), int(data.judged.sum())) < FEWEST:
             return self._design(history, rng)
         with one_thread(), np.errstate(under="ignore"):
             return self._model_based(history, data, shape, rng)
@@ -149,6 +152,8 @@ class GP:
         priors = PRIORS if shape.smooth.any() else GRID_PRIORS
         state = latest(self._memo, history, data, KINDS, priors, self.cap)
         terms, anchors, why = self._terms(data, state, rng)
+        if not terms:  # every trial breaks the constraints by as much
+            return self._design(history, rng)
         trusted = self._trusted(history, data, state)
         inside: Box | None = None
         if trusted is not None:
@@ -178,7 +183,7 @@ class GP:
     def _trusted(self, history: History, data: Data, state: State) -> _Trusted | None:
         """The trust region; None where the whole space is searched."""
         d = history.space.dims
-        if d <= self.region or data.step or data.y.shape[1] > 1:
+        if d <= self.region or data.step or data.y.shape[1] > 1 or not state.models:
             return None
         region = self._region.of(history, Region)
         # As in the paper: as many failures as there are dimensions, shared among the workers.
@@ -195,6 +200,10 @@ class GP:
         self, data: Data, state: State, rng: np.random.Generator
     ) -> tuple[list[Term], NDArray[np.float64], str]:
         """Terms of the score, the configurations to search around (a, d), and the note."""
+        risks, why_risks = self._risks(data, state)
+        if not state.models:
+            nearest = state.bound_rows[broken_least(data.excesses[state.bound_rows])[:ANCHORS]]
+            return risks, data.X[nearest], f"next to nothing meets the constraints{why_risks}"
         chosen = [max(group, key=lambda m: m.log_evidence) for group in state.models]
         values = data.y[state.rows].T
         posteriors = [m.posterior(y, PRIORS) for m, y in zip(chosen, values, strict=True)]
@@ -211,13 +220,20 @@ class GP:
             term, rank = self._one(posteriors[0], fitted, pending)
         else:
             term, rank = self._many(posteriors, fitted, pending, rng)
-        terms = [term]
-        risk = state.failure_term(data)
-        if risk is not None:
-            terms.append(risk)
-            why += f", {int((~data.usable).sum())} failures avoided"
         best = state.rows[np.argsort(rank, kind="stable")[:ANCHORS]]
-        return terms, data.X[best], why
+        return [term, *risks], data.X[best], why + why_risks
+
+    def _risks(self, data: Data, state: State) -> tuple[list[Term], str]:
+        """Terms for the probability of a result that counts, and what they go by."""
+        terms, why = state.bound_terms(data), ""
+        if terms:
+            infeasible = int((data.judged & ~data.usable).sum())
+            why += f", {infeasible} of {int(data.judged.sum())} results break a constraint"
+        failure = state.failure_term(data)
+        if failure is not None:
+            terms.append(failure)
+            why += f", {int(data.failed.sum())} failures avoided"
+        return terms, why
 
     def _one(
         self, posterior: Posterior, fitted: NDArray[np.float64], pending: Points

@@ -1,5 +1,7 @@
 """Which results are good: the split that TPE's two densities are made of.
 
+While fewer than that keep the study's outcome constraints, those that break them least are good as well.
+
 Notation
 --------
 k, m      results, objectives
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from hpo_core._history import History
 from hpo_core._memo import Memo
+from hpo_core._outcome_constraints import broken_least
 from hpo_core._pareto import order_by_quality
 
 __all__ = ["KEPT", "MOST_GOOD", "Split", "Splitter", "improvement"]
@@ -34,6 +37,8 @@ Ints = NDArray[np.int64]
 MOST_GOOD, MOST_GOOD_OF_FRONT = 25, 50
 # The others that are seen: so many of the next best, and of the newest.
 KEPT = 256
+# Of results that break a constraint the newest that are looked at, so that the cost stays flat.
+NEWEST = 1024
 # A good configuration counts at least this much of an average one, so that none is forgotten.
 _LEAST = 1e-3
 
@@ -117,6 +122,10 @@ class Splitter:
             archive.grow(values)
             kept = np.array(archive.kept, dtype=np.int64)
             order = kept[order_by_quality(values[kept], most=gamma)]
+        if history.outcome_constraints and len(order) < gamma:
+            newest = max(len(values) - NEWEST, 0)
+            nearly = newest + broken_least(history.evidence.excesses[newest:])
+            order = np.concatenate([order, nearly[: gamma - len(order)]])
         return _divide(values, order, gamma)
 
 

@@ -57,6 +57,11 @@ def stepped(trial):
         trial.report(step, loss=x)
 
 
+def slow(trial):
+    x = trial.suggest_float("x", 0.0, 1.0)
+    return {"loss": x, "ms": 10 * x}
+
+
 def talks(trial):
     print("talks to standard output")
     return trial.suggest_float("x", 0.0, 1.0)
@@ -314,6 +319,30 @@ def test_steps_and_cost_limit_a_study_and_can_be_raised(objectives: str, hpo: Hp
     refused = hpo("extend", "mine", "--max-cost", 7200)
     assert refused.code == 2
     assert "has max_cost 7200 already; give more than that" in refused.err
+
+
+def test_a_result_that_breaks_a_constraint_does_not_count(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    bound = ("--constraint", "ms>=3", "--seed", 1)
+    assert hpo(*tune(objectives, "slow", *bound)).code == 0
+    own, *trials = runs(tracked)
+    assert own.data.tags["hpo.constraints"] == '["ms >= 3"]'
+    kept = [run.data.metrics["ms"] >= 3 for run in trials]
+    assert 0 < sum(kept) < 6
+    assert [run.data.tags["hpo.state"] == "complete" for run in trials] == kept
+    assert {run.data.tags["hpo.state"] for run in trials} == {"complete", "infeasible"}
+    best = min(run.data.metrics["loss"] for run in trials if run.data.metrics["ms"] >= 3)
+    assert json.loads(own.data.tags["hpo.best_values"]) == {"loss": best}
+    shown = hpo("show", "mine").out
+    assert "where" in shown
+    assert "ms >= 3" in shown
+    assert "failed" not in shown
+    worst = next(i for i, ok in enumerate(kept) if not ok)
+    assert "the study wants ms >= 3" in hpo("why", "mine", worst).out
+    again = hpo(*tune(objectives, "slow", "--constraint", "ms <= 9", "--trials", 7))
+    assert "the study keeps its constraints: ms >= 3 (asked for: ms <= 9)" in again.out
+    refused = hpo(*tune(objectives, "slow", "--constraint", "ms < 9", "--name", "other"))
+    assert refused.code == 2
+    assert "'METRIC <= NUMBER' or 'METRIC >= NUMBER', got 'ms < 9'" in refused.err
 
 
 def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) -> None:

@@ -425,10 +425,10 @@ def test_rows_of_several_objectives_are_ordered_by_their_mean_rank() -> None:
     """Values may span anything; a trial without all of them comes last."""
     y = np.array([[0.0, 0.0], [1.0, 1e9], [1e9, 1.0], [2.0, np.nan], [2.0, 2.0]])
     usable = np.isfinite(y).all(axis=1)
-    data = Data(np.zeros((5, 1)), y, usable, np.empty((0, 1)), 0)
+    data = Data(np.zeros((5, 1)), y, usable, np.empty((0, 1)), 0, np.empty((5, 0)))
     assert data.order.tolist() == [0.0, 2.0, 2.0, np.inf, 2.0]
     skewed = np.array([[0.0, 3.0], [1.0, 0.0], [2.0, 1.0], [3.0, 2.0]])
-    data = Data(np.zeros((4, 1)), skewed, np.ones(4, dtype=bool), np.empty((0, 1)), 0)
+    data = Data(np.zeros((4, 1)), skewed, np.ones(4, dtype=bool), np.empty((0, 1)), 0, np.empty((4, 0)))
     assert data.order.tolist() == [1.5, 0.5, 1.5, 2.5]
 
 
@@ -487,7 +487,7 @@ def test_beyond_the_cap_the_model_of_failures_sees_the_failures_first() -> None:
     failed = np.zeros(80, dtype=bool)
     failed[5:15] = True
     y = np.where(failed, np.nan, X[:, 0])[:, None]
-    data = Data(X, y, ~failed, np.empty((0, 2)), 0)
+    data = Data(X, y, ~failed, np.empty((0, 2)), 0, np.empty((len(X), 0)))
     state = refit(space, data, 80, (("matern", "fence"),), Priors(), 24)
     assert set(np.flatnonzero(failed)) <= set(state.failure_rows.tolist())
     assert len(state.failure_rows) == len(state.rows) == 24
