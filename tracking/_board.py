@@ -27,6 +27,7 @@ from tracking.tags import (
     BEST_VALUES,
     BUSY,
     BUSY_SINCE,
+    CONSTRAINTS,
     COUNTS,
     LIMITS,
     OBJECTIVES,
@@ -57,7 +58,7 @@ _CHUNK = 500
 _MOST_POINTS = 50_000
 _LISTED = (
     STUDY, STUDY_ID, STATE, REASON, OBJECTIVES, STRATEGY, LIMITS, COUNTS,
-    PLANNED, BEST_VALUES, REPEATS, LEASE, BUSY, BUSY_SINCE,
+    PLANNED, BEST_VALUES, REPEATS, LEASE, BUSY, BUSY_SINCE, CONSTRAINTS,
 )  # fmt: skip
 
 
@@ -131,6 +132,15 @@ class BoardStudy:
         """Until when those seconds count, in milliseconds, if it is running."""
         said = self.tags.get(BUSY_SINCE, "")
         return int(said) if said.isdecimal() and self.state == "running" else None
+
+    @property
+    def constraints(self) -> list[str]:
+        """Bounds on metrics that a result must keep, in words."""
+        try:
+            found: list[str] = json.loads(self.tags.get(CONSTRAINTS, "[]"))
+        except ValueError:  # too many for a tag, which ends somewhere then
+            return []
+        return found
 
     @property
     def objectives(self) -> dict[str, str]:

@@ -61,6 +61,7 @@ def listed(study: BoardStudy) -> dict[str, Any]:
         "state": study.state,
         "reason": study.tags.get(REASON, ""),
         "objectives": study.objectives,
+        "constraints": study.constraints,
         "strategy": strategy_name(study),
         "counts": counts,
         "done": sum(n for state, n in counts.items() if state in TRIAL_STATUS),

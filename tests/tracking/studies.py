@@ -28,6 +28,7 @@ class Script:
         trials: int = 100,
         at: float = START,
         repeats: int = 1,
+        constraints: Sequence[str] = (),
         confirms: Script | None = None,
     ) -> None:
         self.folder = folder
@@ -40,7 +41,7 @@ class Script:
             0,
             name=name,
             limits={"trials": trials},
-            settings={"max_steps": repeats} if repeats > 1 else {},
+            settings={"outcome_constraints": constraints, **({"max_steps": repeats} if repeats > 1 else {})},
             meta={
                 "made_with": {"python": "3.11.7"},
                 **({"step_unit": "repeat"} if repeats > 1 else {}),

@@ -440,6 +440,17 @@ def test_a_trials_seconds_are_those_that_it_ran(tmp_path: Path, sqlite_uri: str,
     )
 
 
+def test_what_breaks_a_constraint_is_not_ranked(tmp_path: Path, sqlite_uri: str, experiment: str) -> None:
+    script = Script(tmp_path, constraints=["loss >= 0.5"])
+    for value in (0.25, 0.75, 1.0):
+        script.run(value)
+    found = board(sqlite_uri).study(project(script, sqlite_uri, experiment))
+    assert found.constraints == views.listed(found)["constraints"] == ["loss >= 0.5"]
+    assert [t.state for t in found.trials.values()] == ["infeasible", "complete", "complete"]
+    assert [t.number for t in views.ranked(found)] == [1, 2]
+    assert replace(found, tags={"hpo.constraints": '["loss >= 0.'}).constraints == []
+
+
 def test_a_night_without_a_driver_is_in_nobodys_time(
     tmp_path: Path, sqlite_uri: str, experiment: str
 ) -> None:

@@ -161,11 +161,12 @@ function headOf(s, run) {
   const running = s.since ? (Date.now() - s.since) / 1000 : 0;
   const seconds = s.seconds === null ? ((s.end || Date.now()) - s.start) / 1000 : s.seconds + running;
   const planned = s.planned ? ` of ${s.planned}` : "";
+  const where = s.constraints.length ? ` where ${s.constraints.join(", ")},` : "";
   const seeds = s.repeats > 1 ? `, each with ${s.repeats} seeds` : "";
   return [
     el("div", { class: "head" }, el("h1", null, s.name), state(s.state), el("span", { class: "spring" }),
       el("div", { class: "actions" }, Object.entries(ACTIONS).map(([a, label]) => actionButton(s, run, a, label)))),
-    el("p", { class: "quiet" }, `${aims} by ${s.strategy} · ${s.done}${planned} trials finished${seeds} · ${duration(seconds)}${s.reason ? ` · ${s.reason}` : ""} · `,
+    el("p", { class: "quiet" }, `${aims}${where} by ${s.strategy} · ${s.done}${planned} trials finished${seeds} · ${duration(seconds)}${s.reason ? ` · ${s.reason}` : ""} · `,
       el("a", { href: runLink(s.experiment_id, run), "data-key": "mlflow" }, "runs, report and artifacts in MLflow")),
     s.planned ? el("progress", { max: s.planned, value: Math.min(s.done, s.planned), "aria-label": "Trials finished" }) : null,
     el("ul", { class: "counts" }, Object.entries(s.counts).sort().map(([name, n]) => el("li", null, el("span", { class: `state ${name}` }, `${n} ${words(name)}`)))),
