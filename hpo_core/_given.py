@@ -109,6 +109,14 @@ def check_option(owner: str, option: str, value: int, least: int) -> None:
     check_countable(f"{owner}: {option}", value, StrategyError)
 
 
+def check_real(owner: str, option: str, value: object, fits: Callable[[float], bool], words: str) -> None:
+    """Raise :class:`StrategyError` unless an option is a number that ``fits``, as ``words`` say."""
+    with contextlib.suppress(OverflowError):
+        if is_number(value) and fits(float(value)):
+            return
+    raise StrategyError(f"{owner}: {option} must be {words}, got {value!r}")
+
+
 def checked_seed(seed: WholeNumber) -> int:
     """The seed as a plain ``int``."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:

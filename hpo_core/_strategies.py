@@ -1,4 +1,4 @@
-"""Strategies by name: ``"tpe"``, ``"gp+asha"``, ``"bohb"``, a dict, or an object.
+"""Strategies by name: ``"tpe"``, ``"gp+asha"``, ``"bohb"``, a dict or its JSON text, or an object.
 
 A name is a sampler, a scheduler, a ready-made pair, or ``sampler+scheduler``. Classes are imported
 when they are first asked for, so that ``import hpo_core`` stays light.
@@ -67,29 +67,23 @@ def make_strategy(given: str | Mapping[str, Any] | Strategy | Sampler | Schedule
     """The strategy for a name, a dict, or an object.
 
     A dict is ``{"sampler": S, "scheduler": D}`` where each is a name or ``{"name": ..., option: ...}``;
-    either may be left out. Raises :class:`StrategyError` for unknown names and options, with the
-    nearest known ones.
+    either may be left out. ``{"name": "gp+asha", option: ...}`` is short for it: each option goes to the one
+    of the two that has it. A dict may also come as JSON text, which is all that a command line can say.
+    Raises :class:`StrategyError` for unknown names and options, with the nearest known ones.
     """
     if isinstance(given, Strategy):
         return given
     if isinstance(given, type):
         raise StrategyError(f"a strategy is an object and not a class; make one: {given.__name__}()")
     if isinstance(given, str):
+        if given.lstrip().startswith("{"):
+            return make_strategy(_parsed(given))
         name = given.replace(" ", "")
         return _pair(*_split(name), name=name)
     if isinstance(given, Mapping):
-        unknown = sorted(set(given) - {"sampler", "scheduler", "name"})
-        if unknown:
-            raise StrategyError(
-                f"a strategy has 'sampler' and 'scheduler', got {unknown[0]!r}"
-                f"{nearest(str(unknown[0]), ('sampler', 'scheduler'))}"
-            )
-        if set(given) == {"name"}:
-            return make_strategy(given["name"])
-        sampler = _plain(given.get("sampler", DEFAULT_SAMPLER), SAMPLERS, "sampler")
-        scheduler = _plain(given.get("scheduler", DEFAULT_SCHEDULER), SCHEDULERS, "scheduler")
-        name = given.get("name") or f"{_label(sampler)}+{_label(scheduler)}"
-        return _pair(sampler, scheduler, name=str(name))
+        if "name" in given and not {"sampler", "scheduler"} & set(given):
+            return _with_options(given["name"], {k: v for k, v in given.items() if k != "name"})
+        return _of_parts(given)
     if hasattr(given, "sample"):
         return _of_objects(given, None)
     if hasattr(given, "judge"):
@@ -97,6 +91,70 @@ def make_strategy(given: str | Mapping[str, Any] | Strategy | Sampler | Schedule
     raise StrategyError(
         f"a strategy is a name ({', '.join(strategy_names())}), a dict or an object, got {given!r}"
     )
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The dict that a strategy's JSON text says."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StrategyError(
+            f"a strategy that begins with '{{' is JSON such as "
+            f'{{"name": "asha", "eta": 2}}, and {text!r} is none ({error})'
+        ) from None
+    return dict(content)
+
+
+def _of_parts(given: Mapping[str, Any]) -> Strategy:
+    """The strategy of ``{"sampler": S, "scheduler": D}``; a ``name`` is what it is called."""
+    unknown = sorted(map(str, set(given) - {"sampler", "scheduler", "name"}))
+    if unknown:
+        raise StrategyError(
+            f"a strategy has 'sampler' and 'scheduler', or a 'name' with options, got {unknown[0]!r}"
+            f"{nearest(unknown[0], ('sampler', 'scheduler', 'name'))}"
+        )
+    sampler = _plain(given.get("sampler", DEFAULT_SAMPLER), SAMPLERS, "sampler")
+    scheduler = _plain(given.get("scheduler", DEFAULT_SCHEDULER), SCHEDULERS, "scheduler")
+    name = given.get("name") or f"{_label(sampler)}+{_label(scheduler)}"
+    if len({"sampler", "scheduler"} & set(given)) == 1 and name in {*SCHEDULERS, *PAIRS}:
+        # Only called so, it would run every trial to its end under a scheduler's name.
+        raise StrategyError(
+            f"{name!r} is a strategy by itself, so it cannot be the name of another; give 'sampler' and "
+            f"'scheduler', got {dict(given)!r}"
+        )
+    return _pair(sampler, scheduler, name=str(name))
+
+
+def _with_options(called: Any, given: Mapping[Any, Any]) -> Strategy:
+    """The strategy of ``{"name": ..., option: ...}``."""
+    if not isinstance(called, str):
+        raise StrategyError(f"the name of a strategy is text such as 'gp+asha', got {called!r}")
+    name = called.replace(" ", "")
+    parts = dict(zip(("sampler", "scheduler"), _split(name), strict=True))
+    if not given:
+        return _pair(*parts.values(), name=name)
+    known = {
+        what: _options_of(_class_of(part, named, what))
+        for (what, part), named in zip(parts.items(), (SAMPLERS, SCHEDULERS), strict=True)
+    }
+    options: dict[str, dict[str, Any]] = {"sampler": {}, "scheduler": {}}
+    for option, value in given.items():
+        takers = [what for what, fields in known.items() if option in fields]
+        if not takers:
+            listed = "; ".join(
+                f"{parts[what]}: {', '.join(fields) or 'none'}" for what, fields in known.items()
+            )
+            near = nearest(str(option), [f for fields in known.values() for f in fields])
+            raise StrategyError(f"strategy {name!r} has no option {option!r}{near} ({listed})")
+        if len(takers) > 1:
+            raise StrategyError(
+                f"both parts of strategy {name!r} have an option {option!r}; say whose it is: "
+                f'{{"sampler": {{"name": "{parts["sampler"]}", ...}}, "scheduler": '
+                f'{{"name": "{parts["scheduler"]}", ...}}}}'
+            )
+        options[takers[0]][option] = value
+    described = [{"name": part, **options[what]} if options[what] else part for what, part in parts.items()]
+    return _pair(*described, name=name)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -203,15 +261,8 @@ def _build(part: Any, known: Mapping[str, str], what: str) -> Any:
         raise StrategyError(
             f"unknown {what} {name!r}{nearest(name, known)} (known: {', '.join(sorted(known))})"
         )
-    module, _, attribute = path.partition(":")
-    try:
-        cls = operator.attrgetter(attribute)(importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise StrategyError(
-            f"{what} {name!r} cannot be imported ({error}); a class must be importable by its name for a "
-            "study to be resumed, or be passed as an object again"
-        ) from None
-    fields = [f.name for f in dataclasses.fields(cls) if f.init] if dataclasses.is_dataclass(cls) else []
+    cls = _class_of(name, {name: path}, what)
+    fields = _options_of(cls)
     for option, value in options.items():
         if option not in fields:
             raise StrategyError(
@@ -223,3 +274,18 @@ def _build(part: Any, known: Mapping[str, str], what: str) -> Any:
         return cls(**options)
     except (TypeError, ValueError) as error:
         raise StrategyError(f"{what} {name!r} with {options!r}: {error}") from None
+
+
+def _class_of(name: str, known: Mapping[str, str], what: str) -> Any:
+    module, _, attribute = known[name].partition(":")
+    try:
+        return operator.attrgetter(attribute)(importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise StrategyError(
+            f"{what} {name!r} cannot be imported ({error}); a class must be importable by its name for a "
+            "study to be resumed, or be passed as an object again"
+        ) from None
+
+
+def _options_of(cls: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(cls) if f.init] if dataclasses.is_dataclass(cls) else []

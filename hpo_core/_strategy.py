@@ -164,6 +164,14 @@ class Strategy:
         self.scheduler.check(n_objectives, max_steps)
 
     @property
+    def words(self) -> str:
+        """Its name, with the options that were given: ``asha (eta=2)``."""
+        parts = (self.config.get(what) for what in ("sampler", "scheduler"))
+        options = (p.items() for p in parts if isinstance(p, Mapping))
+        given = [f"{k}={v}" for items in options for k, v in items if k != "name"]
+        return f"{self.name} ({', '.join(given)})" if given else self.name
+
+    @property
     def training_steps(self) -> TrainingSteps:
         """What the scheduler asks of the steps: an objective with several budget axes chooses by it."""
         asked: TrainingSteps = getattr(self.scheduler, "training_steps", "")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import StrategyError
-from hpo_core._given import check_option
+from hpo_core._given import check_option, check_real
 from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._pareto import scaled
@@ -82,8 +82,7 @@ class Forest:
             raise StrategyError(
                 f"forest: trees must say how they are grown, a Trees(...), got {self.trees!r}"
             )
-        if not 0.0 <= self.interleave < 1.0:
-            raise StrategyError(f"forest: interleave must be in [0, 1), got {self.interleave!r}")
+        check_real("forest", "interleave", self.interleave, lambda x: 0.0 <= x < 1.0, "in [0, 1)")
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Any space and any number of objectives will do."""

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._errors import StrategyError
-from hpo_core._given import check_option
+from hpo_core._given import check_option, check_real
 from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._pareto import crowding_distance, nondominated_rank
@@ -79,11 +78,9 @@ class NSGA2:
     def __post_init__(self) -> None:
         check_option("nsga2", "population", self.population, 2)
         for name in ("crossover", "swap"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise StrategyError(f"nsga2: {name} must be in [0, 1], got {getattr(self, name)!r}")
+            check_real("nsga2", name, getattr(self, name), lambda x: 0.0 <= x <= 1.0, "in [0, 1]")
         for name in ("eta_crossover", "eta_mutation"):
-            if not getattr(self, name) > 0.0:
-                raise StrategyError(f"nsga2: {name} must be positive, got {getattr(self, name)!r}")
+            check_real("nsga2", name, getattr(self, name), lambda x: x > 0.0, "positive")
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Any space and any number of objectives will do."""

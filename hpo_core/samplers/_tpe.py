@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_core._errors import StrategyError
-from hpo_core._given import check_option
+from hpo_core._given import check_option, check_real
 from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._space import NOMINAL, SearchSpace
@@ -73,10 +72,8 @@ class TPE:
     def __post_init__(self) -> None:
         for name in ("startup", "candidates"):
             check_option("tpe", name, getattr(self, name), 1)
-        if not 0.0 < self.good < 1.0:
-            raise StrategyError(f"tpe: good must be a fraction between 0 and 1, got {self.good!r}")
-        if not 0.0 < self.prior < math.inf:
-            raise StrategyError(f"tpe: prior must be positive, got {self.prior!r}")
+        check_real("tpe", "good", self.good, lambda x: 0.0 < x < 1.0, "a fraction between 0 and 1")
+        check_real("tpe", "prior", self.prior, lambda x: 0.0 < x < math.inf, "positive")
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Any space and any number of objectives will do."""

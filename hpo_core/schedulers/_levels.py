@@ -7,7 +7,7 @@ known before anything runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
@@ -59,6 +59,9 @@ class Levels:
     _memo: Memo[Ladder] = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for option, given in (("levels", self.levels), ("shares", self.shares)):
+            if not isinstance(given, Iterable):
+                raise StrategyError(f"levels: {option} must be a list of fractions, got {given!r}")
         levels, shares = tuple(self.levels), tuple(self.shares)
         object.__setattr__(self, "levels", levels)
         object.__setattr__(self, "shares", shares)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hpo_core._errors import StrategyError
-from hpo_core._given import check_option, is_number
+from hpo_core._given import check_option, check_real
 from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop
@@ -17,11 +17,6 @@ from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._window import check_window, is_due
 
 __all__ = ["Patience", "Threshold"]
-
-
-def _number(owner: str, option: str, value: object) -> None:
-    if not is_number(value) or not math.isfinite(value):
-        raise StrategyError(f"{owner}: {option} must be a finite number, got {value!r}")
 
 
 class _Progress:
@@ -80,9 +75,8 @@ class Patience:
     def __post_init__(self) -> None:
         check_option("patience", "patience", self.patience, 1)
         check_window("patience", self.warmup_steps, 1)
-        _number("patience", "min_delta", self.min_delta)
-        if self.min_delta < 0:
-            raise StrategyError(f"patience: min_delta must not be negative, got {self.min_delta!r}")
+        check_real("patience", "min_delta", self.min_delta, math.isfinite, "a finite number")
+        check_real("patience", "min_delta", self.min_delta, lambda x: x >= 0, "at least 0")
         Criterion(self.metric, self.direction).check("patience")
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:
@@ -134,7 +128,7 @@ class Threshold:
     def __post_init__(self) -> None:
         for option in ("lower", "upper"):
             if getattr(self, option) is not None:
-                _number("threshold", option, getattr(self, option))
+                check_real("threshold", option, getattr(self, option), math.isfinite, "a finite number")
         if self.lower is None and self.upper is None:
             raise StrategyError(
                 "threshold: give lower=, upper= or both; without them nothing is ever stopped"
@@ -144,6 +138,7 @@ class Threshold:
                 f"threshold: lower must not be above upper, got lower={self.lower!r}, upper={self.upper!r}"
             )
         check_window("threshold", self.warmup_steps, self.interval)
+        Criterion(self.metric).check("threshold")
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:
         """One objective, or a metric by name."""

@@ -8,7 +8,7 @@ the trials' ``parent`` and start step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -160,6 +160,9 @@ class PBT:
                 f"{nearest(self.explore, _EXPLORE)}"
             )
         if self.parameters is not None:
+            names = self.parameters
+            if isinstance(names, str) or not isinstance(names, Iterable):
+                raise StrategyError(f"pbt: parameters must be a list of names, got {names!r}")
             object.__setattr__(self, "parameters", tuple(self.parameters))
         Criterion(self.metric, self.direction).check("pbt")
 

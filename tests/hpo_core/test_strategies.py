@@ -87,13 +87,31 @@ def test_every_name_makes_what_it_says(name: str) -> None:
         ({"sampler": Grid(resolution=3), "scheduler": "asha"}, Grid(resolution=3), ASHA()),
         (Grid(resolution=3), Grid(resolution=3), Full()),
         (compose(Random(), ASHA(eta=2)), Random(), ASHA(eta=2)),
+        ({"name": "random + asha", "eta": 2, "min_steps": 4}, Random(), ASHA(eta=2, min_steps=4)),
+        ({"name": "grid", "resolution": 3}, Grid(resolution=3), Full()),
+        ({"name": "random"}, Random(), Full()),
+        ({"name": "mine", "sampler": "random"}, Random(), Full()),
+        (
+            ' {"name": "random+asha", "metric": "auc", "direction": "max"}',
+            Random(),
+            ASHA(metric="auc", direction="max"),
+        ),
+        ('{"sampler": "random", "scheduler": {"name": "asha", "eta": 4}}', Random(), ASHA(eta=4)),
     ],
 )
 def test_names_dicts_and_objects_say_the_same(given: Any, sampler: Any, scheduler: Any) -> None:
     strategy = make_strategy(given)
     assert (strategy.sampler, strategy.scheduler) == (sampler, scheduler)
+    assert strategy.words.startswith(strategy.name)
     again = make_strategy(json.loads(json.dumps(dict(strategy.config))))
     assert (again.sampler, again.scheduler, again.name) == (sampler, scheduler, strategy.name)
+
+
+def test_a_strategy_says_which_options_it_was_given() -> None:
+    assert make_strategy({"name": "grid+asha", "eta": 2, "resolution": 3}).words == (
+        "grid+asha (resolution=3, eta=2)"
+    )
+    assert make_strategy("bohb").words == "bohb"
 
 
 def test_a_scheduler_alone_goes_with_the_default_sampler() -> None:
@@ -144,6 +162,26 @@ def test_an_object_of_your_own_is_found_again_with_its_options() -> None:
         ),
         ({"sampler": "nowhere.at_all:Thing"}, "cannot be imported .*must be importable by its name"),
         ({"sampler": {"name": "tests.hpo_core.stubborn:Stubborn", "v": 1}}, "has no option 'v'"),
+        (
+            {"name": "random+asha", "et": 2},
+            r"no option 'et'; did you mean 'eta'.*\(random: none; asha: eta, ",
+        ),
+        ({"name": "asha", "sampler": "tpe"}, "'asha' is a strategy by itself"),
+        ({"name": {"name": "asha"}}, "the name of a strategy is text"),
+        ({"name": "nsga2+pbt", "population": 8}, r"both parts of .* have an option 'population'; say whose"),
+        ({"eta": 2}, "'sampler' and 'scheduler', or a 'name' with options, got 'eta'"),
+        ('{"name": "asha", "eta": 2', 'is JSON such as {"name": "asha", "eta": 2}'),
+        ('{"a": ' * 100_000, "is JSON such as"),
+        ({"name": "multi_fidelity", "shares": 1}, "levels: shares must be a list of fractions, got 1"),
+        ({"name": "pbt", "parameters": "lr"}, "pbt: parameters must be a list of names, got 'lr'"),
+        ({"name": "pbt", "parameters": 3}, "pbt: parameters must be a list of names, got 3"),
+        ({"name": "tpe", "good": "x"}, "tpe: good must be a fraction between 0 and 1, got 'x'"),
+        ({"name": "tpe", "prior": None}, "tpe: prior must be positive, got None"),
+        ({"name": "nsga2", "swap": []}, r"nsga2: swap must be in \[0, 1\], got \[\]"),
+        ({"name": "nsga2", "eta_mutation": "1"}, "nsga2: eta_mutation must be positive, got '1'"),
+        ({"name": "forest", "interleave": {}}, r"forest: interleave must be in \[0, 1\), got {}"),
+        ({"name": "threshold", "upper": 10**400}, "threshold: upper must be a finite number"),
+        ({"name": "threshold", "upper": 1, "metric": []}, "threshold: metric must be the name"),
         (Fancy(anything=object()), "option 'anything' of .*Fancy' must be JSON"),
         (Fancy(anything=float("nan")), "must be JSON"),
     ],
