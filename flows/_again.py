@@ -12,7 +12,7 @@ from flows._mlproject import is_project
 from flows._named import READY, load_objective
 from flows._notes import request_data
 from flows._plan import Plan, plan_request
-from flows._request import TOTALS, Request
+from flows._request import RULES, TOTALS, Request
 from flows._workspace import requeue_failed
 from hpo_core import InputError, Study
 
@@ -44,7 +44,7 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
                 f"the objective {objective!r} of study {study.name!r} cannot be loaded here ({error}); "
                 f"{remedy}"
             ) from None
-    limits = study.state.limits
+    limits, settings = study.state.limits, study.state.settings
     asked = changes.get("tracking_uri")
     fields = {
         **data,
@@ -52,6 +52,9 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
         "name": study.name,
         **{name: getattr(limits, limit) for name, limit in TOTALS.items()},
         "stop_when": limits.improvement,
+        # Python may have said them beside the request, too.
+        **{name: getattr(settings, name) for name in (*RULES, "deterministic")},
+        "constraints": settings.outcome_constraints,
         "experiment": experiment_of(study),
         **changes,
         "tracking_uri": asked if changes.get("offline") else tracking_of(study, asked),

@@ -176,6 +176,7 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
             "strategy": "random",
             "warm_start": (),
             "constraints": (),
+            **dict.fromkeys(("rule", "on_duplicate")),
         },
     )
     if objective is None:

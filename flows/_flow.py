@@ -7,6 +7,7 @@ Prefect makes the form of its pages from both, and its server refuses what does 
 from __future__ import annotations
 
 import contextvars
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -28,7 +29,7 @@ from flows._flow_run import Recall, claim
 from flows._plan import Plan, plan_request
 from flows._prefect import expect_nothing_if_away, task_runs
 from flows._relay import Relay, relay
-from flows._request import Request
+from flows._request import Request, check_used
 from flows._result import Result
 from flows._session import Session
 
@@ -58,6 +59,7 @@ def _run_name() -> str:
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Amount = Annotated[float, Field(gt=0)]
 
 
 @flow(name="tune", flow_run_name=_run_name, persist_result=False)
@@ -67,8 +69,8 @@ async def tune_flow(
     target: str | None = None,
     metric: str | None = None,
     task: Literal["binary", "multiclass", "regression"] | None = None,
-    space: str | None = None,
-    strategy: str = "auto",
+    space: str | dict[str, Any] | None = None,
+    strategy: str | dict[str, Any] = "auto",
     trials: Count | None = None,
     timeout: Seconds | None = None,
     workers: Count | None = None,
@@ -84,12 +86,22 @@ async def tune_flow(
     max_steps: Count | None = None,
     max_total_steps: Count | None = None,
     max_cost: Seconds | None = None,
+    rule: str | None = None,
+    on_duplicate: Literal["resample", "reuse", "repeat"] | None = None,
+    stop_when: float | str | None = None,
     max_failures: Count | None = None,
-    stop_when: str | None = None,
+    max_attempts: Count | None = None,
     trial_timeout: Seconds | None = None,
-    trial_memory: Annotated[float, Field(gt=0)] | None = None,
-    gpus_per_trial: Annotated[float, Field(gt=0)] | None = None,
+    trial_memory: Amount | None = None,
+    checkpoint_quota: Amount | None = None,
+    granularity: Annotated[float, Field(ge=0)] = 1.0,
+    isolation: Literal["process", "thread"] = "process",
+    deterministic: bool = False,
+    gpus_per_trial: Amount | None = None,
     dask: str | None = None,
+    env_manager: str | None = None,
+    edit_space: bool = False,
+    offline: bool = False,
     options: dict[str, Any] | None = None,
     mlflow_run_id: str | None = None,
 ) -> State[Any]:
@@ -101,8 +113,8 @@ async def tune_flow(
         target: Column of the data to predict.
         metric: What to tune, such as auc or rmse; by default what suits the task.
         task: Left out, it is found from the target.
-        space: YAML or JSON file, or JSON text, that narrows or replaces the search space.
-        strategy: Such as auto, tpe, gp, asha, gp+asha, bohb.
+        space: YAML or JSON file, or its content as JSON, that narrows or replaces the search space.
+        strategy: Such as auto, tpe, gp, asha, gp+asha, bohb; with options {"name": "asha", "eta": 2}.
         trials: The study's total, not this run's; 100 where no time, cost or total of steps ends it.
         timeout: Seconds for the study, all its runs together.
         workers: Trials at once; by default one per core.
@@ -118,52 +130,50 @@ async def tune_flow(
         max_steps: Step at which a trial is complete.
         max_total_steps: Steps of all trials together.
         max_cost: Seconds of all trials together.
-        max_failures: Failed trials after which the study stops.
+        rule: Which result of a trial counts: last, best or average-K.
+        on_duplicate: What is done with a configuration that was tried before.
         stop_when: End when further trials are expected to gain less: noise, or a number.
+        max_failures: Failed trials after which the study stops.
+        max_attempts: How often a trial is begun whose workers vanish.
         trial_timeout: Seconds per trial, then it is killed.
         trial_memory: MiB per trial, then it is killed.
+        checkpoint_quota: MiB for all checkpoints; the least promising ones go first.
+        granularity: Seconds of tiny trials that share one task run; 0 gives each its own.
+        isolation: Whether trials run in processes or in threads of this one.
+        deterministic: Take results in the order of the trials: the same study every time.
         gpus_per_trial: GPUs per trial, whole or a fraction; for the runners gpu and dask.
-        dask: Address of a Dask scheduler, tcp://host:8786; for the runner dask.
+        dask: Address of a Dask scheduler, tcp://host:8786, for the runner dask.
+        env_manager: Of a project: local, virtualenv, uv or conda.
+        edit_space: Go on with an edited space.
+        offline: Run without MLflow; deliver later.
         options: Further options of the objective.
         mlflow_run_id: An open MLflow run that is to become the study's.
     """
+    given = dict(locals())
     context = handed.get()
     if context is not None:
         return await _carried(context)
-    request = Request(
-        objective=objective,
-        data=data,
-        target=target,
-        metric=metric,
-        task=task,
-        space=space,
-        strategy=strategy,
-        trials=trials,
-        timeout=timeout,
-        workers=workers,
-        runner=runner,
-        name=name,
-        seed=seed,
-        register_as=register_as,
-        experiment=experiment,
-        tracking_uri=tracking_uri,
-        warm_start=tuple(warm_start or ()),
-        repeats=repeats,
-        constraints=tuple(constraints or ()),
-        max_steps=max_steps,
-        max_total_steps=max_total_steps,
-        max_cost=max_cost,
-        max_failures=max_failures,
-        stop_when=stop_when,
-        trial_timeout=trial_timeout,
-        trial_memory=trial_memory,
-        gpus_per_trial=gpus_per_trial,
-        dask=dask,
-        options=options or {},
-    )
+    run_id = given.pop("mlflow_run_id")
+    request = _request(given)
     plan = plan_request(request)
-    plan = replace(plan, tracking=replace(plan.tracking, adopt_run=mlflow_run_id))
+    check_used(request)
+    plan = replace(plan, tracking=replace(plan.tracking, adopt_run=run_id))
     return await _carried(_from_outside(plan))
+
+
+def _request(given: dict[str, Any]) -> Request:
+    """What the parameters ask for. JSON that a command line or a form has read is text again."""
+    for name in ("space", "strategy"):
+        if isinstance(given[name], dict):
+            given[name] = json.dumps(given[name])
+    return Request(
+        **{
+            **given,
+            "warm_start": tuple(given["warm_start"] or ()),
+            "constraints": tuple(given["constraints"] or ()),
+            "options": given["options"] or {},
+        }
+    )
 
 
 @flow(name="resume", flow_run_name="resume-{study}", persist_result=False)

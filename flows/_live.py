@@ -179,7 +179,7 @@ def introduction(current: Session) -> str:
     workers, repeats = study.state.settings.workers, repeats_of(study)
     each = f", each with {repeats} seeds" if repeats > 1 else ""
     at_once = f", {workers} at once" if workers > 1 else ""
-    return f"study {study.name}: {aims} by {study.strategy.name}{many}{each}{at_once}"
+    return f"study {study.name}: {aims} by {study.strategy.words}{many}{each}{at_once}"
 
 
 def _standing(study: Study) -> list[str]:

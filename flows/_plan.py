@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -32,6 +33,7 @@ from flows._provenance import provenance
 from flows._repeats import checked_repeats, over_repeats, repeated, steps_of
 from flows._request import (
     OF_TABLES,
+    RULES,
     Request,
     limits_of,
     plain_request,
@@ -46,8 +48,10 @@ from flows.sources import Source, sources_of
 from hpo_core import (
     InputError,
     SearchSpace,
+    Settings,
     Strategy,
     Study,
+    make_strategy,
 )
 from hpo_core.folds import REPEAT
 from hpo_core.inner import checked_objectives
@@ -97,7 +101,7 @@ def plan_request(
     function = load_objective(request.objective)
     refuse(request, (*OF_TABLES, "env_manager", *request.options))
     space = space_of(function, request.space)
-    asked = [code_of(function), space and space.digest(), request.strategy, request.seed, *_often(request)]
+    asked = [code_of(function), space and space.digest(), *_asked(request, strategy, settings)]
     if request.metric is not None:
         wanted = parse_metrics(request.metric, request.objective)
         objectives = objectives or wanted
@@ -113,10 +117,21 @@ def plan_request(
     )
 
 
-def _often(request: Request) -> tuple[str, ...]:
-    """What repeats add to what a study is named for."""
+def _asked(request: Request, strategy: Any, settings: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    """What a study is named for besides its question. What is not asked for adds nothing."""
+    given = request.strategy if strategy is None else strategy
+    plain = isinstance(given, str) and not given.lstrip().startswith("{")
+    chosen = given if plain else json.dumps(make_strategy(given).config, sort_keys=True)
     repeats = checked_repeats(request.repeats)
-    return () if repeats is None else (f"{repeats} repeats",)
+    own = settings_of(request, 1, request.max_steps, settings or {})
+    usual = Settings()
+    names = (*RULES, "max_steps", "outcome_constraints")
+    named = {n: getattr(own, n) for n in names if getattr(own, n) != getattr(usual, n)}
+    return (
+        *(chosen, request.seed),
+        *(() if repeats is None else (f"{repeats} repeats",)),
+        *(f"{name}={value}" for name, value in named.items()),
+    )
 
 
 def _plan_project(
@@ -140,10 +155,7 @@ def _plan_project(
         fixed=request.options,
         env_manager=request.env_manager or "local",
     )
-    asked = (
-        *(entry.digest(), space.digest(), [*wanted.items()], request.strategy, request.seed),
-        *_often(request),
-    )
+    asked = (entry.digest(), space.digest(), [*wanted.items()], *_asked(request, strategy, settings))
     named = study_name(entry.label, *asked) if request.name is None else request.name
     return plan_callable(
         entry,
@@ -297,7 +309,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         chosen = racing(chosen, prepared)
     max_steps = request.max_steps or prepared.n_steps
     terms = Terms(
-        name=request.name or _table_name(request, prepared.digest),
+        name=request.name or _table_name(request, prepared.digest, *_asked(request, strategy, settings)),
         space=prepared.space,
         objectives=dict(prepared.objectives),
         strategy=chosen,
@@ -329,11 +341,11 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
     )
 
 
-def _table_name(request: Request, digest: str) -> str:
+def _table_name(request: Request, *asked: Any) -> str:
     """The same command gives the same name, so that it resumes; another question gives another."""
     source = (
         (request.data or "").partition(":")[2]
         if str(request.data).startswith("sklearn:")
         else Path(str(request.data)).stem
     )
-    return study_name(f"{request.objective}-{slug(source)}", digest, request.strategy, request.seed)
+    return study_name(f"{request.objective}-{slug(source)}", *asked)

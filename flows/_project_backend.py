@@ -203,11 +203,12 @@ def flow_parameters(given: Mapping[str, str], schema: Mapping[str, Any], deploym
     parameters: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for name, text in given.items():
-        key = _RENAMED.get(name, name)
+        # An option of the command line may be written as there, and as in Python.
+        key = _RENAMED.get(name, name if name in known else name.replace("-", "_"))
         if key in known:
             parameters[key] = _typed(str(text), known[key])
         elif "options" in known:
-            options[key] = _parsed(str(text))
+            options[name] = _parsed(str(text))
         else:
             raise ExecutionException(
                 f"the deployment {deployment!r} takes no parameter {name!r}{nearest(name, known)}"

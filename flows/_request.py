@@ -29,6 +29,8 @@ TOTALS = {
     "max_cost": "cost",
     "max_failures": "failures",
 }
+# Settings that a request has under the same name, and leaves alone with None.
+RULES = ("rule", "on_duplicate", "max_attempts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,9 @@ class Request:
     where there is none, 100 trials do. ``trial_timeout`` and ``trial_memory`` (MiB): hard limits per attempt.
     ``checkpoint_quota``: MiB for all of a study's checkpoints on this machine.
     ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
-    ``deterministic``: see ``hpo_core.Settings``.
+    ``deterministic``, ``rule``, ``on_duplicate``, ``max_attempts``, ``max_steps``: see ``hpo_core.Settings``.
+    ``strategy``: a name, or JSON text such as ``{"name": "asha", "eta": 2}``, see ``hpo_core.make_strategy``.
+    ``granularity``: seconds of tiny trials that share one task run of Prefect.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
     ``warm_start``: sources of results to begin with, see :func:`flows.sources.parse_source`.
     ``repeats``: how often each configuration is run, each time with another seed, see :mod:`flows._repeats`.
@@ -87,6 +91,9 @@ class Request:
     warm_start: tuple[str, ...] = ()
     env_manager: str | None = None
     deterministic: bool = False
+    rule: str | None = None
+    on_duplicate: str | None = None
+    max_attempts: int | None = None
     repeats: int | None = None
     constraints: tuple[str, ...] = ()
     confirms: str | None = None
@@ -162,6 +169,10 @@ def runner_terms_of(request: Request) -> RunnerTerms:
         check_whole("trials", request.trials)
     if request.seed is not None:
         check_whole("seed", request.seed, 0)
+    if not (is_number(request.granularity) and 0 <= request.granularity < math.inf):
+        raise InputError(
+            f"granularity must be a number of seconds of at least 0, got {request.granularity!r}"
+        )
     for name in ("timeout", "trial_timeout", "trial_memory", "checkpoint_quota", "gpus_per_trial"):
         value = getattr(request, name)
         if value is not None and not (is_number(value) and 0 < value < math.inf):
@@ -218,6 +229,7 @@ def settings_of(request: Request, workers: int, max_steps: int | None, more: Map
         "deterministic": request.deterministic,
         "outcome_constraints": request.constraints,
     }
+    given |= {name: value for name in RULES if (value := getattr(request, name)) is not None}
     return Settings(**{**given, **more})
 
 

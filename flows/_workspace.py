@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -265,27 +265,7 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
     if terms.space is not None and terms.space.digest() != study.state.declared.digest():
         study.change_space(terms.space, now)
         lines.append("the search space was changed; earlier trials that still fit it are kept")
-    # The same name can stand for another strategy where the study ends otherwise than it did.
-    wish = request_data(terms.meta).get("strategy")
-    same = wish is not None and wish == request_data(study.created.meta).get("strategy")
-    if not same and make_strategy(study.created.strategy).config != terms.strategy.config:
-        lines.append(
-            f"the study keeps its strategy {study.strategy.name!r} (asked for: {terms.strategy.name!r})"
-        )
-    if terms.seed not in (None, study.created.seed):
-        lines.append(f"the study keeps its seed {study.created.seed} (asked for: {terms.seed})")
-    kept = study.state.settings
-    if terms.settings.outcome_constraints not in ((), kept.outcome_constraints):
-        had, asked = (", ".join(s.outcome_constraints) or "none" for s in (kept, terms.settings))
-        lines.append(f"the study keeps its constraints: {had} (asked for: {asked})")
-    if kept.deterministic != terms.settings.deterministic:
-        order = "the order of its trials" if kept.deterministic else "the order in which they arrive"
-        lines.append(f"the study goes on taking results in {order}, as it was started")
-    elif kept.deterministic and kept.workers != terms.settings.workers:
-        lines.append(
-            f"a deterministic study takes another course with {terms.settings.workers} workers than with the "
-            f"{kept.workers} that it was started with"
-        )
+    lines += _kept(study, terms)
     if changes:
         study.extend(now, **changes)
         lines.append(
@@ -302,6 +282,33 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
         waiting = f", {paused} are paused as they were" if paused else ""
         lines.append(f"it was cancelled; {len(again) - paused} cancelled trials are run again{waiting}")
     return lines
+
+
+def _kept(study: Study, terms: Terms) -> Iterator[str]:
+    """What was asked for and is not taken: the study keeps what it was made with."""
+    # The same name can stand for another strategy where the study ends otherwise than it did.
+    wish = request_data(terms.meta).get("strategy")
+    same = wish is not None and wish == request_data(study.created.meta).get("strategy")
+    if not same and make_strategy(study.created.strategy).config != terms.strategy.config:
+        yield f"the study keeps its strategy {study.strategy.words!r} (asked for: {terms.strategy.words!r})"
+    if terms.seed not in (None, study.created.seed):
+        yield f"the study keeps its seed {study.created.seed} (asked for: {terms.seed})"
+    kept, asked = study.state.settings, terms.settings
+    for name in ("rule", "on_duplicate", "max_attempts", "max_steps"):
+        own, other = getattr(kept, name), getattr(asked, name)
+        if other not in (None, own):
+            yield f"the study keeps {name} {own!r} (asked for: {other!r})"
+    if asked.outcome_constraints not in ((), kept.outcome_constraints):
+        had, wanted = (", ".join(s.outcome_constraints) or "none" for s in (kept, asked))
+        yield f"the study keeps its constraints: {had} (asked for: {wanted})"
+    if kept.deterministic != asked.deterministic:
+        order = "the order of its trials" if kept.deterministic else "the order in which they arrive"
+        yield f"the study goes on taking results in {order}, as it was started"
+    elif kept.deterministic and kept.workers != asked.workers:
+        yield (
+            f"a deterministic study takes another course with {asked.workers} workers than with the "
+            f"{kept.workers} that it was started with"
+        )
 
 
 def _raised(old: Limits, new: Limits, *, also_new: bool = False) -> dict[str, float | str | None]:

@@ -252,7 +252,7 @@ def _summary(study: Study) -> str:
         ("seeds", f"{repeats} for each configuration; results are {_MEAN}" if repeats > 1 else ""),
         ("confirms", f"the best trials of study {confirms}" if confirms else ""),
         ("evidence", f"{warm:,} results from elsewhere" if warm else ""),
-        ("strategy", f"{study.strategy.name}, seed {study.created.seed}"),
+        ("strategy", f"{study.strategy.words}, seed {study.created.seed}"),
         ("began", _moment(study.created.at)),
         ("took", duration(study.state.seconds_spent) if study.state.seconds_spent > 0 else ""),
     ]

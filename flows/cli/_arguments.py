@@ -44,6 +44,19 @@ Group = Annotated[str | None, typer.Option(help="Column whose rows stay together
 TimeColumn = Annotated[str | None, typer.Option(help="Column that orders the rows in time")]
 Option = Annotated[list[str] | None, typer.Option(help="KEY=VALUE, further options of the objective")]
 MaxSteps = Annotated[int | None, typer.Option(help="Step at which a trial is complete")]
+Rule = Annotated[
+    str | None, typer.Option(help="Which result of a trial counts: last, best or average-K; default last")
+]
+OnDuplicate = Annotated[
+    str | None,
+    typer.Option(help="What was tried before: resample, reuse its result or repeat it; default resample"),
+]
+MaxAttempts = Annotated[
+    int | None, typer.Option(help="How often a trial is begun whose workers vanish; default 5")
+]
+Granularity = Annotated[
+    float, typer.Option(help="Seconds of tiny trials that share one task run of Prefect; 0: each its own")
+]
 Repeats = Annotated[
     int | None, typer.Option(help="Runs of each configuration, with other seeds; their mean counts")
 ]

@@ -47,7 +47,7 @@ def explain(plan: Plan, *, as_json: bool) -> int:
             )
         )
         return 0
-    typer.echo(f"study {terms.name}: strategy {terms.strategy.name}, {workers} workers")
+    typer.echo(f"study {terms.name}: strategy {terms.strategy.words}, {workers} workers")
     for name, parameter in terms.space.parameters.items() if terms.space is not None else ():
         typer.echo(f"  {name}: {parameter!r}")
     for constraint in terms.settings.outcome_constraints:

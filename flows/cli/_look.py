@@ -72,7 +72,7 @@ def show(name: str, *, as_json: bool) -> None:
     spent = duration(study.state.seconds_spent)
     facts = [
         ("study", f"{study.name}, {_state(study)}"),
-        ("asks", f"{objectives} by {study.strategy.name}{_often(study)}"),
+        ("asks", f"{objectives} by {study.strategy.words}{_often(study)}"),
         ("trials", f"{_of_planned(study)}: {counted(study, driven=is_driven(study.name))}; {spent}"),
     ]
     facts += [("where", line) for line in study.state.settings.outcome_constraints]

@@ -358,6 +358,23 @@ def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) ->
     assert tracked.studies == []
 
 
+def test_a_strategy_with_options_and_the_rules_of_a_study_can_be_typed(
+    objectives: str, hpo: Hpo, tracked: Place
+) -> None:
+    """`threshold` cannot do without options, and none could be given on the command line."""
+    threshold = '{"name": "random+threshold", "upper": 0.5}'
+    rules = ("--rule", "best", "--on-duplicate", "reuse", "--max-attempts", 2, "--granularity", 0)
+    command = tune(objectives, "loss", "--strategy", threshold, *rules, "--name", "typed", "--trials", 2)
+    assert "strategy random+threshold (upper=0.5)" in hpo(*command, "--dry-run").out
+    assert hpo(*command).code == 0
+    settings = tracked.study("typed").state.settings
+    assert (settings.rule, settings.on_duplicate, settings.max_attempts) == ("best", "reuse", 2)
+    assert "by random+threshold (upper=0.5)" in hpo("show", "typed").out
+    again = hpo("extend", "typed", "--trials", 3)
+    assert again.code == 0
+    assert "keeps" not in again.out
+
+
 def test_the_run_that_mlflow_run_opened_becomes_the_studys(
     objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import numpy as np
 import pytest
 
 from flows import tune
+from flows._flow import tune_flow
 from flows._named import label_of, load_objective
 from flows._plan import Plan, plan_callable, plan_request
 from flows._request import Request
-from hpo_core import Float, InputError, ObjectiveError, SearchSpace, StrategyError
+from flows.cli._tune import tune as command
+from hpo_core import Float, InputError, ObjectiveError, SearchSpace, Settings, StrategyError
 from tests.flows import objectives_for_tests as objectives
 from tests.flows.conftest import Place
 from tests.flows.small_tables import mixed, written
 
+ETA = '{"name": "asha", "eta": 2}'
 SPACE = SearchSpace({"x": Float(0.0, 1.0)})
 
 
@@ -43,6 +47,48 @@ def test_the_name_of_a_table_study_follows_the_question(table: str) -> None:
         assert plan_request(replace(plain, **change)).terms.name != name
     mixed(seed=1).to_csv(table, index=False)
     assert plan_request(plain).terms.name != name
+
+
+def test_the_name_follows_the_rules_and_the_options_of_the_strategy_too(table: str) -> None:
+    """Studies that decide otherwise had one name, so the second was silently answered by the first."""
+    plain = request_for(table)
+    names = [
+        plan_request(request, strategy=strategy, settings=settings).terms.name
+        for request, strategy, settings in (
+            (plain, None, None),
+            (plain, {"sampler": {"name": "gp", "acquisition": "ucb"}}, None),
+            (plain, None, {"rule": "best"}),
+            (plain, None, {"on_duplicate": "repeat"}),
+            (replace(plain, max_steps=3), None, None),
+        )
+    ]
+    assert len(set(names)) == len(names)
+    assert plan_request(replace(plain, rule="best")).terms.name == names[2]
+    assert plan_request(replace(plain, rule="last")).terms.name == names[0]
+    spaced = [plan_request(replace(plain, strategy=s)).terms.name for s in (ETA, f" {ETA} ")]
+    assert len({*names, *spaced}) == len(names) + 1
+
+
+def test_whatever_a_study_can_be_told_a_request_can_say() -> None:
+    """Rules that only Python could give were out of reach of the command line and of deployments."""
+    asked = {field.name for field in fields(Request)}
+    assert {*Settings.__slots__} <= asked
+    # What only this package says, or what is said in another way.
+    own = {"confirms", "register_as", "options"}
+    assert asked - own <= set(inspect.signature(command).parameters)
+    assert asked - {"confirms"} <= set(inspect.signature(tune_flow.fn).parameters)
+
+
+def test_the_rules_of_a_request_become_the_studys(place: Place) -> None:
+    Path("ruled.py").write_text("def loss(trial):\n    return trial.suggest_float('x', 0, 1)\n")
+    request = Request(objective="ruled.py:loss", rule="average-3", on_duplicate="reuse", max_attempts=2)
+    settings = plan_request(replace(request, strategy=ETA, max_steps=9)).terms.settings
+    assert (settings.rule, settings.on_duplicate, settings.max_attempts) == ("average-3", "reuse", 2)
+    assert plan_request(request, settings={"rule": "best"}).terms.settings.rule == "best"
+    with pytest.raises(InputError, match="rule must be 'last', 'best' or 'average-K', got 'first'"):
+        plan_request(replace(request, rule="first"))
+    with pytest.raises(InputError, match="granularity must be a number of seconds of at least 0, got -1"):
+        plan_request(replace(request, granularity=-1))
 
 
 def test_the_journal_gets_the_request_and_no_secret(table: str) -> None:

@@ -29,6 +29,7 @@ entry_points:
 SCHEMA = {
     "properties": {
         "data": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "trial_timeout": {"type": "number"},
         "trials": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
         "timeout": {"type": "number"},
         "options": {"type": "object"},
@@ -47,6 +48,7 @@ def test_parameters_take_the_types_of_the_flow() -> None:
         "register_as": "m",
         "options": {"folds": 5, "estimator": "a.B"},
     }
+    assert flow_parameters({"trial-timeout": "9"}, SCHEMA, "tune/lgbm") == {"trial_timeout": 9}
 
 
 def test_a_flow_without_options_refuses_what_it_does_not_know() -> None:

@@ -250,6 +250,23 @@ def test_what_is_no_term_of_the_study_stays_and_is_said() -> None:
     again.journal.close()
 
 
+def test_rules_that_were_asked_for_and_are_not_the_studys_are_said() -> None:
+    opened(settings=Settings(rule="best", max_steps=9)).journal.close()
+    wish = Settings(rule="average-2", on_duplicate="reuse", max_attempts=2, max_steps=27)
+    again = opened(settings=wish)
+    assert again.lines == (
+        "the study keeps rule 'best' (asked for: 'average-2')",
+        "the study keeps on_duplicate 'resample' (asked for: 'reuse')",
+        "the study keeps max_attempts 5 (asked for: 2)",
+        "the study keeps max_steps 9 (asked for: 27)",
+    )
+    assert again.study.state.settings.rule == "best"
+    again.journal.close()
+    same = opened(settings=Settings(rule="best"))
+    assert same.lines == ()
+    same.journal.close()
+
+
 def test_nothing_is_said_of_a_strategy_that_only_the_limits_made_another() -> None:
     """`auto` races where the time ends a study; who typed `auto` twice has asked for nothing else."""
     meta = {"request": {"strategy": "auto"}}
