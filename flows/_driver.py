@@ -27,7 +27,7 @@ from flows._stretch import Orchestrate, Stretch, bare
 from flows._turns import Speech, Turns
 from flows._words import all_failed
 from hpo_core import HpoError, Segment, Study, TrialState
-from hpo_core.inner import Finish
+from hpo_core.inner import Finish, unheard
 
 # How long a trial that was asked to end may take before its process is killed; a cancellation, which takes
 # up to a second to be noticed, has to be through in five.
@@ -337,6 +337,20 @@ class Driver:
         if (hopeless := all_failed(self._study)) and hopeless not in self._told:
             self._told.add(hopeless)
             self._tell(hopeless)
+        self._check_heard(running.segment.trial)
+
+    def _check_heard(self, trial: int) -> None:
+        """Say once that the strategy cannot use what trials report: they would be pruned for it, or never."""
+        state = self._study.trials[trial].state
+        if "unheard" in self._told or state not in (
+            TrialState.COMPLETE,
+            TrialState.PAUSED,
+            TrialState.PRUNED,
+        ):
+            return
+        if wrong := unheard(self._study.strategy, self._study.history, trial):
+            self._told.add("unheard")
+            self._tell(f"trial {trial} {wrong}")
 
     # -- interruptions and limits --------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from hpo_core._result import by_rule, leaders, ranked
 from hpo_core._states import BAD
 from hpo_core._strategy import Finish
 from hpo_core._trial import Suggesting, Suggestions, repeat_seed, trial_seed
+from hpo_core._unheard import unheard
 from hpo_core._working_time import WorkingTime
 
 __all__ = [
@@ -69,4 +70,5 @@ __all__ = [
     "sign_of",
     "single",
     "trial_seed",
+    "unheard",
 ]

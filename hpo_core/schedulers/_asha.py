@@ -177,7 +177,7 @@ class ASHA:
         ladder = self._ladder(history)
         if ladder.hopeless:
             trial = min(ladder.hopeless)
-            return Close(trial, f"no finite result at step {int(history.pauses[trial])}")
+            return Close(trial, ladder.nothing_of(history, trial))
         due = ladder.due(self._quota)
         if due is not None:
             return Resume(due[0], due[1].next)

@@ -183,11 +183,17 @@ class Brackets:
         upper = begun.rung + 1
         target = begun.bracket.steps[upper] if upper < len(begun.bracket.steps) - 1 else None
         closes = [
-            Close(trial, _left_behind(ranking, trial, step, quota))
+            Close(trial, self._left_behind(history, ranking, trial, step, quota))
             for trial in begun.members
             if trial not in chosen and _paused_at(history, trial, step)
         ]
         return [*closes, *(Resume(trial, target) for trial in chosen)]
+
+    def _left_behind(self, history: History, ranking: Ranking, trial: int, step: int, quota: int) -> str:
+        rank = ranking.rank(trial)
+        if rank is None:
+            return self._scores.nothing_by(history, trial, step)
+        return f"ranked {rank + 1} of {len(ranking)} at step {step}, where the best {quota} go on"
 
     # -- telling -------------------------------------------------------------------------------
 
@@ -217,13 +223,6 @@ def _went_on(history: History, trial: int, step: int, top: bool) -> bool:
     if history.states[trial] == TrialState.COMPLETE and history.pauses[trial] < step:
         return top
     return target < 0 or target > step
-
-
-def _left_behind(ranking: Ranking, trial: int, step: int, quota: int) -> str:
-    rank = ranking.rank(trial)
-    if rank is None:
-        return f"no finite result at step {step}"
-    return f"ranked {rank + 1} of {len(ranking)} at step {step}, where the best {quota} go on"
 
 
 def plan_brackets(pattern: Sequence[Bracket], eta: int, trials: int | None, rounds: int | None) -> Plan:

@@ -119,6 +119,12 @@ class Scores:
         columns = zip(*(score for score in scores if score is not None), strict=True)
         return tuple(result(column, history.rule) for column in columns)
 
+    def nothing_by(self, history: History, trial: int, step: int) -> str:
+        """Why the trial cannot be ranked at a step."""
+        if self.at(history, trial, step) is None:
+            return f"no {' and '.join(self.names)} reported up to step {step}"
+        return f"no finite result at step {step}"
+
     def newest(self, history: History, trial: int) -> Score | None:
         """The trial's newest score of all."""
         for row in reversed(history.reports_of(trial)):

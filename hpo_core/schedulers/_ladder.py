@@ -118,6 +118,10 @@ class Ladder:
                 return trial, rung
         return None
 
+    def nothing_of(self, history: History, trial: int) -> str:
+        """Why a hopeless trial cannot go on."""
+        return self._scores.nothing_by(history, trial, int(history.pauses[trial]))
+
     def rung_of(self, history: History, trial: int) -> Rung | None:
         """The rung that a paused trial waits at."""
         bracket = min(int(history.brackets[trial]), len(self.brackets) - 1)

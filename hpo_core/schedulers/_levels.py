@@ -113,7 +113,7 @@ class Levels:
         ladder = self._ladder(history)
         if ladder.hopeless:
             trial = min(ladder.hopeless)
-            return Close(trial, f"no finite result at step {int(history.pauses[trial])}")
+            return Close(trial, ladder.nothing_of(history, trial))
         if not ladder.brackets[0]:
             return run_to_the_end(history)
         for rung in ladder.descending:
