@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -152,13 +153,12 @@ class PrefectBackend(AbstractBackend):
         folder = fetch_and_validate_project(project_uri, version, entry_point, params)
         project = load_project(folder)
         declared, extra = project.get_entry_point(entry_point).compute_parameters(params or {}, None)
+        given = {_unquoted(name): _unquoted(value) for name, value in {**declared, **extra}.items()}
         api_url = config.get("api_url")
         wanted = config.get("deployment") or f"tune/{_MAIN if entry_point == 'main' else entry_point}"
         with _client(api_url) as client:
             deployment = _deployment(client, wanted)
-            parameters = flow_parameters(
-                {**declared, **extra}, deployment.parameter_openapi_schema or {}, wanted
-            )
+            parameters = flow_parameters(given, deployment.parameter_openapi_schema or {}, wanted)
             _check_parameters(deployment, parameters, wanted)
             run = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
             run_id = run.info.run_id
@@ -179,6 +179,11 @@ class PrefectBackend(AbstractBackend):
 def prefect_backend() -> PrefectBackend:
     """What the entry point names: MLflow calls it to get the backend."""
     return PrefectBackend()
+
+
+def _unquoted(text: str) -> str:
+    """What MLflow has quoted for a shell, of which there is none here."""
+    return "".join(shlex.split(text))
 
 
 def shown_as(tracking_uri: str, experiment: str, run_id: str) -> dict[str, str]:

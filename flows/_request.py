@@ -122,6 +122,17 @@ def check_used(request: Request) -> None:
             "processes of its own; leave one of them out"
         )
 
+    _check_threads(request)
+
+
+def _check_threads(request: Request) -> None:
+    limits = [name for name in ("trial_timeout", "trial_memory") if getattr(request, name) is not None]
+    if request.isolation == "thread" and limits:
+        raise InputError(
+            f"a trial in a thread cannot be killed at a limit such as {limits[0]}; use isolation 'process', "
+            "or drop the limits on time and memory per trial"
+        )
+
 
 def refuse(request: Request, names: Iterable[str]) -> None:
     """Raise for fields and options that the objective does not take."""

@@ -280,9 +280,9 @@ def _locked(path: Path) -> int:
     except BlockingIOError:
         owner = os.pread(lock, 200, 0).decode(errors="replace").strip() or "unknown"
         os.close(lock)
+        who = "this process already" if owner == f"pid {os.getpid()}" else f"another process ({owner})"
         raise StudyLockedError(
-            f"the study in {path.parent} is being driven by another process ({owner}); wait for it, or "
-            "stop it first"
+            f"the study in {path.parent} is being driven by {who}; wait for it, or stop it first"
         ) from None
     except OSError:
         os.close(lock)

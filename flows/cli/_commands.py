@@ -43,8 +43,8 @@ def up(
 ) -> int:
     """Start MLflow, Prefect and the deployments; Ctrl-C ends them.
 
-    The deployments are tune/lgbm, tune/sklearn, tune/torch and resume/study; everything listens on the
-    loopback interface only.
+    The deployments are tune/lgbm, tune/sklearn, tune/torch, tune/function and resume/study; everything
+    listens on the loopback interface only.
     """
     from flows.cli import _up
 

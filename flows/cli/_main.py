@@ -30,6 +30,9 @@ from flows.cli import _commands, _report, _tune
 # the base of every wrong call.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+# Options of `hpo tune` without a value.
+_FLAGS = ("--deterministic", "--edit-space", "--offline", "--dry-run", "--json")
+
 app = typer.Typer(
     name="hpo",
     help="Hyperparameter optimisation on MLflow and Prefect.",
@@ -69,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What a million objects leave goes with the process: looking for it at exit took a second and more.
         atexit.register(gc.freeze)
     try:
-        return int(app(args=arguments, prog_name="hpo", standalone_mode=False) or 0)
+        return int(app(args=_as_typed(arguments), prog_name="hpo", standalone_mode=False) or 0)
     except _UsageError as error:
         return _complain(_usage(error), 2)
     except typer.Exit as error:
@@ -92,6 +95,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code is None:
             raise
         return _complain(str(error), code)
+
+
+def _as_typed(arguments: Sequence[str]) -> list[str]:
+    """The arguments of ``tune`` as one types them.
+
+    An MLflow project hands on each parameter with a value, and a name with underscores is Python's.
+    """
+    if not arguments or arguments[0] != "tune":
+        return list(arguments)
+    typed: list[str] = []
+    for argument in arguments:
+        if argument in ("true", "false") and typed[-1] in _FLAGS:
+            if argument == "false":
+                typed.pop()
+            continue
+        name, equals, value = argument.partition("=")
+        typed.append((name.replace("_", "-") if name.startswith("--") else name) + equals + value)
+    return typed
 
 
 def _unread(arguments: Sequence[str]) -> str | None:

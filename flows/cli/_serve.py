@@ -1,4 +1,4 @@
-"""Serve the deployments of the ready objectives; run by ``hpo up`` in a process of its own."""
+"""Serve the deployments; run by ``hpo up`` in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ABOUT = {
 
 
 def main() -> None:
-    """Serve ``tune/`` each ready objective and ``resume/study`` until the process is ended."""
+    """Serve ``tune/`` each ready objective, ``tune/function`` and ``resume/study`` until the process ends."""
     deployments = [
         tune_flow.to_deployment(
             name,
@@ -27,10 +27,16 @@ def main() -> None:
         )
         for name in READY
     ]
+    own = tune_flow.to_deployment(
+        "function",
+        description="Tune a function of yours, or an MLflow project: say which as the objective",
+        tags=["hpo"],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
     going_on = resume_flow.to_deployment(
         "study",
         description="Go on with a study: resume it, extend it, or run again what failed",
         tags=["hpo"],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    serve(going_on, *deployments)
+    serve(going_on, own, *deployments)

@@ -217,7 +217,7 @@ def _announce(tracking_uri: str, api_url: str, logs: Path) -> None:
     if _has_pages():
         typer.echo(f"studies  {tracking_uri}/{_PAGES}")
     typer.echo(f"Prefect  {api_url.removesuffix('/api')}")
-    typer.echo("deployments: tune/lgbm, tune/sklearn, tune/torch, resume/study")
+    typer.echo("deployments: tune/lgbm, tune/sklearn, tune/torch, tune/function, resume/study")
     typer.echo("  prefect deployment run tune/lgbm -p trials=50")
     typer.echo("to track studies of other shells here:")
     typer.echo(f"  export MLFLOW_TRACKING_URI={tracking_uri} PREFECT_API_URL={api_url}")

@@ -375,6 +375,19 @@ def test_a_strategy_with_options_and_the_rules_of_a_study_can_be_typed(
     assert "keeps" not in again.out
 
 
+@pytest.mark.parametrize("said, in_order", [("true", True), ("false", False)])
+def test_parameters_of_a_project_are_options_flags_too(
+    said: str, in_order: bool, objectives: str, hpo: Hpo, tracked: Place
+) -> None:
+    """`mlflow run -P deterministic=true` hands on `--deterministic true`."""
+    command = tune(objectives, "loss", "--deterministic", said, "--max_failures", 60, "--dry-run", said)
+    asked = hpo(*command, "--name", "true")
+    assert asked.code == 0
+    assert ("dry run" in asked.out) == in_order
+    if not in_order:
+        assert not tracked.study("true").state.settings.deterministic
+
+
 def test_the_run_that_mlflow_run_opened_becomes_the_studys(
     objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

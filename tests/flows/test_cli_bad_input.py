@@ -95,6 +95,11 @@ def test_wrong_calls_name_the_parameter(
         ("--seed", -1, "seed"),
         ("--runner", "ray", "runner must be one of local, dask, gpu, got 'ray'"),
         ("--isolation", "proces", "did you mean 'process'?"),
+        ("--rule", "first", "rule must be 'last', 'best' or 'average-K', got 'first'"),
+        ("--on-duplicate", "skip", "on_duplicate must be 'resample', 'reuse' or 'repeat', got 'skip'"),
+        ("--max-attempts", 0, "max_attempts must be a whole number of at least 1, got 0"),
+        ("--granularity", -1, "granularity must be a number of seconds of at least 0, got -1.0"),
+        ("--strategy", '{"name": "asha", "et": 2}', "strategy 'asha' has no option 'et'; did you mean 'eta'"),
         ("--strategy", "tpee", "unknown strategy 'tpee'; did you mean 'tpe'"),
         ("--strategy", "tpe+ashaa", "unknown strategy 'ashaa'; did you mean 'asha'"),
         ("--name", "../escape", "study's name"),
@@ -110,6 +115,14 @@ def test_values_out_of_range(
     option: str, value: object, says: str, hpo: Hpo, place: Place, objective: str
 ) -> None:
     refused(hpo("tune", f"{objective}:loss", option, value), place, says)
+
+
+def test_a_limit_that_threads_cannot_hold_is_refused_while_there_is_no_study(
+    hpo: Hpo, place: Place, objective: str
+) -> None:
+    """It was found when the study had its folder and its run."""
+    said = hpo("tune", f"{objective}:loss", "--isolation", "thread", "--trial-memory", 9)
+    refused(said, place, "a trial in a thread cannot be killed at a limit such as trial_memory")
 
 
 @pytest.mark.parametrize(
@@ -396,7 +409,7 @@ def test_a_study_that_is_driven_is_refused_with_its_own_code(hpo: Hpo, place: Pl
     try:
         said = hpo("delete", "mine", "--keep-runs")
         assert (said.code, said.out, said.err.count("\n")) == (3, "", 1)
-        assert "is being driven by another process" in said.err
+        assert "is being driven by this process already; wait for it" in said.err
         assert hpo("show", "mine").out.startswith("study   mine, running")
         assert "asked the driver" in hpo("cancel", "mine").out
     finally:

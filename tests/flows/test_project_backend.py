@@ -111,10 +111,14 @@ def test_a_project_runs_as_a_flow_run_and_its_end_is_the_flow_runs(
 
     client = MlflowClient()
     experiment = client.create_experiment("projects")
-    first = submit(api, experiment)
+    first = submit(api, experiment, {"trials": "5", "data": "my 'own' table.csv?a=b"})
     with get_client(sync_client=True) as prefect:
         flow_run = prefect.read_flow_run(first._flow_run_id)
-    assert flow_run.parameters == {"data": "table", "trials": 5, "mlflow_run_id": first.run_id}
+    assert flow_run.parameters == {
+        "data": "my 'own' table.csv?a=b",
+        "trials": 5,
+        "mlflow_run_id": first.run_id,
+    }
     assert first.get_status() == "SCHEDULED"
     waiting = threading.Thread(target=first.wait)
     waiting.start()

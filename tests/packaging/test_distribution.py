@@ -49,9 +49,12 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     assert {f"flows/ui/static/{name}" for name in ("page.html", "app.js", "draw.js", "style.css")} <= {*names}
 
 
-def test_deployments_are_the_three_objectives_and_going_on() -> None:
-    """tune/lgbm, tune/sklearn, tune/torch and resume/study, all in the pool hpo-process."""
-    *tuning, going_on = deployments()
+def test_deployments_are_the_three_objectives_functions_and_going_on() -> None:
+    """tune/lgbm, tune/sklearn, tune/torch, tune/function and resume/study, all in the pool hpo-process."""
+    *tuning, own, going_on = deployments()
+    assert (own["name"], own["entrypoint"]) == ("function", "flows/_flow.py:tune_flow")
+    # A table's data would be refused for every other objective.
+    assert "parameters" not in own
     assert [(one["name"], one["parameters"]["objective"]) for one in tuning] == [(n, n) for n in OBJECTIVES]
     assert (going_on["name"], going_on["entrypoint"]) == ("study", "flows/_flow.py:resume_flow")
     assert {one["work_pool"]["name"] for one in deployments()} == {"hpo-process"}
