@@ -81,6 +81,7 @@ async def tune_flow(
     experiment: str | None = None,
     tracking_uri: str | None = None,
     warm_start: list[str] | None = None,
+    enqueue: list[dict[str, Any]] | None = None,
     repeats: Count | None = None,
     constraints: list[str] | None = None,
     max_steps: Count | None = None,
@@ -125,6 +126,7 @@ async def tune_flow(
         experiment: Of MLflow; by default the study's name.
         tracking_uri: MLflow server or database; by default what MLFLOW_TRACKING_URI says.
         warm_start: Results to begin with: study:NAME, mlflow:EXPERIMENT, csv:FILE, optuna:STORAGE#STUDY.
+        enqueue: Configurations to try before the sampler is asked; what one leaves out is sampled.
         repeats: Runs of each configuration, with other seeds; their mean counts.
         constraints: Bounds on metrics, such as latency_ms <= 10; a trial that breaks one is infeasible.
         max_steps: Step at which a trial is complete.
@@ -166,14 +168,9 @@ def _request(given: dict[str, Any]) -> Request:
     for name in ("space", "strategy"):
         if isinstance(given[name], dict):
             given[name] = json.dumps(given[name])
-    return Request(
-        **{
-            **given,
-            "warm_start": tuple(given["warm_start"] or ()),
-            "constraints": tuple(given["constraints"] or ()),
-            "options": given["options"] or {},
-        }
-    )
+    for name in ("warm_start", "enqueue", "constraints"):
+        given[name] = tuple(given[name] or ())
+    return Request(**{**given, "options": given["options"] or {}})
 
 
 @flow(name="resume", flow_run_name="resume-{study}", persist_result=False)

@@ -37,6 +37,7 @@ from flows._request import (
     Request,
     limits_of,
     plain_request,
+    queue_of,
     refuse,
     runner_terms_of,
     settings_of,
@@ -214,6 +215,7 @@ def plan_callable(
             "made_with": provenance(function),
             **({} if request.repeats is None else {"step_unit": REPEAT}),
         },
+        enqueued=queue_of(request),
     )
     _rehearse(terms)
     return Plan(
@@ -246,7 +248,7 @@ def _key(space: SearchSpace, params: Mapping[str, Any]) -> bytes:
 
 def _rehearse(terms: Terms) -> None:
     """Make the study in memory: it refuses everything that the real one would."""
-    Study(
+    study = Study(
         terms.space,
         objectives=terms.objectives,
         strategy=terms.strategy,
@@ -254,6 +256,8 @@ def _rehearse(terms: Terms) -> None:
         limits=terms.limits,
         settings=terms.settings,
     )
+    for params in terms.enqueued:
+        study.enqueue(params)
 
 
 def _table(request: Request, workers: int) -> Any:
@@ -326,6 +330,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
         },
         # A sampler that was asked for by name shall begin in its own way.
         first=prepared.first if isinstance(chosen.sampler, Auto) else (),
+        enqueued=queue_of(request),
     )
     _rehearse(terms)
     return Plan(

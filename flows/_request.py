@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from flows._named import READY
 from flows._runner import TrialLimits
 from flows._workspace import study_folder
 from hpo_core import InputError, Limits, Settings
-from hpo_core.inner import IMPROVEMENTS, check_whole, is_number, nearest
+from hpo_core.inner import IMPROVEMENTS, check_whole, is_number, nearest, single
 from tracking import check_registered, redacted
 
 OF_TABLES = ("data", "target", "task", "register_as")
@@ -54,6 +55,8 @@ class Request:
     ``granularity``: seconds of tiny trials that share one task run of Prefect.
     ``register_as``: registered model that the best final model goes to, under the alias ``champion``.
     ``warm_start``: sources of results to begin with, see :func:`flows.sources.parse_source`.
+    ``enqueue``: configurations to try before the sampler is asked, as dicts or their JSON text; what one
+    leaves out is sampled.
     ``repeats``: how often each configuration is run, each time with another seed, see :mod:`flows._repeats`.
     ``confirms``: the study whose best configurations these are, see :mod:`flows._confirm`.
     """
@@ -89,6 +92,7 @@ class Request:
     gpus_per_trial: float | None = None
     dask: str | None = None
     warm_start: tuple[str, ...] = ()
+    enqueue: tuple[Any, ...] = ()
     env_manager: str | None = None
     deterministic: bool = False
     rule: str | None = None
@@ -152,7 +156,7 @@ def plain_request(request: Request, label: str, strategy: Any) -> dict[str, Any]
     ``strategy``: what was given in place of the name in the request; an object goes by none.
     """
     data = {k: v for k, v in vars(request).items() if v is not None and v is not False and not _empty(v)}
-    for circumstance in ("tracking_uri", "offline", "edit_space"):
+    for circumstance in ("tracking_uri", "offline", "edit_space", "enqueue"):
         data.pop(circumstance, None)
     if not isinstance(strategy, str | None):
         data.pop("strategy", None)
@@ -242,6 +246,26 @@ def settings_of(request: Request, workers: int, max_steps: int | None, more: Map
     }
     given |= {name: value for name in RULES if (value := getattr(request, name)) is not None}
     return Settings(**{**given, **more})
+
+
+def queue_of(request: Request) -> tuple[dict[str, Any], ...]:
+    """The configurations that the user wants to be tried first."""
+    given = request.enqueue
+    if isinstance(given, Mapping | str) or not isinstance(given, Iterable):
+        raise InputError(f"enqueue takes a list of configurations such as [{{'lr': 0.1}}], got {given!r}")
+    return tuple(map(_configuration, given))
+
+
+def _configuration(given: Any) -> dict[str, Any]:
+    """The configuration in JSON's own types."""
+    try:
+        content = json.loads(given) if isinstance(given, str) else given
+        content = json.loads(json.dumps({name: single(value) for name, value in content.items()}))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise InputError(
+            f'a configuration is a dict of names and values such as {{"lr": 0.1}}, got {given!r}'
+        ) from None
+    return dict(content)
 
 
 def tracking_terms_of(request: Request) -> TrackingTerms:

@@ -57,6 +57,8 @@ def tune(
     ``isolation``: ``"process"`` or ``"thread"``. ``warm_start``: results to begin with, one or several of
     :func:`from_study`, :func:`from_mlflow`, :func:`from_csv`, :func:`from_optuna` and
     :func:`from_hyperopt`, or text such as ``"study:old"``; they tell the sampler something and cost no trial.
+    ``enqueue``: configurations to try before the sampler is asked, each once, as dicts; they are trials of
+    the study, and what one leaves out is sampled.
     ``repeats``: run each configuration so many times, with other values of ``trial.seed``; the mean is
     ranked, its spread kept as ``NAME_std``, and plain ``auto`` stops between repeats what will hardly win.
     ``tell``: takes the lines that are meant for the user. ``progress``: show how far the study is; by default

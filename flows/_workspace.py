@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows._notes import identity_of, request_data
+from flows._notes import ENQUEUED, identity_of, request_data
 from flows._provenance import changes_since
 from hpo_core import (
     InputError,
@@ -42,7 +42,8 @@ class Terms:
 
     ``space`` is ``None`` for define-by-run. ``identity``: what must be the same for a name to mean the
     same study (objective, data); ``meta``: what else later readers want to know. ``first``: configurations
-    that a new study tries before it asks the sampler.
+    that a new study tries before it asks the sampler. ``enqueued``: those that the
+    user wants tried, each once.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Terms:
     identity: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     first: tuple[dict[str, Any], ...] = ()
+    enqueued: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +131,14 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
         if not events:
             study = _created(terms, journal, now)
             study.execution.take_over(driver_label(), now)
+            _enqueue(study, terms, now)
             _begin_with(study, terms, now)
             return Opened(study, journal, folder, resumed=False)
         study = Study.replay(events, journal=journal, space=terms.space, strategy=None)
         _check_place(study, folder)
         _check_same(study, terms, edit=edit)
         lines = _take_over(study, terms, now=now)
+        lines += _enqueue(study, terms, now)
         _begin_with(study, terms, now)
         return Opened(study, journal, folder, resumed=True, lines=tuple(lines))
     except BaseException:
@@ -242,10 +246,23 @@ def _same(known: str, value: str) -> bool:
     return known == value or (nameless and this == that != "")
 
 
+def _enqueue(study: Study, terms: Terms, now: float) -> list[str]:
+    """Queue what the user wants tried and has not asked for before; lines for the user."""
+    known = [note.data.get("params") for note in study.state.notes if note.topic == ENQUEUED]
+    new = [params for params in terms.enqueued if params not in known]
+    if new and study.stopped is not None:
+        return [f"not tried, as the study is over: {new}; raise the number of trials with it"]
+    for params in new:
+        study.enqueue(params, now)
+        study.note(ENQUEUED, {"params": params}, now=now)
+    return []
+
+
 def _begin_with(study: Study, terms: Terms, now: float) -> None:
     """Queue what the study begins with, or what is left of it if a driver died over that."""
     if not study.trials:
-        for params in terms.first[len(study.state.queue) :]:
+        asked = sum(note.topic == ENQUEUED for note in study.state.notes)
+        for params in terms.first[max(len(study.state.queue) - asked, 0) :]:
             study.enqueue(params, now)
 
 

@@ -62,7 +62,7 @@ Repeats = Annotated[
 ]
 Constraint = Annotated[
     list[str] | None,
-    typer.Option(help="Bound on a metric such as 'latency_ms <= 10'; may be repeated"),
+    typer.Option("--constraint", help="Bound on a metric such as 'latency_ms <= 10'; may be repeated"),
 ]
 TrialTimeout = Annotated[float | None, typer.Option(help="Seconds per trial, then it is killed")]
 TrialMemory = Annotated[float | None, typer.Option(help="MiB per trial, then it is killed")]
@@ -99,6 +99,10 @@ WarmStart = Annotated[
         help="Results to begin with: study:NAME, mlflow:EXPERIMENT, csv:FILE or optuna:STORAGE#STUDY, "
         "with ?OURS=THEIRS where names differ; may be repeated"
     ),
+]
+Enqueue = Annotated[
+    list[str] | None,
+    typer.Option(help="Configuration to try first, as JSON: '{\"lr\": 0.1}'; may be repeated"),
 ]
 EditSpace = Annotated[bool, typer.Option("--edit-space", help="Go on with an edited space")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run; create nothing")]

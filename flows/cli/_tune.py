@@ -15,6 +15,7 @@ from tracking import finite
 
 if TYPE_CHECKING:
     from flows._plan import Plan
+    from flows._request import Request
     from flows._result import Result
     from flows._session import Session
 
@@ -45,7 +46,7 @@ def tune(
     on_duplicate: given.OnDuplicate = None,
     max_attempts: given.MaxAttempts = None,
     repeats: given.Repeats = None,
-    constraint: given.Constraint = None,
+    constraints: given.Constraint = None,
     trial_timeout: given.TrialTimeout = None,
     trial_memory: given.TrialMemory = None,
     checkpoint_quota: given.CheckpointQuota = None,
@@ -63,6 +64,7 @@ def tune(
     tracking_uri: given.TrackingUri = None,
     offline: given.Offline = False,
     warm_start: given.WarmStart = None,
+    enqueue: given.Enqueue = None,
     edit_space: given.EditSpace = False,
     dry_run: given.DryRun = False,
     as_json: given.AsJson = False,
@@ -72,60 +74,37 @@ def tune(
     The same command again resumes, or says that the study is finished and runs nothing; a higher
     --trials extends it.
     """
+    said = dict(locals())
     from flows._plan import plan_request
-    from flows._request import Request, check_used
+    from flows._request import check_used
 
-    options = {
-        "estimator": estimator, "folds": folds, "split": split, "group": group, "time": time_column,
-        **_key_values(option or []),
-    }  # fmt: skip
-    request = Request(
-        objective=objective,
-        data=data,
-        target=target,
-        metric=metric,
-        task=task,
-        space=space,
-        strategy=strategy,
-        trials=trials,
-        timeout=timeout,
-        workers=workers,
-        runner=runner,
-        name=name,
-        seed=seed,
-        register_as=register,
-        max_steps=max_steps,
-        trial_timeout=trial_timeout,
-        trial_memory=trial_memory,
-        checkpoint_quota=checkpoint_quota,
-        max_failures=max_failures,
-        max_total_steps=max_total_steps,
-        max_cost=max_cost,
-        stop_when=stop_when,
-        isolation=isolation,
-        gpus_per_trial=gpus_per_trial,
-        dask=dask,
-        experiment=experiment,
-        tracking_uri=tracking_uri,
-        offline=offline,
-        edit_space=edit_space,
-        warm_start=tuple(warm_start or ()),
-        env_manager=env_manager,
-        deterministic=deterministic,
-        granularity=granularity,
-        rule=rule,
-        on_duplicate=on_duplicate,
-        max_attempts=max_attempts,
-        repeats=repeats,
-        constraints=tuple(constraint or ()),
-        options={k: v for k, v in options.items() if v is not None},
-    )
+    request = _request(said)
     with only_json(as_json):
         plan = plan_request(request)
         check_used(request)
     if dry_run:
         return explain(plan, as_json=as_json)
     return carry_out(plan, as_json=as_json)
+
+
+def _request(said: dict[str, Any]) -> Request:
+    """What the arguments of :func:`tune` ask for. Those of one objective go to its options."""
+    from flows._request import Request
+
+    for beside in ("dry_run", "as_json"):
+        del said[beside]
+    options = {name: said.pop(name) for name in ("estimator", "folds", "split", "group")}
+    said["register_as"] = said.pop("register")
+    options |= {"time": said.pop("time_column"), **_key_values(said.pop("option") or [])}
+    return Request(
+        **{
+            **said,
+            "warm_start": tuple(said["warm_start"] or ()),
+            "enqueue": tuple(said["enqueue"] or ()),
+            "constraints": tuple(said["constraints"] or ()),
+            "options": {name: value for name, value in options.items() if value is not None},
+        }
+    )
 
 
 def carry_out(plan: Plan, *, as_json: bool) -> int:

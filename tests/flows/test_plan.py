@@ -91,6 +91,34 @@ def test_the_rules_of_a_request_become_the_studys(place: Place) -> None:
         plan_request(replace(request, granularity=-1))
 
 
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"x": 0.5}, "enqueue takes a list of configurations"),
+        ("{}", "enqueue takes a list of configurations"),
+        (7, "enqueue takes a list of configurations"),
+        (["x=0.5"], "a configuration is a dict of names and values .*, got 'x=0.5'"),
+        ([[1]], r"a configuration is a dict of names and values .*, got \[1\]"),
+        ([{"x": object()}], "a configuration is a dict of names and values"),
+        ([{"x": 2.0}], "x"),
+        ([{"z": 0.5}], "z"),
+    ],
+)
+def test_a_configuration_that_cannot_be_tried_is_refused_before_anything_runs(given: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        plan(enqueue=given)
+
+
+def test_configurations_come_as_dicts_and_as_text(table: str) -> None:
+    given = [{"x": np.float64(0.5)}, '{"x": 0.25}', {}]
+    made = plan(enqueue=given)
+    assert made.terms.enqueued == ({"x": 0.5}, {"x": 0.25}, {})
+    assert "enqueue" not in made.terms.meta["request"]
+    assert plan_request(request_for(table, enqueue=({"num_leaves": 9},))).terms.enqueued == (
+        {"num_leaves": 9},
+    )
+
+
 def test_the_journal_gets_the_request_and_no_secret(table: str) -> None:
     plan = plan_request(
         request_for(table, tracking_uri="http://me:secret@host", offline=True, seed=0, granularity=0.0)

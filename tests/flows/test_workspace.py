@@ -267,6 +267,39 @@ def test_rules_that_were_asked_for_and_are_not_the_studys_are_said() -> None:
     same.journal.close()
 
 
+def test_what_is_to_be_tried_first_is_queued_once_before_what_comes_by_default() -> None:
+    wish: dict[str, Any] = {"enqueued": ({"x": 0.5},), "first": ({"x": 0.25}, {"x": 0.75})}
+    begun = opened(**wish)
+    assert [dict(params) for params in begun.study.state.queue] == [{"x": 0.5}, {"x": 0.25}, {"x": 0.75}]
+    begun.journal.close()
+    again = opened(**wish)
+    assert len(again.study.state.queue) == 3
+    run(again.study, TrialState.COMPLETE)
+    assert again.study.trials[0].params == {"x": 0.5}
+    again.journal.close()
+    later = opened(**{**wish, "enqueued": ({"x": 0.5}, {"x": 0.125})})
+    assert [dict(params) for params in later.study.state.queue] == [{"x": 0.25}, {"x": 0.75}, {"x": 0.125}]
+    later.journal.close()
+
+
+def test_what_comes_too_late_to_be_tried_is_said() -> None:
+    done = opened(enqueued=({"x": 0.5},))
+    run(done.study, *[TrialState.COMPLETE] * 3)
+    done.study.stop("finished", "enough", now=3.0)
+    done.journal.close()
+    same = opened(enqueued=({"x": 0.5},))
+    assert same.lines == ("the study is finished: enough",)
+    same.journal.close()
+    late = opened(enqueued=({"x": 0.125},))
+    assert (
+        late.lines[1] == "not tried, as the study is over: [{'x': 0.125}]; raise the number of trials with it"
+    )
+    late.journal.close()
+    more = opened(enqueued=({"x": 0.125},), limits=Limits(trials=4))
+    assert [dict(params) for params in more.study.state.queue] == [{"x": 0.125}]
+    more.journal.close()
+
+
 def test_nothing_is_said_of_a_strategy_that_only_the_limits_made_another() -> None:
     """`auto` races where the time ends a study; who typed `auto` twice has asked for nothing else."""
     meta = {"request": {"strategy": "auto"}}
@@ -394,7 +427,7 @@ def test_a_study_cancelled_before_its_first_trial_goes_on() -> None:
 
 def test_a_living_driver_keeps_others_out_but_not_those_who_look() -> None:
     first = opened()
-    with pytest.raises(StudyLockedError, match="another process"):
+    with pytest.raises(StudyLockedError, match="this process already"):
         opened()
     assert read_study(first.folder).name == "mine"
     assert not check_before(TERMS)
