@@ -60,5 +60,6 @@ class Result:
             "best": None
             if best is None
             else {"trial": best.number, "values": best.values, "params": best.params},
+            "front": [trial.number for trial in self.study.pareto_front],
             **self.summary,
         }

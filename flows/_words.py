@@ -95,7 +95,8 @@ def best_line(study: Study) -> str:
     if len(study.objectives) > 1:
         front = leaders(study.history).tolist()
         more = ", ..." if len(front) > LEADERS else ""
-        return f"{len(front)} trials on the Pareto front: {', '.join(map(str, front[:LEADERS]))}{more}"
+        shown = ", ".join(map(str, front[:LEADERS]))
+        return f"{len(front)} trial{'s' * (len(front) > 1)} on the Pareto front: {shown}{more}"
     return f"trial {study.best.number}, {scores(study.best.values)}"
 
 

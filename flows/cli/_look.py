@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -54,18 +56,7 @@ def show(name: str, *, as_json: bool) -> None:
     """The study on a page."""
     study = find(name)
     if as_json:
-        trials = [_trial_row(t) for t in study.trials]
-        typer.echo(
-            json.dumps(
-                {
-                    **_row(study),
-                    "final": final_model(study),
-                    "confirmation": newest(study, CONFIRMED) or None,
-                    "warm_start": origins_of(study),
-                    "trials": trials,
-                }
-            )
-        )
+        typer.echo(json.dumps(_all_of(study)))
         return
     console = make_console()
     objectives = ", ".join(f"{n} ({d})" for n, d in study.objectives.items())
@@ -117,8 +108,8 @@ def _why(study: Study, trial: TrialRecord) -> str:
     parts = [f"trial {trial.number} is {'interrupted' if interrupted else label}"]
     if trial.step:
         parts.append(f"at step {trial.step}")
-    if trial.values:
-        parts.append(f"with {scores(trial.values)}")
+    if known := {name: value for name, value in trial.values.items() if math.isfinite(value)}:
+        parts.append(f"with {scores(known)}")
     if trial.state is TrialState.WAITING:
         parts.append("waiting for a free worker")
     elif trial.state is TrialState.RUNNING:
@@ -150,6 +141,23 @@ def _of_planned(study: Study) -> str:
 
 def _value(value: Any) -> str:
     return number_text(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
+def _all_of(study: Study) -> dict[str, Any]:
+    """The study in plain JSON types: how it stands, what it was asked to be, and its trials."""
+    return {
+        **_row(study),
+        "objectives": study.objectives,
+        "seed": study.created.seed,
+        "limits": study.state.limits.to_json(),
+        "settings": asdict(study.state.settings),
+        "strategy_config": dict(study.strategy.config),
+        "front": [trial.number for trial in study.pareto_front],
+        "final": final_model(study),
+        "confirmation": newest(study, CONFIRMED) or None,
+        "warm_start": origins_of(study),
+        "trials": [_trial_row(t) for t in study.trials],
+    }
 
 
 def _row(study: Study) -> dict[str, Any]:

@@ -239,6 +239,12 @@ def test_several_objectives_end_in_a_front(objectives: str, hpo: Hpo, tracked: P
     assert hpo("show", "mine").code == 0
     assert hpo("extend", "mine", "--trials", 7).code == 0
     assert len(tracked.study("mine").pareto_front) == 7
+    front = [trial.number for trial in tracked.study("mine").pareto_front]
+    shown = json.loads(hpo("show", "mine", "--json").out)
+    assert shown["front"] == front == json.loads(hpo(*tune(objectives, "both", "--json")).out)["front"]
+    assert shown["objectives"] == {"size": "min", "speed": "max"}
+    assert (shown["limits"], shown["settings"]["rule"], shown["seed"]) == ({"trials": 7}, "last", 0)
+    assert shown["strategy_config"]["sampler"] == "random"
 
 
 def test_offline_first_and_delivered_later(objectives: str, hpo: Hpo, tracked: Place) -> None:
