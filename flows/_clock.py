@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable
 
 
-def steady_clock() -> Callable[[], float]:
-    """A clock in seconds since the epoch, right when it is made, that neither jumps nor goes back."""
-    offset = time.time() - _uptime()
+def steady_clock(after: float = 0.0) -> Callable[[], float]:
+    """A clock in seconds since the epoch, right when it is made, that neither jumps nor goes back.
+
+    ``after``: the last time that is known of the study; where the machine's clock was set back since, it
+    goes on from there, so that nothing ends before it began.
+    """
+    offset = max(time.time(), after) - _uptime()
     return lambda: offset + _uptime()
 
 

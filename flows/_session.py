@@ -89,7 +89,8 @@ async def session(
     current: Session | None = None
     unused = False
     try:
-        lines = [*opened.lines, *begin_with(opened.study, past, time.time())]
+        clock = steady_clock(after=opened.study.state.last_at)
+        lines = [*opened.lines, *begin_with(opened.study, past, clock())]
         experiment = await asyncio.to_thread(settle_experiment, tracking, adopt, opened.study)
         tracker = StudyTracker(
             opened.folder,
@@ -108,6 +109,7 @@ async def session(
             tracker=tracker,
             uri=uri or absolute_uri(tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or "") or None,
             lines=lines,
+            now=clock,
         )
         current.connecting = asyncio.create_task(_connect(current, tell))
         if opened.resumed:

@@ -115,7 +115,8 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
     or another limit, than the study has is taken as its new budget.
 
     Raises :class:`StudyExistsError` when the name is another study's, :class:`StudyLockedError` when
-    a living driver holds it, :class:`InputError` when its folder cannot be made.
+    a living driver holds it, :class:`InputError` when its folder cannot be made. ``now`` is taken as no
+    earlier than the study's last event.
     """
     folder = study_folder(terms.name, home)
     try:
@@ -137,6 +138,7 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
         study = Study.replay(events, journal=journal, space=terms.space, strategy=None)
         _check_place(study, folder)
         _check_same(study, terms, edit=edit)
+        now = max(now, study.state.last_at)
         lines = _take_over(study, terms, now=now)
         lines += _enqueue(study, terms, now)
         _begin_with(study, terms, now)

@@ -78,6 +78,24 @@ def quick(objective: Any = loss, **more: Any) -> Result:
     return tune(objective, **{**fields, **more})
 
 
+def test_a_clock_that_was_set_back_before_a_resume_ends_no_run_before_it_began(
+    tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    began = quick(trials=2).study.created.at
+    real = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() - 7200.0)
+        study = quick(trials=4).study
+    assert min(trial.started_at for trial in study.trials) >= began
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("mine").experiment_id
+    runs = [run.info for run in client.search_runs([experiment])]
+    assert len(runs) == 5
+    assert all(info.end_time >= info.start_time >= int(began * 1000) for info in runs)
+
+
 def test_a_step_that_was_saved_and_not_reported_when_its_worker_died_is_repeated(tracked: Place) -> None:
     """The trial went on behind it, and was ended for having no result where the scheduler looked for one."""
     settings = {"max_steps": 9}

@@ -300,6 +300,16 @@ def test_what_comes_too_late_to_be_tried_is_said() -> None:
     more.journal.close()
 
 
+def test_a_clock_that_was_set_back_between_two_drivers_goes_on_from_the_last_event() -> None:
+    """The study's run in MLflow ended before it began, and trials were drawn in the wrong order."""
+    first = opened(now=9_000.0)
+    run(first.study, TrialState.COMPLETE, now=9_010.0)
+    first.journal.close()
+    again = opened(now=1_800.0)
+    assert again.study.state.last_at == 9_010.0
+    again.journal.close()
+
+
 def test_nothing_is_said_of_a_strategy_that_only_the_limits_made_another() -> None:
     """`auto` races where the time ends a study; who typed `auto` twice has asked for nothing else."""
     meta = {"request": {"strategy": "auto"}}
