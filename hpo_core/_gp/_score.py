@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hpo_core._gp._embed import Embedding
     from hpo_core._gp._posterior import Posterior, Prediction
 
-# Weight of the log probability of success.
+# Weight of the log probability of no failure.
 CAUTION = 4.0
 Acquisition = Callable[["NDArray[np.float64]", "NDArray[np.float64]"], Triple]
 # Value (n,) of several predictions, and for each of them derivative by mean (n, S) and by sd (n,).
@@ -58,8 +58,13 @@ def single(posterior: Posterior, acquisition: Acquisition) -> Term:
     return Term((posterior,), function)
 
 
-def feasibility(posterior: Posterior, limit: float) -> Term:
-    """Log probability that what `posterior` models, a failure label or a constraint, is below `limit`.
+def kept(posterior: Posterior, limit: float) -> Term:
+    """Log probability that a bounded metric, modelled by `posterior`, is noise-free below `limit`."""
+    return single(posterior, lambda mean, sd: log_pi(mean, sd, np.array([limit])))
+
+
+def no_failure(posterior: Posterior, limit: float) -> Term:
+    """Log probability that the failure label, modelled by `posterior`, is below `limit`.
 
     Of the noise-free label: what a model of 0s and 1s calls noise is mostly the jump between them, and
     with it the middle of a failing region would keep a chance of a percent or more. The logarithm counts

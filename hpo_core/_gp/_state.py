@@ -23,7 +23,7 @@ import numpy as np
 from hpo_core._gp._embed import Embedding, Points, make_embedding
 from hpo_core._gp._fit import Priors
 from hpo_core._gp._outcomes import warp, warped
-from hpo_core._gp._score import Term, feasibility
+from hpo_core._gp._score import Term, kept, no_failure
 from hpo_core._gp._surrogate import Kinds, Model, choose_rows, fit_models, last_refit
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class State:
         labels = failed.astype(np.float64)
         z = warp(labels, self.failure.warp).z
         limit = 0.5 * float(z[failed].min() + z[~failed].max())
-        return feasibility(self.failure.posterior(labels, FAILURE_PRIORS), limit)
+        return no_failure(self.failure.posterior(labels, FAILURE_PRIORS), limit)
 
     def bound_terms(self, data: Data) -> list[Term]:
         """Log probability that each constraint is kept, but for those whose metric never changes."""
@@ -102,7 +102,7 @@ class State:
         for model, excess in zip(self.bounds, data.excesses[self.bound_rows].T, strict=False):
             limit = warped(0.0, excess, model.warp)
             if limit is not None:
-                terms.append(feasibility(model.posterior(excess, BOUND_PRIORS), limit))
+                terms.append(kept(model.posterior(excess, BOUND_PRIORS), limit))
         return terms
 
 

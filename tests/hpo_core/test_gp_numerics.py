@@ -21,7 +21,7 @@ from hpo_core._gp._kernel import kernel
 from hpo_core._gp._outcomes import warp
 from hpo_core._gp._posterior import condition, factorise, imagine
 from hpo_core._gp._region import LARGEST, SMALLEST, START, SUCCESSES, Region, box
-from hpo_core._gp._score import Score, feasibility, single
+from hpo_core._gp._score import Score, kept, no_failure, single
 from hpo_core._gp._several import chebyshev, draw_weights, scalarise
 from hpo_core._gp._state import refit
 from hpo_core._gp._surrogate import GAP, Kinds, choose_rows, fit_models, last_refit, on_plateau
@@ -237,7 +237,7 @@ def test_score_gradient(case: str) -> None:
     best = np.full(posterior.alpha.shape[1], y.min())
     terms = [single(posterior, lambda mean, sd: log_ei(mean, sd, best))]
     if case == "failure":
-        terms.append(feasibility(posterior, 0.2))
+        terms += [no_failure(posterior, 0.2), kept(posterior, 0.3)]
     if case == "several":
         other = condition(factor, -y, 20.0)
         weights, ideal = draw_weights(np.stack([y, -y], axis=1), rng)
