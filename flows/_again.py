@@ -54,7 +54,7 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
         "stop_when": limits.improvement,
         # Python may have said them beside the request, too.
         **{name: getattr(settings, name) for name in (*RULES, "deterministic")},
-        "constraints": settings.outcome_constraints,
+        "outcome_constraints": settings.outcome_constraints,
         "experiment": experiment_of(study),
         **changes,
         "tracking_uri": asked if changes.get("offline") else tracking_of(study, asked),

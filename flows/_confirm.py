@@ -175,7 +175,7 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
             "trials": len(configurations),
             "strategy": "random",
             "warm_start": (),
-            "constraints": (),
+            "outcome_constraints": (),
             **dict.fromkeys(("rule", "on_duplicate")),
         },
     )

@@ -83,7 +83,7 @@ async def tune_flow(
     warm_start: list[str] | None = None,
     enqueue: list[dict[str, Any]] | None = None,
     repeats: Count | None = None,
-    constraints: list[str] | None = None,
+    outcome_constraints: list[str] | None = None,
     max_steps: Count | None = None,
     max_total_steps: Count | None = None,
     max_cost: Seconds | None = None,
@@ -128,7 +128,7 @@ async def tune_flow(
         warm_start: Results to begin with: study:NAME, mlflow:EXPERIMENT, csv:FILE, optuna:STORAGE#STUDY.
         enqueue: Configurations to try before the sampler is asked; what one leaves out is sampled.
         repeats: Runs of each configuration, with other seeds; their mean counts.
-        constraints: Bounds on metrics, such as latency_ms <= 10; a trial that breaks one is infeasible.
+        outcome_constraints: Bounds on metrics such as latency_ms <= 10; what breaks one does not count.
         max_steps: Step at which a trial is complete.
         max_total_steps: Steps of all trials together.
         max_cost: Seconds of all trials together.
@@ -168,7 +168,7 @@ def _request(given: dict[str, Any]) -> Request:
     for name in ("space", "strategy"):
         if isinstance(given[name], dict):
             given[name] = json.dumps(given[name])
-    for name in ("warm_start", "enqueue", "constraints"):
+    for name in ("warm_start", "enqueue", "outcome_constraints"):
         given[name] = tuple(given[name] or ())
     return Request(**{**given, "options": given["options"] or {}})
 

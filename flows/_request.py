@@ -41,9 +41,8 @@ class Request:
     ``objective``: ``lgbm``, ``sklearn``, ``torch``, ``PATH.py:function``, ``package.module:function``, or
     ``FOLDER#ENTRY`` for an entry point of an MLflow project, whose ``env_manager`` is that of ``mlflow run``.
     ``options``: further settings of a ready objective, parameters of a project that are not tuned.
-    ``metric``: ``NAME=min`` or ``NAME=max`` for all but ready objectives. ``constraints``: bounds on metrics,
-    such as ``latency_ms <= 10``, see ``outcome_constraints`` of :class:`hpo_core.Settings`. ``space``: a
-    file, or JSON text.
+    ``metric``: ``NAME=min`` or ``NAME=max`` for all but ready objectives. ``outcome_constraints``: bounds
+    on metrics such as ``latency_ms <= 10``, see :class:`hpo_core.Settings`. ``space``: a file, or JSON text.
     ``timeout``: seconds for the study; ``max_cost``: worker-seconds of all trials together;
     ``max_total_steps``: steps of all trials together; ``max_steps``: the step at which a trial is complete.
     ``trials``: the study's total; left out, any of the others, or ``stop_when``, alone ends the study, and
@@ -99,7 +98,7 @@ class Request:
     on_duplicate: str | None = None
     max_attempts: int | None = None
     repeats: int | None = None
-    constraints: tuple[str, ...] = ()
+    outcome_constraints: tuple[str, ...] = ()
     confirms: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -242,7 +241,7 @@ def settings_of(request: Request, workers: int, max_steps: int | None, more: Map
         "workers": workers,
         "max_steps": max_steps,
         "deterministic": request.deterministic,
-        "outcome_constraints": request.constraints,
+        "outcome_constraints": request.outcome_constraints,
     }
     given |= {name: value for name in RULES if (value := getattr(request, name)) is not None}
     return Settings(**{**given, **more})

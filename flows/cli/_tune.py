@@ -46,7 +46,7 @@ def tune(
     on_duplicate: given.OnDuplicate = None,
     max_attempts: given.MaxAttempts = None,
     repeats: given.Repeats = None,
-    constraints: given.Constraint = None,
+    outcome_constraints: given.Constraint = None,
     trial_timeout: given.TrialTimeout = None,
     trial_memory: given.TrialMemory = None,
     checkpoint_quota: given.CheckpointQuota = None,
@@ -101,7 +101,7 @@ def _request(said: dict[str, Any]) -> Request:
             **said,
             "warm_start": tuple(said["warm_start"] or ()),
             "enqueue": tuple(said["enqueue"] or ()),
-            "constraints": tuple(said["constraints"] or ()),
+            "outcome_constraints": tuple(said["outcome_constraints"] or ()),
             "options": {name: value for name, value in options.items() if value is not None},
         }
     )
