@@ -170,5 +170,9 @@ def _why_missing(missing: Sequence[str], values: Mapping[str, float], returned: 
     others = [n for n in returned if n not in missing]
     got = f" (got {bad})" if bad else f" (got {others})" if others else ""
     hint = nearest(missing[0], others) if not bad else ""
-    remedy = "" if bad else hint or "; return it, or report it"
+    # Who has named no objectives has one, the loss.
+    words = ",".join(f"{n}=min" for n in others[:2])
+    own = ", ".join(f"{n!r}: 'min'" for n in others[:2])
+    named = f", or name the objectives (--metric {words}, objectives={{{own}}})" if others else ""
+    remedy = "" if bad else hint or f"; return it, or report it{named}"
     return f"the objective gave no finite value for {', '.join(map(repr, missing))}{got}{remedy}"

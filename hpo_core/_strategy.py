@@ -149,6 +149,15 @@ class Scheduler(Protocol):
         ...
 
 
+def strategy_words(config: Mapping[str, Any]) -> str:
+    """What a strategy's JSON says, as :attr:`Strategy.words`."""
+    parts = (config.get(what) for what in ("sampler", "scheduler"))
+    options = (part.items() for part in parts if isinstance(part, Mapping))
+    given = [f"{name}={value}" for items in options for name, value in items if name != "name"]
+    name = str(config.get("name", ""))
+    return f"{name} ({', '.join(given)})" if given else name
+
+
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
     """A named pair of sampler and scheduler, and the plain JSON it can be built from again."""
@@ -166,10 +175,7 @@ class Strategy:
     @property
     def words(self) -> str:
         """Its name, with the options that were given: ``asha (eta=2)``."""
-        parts = (self.config.get(what) for what in ("sampler", "scheduler"))
-        options = (p.items() for p in parts if isinstance(p, Mapping))
-        given = [f"{k}={v}" for items in options for k, v in items if k != "name"]
-        return f"{self.name} ({', '.join(given)})" if given else self.name
+        return strategy_words({**self.config, "name": self.name})
 
     @property
     def training_steps(self) -> TrainingSteps:

@@ -28,7 +28,7 @@ from hpo_core._plan import Plan
 from hpo_core._records import IMPROVEMENTS
 from hpo_core._result import by_rule, leaders, ranked
 from hpo_core._states import BAD
-from hpo_core._strategy import Finish
+from hpo_core._strategy import Finish, strategy_words
 from hpo_core._trial import Suggesting, Suggestions, repeat_seed, trial_seed
 from hpo_core._unheard import unheard
 from hpo_core._working_time import WorkingTime
@@ -69,6 +69,7 @@ __all__ = [
     "robust_range",
     "sign_of",
     "single",
+    "strategy_words",
     "trial_seed",
     "unheard",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 
 from hpo_core import InputError
 from hpo_core.confirm import around
-from hpo_core.inner import choice_text, is_number, nearest, nondominated, robust_range
+from hpo_core.inner import choice_text, is_number, nearest, nondominated, robust_range, strategy_words
 from tracking._board import BoardStudy, BoardTrial, parsed
 from tracking._collecting import uncollected
 from tracking._states import TRIAL_STATUS
@@ -83,9 +83,9 @@ def _planned(study: BoardStudy) -> int | None:
 
 
 def strategy_name(study: BoardStudy) -> str:
-    """``tpe``, ``gp+asha``."""
+    """``tpe``, ``gp+asha (eta=2)``."""
     text = study.tags.get(STRATEGY, "")
-    return str(parsed(text).get("name", text.strip('"')))
+    return strategy_words(parsed(text)) or text.strip('"')
 
 
 def _once(view: Callable[[BoardStudy], _Made]) -> Callable[[BoardStudy], _Made]:

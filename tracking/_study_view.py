@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from hpo_core.folds import REPEAT
-from hpo_core.inner import BAD, WorkingTime, sign_of
+from hpo_core.inner import BAD, WorkingTime, sign_of, strategy_words
 from hpo_core.inner import events as ev
 from tracking._states import study_status
 from tracking._summary import Standing, failure_lines, note
@@ -166,7 +166,7 @@ class StudyView:
             state=state,
             reason=self.ended.reason if self.ended else "",
             objectives=created.objectives,
-            strategy=str(created.strategy.get("name", created.strategy)),
+            strategy=strategy_words(created.strategy) or str(created.strategy),
             planned=self._planned(),
             counts={k: n for k, n in self.counts.items() if n > 0},
             best=self.best_trials(),

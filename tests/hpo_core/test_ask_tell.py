@@ -168,6 +168,15 @@ def test_a_mistyped_objective_fails_the_trial_with_a_hint() -> None:
     assert tuned.trials[0].metrics == {"acuracy": 0.9}
 
 
+def test_results_by_names_that_nobody_said_fail_the_trial_with_the_way_to_say_them() -> None:
+    tuned = study(objectives={"loss": "min"})
+    assert tuned.tell(tuned.ask(), {"error": 0.5, "size": 3.0}) is TrialState.FAILED
+    assert tuned.trials[0].reason == (
+        "the objective gave no finite value for 'loss' (got ['error', 'size']); return it, or report it, "
+        "or name the objectives (--metric error=min,size=min, objectives={'error': 'min', 'size': 'min'})"
+    )
+
+
 def test_several_objectives_need_names() -> None:
     tuned = study(objectives={"a": "min", "b": "max"})
     trial = tuned.ask()

@@ -367,6 +367,16 @@ def test_a_study_and_the_one_that_confirms_it_know_each_other(
     assert views.confirmation(shown.study(runs[2])) is None
 
 
+def test_the_line_of_a_study_has_the_options_of_its_strategy() -> None:
+    """Two studies that differ in them alone looked the same."""
+    config = {"name": "gp+asha", "sampler": "gp", "scheduler": {"name": "asha", "eta": 2}}
+    shown = study_of([(1.0, 2.0)], ("min", "min"))
+    shown.tags["hpo.strategy"] = json.dumps(config)
+    assert views.listed(shown)["strategy"] == "gp+asha (eta=2)"
+    shown.tags["hpo.strategy"] = '"tpe"'
+    assert views.listed(shown)["strategy"] == "tpe"
+
+
 def test_forks_come_on_top_of_what_was_planned(tmp_path: Path, sqlite_uri: str, experiment: str) -> None:
     """The list and the run's description read "33 of 14 trials" of a population."""
     script = Script(tmp_path, trials=2)
