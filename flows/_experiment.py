@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 
 from flows._notes import TRACKING, newest
 from hpo_core import InputError, Study
-from tracking import probe
+from tracking import probe, users_variable
 from tracking.tags import PARENT_RUN_ID
 
 
@@ -55,9 +54,9 @@ def _experiment_around(tracking: TrackingTerms, adopt: str | None) -> str | None
 
     Raises :class:`InputError` where the server does not have it.
     """
-    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    experiment_id = users_variable("MLFLOW_EXPERIMENT_ID")
     if tracking.offline or not (adopt or experiment_id):
-        return os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        return users_variable("MLFLOW_EXPERIMENT_NAME")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

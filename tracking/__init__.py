@@ -60,6 +60,7 @@ if typing.TYPE_CHECKING:
     from tracking._retention import removable_checkpoints as removable_checkpoints
     from tracking._settings import as_found as as_found
     from tracking._settings import set_defaults as set_defaults
+    from tracking._settings import users_variable as users_variable
     from tracking._sqlite import database_file as database_file
     from tracking._sqlite import database_uri as database_uri
     from tracking._sqlite import prepare_sqlite as prepare_sqlite
@@ -90,7 +91,7 @@ __all__ = [
     "locate_checkpoint", "log_model", "log_trial_model", "markdown_cell", "markdown_table", "number_text",
     "open_artifact", "past_runs", "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints",
     "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "take_out", "trial_run", "uncollected",
-    "version_note", "write_report",
+    "users_variable", "version_note", "write_report",
 ]  # fmt: skip
 
 # Where each name lives.
@@ -113,7 +114,7 @@ _HOMES = {
     "_repeat_run": "repeat_run",
     "_report": "write_report",
     "_retention": "Removable beyond_quota disk_warning removable_checkpoints",
-    "_settings": "as_found set_defaults",
+    "_settings": "as_found set_defaults users_variable",
     "_sqlite": "database_file database_uri prepare_sqlite",
     "_summary": "failure_lines version_note",
     "_text": "config_sha256 finite redacted",

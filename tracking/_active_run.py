@@ -297,18 +297,19 @@ class TrialRunActivator:
 
 
 class _SharedEnvironment:
-    """MLflow's settings in this process, counted: the last to leave brings the former ones back.
+    """MLflow's settings in this process: the last of all studies to leave brings the former ones back.
 
-    A variable that is to be ``None`` is removed.
+    A variable that is to be ``None`` is removed. Each study brings its own; what was there before is kept
+    once for all, since a study that begins beside another one would take that one's for the user's.
     """
+
+    _lock = threading.Lock()
+    _studies = 0
 
     def __init__(self, variables: Mapping[str, str | None]) -> None:
         # Set by the first trial that looks up its run, which nobody must find afterwards.
         self._variables = {"MLFLOW_EXPERIMENT_ID": None, **variables}
-        self._lock = threading.Lock()
         self._inside = 0
-        self._former: dict[str, str | None] = {}
-        self._former_uri: str | None = None
 
     def enter(self) -> None:
         with self._lock:
@@ -316,8 +317,8 @@ class _SharedEnvironment:
             mlflow = _loaded("mlflow")
             uri = self._variables.get("MLFLOW_TRACKING_URI")
             if self._inside == 1:
-                self._former = {name: os.environ.get(name) for name in self._variables}
-                self._former_uri = _settings.chosen_uri()
+                _SharedEnvironment._studies += 1
+                _settings.keep_former(self._variables)
                 _set_environment(self._variables)
             if mlflow is not None and uri:
                 mlflow.set_tracking_uri(uri)
@@ -327,10 +328,14 @@ class _SharedEnvironment:
             self._inside -= 1
             if self._inside:
                 return
+            _SharedEnvironment._studies -= 1
+            if self._studies:
+                return
+            former, uri = _settings.take_former()
             mlflow = _loaded("mlflow")
-            if self._variables.get("MLFLOW_TRACKING_URI") and mlflow is not None:
-                mlflow.set_tracking_uri(self._former_uri)
-            _set_environment(self._former)
+            if "MLFLOW_TRACKING_URI" in former and mlflow is not None:
+                mlflow.set_tracking_uri(uri)
+            _set_environment(former)
 
 
 def _loaded(name: str) -> Any:

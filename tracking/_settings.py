@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -34,6 +34,9 @@ _FOR_TRIALS = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 _ours: dict[str, str] = {}
+# What variables were before trials in threads of this process set them, and the tracking URI chosen then.
+_former: dict[str, str | None] = {}
+_former_uri: list[str | None] = []
 _lock = threading.Lock()
 _inside = 0
 
@@ -89,6 +92,27 @@ def chosen_uri() -> str | None:
     """
     service = sys.modules.get("mlflow.tracking._tracking_service.utils")
     return getattr(service, "_tracking_uri", None)
+
+
+def keep_former(names: Iterable[str]) -> None:
+    """Keep what these variables are before trials in threads set them; what is kept already stays."""
+    if not _former:
+        _former_uri[:] = [chosen_uri()]
+    for name in names:
+        _former.setdefault(name, os.environ.get(name))
+
+
+def take_former() -> tuple[dict[str, str | None], str | None]:
+    """What was kept, and the tracking URI that had been chosen; nothing is kept afterwards."""
+    former, uri = dict(_former), _former_uri[0] if _former_uri else None
+    _former.clear()
+    _former_uri.clear()
+    return former, uri
+
+
+def users_variable(name: str) -> str | None:
+    """An environment variable as the user has it, whatever trials in threads of this process have set."""
+    return _former[name] if name in _former else os.environ.get(name)
 
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -19,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import fluent
 
 from tests.tracking.conftest import search_path
-from tracking import TrialRunActivator, _fluent, trial_run
+from tracking import TrialRunActivator, _fluent, trial_run, users_variable
 from tracking._active_run import PROCESS
 from tracking._connection import Connection, connect
 
@@ -380,6 +381,32 @@ def test_settings_of_threads_come_back(sqlite_uri: str, experiment: str, tmp_pat
         assert os.environ["MLFLOW_EXPERIMENT_ID"] == "1"
     assert (mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")) == before
     assert "MLFLOW_EXPERIMENT_ID" not in os.environ
+
+
+@pytest.mark.parametrize("users", [None, "7"])
+def test_studies_in_threads_side_by_side_leave_the_users_settings(
+    users: str | None, sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study that began beside another one took its experiment for the user's, and left it behind."""
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+    if users is not None:
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", users)
+    before = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    one, other = (
+        TrialRunActivator(environment=variables, scratch=str(tmp_path), process=PROCESS)
+        for variables in ({"MLFLOW_TRACKING_URI": sqlite_uri}, {"MLFLOW_TRACKING_URI": f"{sqlite_uri}-2"})
+    )
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        first.enter_context(one(nobody))
+        os.environ["MLFLOW_EXPERIMENT_ID"] = "1"  # as a trial does that has looked up its run
+        assert users_variable("MLFLOW_EXPERIMENT_ID") == users
+        second.enter_context(other(nobody))
+        assert users_variable("MLFLOW_EXPERIMENT_ID") == users
+        first.close()
+        assert mlflow.get_tracking_uri() == f"{sqlite_uri}-2"
+        second.close()
+        assert (mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")) == before
+        assert os.environ.get("MLFLOW_EXPERIMENT_ID") == users_variable("MLFLOW_EXPERIMENT_ID") == users
 
 
 # A trial in a thread begins while MLflow is being imported elsewhere, which takes seconds.
