@@ -117,7 +117,8 @@ class Repeated:
         named = checked_metrics(plain_results(returned), self.objectives)
         for name, direction in self.objectives.items():
             series = inner.reported(name)
-            if name in named:
+            # What was reported last and is returned, too, is one result, as without repeats.
+            if name in named and series[-1:] != [named[name]]:
                 series.append(named[name])
             if series:
                 named[name] = by_rule(series, self.rule, direction)

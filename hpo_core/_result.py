@@ -26,7 +26,8 @@ def value_by_rule(fold: Fold, trial: TrialRecord, returned: Mapping[str, float])
 
     ``last``: the returned value, else the last that was reported. ``best``: the best of all of them.
     ``average-k``: the mean of the last k. Non-finite results are skipped except by ``last``. A report that
-    leaves an objective out says nothing of it.
+    leaves an objective out says nothing of it, and an objective that returns what it has reported last has
+    said one result, not two.
     """
     rule, reports = fold.settings.rule, fold.history.reports
     rows = np.array(reports.rows(trial.number), dtype=np.int64)
@@ -34,7 +35,7 @@ def value_by_rule(fold: Fold, trial: TrialRecord, returned: Mapping[str, float])
     for column, (name, direction) in enumerate(fold.created.objectives.items()):
         reported = reports.values[rows[reports.given[rows, column]], column]
         series = (sign_of(direction) * reported).tolist()
-        if name in returned:
+        if name in returned and series[-1:] != [returned[name]]:
             series.append(float(returned[name]))
         if series:
             values[name] = by_rule(series, rule, direction)

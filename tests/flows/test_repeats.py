@@ -150,9 +150,12 @@ def test_steps_inside_a_repeat_are_curves_and_count_by_the_rule(
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("last", 3.0), ("best", 1.0), ("average-2", 2.5)])
-def test_what_a_repeat_returns_is_the_last_of_its_results(tmp_path: Path, rule: str, expected: float) -> None:
+@pytest.mark.parametrize("reported", [(1.0, 2.0), (1.0, 2.0, 3.0)])
+def test_what_a_repeat_returns_is_the_last_of_its_results(
+    tmp_path: Path, rule: str, expected: float, reported: tuple[float, ...]
+) -> None:
     def trains(trial: Any) -> float:
-        for step, value in zip(trial.steps(2), (1.0, 2.0), strict=True):
+        for step, value in zip(trial.steps(len(reported)), reported, strict=True):
             trial.report(step, loss=value)
         return 3.0
 

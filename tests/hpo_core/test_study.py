@@ -341,15 +341,17 @@ def test_a_sampler_outside_of_the_constraints_is_overruled() -> None:
         ("average-99", "min", (0.4 + 0.1 + 0.9 + 0.6) / 4),
     ],
 )
-@pytest.mark.parametrize("returned", [True, False])
-def test_the_rule_makes_the_value(rule: str, direction: str, expected: float, returned: bool) -> None:
-    """NaN among the reports is skipped; what is returned is the last result."""
+@pytest.mark.parametrize(("reported", "returned"), [(4, 0.6), (5, None), (5, 0.6)])
+def test_the_rule_makes_the_value(
+    rule: str, direction: str, expected: float, reported: int, returned: float | None
+) -> None:
+    """NaN among the reports is skipped; what is returned is the last result, reported before or not."""
     study = Study(LINE, {"v": direction}, strategy="random", settings={"rule": rule})
     trial = study.ask()
     series = [0.4, 0.1, math.nan, 0.9, 0.6]
-    for step, value in enumerate(series[:-1] if returned else series, start=1):
+    for step, value in enumerate(series[:reported], start=1):
         study.report(trial, step, value)
-    study.tell(trial, 0.6 if returned else None)
+    study.tell(trial, returned)
     assert study.best.values == {"v": pytest.approx(expected)}
 
 
