@@ -28,6 +28,7 @@ _HALF_MADE = (
     "already exists",
     "no such table",
     "no such column",
+    "no such index",
     "duplicate column",
     "database is locked",
     "out-of-date database schema",

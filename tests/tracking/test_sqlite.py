@@ -163,6 +163,7 @@ def test_a_lock_that_nobody_gives_back_is_ignored(tmp_path: Path, monkeypatch: p
     "said, opened",
     [
         (["(sqlite3.OperationalError) table runs already exists", "no such column: spans.x"], True),
+        (["(sqlite3.OperationalError) no such index: index_spans_experiment_id"], True),
         ([f"out-of-date database schema (found version {v})" for v in (1, 2)], True),
         (["out-of-date database schema (found version 1)"] * 9, False),
         (["no permission"], False),
