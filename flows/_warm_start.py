@@ -8,7 +8,7 @@ from flows._notes import WARM_START
 from flows._workspace import Terms, read_study, study_folder
 from flows.sources import Source
 from hpo_core import InputError, SpaceError, Study
-from hpo_core.inner import JOURNAL
+from hpo_core.inner import JOURNAL, OutcomeConstraint
 from hpo_core.warm_start import Fitting, adopt, fit
 
 # The tag of the study's run.
@@ -26,12 +26,14 @@ def read_past(
         return ()
     done = _begun_with(terms)
     found: dict[str, Fitting] = {}
+    bounded = {c.metric for c in map(OutcomeConstraint.of, terms.settings.outcome_constraints)}
     for source in sources:
         if source.label == f"study:{terms.name}":
             raise InputError(f"study {terms.name!r} cannot start from itself; the same command resumes it")
         if source.label in done or source.label in found:
             continue
-        found[source.label] = fit(terms.space, terms.objectives, source.read(tracking_uri))
+        past = source.read(tracking_uri)
+        found[source.label] = fit(terms.space, terms.objectives, past, bounded=bounded)
     return tuple(found.values())
 
 

@@ -22,6 +22,7 @@ from hpo_core._given import (
 from hpo_core._journal import JOURNAL, is_open, lock_of, read_created, read_journal
 from hpo_core._logs import FOLD, SPREAD, sign_of
 from hpo_core._moments import deviation, mean
+from hpo_core._outcome_constraints import OutcomeConstraint
 from hpo_core._parameters import parameter_from_json
 from hpo_core._pareto import nondominated
 from hpo_core._plan import Plan
@@ -42,6 +43,7 @@ __all__ = [
     "Event",
     "Finish",
     "JournalWriteError",
+    "OutcomeConstraint",
     "Plan",
     "Suggesting",
     "Suggestions",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,11 +93,14 @@ class Fitting:
         return "; ".join(out)
 
 
-def fit(space: SearchSpace | None, objectives: Mapping[str, str], past: Past) -> Fitting:
+def fit(
+    space: SearchSpace | None, objectives: Mapping[str, str], past: Past, *, bounded: Collection[str] = ()
+) -> Fitting:
     """Which results fit, mapped to this study's names, and how many do not.
 
     ``space``: ``None`` for define-by-run; every configuration may then still turn out to fit, and its text is
-    read when the objective has asked for its parameters.
+    read when the objective has asked for its parameters. ``bounded``: metrics that the study has outcome
+    constraints on; they are taken where the source has them under the same names.
 
     Raises :class:`InputError` when an objective is not found in the source or has the other direction,
     when a name to map is neither an objective nor a parameter, and when nothing fits.
@@ -111,7 +114,7 @@ def fit(space: SearchSpace | None, objectives: Mapping[str, str], past: Past) ->
     rows = []
     for outcome in past.outcomes:
         try:
-            values = _values(outcome, metrics)
+            values = _values(outcome, metrics) | _finite(outcome, bounded)
             rows.append((outcome.key, _params(space, outcome, past.params), values))
         except Unfit as reason:
             skipped[str(reason)] += 1
@@ -122,7 +125,7 @@ def fit(space: SearchSpace | None, objectives: Mapping[str, str], past: Past) ->
             "the source out"
         )
     used = {past.params.get(n, n) for n in space.names} if space is not None else set()
-    used |= {metric for metric, _ in metrics.values()}  # a table has both side by side
+    used |= {*bounded, *(metric for metric, _ in metrics.values())}  # a table has both side by side
     met = {name for o in past.outcomes for name in o.params} if space is not None else set()
     return Fitting(
         source=past.source,
@@ -203,6 +206,11 @@ def _values(outcome: Outcome, metrics: Mapping[str, tuple[str, float]]) -> dict[
             raise Unfit(f"with {metric!r} not finite")
         values[name] = sign * float(value)
     return values
+
+
+def _finite(outcome: Outcome, names: Collection[str]) -> dict[str, float]:
+    known = {name: outcome.values[name] for name in names if name in outcome.values}
+    return {name: float(value) for name, value in known.items() if math.isfinite(value)}
 
 
 def _params(space: SearchSpace | None, outcome: Outcome, renamed: Mapping[str, str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -274,3 +275,19 @@ def test_a_sampler_learns_from_text_that_an_objective_has_given_types() -> None:
         tried.append(trial.suggest_float("x", 0.0, 1.0))
         study.tell(trial, (tried[-1] - 0.7) ** 2)
     assert sum(abs(x - 0.7) < 0.15 for x in tried[1:]) >= 8
+
+
+def test_results_that_break_a_constraint_here_are_no_example_to_follow() -> None:
+    """Whether they were judged there or not: what they measured is the same."""
+    measured = [(0.1, TrialState.COMPLETE), (20.0, TrialState.COMPLETE), (30.0, TrialState.INFEASIBLE)]
+    outcomes = [
+        Outcome(
+            key=f"k{i}", params={**GOOD, "rate": 0.1 + i / 10}, values={"loss": 0.5, "ms": ms}, state=state
+        )
+        for i, (ms, state) in enumerate(measured)
+    ]
+    study = Study(SPACE, strategy="random", settings={"outcome_constraints": ["ms <= 10"]})
+    adopt(study, fit(SPACE, {"loss": "min"}, past(*outcomes), bounded=["ms", "size"]))
+    evidence = study.history.evidence
+    np.testing.assert_array_equal(evidence.values.ravel(), [0.5, np.nan, np.nan])
+    np.testing.assert_allclose(evidence.excesses.ravel(), [-9.9, 10.0, 20.0])
