@@ -4,7 +4,7 @@
 |---|---|
 | `k` | results known |
 | `p` | trials in flight |
-| `d`, `m` | columns of the space, objectives |
+| `d`, `m` | columns of the space, objectives (a constraint on outcomes counts a third) |
 
 The rules, first match wins. What was measured of them, and on what, is in docs/gp.md and
 docs/benchmarks-samplers.md: the first up to 100 results (200 on few problems). Where the switch lies
@@ -48,6 +48,8 @@ GP_LIMIT = 60.0
 GP_RESULTS = 400
 # Trials in flight beyond which imagining them all costs more than it was ever shown to be worth.
 GP_PENDING = 128
+# What the model of an outcome constraint costs in those of an objective, which has three warps.
+BOUND = 1 / 3
 # Generations for which CMA-ES needs room before it can do more than the samplers before it.
 GENERATIONS = 10
 _CLASSES = {
@@ -86,7 +88,7 @@ class Auto:
         return self._members[name]
 
 
-def gp_cost(results: int, pending: int, dims: int, objectives: int, moving: bool) -> float:
+def gp_cost(results: int, pending: int, dims: int, objectives: float, moving: bool) -> float:
     """Estimated processor milliseconds of one proposal of the Gaussian process, refits shared out.
 
     `moving`: trials stop early, so that the model is refitted for every proposal. The terms are
@@ -109,7 +111,8 @@ def choose(history: History) -> tuple[str, str]:
         return "tpe", f"{stopped} trials that stopped early are compared by rank"
     moving = stopped > 0
     in_flight = history.count(TrialState.WAITING) + history.count(TrialState.RUNNING)
-    cost = gp_cost(k, p, space.dims, history.n_objectives, moving)
+    modelled = history.n_objectives + BOUND * len(history.outcome_constraints)
+    cost = gp_cost(k, p, space.dims, modelled, moving)
     if k < GP_RESULTS and in_flight <= GP_PENDING and cost <= GP_LIMIT:
         return "gp", f"{k} results are few enough to model exactly"
     if k >= GP_RESULTS:

@@ -19,6 +19,7 @@ from hpo_core._gp._state import refit
 from hpo_core._memo import Memo
 from hpo_core._outcome_constraints import OutcomeConstraint, broken_least, excesses
 from hpo_core._training import training_set
+from hpo_core.samplers._auto import choose
 from tests.hpo_core.studies import LINE, recorded, replayed, snapshot
 
 FINITE = st.floats(-1e6, 1e6)
@@ -273,3 +274,14 @@ def test_a_trust_region_waits_for_results_that_count(kept: int) -> None:
         study.tell(trial, {"loss": 0.0, "ms": -2.0 if number < kept else trial.params["x0"]})
     assert study.history.count(TrialState.COMPLETE) == kept
     assert len({tuple(trial.params.values()) for trial in study.trials}) == 9
+
+
+def test_auto_counts_what_constraints_cost() -> None:
+    """A dozen bounds take as long to model as four objectives."""
+    chosen = {}
+    for bounds in (0, 12):
+        study = constrained(*(f"m{i} <= 1" for i in range(bounds)))
+        for _ in range(200):
+            study.tell(study.ask(), {"loss": 1.0, **{f"m{i}": 0.0 for i in range(bounds)}})
+        chosen[bounds] = choose(study.history)[0]
+    assert chosen == {0: "gp", 12: "tpe"}
