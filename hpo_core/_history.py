@@ -338,12 +338,13 @@ class History:
     def _finish(self, trial: int, state: TrialState, metrics: Mapping[str, float], step: int) -> None:
         """``metrics``: all that it measured. ``step``: where it ended, not always where it last reported."""
         self._steps[trial] = step
-        row = self._minimised(metrics if state in VALUED else {})
-        self._values[trial] = row
+        self._values[trial] = self._minimised(metrics if state in VALUED else {})
         self._move(trial, state)
         if state in INFORMATIVE:
-            known = metrics if state in (TrialState.COMPLETE, TrialState.INFEASIBLE) else {}
-            excess = excesses(self.outcome_constraints, known)
+            judged = metrics if state in (TrialState.COMPLETE, TrialState.INFEASIBLE) else {}
+            excess = excesses(self.outcome_constraints, judged)
+            known = state in VALUED or np.isfinite(excess).any()
+            row = self._minimised(metrics if known else {})
             self._known._append(_NOWHERE, row, state, step, trial, excess)
             if self._fits[trial]:
                 self.evidence._append(self._X.view[trial], row, state, step, trial, excess)
@@ -352,7 +353,7 @@ class History:
         row, excess = self._minimised(values), excesses(self.outcome_constraints, values)
         state = TrialState.FAILED if np.isnan(row).any() else TrialState.COMPLETE
         if (excess > 0.0).any():
-            row, state = np.full(self.n_objectives, np.nan), TrialState.INFEASIBLE
+            state = TrialState.INFEASIBLE
         self._observed.append((params, text))
         self._known._append(_NOWHERE, row, state, 0, -1, excess)
         self._learn(params, row, state, excess, text=text)
@@ -409,7 +410,7 @@ class History:
         known = self._known
         states, steps = known.states.tolist(), known.steps.tolist()
         for row, trial in enumerate(known.trials.tolist()):
-            values, excess = known.values[row], known.excesses[row]
+            values, excess = known.measured[row], known.excesses[row]
             if trial >= 0:
                 if self._fits[trial]:
                     u = self._X.view[trial]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._columns import Column
+from hpo_core._states import TrialState
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,6 +36,7 @@ class Evidence:
         self._states = Column(np.int8)
         self._steps = Column(np.int64)
         self._trials = Column(np.int64)
+        self._measured = Column(np.float64, width=objectives, fill=np.nan)
         self._excesses = Column(np.float64, width=constraints, fill=np.nan)
 
     def __len__(self) -> int:
@@ -47,8 +49,13 @@ class Evidence:
 
     @property
     def values(self) -> Floats:
-        """(k, m) minimised; NaN where the trial has no finite result."""
+        """(k, m) minimised; NaN where the trial has no finite result, or one that breaks a constraint."""
         return self._values.view
+
+    @property
+    def measured(self) -> Floats:
+        """(k, m) the same, but with what results that break an outcome constraint measured."""
+        return self._measured.view
 
     @property
     def states(self) -> NDArray[np.int8]:
@@ -70,9 +77,10 @@ class Evidence:
         """(k, c) by how much each of the study's outcome constraints is broken; NaN where not known."""
         return self._excesses.view
 
-    def _append(self, u: Floats, values: Floats, state: int, step: int, trial: int, excess: Floats) -> None:
+    def _append(self, u: Floats, measured: Floats, state: int, step: int, trial: int, excess: Floats) -> None:
         self._X.append(u)
-        self._values.append(values)
+        self._values.append(np.nan if state == TrialState.INFEASIBLE else measured)
+        self._measured.append(measured)
         self._states.append(state)
         self._steps.append(step)
         self._trials.append(trial)

@@ -53,7 +53,7 @@ class Training:
 
     ``step`` is the one that values belong to, 0 for final results. ``pending`` are the
     configurations ``(p, d)`` in flight that ``X`` does not have yet. ``excesses`` ``(k, c)``: by how much the
-    study's outcome constraints are broken, as :attr:`Evidence.excesses`.
+    study's outcome constraints are broken, and ``measured`` ``(k, m)``, as in :class:`Evidence`.
     """
 
     X: Array
@@ -61,6 +61,7 @@ class Training:
     pending: Array
     step: int
     excesses: Array
+    measured: Array
 
 
 @dataclass
@@ -145,18 +146,22 @@ def training_set(history: History, fewest: int, memo: Memo[Curves]) -> Training:
     ``fewest`` trials must have reached a step for it to be the one compared at; until then, final
     results are all there is.
     """
-    evidence = history.evidence
     stopped = history.count(TrialState.PRUNED) + history.count(TrialState.PAUSED)
     if not stopped or not len(history.reports):
-        return Training(evidence.X, evidence.values, history.pending_X, 0, evidence.excesses)
+        return _finals(history)
     curves = memo.of(history, Curves)
     curves.grow(history)
     if curves.folds is not None:
         return _over_folds(history, curves)
     step = _comparison_step(curves, fewest)
     if step is None:
-        return Training(evidence.X, evidence.values, history.pending_X, 0, evidence.excesses)
+        return _finals(history)
     return _at_step(history, curves, step)
+
+
+def _finals(history: History) -> Training:
+    known = history.evidence
+    return Training(known.X, known.values, history.pending_X, 0, known.excesses, known.measured)
 
 
 def _comparison_step(curves: Curves, fewest: int) -> int | None:
@@ -201,7 +206,7 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
         X = np.concatenate([history.evidence.X[elsewhere], X])
         values = np.concatenate([own, values])
     excesses = _excesses(history, trials, ended, elsewhere)
-    return Training(X, values, history.X[unknown], step, excesses)
+    return Training(X, values, history.X[unknown], step, excesses, values)
 
 
 def _over_folds(history: History, curves: Curves) -> Training:
@@ -223,7 +228,7 @@ def _over_folds(history: History, curves: Curves) -> Training:
     values = np.concatenate([history.evidence.values[elsewhere], values])
     step = history.max_steps or int(history.reports.steps.max())
     excesses = _excesses(history, trials.tolist(), ended, elsewhere)
-    return Training(X, values, history.X[history.pending[rest]], step, excesses)
+    return Training(X, values, history.X[history.pending[rest]], step, excesses, values)
 
 
 def _means_over_folds(

@@ -3,8 +3,8 @@
 | symbol | meaning | shape |
 |---|---|---|
 | `X` | configurations, unit cube | (k, d) |
-| `y` | minimised values, NaN where the trial has none | (k, m) |
-| `usable` | rows with a value for every objective | (k,) |
+| `y` | what was measured, minimised; NaN where nothing was | (k, m) |
+| `usable` | rows with a value for every objective that keep the constraints | (k,) |
 | `pending` | configurations in flight | (p, d) |
 | `excesses` | by how much each outcome constraint is broken, NaN where not known | (k, c) |
 
@@ -37,6 +37,11 @@ class Data:
     excesses: NDArray[np.float64]
 
     @property
+    def measured(self) -> NDArray[np.bool_]:
+        """(k,) rows that say something of the objectives, whether they keep the constraints or not."""
+        return np.asarray(np.isfinite(self.y).all(axis=1))
+
+    @property
     def judged(self) -> NDArray[np.bool_]:
         """(k,) rows of which all constraints are known to be kept or broken; none without constraints."""
         known = np.isfinite(self.excesses).all(axis=1)
@@ -62,4 +67,4 @@ class Data:
 def data_of(training: Training) -> Data:
     """What a model should learn from, with the rows that it can."""
     usable = np.asarray(np.isfinite(training.values).all(axis=1))
-    return Data(training.X, training.values, usable, training.pending, training.step, training.excesses)
+    return Data(training.X, training.measured, usable, training.pending, training.step, training.excesses)

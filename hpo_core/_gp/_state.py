@@ -72,7 +72,7 @@ class State:
         if self.length == k:
             return self
         late = np.arange(self.length, k)
-        rows = np.concatenate([self.rows, late[data.usable[late]]])
+        rows = np.concatenate([self.rows, late[data.measured[late]]])
         points = self.embedding(data.X[rows])
         models = tuple(tuple(m.grown(points) for m in group) for group in self.models)
         failure, failure_rows = self.failure, self.failure_rows
@@ -109,9 +109,9 @@ class State:
 def refit(space: SearchSpace, data: Data, s: int, kinds: Kinds, priors: Priors, cap: int) -> State:
     """The state at the first `s` rows of `data`, from nothing."""
     embedding = make_embedding(space)
-    rows = choose_rows(data.order, data.usable[:s], s, cap)
+    rows = choose_rows(data.order, data.measured[:s], s, cap)
     points = embedding(data.X[rows])
-    values = data.y[rows].T if len(rows) >= FEWEST else ()
+    values = data.y[rows].T if data.usable[rows].sum() >= FEWEST else ()
     models = tuple(fit_models(kinds, embedding, points, y, priors) for y in values)
     failure, failure_rows = _of_failures(embedding, data, s, cap)
     bounds, bound_rows = _of_bounds(embedding, data, s, cap)

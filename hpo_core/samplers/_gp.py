@@ -207,7 +207,9 @@ class GP:
         chosen = [max(group, key=lambda m: m.log_evidence) for group in state.models]
         values = data.y[state.rows].T
         posteriors = [m.posterior(y, PRIORS) for m, y in zip(chosen, values, strict=True)]
-        fitted = np.concatenate([p.predict(state.points)[0] for p in posteriors], axis=1)
+        # The best is to be one that counts.
+        counting = data.usable[state.rows]
+        fitted = np.concatenate([p.predict(state.points)[0][counting] for p in posteriors], axis=1)
         pending = state.embedding(data.pending[-MOST_PENDING:])
         warps = ", ".join(m.warp for m in chosen)
         name = {1: self.acquisition, 2: "log_ehvi"}.get(len(posteriors), "log_ei, weighted,")
@@ -220,7 +222,7 @@ class GP:
             term, rank = self._one(posteriors[0], fitted, pending)
         else:
             term, rank = self._many(posteriors, fitted, pending, rng)
-        best = state.rows[np.argsort(rank, kind="stable")[:ANCHORS]]
+        best = state.rows[counting][np.argsort(rank, kind="stable")[:ANCHORS]]
         return [term, *risks], data.X[best], why + why_risks
 
     def _risks(self, data: Data, state: State) -> tuple[list[Term], str]:

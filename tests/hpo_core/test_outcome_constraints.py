@@ -118,6 +118,7 @@ def test_an_infeasible_trial_is_never_the_best_and_no_failure() -> None:
     assert study.trials[0].values == {"loss": 0.0}, "it has been measured"
     assert np.isnan(study.history.evidence.values[0]).all(), "and is not to be followed"
     assert study.history.evidence.excesses.tolist() == [[89.0], [-1.0]]
+    assert study.history.evidence.measured.tolist() == [[0.0], [1.0]]
     ended = [e for e in journal.events() if isinstance(e, TrialFinished)]
     assert ended[0].metrics == {"ms": 99.0}
     assert snapshot(replayed(journal)) == snapshot(study)
@@ -138,12 +139,26 @@ def test_results_from_elsewhere_are_judged_where_they_say_enough() -> None:
     np.testing.assert_array_equal(study.history.evidence.excesses.ravel(), [10.0, -5.0, np.nan])
 
 
-def test_another_version_of_the_space_forgets_no_excess() -> None:
+def test_another_version_of_the_space_forgets_nothing_of_it() -> None:
     study = constrained("ms <= 10")
     for ms in (20.0, 5.0):
-        study.tell(study.ask(), {"loss": 1.0, "ms": ms})
+        study.tell(study.ask(), {"loss": ms, "ms": ms})
+    study.observe({"x": 0.5}, {"loss": 30.0, "ms": 30.0})
     study.change_space(study.space.extended({"y": Float(0.0, 1.0)}))
-    assert study.history.evidence.excesses.tolist() == [[10.0], [-5.0]]
+    evidence = study.history.evidence
+    assert evidence.excesses.ravel().tolist() == [10.0, -5.0, 20.0]
+    assert evidence.measured.ravel().tolist() == [20.0, 5.0, 30.0]
+    np.testing.assert_array_equal(evidence.values.ravel(), [np.nan, 5.0, np.nan])
+
+
+def test_who_says_that_there_is_no_result_has_measured_nothing() -> None:
+    """What it had reported before is no result that a model could go by."""
+    study = constrained("ms <= 10")
+    trial = study.ask()
+    study.report(trial, 1, {"loss": 0.5, "ms": 3.0})
+    study.tell(trial, state="infeasible")
+    assert np.isnan(study.history.evidence.measured).all()
+    assert np.isnan(study.history.evidence.excesses).all()
 
 
 # -- that samplers keep them -----------------------------------------------------------------------
@@ -247,19 +262,20 @@ def test_where_trials_stop_early_those_that_ended_are_judged(folds: bool) -> Non
     assert np.isnan(found.values.ravel()).tolist() == [False, True, False, False]
 
 
-def test_models_of_constraints_see_all_that_was_judged_and_that_of_failures_the_rest() -> None:
-    """Also what came after they were fitted."""
+def test_models_see_what_was_measured_whether_it_counts_or_not() -> None:
+    """That of the objective too, and what came after they were fitted; that of failures the rest."""
     space = SearchSpace({"x": Float(0.0, 1.0)})
     rng = np.random.default_rng(0)
     excess = rng.normal(size=(30, 1))
     excess[[3, 25]] = np.nan  # these failed
-    y = np.where(excess <= 0.0, rng.normal(size=(30, 1)), np.nan)
-    data = Data(rng.random((30, 1)), y, np.isfinite(y[:, 0]), np.empty((0, 1)), 0, excess)
-    early = Data(data.X[:21], y[:21], data.usable[:21], data.pending, 0, excess[:21])
+    y = np.where(np.isnan(excess), np.nan, rng.normal(size=(30, 1)))
+    usable = excess[:, 0] <= 0.0
+    data = Data(rng.random((30, 1)), y, usable, np.empty((0, 1)), 0, excess)
+    early = Data(data.X[:21], y[:21], usable[:21], data.pending, 0, excess[:21])
     state = refit(space, early, 21, (("matern", "half"),), Priors(), 100).grown(data)
-    judged = np.delete(np.arange(30), [3, 25])
-    assert state.bound_rows.tolist() == judged.tolist()
-    assert state.failure_rows.tolist() == sorted([3, 25, *np.flatnonzero(data.usable).tolist()])
+    judged = np.delete(np.arange(30), [3, 25]).tolist()
+    assert state.bound_rows.tolist() == state.rows.tolist() == judged
+    assert state.failure_rows.tolist() == sorted([3, 25, *np.flatnonzero(usable).tolist()])
     assert len(state.bound_terms(data)) == 1
     known = refit(space, early, 3, (("matern", "half"),), Priors(), 100)
     assert known.failure is None, "a broken constraint is no failure"
