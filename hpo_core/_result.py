@@ -141,7 +141,7 @@ def ended(
 def _last_reported(fold: Fold, trial: TrialRecord, known: Mapping[str, float]) -> dict[str, float]:
     """Metrics with a constraint that the trial did not return, as it last reported them."""
     found = {}
-    for name in {c.metric for c in fold.outcome_constraints} - set(known):
+    for name in dict.fromkeys(c.metric for c in fold.outcome_constraints if c.metric not in known):
         series = fold.history.reports.metric_of(trial.number, name)
         if len(series):
             found[name] = float(series[-1])
