@@ -29,7 +29,7 @@ from flows._flow_run import Recall, claim
 from flows._plan import Plan, plan_request
 from flows._prefect import expect_nothing_if_away, task_runs
 from flows._relay import Relay, relay
-from flows._request import Request, check_used
+from flows._request import TOTALS, Request, check_used
 from flows._result import Result
 from flows._session import Session
 
@@ -196,15 +196,9 @@ async def resume_flow(
         retry_failed: Run the trials that ended badly once more.
         tracking_uri: MLflow server or database; by default the one that shows the study.
     """
+    given = dict(locals())
     known = find(study)
-    totals = {
-        "trials": trials,
-        "timeout": timeout,
-        "max_total_steps": max_total_steps,
-        "max_cost": max_cost,
-        "max_failures": max_failures,
-    }
-    plan = plan_of(known, tracking_uri=tracking_uri, **raised(known, totals))
+    plan = plan_of(known, tracking_uri=tracking_uri, **raised(known, {name: given[name] for name in TOTALS}))
     context = _from_outside(plan)
     if retry_failed:
         context.tell(f"trials that will run once more: {run_again(study, wanted=lambda number: True)}")

@@ -140,17 +140,12 @@ def extend(
     experiment: given.ShownIn = None,
 ) -> int:
     """Raise a study's limits and go on."""
+    said = dict(locals())
+    from flows._request import TOTALS
     from flows.cli import _go_on
 
     terms = _shown(tracking_uri, offline, experiment)
-    totals = {
-        "trials": trials,
-        "timeout": timeout,
-        "max_total_steps": max_total_steps,
-        "max_cost": max_cost,
-        "max_failures": max_failures,
-    }
-    return _go_on.extend(study, totals, as_json=as_json, **terms)
+    return _go_on.extend(study, {name: said[name] for name in TOTALS}, as_json=as_json, **terms)
 
 
 def retry(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,103 +22,8 @@ from flows._room import Room
 from flows._runner import Curve, OnMessage, Report, RunIdWanted, Saved
 from flows._stretch import Stretch
 from hpo_core import HpoError, Journal, SearchSpace, Segment, Strategy, Study, TrialState
-from hpo_core.inner import unheard
 from tests.flows.fake_runner import SPACE, FakeRunner, at_once, drive, make_study, replayed
 from tracking import NoRunYet, delete_checkpoint
-
-
-def test_what_all_trials_have_to_say_is_told_once(tmp_path: Path) -> None:
-    async def alike(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
-        return Outcome(kind=m.RETURNED, values=1.0, note="began anew")
-
-    lines: list[str] = []
-    drive(make_study(tmp_path), FakeRunner(alike, slots=1), tmp_path, tell=lines.append)
-    assert lines == ["trial 0 began anew"]
-
-
-def test_a_study_whose_first_trials_all_fail_says_so_while_it_runs(tmp_path: Path) -> None:
-    """A misspelt column failed all night, and the reason stood in the last lines; once, and not by chance."""
-    failing = {0, 1, 2, 3, 4, 5, 6}
-
-    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
-        if job.trial in failing:
-            return Outcome(kind=m.RAISED, reason="KeyError: 'targte'")
-        return await at_once(job, on_message, runner)
-
-    lines: list[str] = []
-    study = make_study(tmp_path / "all", limits={"trials": 8})
-    drive(study, FakeRunner(script, slots=1), tmp_path / "all", tell=lines.append)
-    (line,) = lines
-    assert line.startswith(
-        "the first 5 trials have all failed: KeyError: 'targte' (trials 0, 1, 2, 3, 4). The study goes on;"
-    )
-    failing.remove(1)
-    drive(
-        make_study(tmp_path / "some", limits={"trials": 8}),
-        FakeRunner(script, slots=1),
-        tmp_path / "some",
-        tell=lines.append,
-    )
-    failing.add(1)
-    drive(
-        make_study(tmp_path / "few", limits={"trials": 5}),
-        FakeRunner(script, slots=1),
-        tmp_path / "few",
-        tell=lines.append,
-    )
-    assert len(lines) == 1
-
-
-@pytest.mark.parametrize(
-    "strategy, objectives, reported, said",
-    [
-        (
-            "random+asha",
-            {"loss": "min"},
-            {"acc": 1.0},
-            r"never reported loss \(but acc\), by which random\+asha",
-        ),
-        ("random+median", {"loss": "min"}, {"acc": 1.0}, r"call trial.report\(step, loss=...\)"),
-        ({"name": "random+asha", "metric": "auc", "direction": "max"}, {"loss": "min"}, {"loss": 1.0}, "auc"),
-        ("random+median", {"a": "min", "b": "min"}, {"a": 1.0}, r"never reported b, by which"),
-        ("random+median", {"a": "min", "b": "min"}, {"a": 1.0, "b": 1.0}, ""),
-        ("random+median", {"loss": "min"}, {}, ""),
-        ("random", {"loss": "min"}, {"acc": 1.0}, ""),
-    ],
-)
-def test_reports_that_the_strategy_cannot_use_are_told_once(
-    strategy: Any, objectives: dict[str, str], reported: dict[str, float], said: str, tmp_path: Path
-) -> None:
-    """All trials were pruned for it without a word, or none, whatever they reported."""
-
-    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
-        if reported:
-            await on_message(Report(1, reported))
-        if job.target == 1:
-            return Outcome(kind=m.PAUSED)
-        return Outcome(kind=m.RETURNED, values=dict.fromkeys(objectives, 1.0))
-
-    lines: list[str] = []
-    terms = {"strategy": strategy, "objectives": objectives, "settings": {"max_steps": 9}}
-    study = make_study(tmp_path, **terms, limits={"trials": 4})
-    drive(study, FakeRunner(script, slots=1), tmp_path, tell=lines.append)
-    assert len(lines) == bool(said)
-    assert re.search(said, "".join(lines))
-    if "asha" in str(strategy):
-        name = "auc" if "auc" in said else "loss"
-        assert {trial.reason for trial in study.trials} == {f"no {name} reported up to step 1"}
-
-
-def test_several_objectives_are_compared_where_one_report_has_them_all(tmp_path: Path) -> None:
-    study = make_study(
-        tmp_path, strategy="random+median", objectives={"a": "min", "b": "max"}, limits={"trials": 1}
-    )
-    trial = study.ask()
-    study.report(trial, 1, {"a": 1.0})
-    study.report(trial, 2, {"b": 1.0, "c": 3.0})
-    assert unheard(study.strategy, study.history, 0).startswith("never reported a and b at once (but c), by")
-    study.report(trial, 3, {"a": 1.0, "b": 2.0})
-    assert unheard(study.strategy, study.history, 0) == ""
 
 
 def test_a_study_runs_to_its_planned_total_and_is_stopped(tmp_path: Path) -> None:
