@@ -128,10 +128,14 @@ METHODS: dict[str, Callable[[Problem, int], Iterator[tuple[float, list[float]]]]
     "random": lambda p, s: ours(p, "random", s, told=True),
     "auto": lambda p, s: ours(p, "auto", s, told=True),
     "tpe": lambda p, s: ours(p, "tpe", s, told=True),
+    "forest": lambda p, s: ours(p, "forest", s, told=True),
+    "cmaes": lambda p, s: ours(p, "cmaes", s, told=True),
+    "nsga2": lambda p, s: ours(p, "nsga2", s, told=True),
     "auto (told only)": lambda p, s: ours(p, "auto", s, told=False),
     "tpe (told only)": lambda p, s: ours(p, "tpe", s, told=False),
     "optuna-tpe": lambda p, s: optuna(p, "TPESampler", s),
     "optuna-gp": lambda p, s: optuna(p, "GPSampler", s),
+    "optuna-nsga2": lambda p, s: optuna(p, "NSGAIISampler", s),
 }
 
 

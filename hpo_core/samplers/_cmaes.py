@@ -39,6 +39,7 @@ from hpo_core._errors import StrategyError
 from hpo_core._given import check_option
 from hpo_core._history import History
 from hpo_core._memo import Memo
+from hpo_core._outcome_constraints import behind_the_kept
 from hpo_core._propose import sampler_rng
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
@@ -65,7 +66,7 @@ class _Fold:
     free: NDArray[np.int64]
     rows: int = 0
     epoch: int = 0
-    told: list[tuple[Array, float]] = field(default_factory=list)
+    told: list[tuple[Array, float, Array]] = field(default_factory=list)
     restarts: int = 0
     large: int = 0
     spent_large: int = 0
@@ -137,8 +138,7 @@ class CMAES:
         for row in range(fold.rows, len(evidence)):
             fold.rows = row + 1
             if len(fold.free):
-                value = float(np.clip(evidence.values[row, 0], -_LARGEST, _LARGEST))
-                self._tell(fold, history, evidence.X[row], value, int(evidence.trials[row]))
+                self._tell(fold, history, row)
         return fold
 
     def _begin(self, history: History, epoch: int) -> _Fold:
@@ -157,8 +157,10 @@ class CMAES:
             fold.optimizer = _optimizer(space, free, mean, self.sigma, fold.large)
         return fold
 
-    def _tell(self, fold: _Fold, history: History, u: Array, value: float, trial: int) -> None:
-        optimizer = fold.optimizer
+    def _tell(self, fold: _Fold, history: History, row: int) -> None:
+        evidence, optimizer = history.evidence, fold.optimizer
+        u, trial = evidence.X[row], int(evidence.trials[row])
+        value = float(np.clip(evidence.values[row, 0], -_LARGEST, _LARGEST))
         first = not fold.epoch and not optimizer.generation and not fold.told
         if trial < 0 and first:
             # Results from elsewhere before the first of our own say where to start.
@@ -167,14 +169,15 @@ class CMAES:
                 fold.warm = value, np.where(np.isnan(point), 0.5, point)
                 fold.optimizer = _optimizer(history.space, fold.free, fold.warm[1], self.sigma, fold.large)
             return
-        fold.told.append((_latent(fold, history, u, trial), value))
+        fold.told.append((_latent(fold, history, u, trial), value, evidence.excesses[row]))
         if len(fold.told) < optimizer.population_size:
             return
-        worst = max((v for _, v in fold.told if not math.isnan(v)), default=None)
+        told = behind_the_kept(*(np.array(column) for column in list(zip(*fold.told, strict=True))[1:]))
         # Where all have failed there is nothing to rank: the same distribution draws again.
-        if worst is not None:
-            failed_last = sorted(fold.told, key=lambda s: math.isnan(s[1]))
-            solutions = [(x, worst if math.isnan(v) else v) for x, v in failed_last]
+        if not np.isnan(told).all():
+            numbers = np.where(np.isnan(told), np.nanmax(told), told).clip(max=_LARGEST)
+            failed_last = np.argsort(np.isnan(told), kind="stable")
+            solutions = [(fold.told[i][0], float(numbers[i])) for i in failed_last]
             # A degenerate generation (all points equal) divides by zero inside; the state is
             # examined below instead.
             with np.errstate(all="ignore"):

@@ -22,6 +22,7 @@ from hpo_core._errors import StrategyError
 from hpo_core._given import check_option, check_real
 from hpo_core._history import History
 from hpo_core._memo import Memo
+from hpo_core._outcome_constraints import behind_the_kept
 from hpo_core._pareto import scaled
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
@@ -66,7 +67,8 @@ class Forest:
     how the forest is grown. ``interleave``: probability that a proposal is a draw from the prior
     instead, which keeps the search from settling on a wrong model.
 
-    Failed trials count as the worst seen. Trials in flight count as what the forest predicts for
+    Failed trials count as the worst seen, those that break an outcome constraint as worse than all that keep
+    them, the more the further. Trials in flight count as what the forest predicts for
     them. Several objectives are scalarised anew for each trial (ParEGO, Knowles 2006).
     """
 
@@ -112,11 +114,11 @@ class Forest:
     def _model(self, history: History, data: Training, rng: np.random.Generator) -> tuple[Grown, Array]:
         """The forest with every result in it, and the configurations tried, best first."""
         if history.n_objectives > 1:
-            y = _scalarised(data.values, rng)
+            y = behind_the_kept(_scalarised(data.values, rng), data.excesses)
             rows = _chosen(y, _KEPT_ANEW)
             forest = self.trees.fit(history.space, data.X[rows], compressed(y[rows]), rng)
             return forest, data.X[rows]
-        y = data.values[:, 0]
+        y = behind_the_kept(data.values[:, 0], data.excesses)
         k = len(y)
         if data.step:
             rows = _chosen(y, _KEPT_ANEW)
@@ -125,11 +127,13 @@ class Forest:
         model = self._memo.of(history, _Model)
         length = _fit_length(k)
         if model.length != length:
-            model.length, model.rows = length, _chosen(y[:length], _KEPT)
-            z = compressed(y[model.rows])
+            # By what was known then: later results move the numbers of those that break a constraint.
+            first = behind_the_kept(data.values[:length, 0], data.excesses[:length])
+            model.length, model.rows = length, _chosen(first, _KEPT)
+            model.scale = first[model.rows]
             seed = np.random.default_rng([history.seed, 2, length])
+            z = compressed(model.scale)
             model.forest = self.trees.fit(history.space, data.X[model.rows], z, seed)
-            model.scale = y[model.rows]
         assert model.forest is not None
         late = np.arange(length, k)
         rows = np.concatenate([model.rows, late])

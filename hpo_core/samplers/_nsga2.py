@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from hpo_core._given import check_option, check_real
 from hpo_core._history import History
 from hpo_core._memo import Memo
+from hpo_core._outcome_constraints import behind_the_kept
 from hpo_core._pareto import crowding_distance, nondominated_rank
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
@@ -31,15 +32,18 @@ __all__ = ["NSGA2"]
 Array = NDArray[np.float64]
 
 _CHILDREN = 16
+# Configurations that break a constraint fill up to one in so many parents.
+_BROKEN = 4
 
 
 @dataclass(frozen=True)
 class _Parents:
-    """Configurations, their objectives, and what the tournament compares."""
+    """Configurations, their objectives, by how much they break constraints; what the tournament compares."""
 
     X: Array
     values: Array
-    ranks: NDArray[np.int64]
+    excesses: Array
+    ranks: Array
     crowding: Array
 
 
@@ -99,16 +103,16 @@ class NSGA2:
         return Proposal(u=draw_new(history, rng), note="no new child was allowed: prior")
 
     def _evolved(self, history: History) -> _Evolution:
-        nobody = _select(np.empty((0, history.space.dims)), np.empty((0, history.n_objectives)), 0)
+        evidence, none = history.evidence, slice(0, 0)
+        nobody = _select(evidence.X[none], evidence.values[none], evidence.excesses[none], 0)
         evolution = self._memo.of(history, lambda: _Evolution(nobody))
-        evidence = history.evidence
         while evolution.rows + self.population <= len(evidence):
             rows = slice(evolution.rows, evolution.rows + self.population)
-            complete = ~np.isnan(evidence.values[rows]).any(axis=1)
             parents = evolution.parents
-            X = np.concatenate([parents.X, evidence.X[rows][complete]])
-            values = np.concatenate([parents.values, evidence.values[rows][complete]])
-            evolution.parents = _select(X, values, self.population)
+            X = np.concatenate([parents.X, evidence.X[rows]])
+            values = np.concatenate([parents.values, evidence.values[rows]])
+            excesses = np.concatenate([parents.excesses, evidence.excesses[rows]])
+            evolution.parents = _select(X, values, excesses, self.population)
             evolution.rows = rows.stop
             evolution.generation += 1
         return evolution
@@ -130,15 +134,23 @@ class NSGA2:
         return np.where(mutated, moved, child)
 
 
-def _select(X: Array, values: Array, most: int) -> _Parents:
-    """The best ``most`` rows by front, then by crowding distance (Deb 2002, III.C)."""
-    ranks = nondominated_rank(values) if len(X) else np.zeros(0, dtype=np.int64)
+def _select(X: Array, values: Array, excesses: Array, most: int) -> _Parents:
+    """The best ``most`` rows by front, then by crowding distance (Deb 2002, III.C); failures are none.
+
+    Where few keep the study's outcome constraints, those follow that break them least (the same, VI).
+    """
+    ranks = nondominated_rank(values)
     crowding = np.zeros(len(X))
-    for rank in np.unique(ranks):
+    complete = ~np.isnan(values).any(axis=1)
+    for rank in np.unique(ranks[complete]):
         front = np.flatnonzero(ranks == rank)
         crowding[front] = crowding_distance(values[front])
-    keep = np.lexsort((-crowding, ranks))[:most]
-    return _Parents(X[keep], values[keep], ranks[keep], crowding[keep])
+    places = behind_the_kept(np.where(complete, ranks, np.nan), excesses)
+    able = np.flatnonzero(~np.isnan(places))
+    # Beside more of those the few that keep the constraints would seldom be parents (docs/gp.md).
+    room = min(max(int(complete.sum()), most // _BROKEN, 2), most)
+    keep = able[np.lexsort((-crowding[able], places[able]))][:room]
+    return _Parents(X[keep], values[keep], excesses[keep], places[keep], crowding[keep])
 
 
 def _tournament(parents: _Parents, rng: np.random.Generator) -> int:

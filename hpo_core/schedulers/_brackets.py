@@ -164,7 +164,7 @@ class Brackets:
                 score = self._scores.final(history, trial)
             else:
                 score = None
-            ranking.put(trial, score)
+            ranking.put(trial, score, self._scores.broken(history, trial, step))
         return ranking
 
     def _new_ranking(self) -> Ranking:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hpo_core._errors import StrategyError, nearest
 from hpo_core._history import History
 from hpo_core._logs import sign_of
+from hpo_core._outcome_constraints import OutcomeConstraint, broken_by
 from hpo_core._rule import result
 from hpo_core._states import TrialState
 
@@ -58,7 +59,7 @@ class Criterion:
         Raises :class:`StrategyError` when the metric's direction is unknown or contradicts the study.
         """
         if self.metric is None:
-            return Scores(history.objectives, tuple(history.signs.tolist()))
+            return Scores(history.objectives, tuple(history.signs.tolist()), history.outcome_constraints)
         known = dict(zip(history.objectives, history.signs.tolist(), strict=True))
         sign = None if self.direction is None else sign_of(self.direction)
         if sign is None and self.metric not in known:
@@ -71,7 +72,8 @@ class Criterion:
                 f"the study's objective {self.metric!r} has the other direction than {self.direction!r}; "
                 "leave direction out"
             )
-        return Scores((self.metric,), (known[self.metric] if sign is None else sign,))
+        own = known[self.metric] if sign is None else sign
+        return Scores((self.metric,), (own,), history.outcome_constraints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Scores:
 
     names: tuple[str, ...]
     signs: tuple[float, ...]
+    constraints: tuple[OutcomeConstraint, ...] = ()
 
     @property
     def width(self) -> int:
@@ -118,6 +121,23 @@ class Scores:
         scores = [self.of_row(history, row) for row in history.reports_of(trial) if steps[row] <= step]
         columns = zip(*(score for score in scores if score is not None), strict=True)
         return tuple(result(column, history.rule) for column in columns)
+
+    def broken(self, history: History, trial: int, step: int) -> float:
+        """How far what the trial had reported by a step breaks the study's outcome constraints.
+
+        By that trials are compared while they run, all at the same step, and none is judged: a bound may
+        yet be kept. 0 where it keeps those that it has reported, see :func:`broken_by`.
+        """
+        if not self.constraints:
+            return 0.0
+        reports, rows = history.reports, history.reports_of(trial)
+        known = rows[: bisect_right(rows, step, key=lambda row: int(reports.steps[row]))]
+        found: dict[str, float] = {}
+        for name in dict.fromkeys(c.metric for c in self.constraints if reports.has(c.metric)):
+            values = (reports.value(row, name) for row in reversed(known))
+            newest = next((value for value in values if value is not None and math.isfinite(value)), None)
+            found |= {} if newest is None else {name: newest}
+        return broken_by(self.constraints, found)
 
     def nothing_by(self, history: History, trial: int, step: int) -> str:
         """Why the trial cannot be ranked at a step."""

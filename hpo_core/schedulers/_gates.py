@@ -44,9 +44,10 @@ class Gates:
         score = self._scores.by_rule(history, trial, step) if reported else None
         if score is None:
             return
+        broken = self._scores.broken(history, trial, step)
         while rung < len(steps) and step >= steps[rung]:
             ranking = self._rankings[bracket][rung]
-            ranking.put(trial, score)
+            ranking.put(trial, score, broken)
             rank = ranking.rank(trial)
             rung += 1
             if not usable(score) or rank is None:

@@ -81,7 +81,8 @@ class Ladder:
             # Nobody need have looked between a failure and the end that a trial came to when run again.
             if rung.members.get(trial) != (reached, complete):
                 rung.members[trial] = reached, complete
-                rung.ranking.put(trial, self._score(history, trial, rung.step, reached, complete))
+                score = self._score(history, trial, rung.step, reached, complete)
+                rung.ranking.put(trial, score, self._scores.broken(history, trial, rung.step))
             here = state is TrialState.PAUSED and rung.step <= paused < rung.above
             rung.ranking.offer(trial, here)
             if here and rung.ranking.rank(trial) is None:

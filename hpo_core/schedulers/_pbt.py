@@ -18,7 +18,6 @@ from hpo_core._errors import StrategyError, nearest
 from hpo_core._given import check_option, is_number
 from hpo_core._history import History
 from hpo_core._memo import Memo
-from hpo_core._pareto import order_by_quality
 from hpo_core._states import TrialState
 from hpo_core._strategy import (
     CONTINUE,
@@ -37,6 +36,7 @@ from hpo_core.schedulers._common import end_step, exact, needs_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._explore import mutable_columns, perturbed, resampled
 from hpo_core.schedulers._pbt_bandit import MOST, Intervals, best_by_bound
+from hpo_core.schedulers._ranking import in_order
 
 __all__ = ["PBT", "Population"]
 
@@ -86,20 +86,30 @@ class Population:
 
     def worth_at(self, history: History, trial: int, step: int) -> Score | None:
         """The score that a trial's lineage had at a step."""
+        who = self._trained_by(history, trial, step)
+        return None if who is None else self.scores.at(history, who, step)
+
+    def _trained_by(self, history: History, trial: int, step: int) -> int | None:
+        """Which trial of a lineage trained up to a step; ``None`` for step 0."""
         while trial >= 0:
             if step > int(history.starts[trial]):
-                return self.scores.at(history, trial, step)
+                return trial
             trial = int(history.parents[trial])
         return None
+
+    def _broken(self, history: History, trial: int) -> float:
+        """How far a member breaks the study's outcome constraints where its score is from."""
+        step = int(history.pauses[trial])
+        complete = history.states[trial] == TrialState.COMPLETE
+        who = None if complete else self._trained_by(history, trial, step)
+        return 0.0 if who is None else self.scores.broken(history, who, step)
 
     def ranked(self, history: History) -> list[int]:
         """Holders that have a score, best first; those with a result that is no number come last."""
         holders = [t for t in self.holders() if not _gone(history, t)]
         scored = [(t, s) for t in holders if (s := self.worth(history, t)) is not None]
         good = [(t, s) for t, s in scored if usable(s)]
-        order: Sequence[int] = []
-        if good:
-            order = order_by_quality(np.array([s for _, s in good], dtype=float)).tolist()
+        order = in_order([s for _, s in good], [self._broken(history, t) for t, _ in good])
         return [good[i][0] for i in order] + [t for t, s in scored if not usable(s)]
 
     def can_be_forked(self, history: History, trial: int, step: int) -> bool:

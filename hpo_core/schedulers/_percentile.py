@@ -17,16 +17,16 @@ from hpo_core._errors import StrategyError
 from hpo_core._given import check_option, is_number
 from hpo_core._history import History
 from hpo_core._memo import Memo
-from hpo_core._pareto import order_by_quality
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
+from hpo_core.schedulers._ranking import in_order
 from hpo_core.schedulers._window import check_window, is_due
 
 __all__ = ["Median", "Percentile"]
 
-# With several objectives a trial is ranked among this many complete trials, the newest: non-dominated sorting
-# of all of them at every report would cost more than it tells.
+# With several objectives, or bounds on outcomes, a trial is ranked among this many complete trials, the
+# newest: sorting all of them at every report would cost more than it tells.
 _PEERS = 256
 
 
@@ -87,13 +87,13 @@ class _Curves:
             self._at[step] = values
         return self._at[step]
 
-    def peers_at(self, step: int) -> list[Score]:
-        """The same with several objectives, of the newest complete trials that got there."""
-        peers: list[Score] = []
+    def peers_at(self, step: int) -> list[tuple[int, Score]]:
+        """Trials and scores there of the newest complete ones that got to the step."""
+        peers: list[tuple[int, Score]] = []
         for trial in reversed(self.complete):
             score = self.at(trial, step)
             if score is not None and usable(score):
-                peers.append(score)
+                peers.append((trial, score))
                 if len(peers) == _PEERS:
                     break
         return peers
@@ -106,11 +106,13 @@ def _better(best: Score, score: Score) -> Score:
     return min(best, score) if usable(score) else best
 
 
-def _share_ahead(curves: _Curves, own: Score, step: int) -> tuple[float, int]:
+def _share_ahead(history: History, curves: _Curves, trial: int, own: Score, step: int) -> tuple[float, int]:
     """How many in a hundred complete trials were ahead at this step, and how many there were."""
     peers = curves.peers_at(step)
     # Of equals the first comes first, and nobody is behind an equal.
-    order = order_by_quality(np.array([own, *peers], dtype=float)).tolist()
+    compared = [(trial, own), *peers]
+    broken = [curves.scores.broken(history, t, step) for t, _ in compared]
+    order = in_order([score for _, score in compared], broken)
     return 100.0 * order.index(0) / max(len(peers), 1), len(peers)
 
 
@@ -175,8 +177,8 @@ class Percentile:
         step = int(history.steps[trial])
         if not usable(own):
             return Stop(f"it has no finite result up to step {step}")
-        if len(own) > 1:
-            ahead, peers = _share_ahead(curves, own, step)
+        if len(own) > 1 or curves.scores.constraints:
+            ahead, peers = _share_ahead(history, curves, trial, own, step)
             if peers < self.startup_trials or ahead <= self.percentile:
                 return CONTINUE
             return Stop(f"{ahead:.0f} % of {peers} complete trials were ahead of it at step {step}")

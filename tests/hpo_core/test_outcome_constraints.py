@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo_core import Float, InputError, SearchSpace, Settings, Study, TrialState
@@ -17,7 +17,13 @@ from hpo_core._gp._fit import Priors
 from hpo_core._gp._outcomes import warp, warped
 from hpo_core._gp._state import refit
 from hpo_core._memo import Memo
-from hpo_core._outcome_constraints import OutcomeConstraint, broken_least, excesses
+from hpo_core._outcome_constraints import (
+    OutcomeConstraint,
+    behind_the_kept,
+    broken_by,
+    broken_least,
+    excesses,
+)
 from hpo_core._training import training_set
 from hpo_core.samplers._auto import choose
 from tests.hpo_core.studies import LINE, recorded, replayed, snapshot
@@ -202,7 +208,10 @@ def ball(params: dict[str, Any]) -> dict[str, float]:
     return {"loss": float(((point - 0.9) ** 2).sum()), "outside": float(np.linalg.norm(point - 0.35) - 0.17)}
 
 
-@pytest.mark.parametrize(("strategy", "close"), [("gp", 0.05), ("auto", 0.05), ("tpe", 0.5)])
+CLOSE = {"gp": 0.05, "auto": 0.05, "tpe": 0.5, "forest": 0.2, "cmaes": 0.5, "nsga2": 0.9}
+
+
+@pytest.mark.parametrize(("strategy", "close"), CLOSE.items())
 def test_a_small_region_that_keeps_a_bound_is_found_and_searched(strategy: str, close: float) -> None:
     """Who only hears that a trial is infeasible looks for a needle in a haystack."""
     best = (2 * 0.55 - 0.17) ** 2
@@ -301,3 +310,63 @@ def test_auto_counts_what_constraints_cost() -> None:
             study.tell(study.ask(), {"loss": 1.0, **{f"m{i}": 0.0 for i in range(bounds)}})
         chosen[bounds] = choose(study.history)[0]
     assert chosen == {0: "gp", 12: "tpe"}
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([math.nan, -1.7e308, -2.0, 0.0, 0.0, 3.0, 1.7e308]), st.floats(-3, 3)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_results_that_break_a_bound_have_numbers_behind_those_that_keep_it(
+    results: list[tuple[float, float]],
+) -> None:
+    """In the order of how far they break it, and finite at any scale."""
+    values = np.array([math.nan if excess > 0.0 else value for value, excess in results])
+    excess = np.array([[excess] for _, excess in results])
+    found = behind_the_kept(values, excess)
+    broken = excess[:, 0] > 0.0
+    np.testing.assert_array_equal(found[~broken], values[~broken])
+    assert np.isfinite(found[broken]).all()
+    if np.isfinite(values).any() and broken.any() and np.nanmax(values) < 1e308:
+        assert found[broken].min() > np.nanmax(values)
+        places = np.unique(excess[broken, 0], return_inverse=True)[1]
+        order = np.unique(found[broken], return_inverse=True)[1]
+        np.testing.assert_array_equal(order, places)
+
+
+def test_how_badly_a_trial_breaks_its_bounds() -> None:
+    """First by how many, then by how much of each; what is not known breaks none."""
+    two = [OutcomeConstraint.of("ms <= 10"), OutcomeConstraint.of("size >= 0")]
+    ascending = [
+        {"ms": 11.0},
+        {"ms": 12.0, "size": 4.0},
+        {"size": -1.0},
+        {"ms": 1e300, "size": 0.0},
+        {"ms": 11.0, "size": -0.1},
+        {"ms": 11.0, "size": -0.2},
+        {"ms": math.inf, "size": -0.2},
+    ]
+    amounts = [broken_by(two, metrics) for metrics in ascending]
+    assert amounts == sorted(amounts)
+    assert len(set(amounts)) == len(amounts)
+    assert [broken_by(two, m) for m in ({}, {"ms": 10.0}, {"ms": math.nan}, {"loss": 99.0})] == [0.0] * 4
+
+
+@pytest.mark.parametrize("strategy", ["forest", "cmaes", "nsga2"])
+def test_where_nothing_keeps_a_bound_what_breaks_it_least_leads(strategy: str) -> None:
+    """The search comes closer to the region, though no result counts yet."""
+    study = Study(
+        {"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)},
+        strategy=strategy,
+        seed=0,
+        settings={"outcome_constraints": ["outside <= -1"]},
+    )
+    outside = []
+    for _ in range(80):
+        trial = study.ask()
+        outside.append(math.hypot(trial.params["x"] - 0.9, trial.params["y"] - 0.2))
+        study.tell(trial, {"loss": 0.0, "outside": outside[-1]})
+    assert np.median(outside[-15:]) < 0.25 * np.median(outside[:15])

@@ -15,6 +15,9 @@ from hpo_core.samplers import NSGA2, Random
 from hpo_core.samplers._nsga2 import _crossed, _mutated, _Parents, _select, _tournament
 from tests.hpo_core.sampler_loop import Loop, mixed_space
 
+NOTHING = np.empty((5, 0))
+"""Excesses of results without a constraint."""
+
 
 def zdt1(params: dict[str, Any]) -> list[float]:
     """Zitzler, Deb and Thiele 2000, T1: a convex front at f2 = 1 - sqrt(f1)."""
@@ -120,7 +123,7 @@ def test_the_tournament_goes_by_front_and_then_by_room() -> None:
     X, values = np.zeros((2, 1)), np.zeros((2, 1))
     cases = ([1, 0], [9.0, 1.0], 1), ([0, 0], [1.0, np.inf], 1), ([0, 1], [0.0, 9.0], 0)
     for ranks, crowding, best in cases:
-        parents = _Parents(X, values, np.array(ranks), np.array(crowding))
+        parents = _Parents(X, values, NOTHING, np.array(ranks), np.array(crowding))
         won = np.mean([_tournament(parents, rng) == best for _ in range(4000)])
         assert won == pytest.approx(0.75, abs=0.04)  # five deviations of Binomial(4000, 3/4)
 
@@ -128,16 +131,28 @@ def test_the_tournament_goes_by_front_and_then_by_room() -> None:
 def test_of_a_front_those_with_room_around_them_stay() -> None:
     """And of a later front nobody, while the first one has some left."""
     values = np.array([[0.0, 4.0], [1.0, 3.0], [1.1, 2.9], [4.0, 0.0], [5.0, 5.0]])
-    kept = _select(np.arange(5.0)[:, None], values, 3)
+    kept = _select(np.arange(5.0)[:, None], values, NOTHING, 3)
     assert sorted(kept.X[:, 0].tolist()) == [0.0, 2.0, 3.0]
-    assert _select(np.arange(5.0)[:, None], values, 5).ranks.tolist() == [0, 0, 0, 0, 1]
+    assert _select(np.arange(5.0)[:, None], values, NOTHING, 5).ranks.tolist() == [0, 0, 0, 0, 1]
+
+
+def test_few_of_those_that_break_a_constraint_are_parents() -> None:
+    """Those that break it least, and only where fewer keep it than a quarter of the population."""
+    values = np.array([[0.3], [0.2], *[[np.nan]] * 8])
+    excess = np.array([[-1.0], [-2.0], *([x] for x in (9.0, 3.0, 4.0, 2.0, 5.0, 6.0, 7.0, np.nan))])
+    X = np.arange(10.0)[:, None]
+    for population, expected in ((16, [1, 0, 5, 3]), (8, [1, 0]), (1, [1])):
+        parents = _select(X, values, excess, population)
+        assert parents.X[:, 0].tolist() == expected
+        assert (np.diff(parents.ranks) > 0).all()
+    assert _select(X[2:], values[2:], excess[2:], 4).X[:, 0].tolist() == [5, 3]
 
 
 def test_what_one_parent_lacks_comes_from_the_other() -> None:
     """Of two parents, one with the column: a child gets it new only where both draws were the other one."""
     space = SearchSpace({"a": Float(0.0, 1.0), "b": Float(0.0, 1.0)})
     parents = _Parents(
-        np.array([[0.2, math.nan], [0.2, 0.3]]), np.zeros((2, 1)), np.zeros(2, dtype=np.int64), np.zeros(2)
+        np.array([[0.2, math.nan], [0.2, 0.3]]), np.zeros((2, 1)), NOTHING, np.zeros(2), np.zeros(2)
     )
     sampler = NSGA2(crossover=1.0, swap=0.0, eta_mutation=1e9)
     rng = np.random.default_rng(0)
@@ -148,7 +163,7 @@ def test_what_one_parent_lacks_comes_from_the_other() -> None:
 
 def test_each_column_mutates_once_in_as_many_children_as_there_are_columns() -> None:
     space = SearchSpace({f"x{i}": Float(0.0, 1.0) for i in range(4)})
-    parents = _Parents(np.full((1, 4), 0.5), np.zeros((1, 1)), np.zeros(1, dtype=np.int64), np.zeros(1))
+    parents = _Parents(np.full((1, 4), 0.5), np.zeros((1, 1)), NOTHING, np.zeros(1), np.zeros(1))
     rng = np.random.default_rng(0)
     children = np.array([NSGA2()._child(space, parents, rng) for _ in range(2000)])
     assert (children != 0.5).mean(axis=0) == pytest.approx(0.25, abs=0.05)

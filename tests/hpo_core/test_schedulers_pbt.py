@@ -343,6 +343,18 @@ def test_members_stand_where_their_last_result_puts_them() -> None:
     assert "ranked 2 of 2 members" in study.why(third)
 
 
+def test_a_member_that_breaks_a_bound_copies_one_that_keeps_it() -> None:
+    """Whatever its objective; and a fork stands where its source stood."""
+    settings = {"max_steps": 100, "outcome_constraints": ["ms <= 10"]}
+    study, _ = make_study(PBT(population=3, interval=50), limits={"trials": 3}, settings=settings)
+    for loss, ms in ((0.1, 30.0), (0.9, 5.0), (0.2, 20.0)):
+        pause(study, 50, loss=loss, ms=ms)
+    assert [study.why(trial).partition("ranked ")[2][0] for trial in range(3)] == ["3", "1", "2"]
+    fork = study.ask().number
+    assert int(study.history.parents[fork]) == 1
+    assert "ranked 3 of 3" in study.why(2)
+
+
 def test_members_without_a_number_come_last_and_are_never_copied() -> None:
     metric = {"metric": "m", "direction": "max"}
     study = toy_study(PBT(population=3, interval=2, **metric), trials=3)

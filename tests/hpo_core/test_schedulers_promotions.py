@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -24,16 +24,31 @@ from tests.hpo_core.scheduler_loop import Past, Reader, ask, make_study, play
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
 
 
-def ranked(trials: list[Past], members: list[int], step: float, names: list[str]) -> list[int]:
-    """The members that have a finite result at a step, best first, earlier ones first among equals."""
-    scores = {t: [trials[t].score(step, n) for n in names] for t in members}
+class By(NamedTuple):
+    """What trials are compared by: these objectives, and whether the last of them keeps a bound."""
+
+    names: list[str]
+    bound: float | None = None
+
+
+def ranked(trials: list[Past], members: list[int], step: float, by: By) -> list[int]:
+    """The members that have a finite result at a step, best first, earlier ones first among equals.
+
+    Behind those that keep the bound the others, by how much they break it.
+    """
+    scores = {t: [trials[t].score(step, n) for n in by.names] for t in members}
     for t in members:
         if max(trials[t].paused_at, default=0) < step and trials[t].state is not TrialState.COMPLETE:
-            scores[t] = [np.nan] * len(names)
+            scores[t] = [np.nan] * len(by.names)
     finite = [t for t in sorted(members) if not np.isnan(scores[t]).any()]
-    if len(names) == 1:
-        return sorted(finite, key=lambda t: (scores[t][0], t))
-    return [finite[i] for i in order_by_quality(np.array([scores[t] for t in finite]))] if finite else []
+    bound = np.inf if by.bound is None else by.bound
+    kept = [t for t in finite if scores[t][-1] <= bound]
+    broken = sorted((scores[t][-1], scores[t], t) for t in finite if t not in kept)
+    if len(by.names) == 1:
+        kept.sort(key=lambda t: (scores[t][0], t))
+    elif kept:
+        kept = [kept[i] for i in order_by_quality(np.array([scores[t] for t in kept]))]
+    return [*kept, *(t for *_, t in broken)]
 
 
 def rung_members(trials: list[Past], bracket: int, step: int) -> list[int]:
@@ -57,13 +72,11 @@ def rungs_of(steps: list[list[int]]) -> list[tuple[int, int, int]]:
     return sorted(rungs, key=lambda r: (-r[0], r[2]))
 
 
-def asynchronous(
-    trials: list[Past], steps: list[list[int]], names: list[str], due: Callable[..., bool]
-) -> int | None:
+def asynchronous(trials: list[Past], steps: list[list[int]], by: By, due: Callable[..., bool]) -> int | None:
     """The trial that ought to be promoted, by Li et al. (2020), algorithm 2: the highest rung first."""
     for step, above, bracket in rungs_of(steps):
         members = rung_members(trials, bracket, step)
-        order = ranked(trials, members, step, names)
+        order = ranked(trials, members, step, by)
         promoted = [
             t for t in members if trials[t].target >= above and max(trials[t].paused_at, default=0) >= step
         ]
@@ -87,8 +100,10 @@ def check_asynchronous(
     ``steps_after`` tells the steps of each bracket from the events so far.
     """
     objectives = {f"o{i}": "min" for i in range(int(case.pop("m", 1)))}  # type: ignore[call-overload]
+    by = By(list(objectives), case.pop("bound", None))  # type: ignore[arg-type]
     script = Script(asides=0.1, max_steps=9, **case)  # type: ignore[arg-type]
-    study, journal = make_study(scheduler, objectives=objectives, seed=script.seed)
+    settings = {"max_steps": 9, **bounded(by)}
+    study, journal = make_study(scheduler, objectives=objectives, seed=script.seed, settings=settings)
     read = Reader(journal)
 
     def compare() -> None:
@@ -100,7 +115,7 @@ def check_asynchronous(
             step = max(s for s in steps[bracket] if s <= at)
             assert np.isnan([trials[action.trial].score(step, n) for n in objectives]).any()
             return
-        expected = asynchronous(trials, steps, list(objectives), due)
+        expected = asynchronous(trials, steps, by, due)
         if expected is not None:
             assert isinstance(action, Resume)
             assert action.trial == expected
@@ -114,15 +129,15 @@ def check_asynchronous(
         elif any(t.state is TrialState.COMPLETE for t in trials):
             assert isinstance(action, Finish)
         else:
-            last_chance(trials, steps, list(objectives), action)
+            last_chance(trials, steps, by, action)
 
     play(study, script, compare)
 
 
-def last_chance(trials: list[Past], steps: list[list[int]], names: list[str], action: Action) -> None:
+def last_chance(trials: list[Past], steps: list[list[int]], by: By, action: Action) -> None:
     """Nothing has come to its end: the best of the highest rung goes on, as long as there is one."""
     for step, above, bracket in rungs_of(steps):
-        order = ranked(trials, rung_members(trials, bracket, step), step, names)
+        order = ranked(trials, rung_members(trials, bracket, step), step, by)
         here = [t for t in order if trials[t].state is TrialState.PAUSED and step <= trials[t].target < above]
         if here:
             assert isinstance(action, Resume)
@@ -131,6 +146,12 @@ def last_chance(trials: list[Past], steps: list[list[int]], names: list[str], ac
     assert isinstance(action, Finish)
 
 
+def bounded(by: By) -> dict[str, Any]:
+    """The setting of a study with that bound."""
+    return {} if by.bound is None else {"outcome_constraints": [f"{by.names[-1]} <= {by.bound}"]}
+
+
+BOUNDS = st.sampled_from([None, None, 0.5])
 RUNS = {
     "seed": st.integers(0, 10**6),
     "workers": st.integers(1, 6),
@@ -145,6 +166,7 @@ RUNS = {
     m=st.sampled_from([1, 1, 2]),
     baseline=st.booleans(),
     timed=st.booleans(),
+    bound=BOUNDS,
     **RUNS,
 )
 def test_asha_promotes_what_the_paper_promotes(
@@ -251,7 +273,7 @@ def _asked(study: Study) -> Trial | None:
 
 
 @settings(max_examples=25)
-@given(m=st.sampled_from([1, 1, 2]), **RUNS)
+@given(m=st.sampled_from([1, 1, 2]), bound=BOUNDS, **RUNS)
 def test_levels_promote_their_share(m: int, **case: object) -> None:
     """The best of those waiting goes on while fewer than the level's share have gone on."""
     steps, shares = [1, 4, 9], {1: Fraction(1, 2), 4: Fraction(2, 5)}
@@ -262,14 +284,14 @@ def test_levels_promote_their_share(m: int, **case: object) -> None:
 
 
 def synchronous(
-    trials: list[Past], sizes: list[int], steps: list[int], names: list[str]
+    trials: list[Past], sizes: list[int], steps: list[int], by: By
 ) -> tuple[set[int], set[int]] | None:
     """Who is to go on and who is to end at the first undecided rung; ``None``: nobody yet."""
     members = list(range(len(trials)))
     for i, step in enumerate(steps[:-1]):
         if any(trials[t].state in OPEN and trials[t].target <= step for t in members):
             return None
-        top = ranked(trials, members, step, names)[: sizes[i + 1]]
+        top = ranked(trials, members, step, by)[: sizes[i + 1]]
         waiting = {t for t in members if trials[t].state is TrialState.PAUSED and trials[t].target == step}
         if waiting:
             return waiting & set(top), waiting - set(top)
@@ -278,14 +300,21 @@ def synchronous(
 
 
 @settings(max_examples=25)
-@given(eta=st.integers(2, 3), trials=st.integers(1, 14), m=st.sampled_from([1, 1, 2]), **RUNS)
-def test_halving_decides_whole_rungs(eta: int, trials: int, m: int, **case: object) -> None:
+@given(eta=st.integers(2, 3), trials=st.integers(1, 14), m=st.sampled_from([1, 1, 2]), bound=BOUNDS, **RUNS)
+def test_halving_decides_whole_rungs(
+    eta: int, trials: int, m: int, bound: float | None, **case: object
+) -> None:
     """When all of a rung have got there or ended, exactly the best n_i+1 go on and the others end."""
     objectives = {f"o{i}": "min" for i in range(m)}
     script = Script(asides=0.0, max_steps=9, **case)  # type: ignore[arg-type]
     limits = {"trials": trials}
+    by = By(list(objectives), bound)
     study, journal = make_study(
-        SuccessiveHalving(trials=trials, eta=eta), objectives=objectives, seed=script.seed, limits=limits
+        SuccessiveHalving(trials=trials, eta=eta),
+        objectives=objectives,
+        seed=script.seed,
+        limits=limits,
+        settings={"max_steps": 9, **bounded(by)},
     )
     steps = list(rung_steps(9, eta))
     sizes = [max(trials // eta**i, 1) for i in range(len(steps))]
@@ -298,7 +327,7 @@ def test_halving_decides_whole_rungs(eta: int, trials: int, m: int, **case: obje
         if len(past) < trials:
             assert isinstance(action, Start)
             return
-        expected = synchronous(past, sizes, steps, list(objectives))
+        expected = synchronous(past, sizes, steps, by)
         if expected is None:
             assert isinstance(action, Wait if any(t.state in OPEN for t in past) else Finish)
         elif isinstance(action, Close):
@@ -335,15 +364,19 @@ def test_hyperband_fills_the_brackets_of_the_table(trials: int, **case: object) 
 
 
 @settings(max_examples=25)
-@given(eta=st.integers(2, 3), brackets=st.integers(1, 2), m=st.sampled_from([1, 1, 2]), **RUNS)
+@given(eta=st.integers(2, 3), brackets=st.integers(1, 2), m=st.sampled_from([1, 1, 2]), bound=BOUNDS, **RUNS)
 def test_stopping_compares_with_those_who_came_before(
-    eta: int, brackets: int, m: int, **case: object
+    eta: int, brackets: int, m: int, bound: float | None, **case: object
 ) -> None:
     """A trial is stopped when it was outside the best max(n // eta, 1) of a rung at its arrival."""
     objectives = {f"o{i}": "min" for i in range(m)}
     script = Script(asides=0.0, max_steps=9, **case)  # type: ignore[arg-type]
+    by = By(list(objectives), bound)
     study, journal = make_study(
-        ASHAStopping(eta=eta, brackets=brackets), objectives=objectives, seed=script.seed
+        ASHAStopping(eta=eta, brackets=brackets),
+        objectives=objectives,
+        seed=script.seed,
+        settings={"max_steps": 9, **bounded(by)},
     )
     rungs = {b: rung_steps(9, eta)[b:-1] for b in range(brackets)}
 
@@ -352,22 +385,22 @@ def test_stopping_compares_with_those_who_came_before(
     def compare() -> None:
         read()
         stopped: set[int] = set()
-        arrived: dict[tuple[int, int], dict[int, list[float]]] = {}
+        arrived: dict[tuple[int, int], dict[int, dict[str, float]]] = {}
         for event in read.events:
             if event.type != "trial_reported" or event.trial in stopped:
                 continue
             t, step = event.trial, event.step
             bracket = read.trials[t].bracket
-            own = [event.metrics[n] for n in objectives]
             for rung in rungs[bracket]:
                 here = arrived.setdefault((bracket, rung), {})
                 if step < rung or t in here:
                     continue
-                here[t] = own
-                finite = sorted(k for k, v in here.items() if np.isfinite(v).all())
-                order = order_by_quality(np.array([here[k] for k in finite])).tolist() if finite else []
+                here[t] = event.metrics
+                past = read.trials[:]
+                for k, metrics in here.items():
+                    past[k] = Past(0, 9, paused_at=[9], reports=[(0, metrics)])
                 allowed = max(len(here) // eta, 1)
-                if t not in [finite[i] for i in order[:allowed]]:
+                if t not in ranked(past, list(here), rung, by)[:allowed]:
                     stopped.add(t)
                     break
         for t in study.history.in_state(TrialState.RUNNING).tolist():

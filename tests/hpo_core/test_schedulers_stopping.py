@@ -127,6 +127,25 @@ def test_median_of_several_objectives_ranks_by_domination(seed: int) -> None:
     assert stops
 
 
+@pytest.mark.parametrize(
+    ("ms", "loss", "stopped"),
+    [(30.0, 0.0, True), (12.0, 0.0, False), (5.0, 0.9, False), (None, 0.0, False)],
+)
+def test_who_breaks_a_bound_is_behind_those_that_keep_it(
+    ms: float | None, loss: float, stopped: bool
+) -> None:
+    """At that step: of five complete trials two kept the bound there, the others at their ends."""
+    study, _ = make_study(Median(), limits={"trials": 9}, settings={"outcome_constraints": ["ms <= 10"]})
+    for number in range(5):
+        trial = study.ask()
+        study.report(trial, 1, {"loss": number / 10 + 0.1, "ms": 9.0 if number < 2 else 20.0})
+        study.tell(trial, {"loss": 0.0, "ms": 9.0})
+    trial = study.ask()
+    assert study.history.count(TrialState.COMPLETE) == 5
+    told = study.report(trial, 1, {"loss": loss} | ({} if ms is None else {"ms": ms}))
+    assert (told is not None) == stopped
+
+
 def curve(study: object, values: list[float], *, name: str = "loss", finish: bool = True) -> int | None:
     """Run one trial along a curve; the step at which it was stopped, or ``None``."""
     trial = study.ask()  # type: ignore[attr-defined]
