@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hpo_core import InputError, Study, StudyLockedError
 from hpo_core.inner import JOURNAL, read_journal
+from hpo_core.inner import events as ev
 from tracking._checkpoints import CheckpointError, is_pickle, locate_checkpoint
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
@@ -17,11 +18,11 @@ from tracking._lease import TAG, Lease
 from tracking._uploads import JOURNAL_ARTIFACT, checkpoint_artifact
 
 
-def fetch_journal(connection: Connection, study: str, folder: Path) -> Path:
+def fetch_journal(connection: Connection, study: str, folder: Path, *, to_drive: bool = False) -> Path:
     """Download the journal of the newest study of that name into ``folder``; returns the file.
 
     ``connection``: to the experiment that has the study, see :func:`connect_to_study`. An unbroken copy
-    that is there already and has more events stays. Raises :class:`InputError` when the experiment has no
+    that is there already and has more events stays. ``to_drive``: the study is to go on from it. Raises :class:`InputError` when the experiment has no
     such study or its journal was never uploaded, :class:`StudyLockedError` when a driver elsewhere holds
     the study; the lease of a dead one runs out within minutes.
     """
@@ -52,7 +53,16 @@ def fetch_journal(connection: Connection, study: str, folder: Path) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(fresh, path.with_suffix(".new"))
             path.with_suffix(".new").replace(path)
+    if lease is not None and to_drive:
+        _outlive(lease, connection, runs[0].info.run_id, path)
     return path
+
+
+def _outlive(lease: Lease, connection: Connection, run_id: str, journal: Path) -> None:
+    """A driver that died before it uploaded a journal with its own name would bar the study for ever."""
+    taken = (event for _, event, _ in read_journal(journal) if isinstance(event, ev.DriverTookOver))
+    if (lease.token, lease.holder) not in {(event.token, event.driver) for event in taken}:
+        connection.client.delete_tag(run_id, TAG)
 
 
 def fetch_checkpoints(connection: Connection, folder: Path) -> list[Path]:

@@ -2,12 +2,13 @@
 
 On one machine the journal's lock keeps drivers apart. Between machines there is only MLflow, which has
 no compare-and-set, so this is a promise and not a lock: the driver renews a tag, a newcomer waits until
-it has run out, and whoever finds the tag in the hands of a driver that its journal does not know stops.
+it has run out, and whoever finds the tag in the hands of a driver that its journal does not know stops. So a
+driver that leaves lets its lease run out and keeps the tag: without it, nobody could tell an outdated copy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpo_core import InputError
 from tracking._errors import TrackingError
@@ -32,9 +33,13 @@ class Lease:
         """``3 1795232111 host:4711``."""
         return f"{self.token} {self.until:.0f} {self.holder}"
 
+    def given_back(self) -> Lease:
+        """What its holder leaves: a newcomer need not wait, and an outdated copy is still found out."""
+        return replace(self, until=0.0)
+
     @classmethod
     def of(cls, tag: str | None) -> Lease | None:
-        """The lease of a run's tag; ``None`` where there is none, or it was given back."""
+        """The lease of a run's tag; ``None`` where there is none."""
         try:
             token, until, holder = (tag or "").split(" ", 2)
             return cls(int(token), holder, float(until))

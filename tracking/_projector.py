@@ -253,6 +253,8 @@ class Projector:
 
         ``given_up`` is asked between batches; once it says so, only the study's own run is closed.
         """
+        # A machine that slept has not noticed that its lease ran out, and must not overwrite its successor's.
+        self._renew_lease(now)
         suspended = self.view.ended is None
         for view in self.view.trials:
             # A paused trial's run is open as long as somebody may go on with it.
@@ -299,18 +301,22 @@ class Projector:
 
     def _renew_lease(self, now: float) -> None:
         """Hold the study for another while. Raises :class:`Fenced` when another driver has it."""
-        client = self._connection.client
-        check_ours(Lease.of(client.get_run(self.parent).data.tags.get(LEASE)), self._drivers)
+        self._check_lease()
         if self._drivers:
             token = max(self._drivers)
             lease = Lease(token, self._drivers[token], time.time() + SECONDS)
-            client.set_tag(self.parent, LEASE, lease.to_tag())
+            self._connection.client.set_tag(self.parent, LEASE, lease.to_tag())
         self._next_lease = now + RENEWED_AFTER
 
     def _give_up_lease(self) -> None:
-        client = self._connection.client
-        if LEASE in client.get_run(self.parent).data.tags:
-            client.delete_tag(self.parent, LEASE)
+        lease = self._check_lease()
+        if lease is not None:
+            self._connection.client.set_tag(self.parent, LEASE, lease.given_back().to_tag())
+
+    def _check_lease(self) -> Lease | None:
+        lease = Lease.of(self._connection.client.get_run(self.parent).data.tags.get(LEASE))
+        check_ours(lease, self._drivers)
+        return lease
 
     def _write_parent(self, now: float, *, suspended: bool) -> None:
         write = self.view.pending(self.parent, suspended=suspended)

@@ -33,7 +33,8 @@ def _fetch(name: str, tracking_uri: str | None, experiment: str | None) -> None:
     connection = connect_to_study(tracking_uri, name, experiment)
     if connection is None:
         return
-    checkpoints = fetch_checkpoints(connection, fetch_journal(connection, name, study_folder(name)).parent)
+    journal = fetch_journal(connection, name, study_folder(name), to_drive=True)
+    checkpoints = fetch_checkpoints(connection, journal.parent)
     typer.echo(f"fetched study {name} and {len(checkpoints)} checkpoints from MLflow", err=True)
 
 

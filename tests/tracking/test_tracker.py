@@ -79,7 +79,6 @@ def test_a_study_from_start_to_end(sqlite_uri: str, experiment: str, script: Scr
     assert shown == dict.fromkeys(("toy", "trial-0000", "trial-0001", "trial-0002"), "FINISHED")
     run = tracker.connection.client.get_run(str(parent))
     assert run.data.metrics["best_loss"] == 0.25
-    assert "hpo.lease" not in run.data.tags  # nobody holds it any more
     artifacts = tracker.connection.client.list_artifacts(str(parent))
     assert [a.path for a in artifacts] == ["journal.jsonl.gz", "trials.csv"]
     table = tracker.connection.client.download_artifacts(str(parent), "trials.csv", str(script.folder))
