@@ -94,7 +94,8 @@ class StudyRuns:
     def _sorted_out(self, runs: Iterable[Run]) -> list[Run]:
         """Of several with one uid the most advanced stays; the others are removed."""
         found: dict[str, Run] = {}
-        for run in runs:
+        # All of them first: what is removed would move others out of the pages that are still to come.
+        for run in list(runs):
             uid = run.data.tags.get(UID)
             if uid is None:
                 continue

@@ -353,6 +353,22 @@ def test_ghosts_of_repeated_creations_are_removed(tmp_path: Path) -> None:
     assert original.stage == "active"
 
 
+def test_removing_a_ghost_hides_no_other_run(tmp_path: Path) -> None:
+    """What is removed makes room in the page before the next one: its first run was not seen, and made anew."""
+    script = Script(tmp_path)
+    for value in range(6):
+        script.run(float(value))
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    expected = runs(mlflow)
+    first = next(r for r in mlflow.stored.values() if r.name == "trial-0000")
+    mlflow.create_run("1", start_time=0, tags=dict(first.tags), run_name="trial-0000")
+    (tmp_path / "runs.jsonl").unlink()
+    project(tmp_path, mlflow)
+    script.close()
+    assert runs(mlflow) == expected
+
+
 def test_a_define_by_run_trial_shows_only_what_it_used(tmp_path: Path) -> None:
     """Proposed parameters that the objective never asks for do not appear."""
     script = Script(tmp_path, space={})
