@@ -22,9 +22,10 @@ def fetch_journal(connection: Connection, study: str, folder: Path, *, to_drive:
     """Download the journal of the newest study of that name into ``folder``; returns the file.
 
     ``connection``: to the experiment that has the study, see :func:`connect_to_study`. An unbroken copy
-    that is there already and has more events stays. ``to_drive``: the study is to go on from it. Raises :class:`InputError` when the experiment has no
-    such study or its journal was never uploaded, :class:`StudyLockedError` when a driver elsewhere holds
-    the study; the lease of a dead one runs out within minutes.
+    that is there already and has more events stays. ``to_drive``: the study is to go on from it. Raises
+    :class:`InputError` when the experiment has no such study or its journal was never uploaded,
+    :class:`StudyLockedError` when a driver elsewhere holds the study; the lease of a dead one runs out within
+    minutes.
     """
     runs = connection.named_studies(study)
     if not runs:

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -175,15 +175,31 @@ def journal_upload(client: MlflowClient, run_id: str, journal: Path) -> Callable
 def checkpoint_upload(
     client: MlflowClient, run_id: str, study: Path, uri: str, step: int
 ) -> Callable[[], None]:
-    """Upload a checkpoint to :func:`checkpoint_artifact`, unless it is there or has been deleted here."""
+    """Upload a checkpoint to :func:`checkpoint_artifact`, unless it is there or has been deleted here.
+
+    One is there when all its files are: an upload that broke off has left some of them.
+    """
 
     def upload() -> None:
         folder, target = locate_checkpoint(study, uri), checkpoint_artifact(step)
-        there = {artifact.path for artifact in client.list_artifacts(run_id, CHECKPOINTS)}
-        if target not in there and folder is not None and folder.is_dir():
+        if folder is None or not folder.is_dir():
+            return
+        there = dict(_artifacts(client, run_id, target))
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        # Not every store knows the sizes of what it has.
+        if any(there.get(f"{target}/{n}", -1) not in (None, p.stat().st_size) for n, p in files.items()):
             client.log_artifacts(run_id, str(folder), target)
 
     return upload
+
+
+def _artifacts(client: MlflowClient, run_id: str, folder: str) -> Iterator[tuple[str, int | None]]:
+    """Path and size of all files there."""
+    for artifact in client.list_artifacts(run_id, folder):
+        if artifact.is_dir:
+            yield from _artifacts(client, run_id, artifact.path)
+        else:
+            yield artifact.path, artifact.file_size
 
 
 def checkpoint_artifact(step: int) -> str:

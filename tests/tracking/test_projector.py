@@ -354,7 +354,7 @@ def test_ghosts_of_repeated_creations_are_removed(tmp_path: Path) -> None:
 
 
 def test_removing_a_ghost_hides_no_other_run(tmp_path: Path) -> None:
-    """What is removed makes room in the page before the next one: its first run was not seen, and made anew."""
+    """What is removed makes room in its page: the first run of the next one was not seen, and made anew."""
     script = Script(tmp_path)
     for value in range(6):
         script.run(float(value))

@@ -129,23 +129,72 @@ def test_what_fails_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> No
     assert done == ["table", "report"]
 
 
-def test_a_checkpoint_that_is_there_is_not_uploaded_again(tmp_path: Path) -> None:
+class _Store:
+    """The artifacts of a run; an upload may break off after ``most`` files."""
+
+    def __init__(self, *, sizes: bool = True) -> None:
+        self._sizes = sizes
+        self.files: dict[str, bytes] = {}
+        self.uploads = 0
+        self.most = 99
+
+    def list_artifacts(self, run_id: str, path: str) -> list[SimpleNamespace]:
+        found = {}
+        for name, content in self.files.items():
+            if name.startswith(f"{path}/"):
+                head, _, below = name.removeprefix(f"{path}/").partition("/")
+                size = None if below or not self._sizes else len(content)
+                found[head] = SimpleNamespace(path=f"{path}/{head}", is_dir=bool(below), file_size=size)
+        return list(found.values())
+
+    def log_artifacts(self, run_id: str, folder: str, target: str) -> None:
+        self.uploads += 1
+        for number, path in enumerate(sorted(p for p in Path(folder).rglob("*") if p.is_file())):
+            if number == self.most:
+                raise ConnectionError("gone")
+            self.files[f"{target}/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
+
+
+def _checkpoint(folder: Path) -> Path:
+    (folder / "files" / "deep").mkdir(parents=True)
+    for name in ("checkpoint.json", "files/a.bin", "files/deep/b.bin"):
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.mark.parametrize("sizes", [True, False])
+def test_a_checkpoint_that_is_there_is_not_uploaded_again(sizes: bool, tmp_path: Path) -> None:
     """Nor one that has been deleted here, nor any that lies elsewhere than below the study."""
-    (tmp_path / "checkpoints" / "t" / "s").mkdir(parents=True)
-    sent: list[str] = []
-
-    class Client:
-        def list_artifacts(self, run_id: str, path: str) -> list[SimpleNamespace]:
-            return [SimpleNamespace(path=target) for target in sent]
-
-        def log_artifacts(self, run_id: str, folder: str, target: str) -> None:
-            sent.append(target)
+    _checkpoint(tmp_path / "checkpoints" / "t" / "s")
+    store = _Store(sizes=sizes)
 
     def upload(uri: str, step: int) -> None:
-        checkpoint_upload(Client(), "run", tmp_path, uri, step)()
+        checkpoint_upload(store, "run", tmp_path, uri, step)()
 
     for _ in range(2):
         upload("/elsewhere/checkpoints/t/s", 3)
     upload("/elsewhere/checkpoints/t/gone", 4)
     upload("/etc", 5)
-    assert sent == [checkpoint_artifact(3)]
+    assert store.uploads == 1
+    assert {name.rpartition("/files")[0] for name in store.files if "deep" in name} == {
+        checkpoint_artifact(3)
+    }
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_a_checkpoint_of_which_the_upload_broke_off_is_uploaded_again(most: int, tmp_path: Path) -> None:
+    """Its folder was there, so it counted as uploaded, and no other machine could go on from it."""
+    folder = _checkpoint(tmp_path / "checkpoints" / "t" / "s")
+    store = _Store()
+    upload = checkpoint_upload(store, "run", tmp_path, str(folder), 3)
+    store.most = most
+    with pytest.raises(ConnectionError):
+        upload()
+    store.most = 99
+    upload()
+    target = checkpoint_artifact(3)
+    assert store.files[f"{target}/files/deep/b.bin"] == b"files/deep/b.bin"
+    assert len(store.files) == 3
+    (folder / "files" / "a.bin").write_text("of another attempt")
+    upload()
+    assert store.files[f"{target}/files/a.bin"] == b"of another attempt"
