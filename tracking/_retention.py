@@ -29,13 +29,13 @@ def removable_checkpoints(study: Study, *, keep_best: int = 1) -> list[Removable
     Kept: the newest of every trial that is not finished, or may be retried while the study is open or
     cancelled (of a running one the newest two, and the one that its segment began from, which the objective
     may load at any time); of the ``keep_best`` best complete trials the newest and the one nearest to their
-    best report; what an unfinished fork starts from; and, where the strategy forks trials, the newest of all
+    best report; what a fork starts from that has not finished, or may be retried; and, where the strategy forks trials, the newest of all
     trials as long as the study is open.
     """
     best = set(_best_trials(study, keep_best))
     forks = _forks(study)
     needed = {
-        (t.parent, t.start_step) for t in study.trials if t.parent is not None and not _has_own_start(t)
+        (t.parent, t.start_step) for t in study.trials if t.parent is not None and _starts_there(study, t)
     }
     found: list[Removable] = []
     for trial in study.trials:
@@ -48,8 +48,19 @@ def removable_checkpoints(study: Study, *, keep_best: int = 1) -> list[Removable
     return found
 
 
-def _has_own_start(trial: TrialRecord) -> bool:
-    return trial.state.finished or (bool(trial.checkpoints) and trial.state is not TrialState.RUNNING)
+def _starts_there(study: Study, fork: TrialRecord) -> bool:
+    """Whether the fork may yet begin from its parent's checkpoint."""
+    if fork.state.finished:
+        return not fork.checkpoints and _may_be_retried(study, fork)
+    return not fork.checkpoints or fork.state is TrialState.RUNNING
+
+
+def _may_be_retried(study: Study, trial: TrialRecord) -> bool:
+    return _is_open(study) and trial.state in _RETRIABLE
+
+
+def _is_open(study: Study) -> bool:
+    return study.stopped is None or study.stopped.resumable
 
 
 def _kept_steps(study: Study, trial: TrialRecord, *, best: bool, forks: bool) -> Iterable[int]:
@@ -60,8 +71,7 @@ def _kept_steps(study: Study, trial: TrialRecord, *, best: bool, forks: bool) ->
         return steps[-1:]
     if best:
         return {steps[-1], _step_of_best(study, trial, steps)}
-    open_study = study.stopped is None or study.stopped.resumable
-    if open_study and (forks or trial.state in _RETRIABLE):
+    if _may_be_retried(study, trial) or (forks and _is_open(study)):
         return steps[-1:]
     return ()
 

@@ -264,6 +264,30 @@ def test_what_a_fork_starts_from_stays_until_the_fork_has_its_own() -> None:
     assert saved.removable() == {(0, 1), (0, 2)}
 
 
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_what_a_fork_starts_from_stays_as_long_as_the_fork_may_be_run_again(state: str) -> None:
+    """One that ended before it saved anything, in a study that is resumed: it began anew, with no state."""
+    saved = Saved()
+    parent = saved.begin()
+    saved.step(parent, 1, 1.0)
+    fork = saved.begin((parent, 1))
+    for step in (2, 3, 4):
+        saved.step(parent, step, 1.0)
+    saved.finish(fork, state)
+    assert saved.removable() == {(0, 2)}
+    saved.study.stop("cancelled")
+    assert saved.removable() == {(0, 2), (0, 3)}
+    saved.study.requeue(fork)
+    due = saved.study.execution.next()
+    assert isinstance(due, Segment)
+    assert due.checkpoint is not None
+    assert due.checkpoint.uri == "t0s1"
+    saved.study.execution.started(due)
+    saved.finish(fork, state)
+    saved.study.stop("finished")
+    assert (0, 1) in saved.removable()
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from("srpxfk")), max_size=60))
 def test_whoever_can_run_again_finds_its_checkpoint(moves: list[tuple[int, str]]) -> None:
     """Over random lives: a segment that may become due never starts from something removable."""
