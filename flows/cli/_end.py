@@ -46,13 +46,13 @@ def delete(name: str, tracking_uri: str | None, *, dry_run: bool, keep_runs: boo
     found = Belongings() if connection is None else belongings(connection, study.created.study_id)
     flow_runs = [] if keep_runs else flow_runs_of(study)
     if not dry_run:
+        # A living driver holds the study, and must be cancelled first; none may begin while it goes.
         with opened(name):
-            pass  # a living driver holds the study, and must be cancelled first
-        if connection is not None:
-            take_out(connection, found)
-        if flow_runs and not forget(flow_runs):
-            complain("Prefect does not answer, so it keeps the study's flow runs")
-        shutil.rmtree(folder)
+            if connection is not None:
+                take_out(connection, found)
+            if flow_runs and not forget(flow_runs):
+                complain("Prefect does not answer, so it keeps the study's flow runs")
+            shutil.rmtree(folder)
         forget_frame(study)
     shown = f"in MLflow {_count(len(found.runs), 'run')} and artifacts"
     shown += f", {_count(len(found.unregistered), 'model')}; in Prefect {_count(len(flow_runs), 'flow run')}"
@@ -86,8 +86,9 @@ def gc(*, dry_run: bool) -> None:
                 for item in removable_checkpoints(study):
                     total += item.size
                     if not dry_run:
-                        delete_checkpoint(folder, item.uri)
+                        # Journaled first, as by a driver: what is killed in between promises nothing.
                         study.execution.dropped_checkpoint(item.trial, item.step, now=time.time())
+                        delete_checkpoint(folder, item.uri)
         except StudyLockedError:
             typer.echo(f"study {found.name} is running; its driver looks after its checkpoints")
         except JournalError as error:
