@@ -29,8 +29,8 @@ def removable_checkpoints(study: Study, *, keep_best: int = 1) -> list[Removable
     Kept: the newest of every trial that is not finished, or may be retried while the study is open or
     cancelled (of a running one the newest two, and the one that its segment began from, which the objective
     may load at any time); of the ``keep_best`` best complete trials the newest and the one nearest to their
-    best report; what a fork starts from that has not finished, or may be retried; and, where the strategy forks trials, the newest of all
-    trials as long as the study is open.
+    best report; what a fork starts from that has not finished, or may be retried; and, where the strategy
+    forks trials, the newest of all trials as long as the study is open.
     """
     best = set(_best_trials(study, keep_best))
     forks = _forks(study)
