@@ -143,6 +143,7 @@ def promote(
     if dry_run:
         return _result(name, alias, passed, f"dry run: {reason}", own, champion)
     own = own or _register(connection, name, candidate)
+    _link(connection, candidate.model.model_id, own)
     for key, value in _version_tags(candidate, reason).items():
         client.set_model_version_tag(name, own.version, key, value)
     if not passed:
@@ -173,12 +174,13 @@ def roll_back(connection: Connection, *, name: str, alias: str = "champion") -> 
             f"version {before} of {name}, which held {alias} before version {champion.version}, was deleted; "
             "set the alias to another version by hand"
         )
-    client.set_registered_model_alias(name, alias, before)
     still_earlier = earlier.tags.get(replaces)
     if still_earlier is not None and _version(connection, name, still_earlier) is not None:
         client.set_registered_model_alias(name, _for_alias(PREVIOUS, alias), still_earlier)
     else:
         client.delete_registered_model_alias(name, _for_alias(PREVIOUS, alias))
+    # Last: whoever was killed before can do it again, and goes back no further.
+    client.set_registered_model_alias(name, alias, before)
     reason = f"rolled back from version {champion.version}"
     return _result(name, alias, True, reason, earlier, earlier)
 
@@ -281,7 +283,7 @@ def _register(connection: Connection, name: str, candidate: Candidate) -> ModelV
     tags = {_MODEL: model.model_id}
     with using_server(connection):
         # MLflow looks the model up on the server that the process is set to.
-        version = client.create_model_version(
+        return client.create_model_version(
             name,
             source=model.uri,
             run_id=model.run_id,
@@ -289,8 +291,6 @@ def _register(connection: Connection, name: str, candidate: Candidate) -> ModelV
             description=candidate.description or None,
             model_id=model.model_id,
         )
-        _link(connection, model.model_id, version)
-    return version
 
 
 def _link(connection: Connection, model_id: str, version: ModelVersion) -> None:
@@ -298,7 +298,8 @@ def _link(connection: Connection, model_id: str, version: ModelVersion) -> None:
     client, key = connection.client, "mlflow.modelVersions"
     known = json.loads(client.get_logged_model(model_id).tags.get(key, "[]"))
     entry = {"name": version.name, "version": str(version.version)}
-    client.set_logged_model_tags(model_id, {key: json.dumps([*known, entry])})
+    if entry not in known:
+        client.set_logged_model_tags(model_id, {key: json.dumps([*known, entry])})
 
 
 def _version_tags(candidate: Candidate, reason: str) -> dict[str, str]:

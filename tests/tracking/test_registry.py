@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -334,6 +336,78 @@ def test_what_was_deleted_is_not_gone_back_to(connection: Connection, models: Mo
     with pytest.raises(InputError, match=r"version 1 of .* held champion before version 2, was deleted; set"):
         roll_back(connection, name=name)
     assert connection.client.get_model_version_by_alias(name, "champion").version == 2
+
+
+class Mortal:
+    """A client whose caller dies at its ``last`` writing call, before or after that takes effect."""
+
+    def __init__(self, client: Any, last: int, *, after: bool) -> None:
+        self._client, self._last, self._after = client, last, after
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if not name.startswith(("create_", "set_", "delete_")):
+            return method
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            if self.calls == self._last and not self._after:
+                raise KeyboardInterrupt
+            found = method(*args, **kwargs)
+            if self.calls == self._last:
+                raise KeyboardInterrupt
+            return found
+
+        return call
+
+
+def held(connection: Connection, name: str) -> dict[str, int]:
+    """Alias to version."""
+    aliases = connection.client.get_registered_model(name).aliases
+    return {alias: int(version) for alias, version in aliases.items()}
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_whoever_is_killed_while_promoting_can_do_it_again(
+    connection: Connection, models: Models, name: str, after: bool
+) -> None:
+    """At any call; a version that was made by then was missing on the page of its model."""
+    promote(connection, models.candidate(0.1), name=name, gate=GATE)
+    expected = connection.client.get_model_version(name, "1").tags.keys() | {"hpo.replaces"}
+    for last in itertools.count(1):
+        mortal = Mortal(connection.client, last, after=after)
+        candidate = models.candidate(0.1 + 0.05 * last)
+        cut = replace(connection, client=mortal)
+        with contextlib.suppress(KeyboardInterrupt):
+            promote(cut, candidate, name=name, gate=GATE)
+        promote(connection, candidate, name=name, gate=GATE)
+        version = connection.client.get_model_version_by_alias(name, "champion")
+        assert held(connection, name) == {"champion": last + 1, "previous": last}
+        assert version.tags.keys() == expected
+        assert version.tags["hpo.replaces"] == str(last)
+        shown = connection.client.get_logged_model(candidate.model.model_id).tags["mlflow.modelVersions"]
+        assert json.loads(shown) == [{"name": name, "version": str(last + 1)}]
+        if mortal.calls < last:
+            break
+    assert last > 8
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_whoever_is_killed_while_going_back_can_do_it_again(
+    connection: Connection, models: Models, name: str, after: bool
+) -> None:
+    """The alias had moved and `previous` had not, so to do it again went a step too far."""
+    for auc in (0.5, 0.6, 0.7, 0.8, 0.9):
+        promote(connection, models.candidate(auc), name=name, gate=GATE)
+    for last, champion in ((1, 5), (2, 4)):
+        mortal = Mortal(connection.client, last, after=after)
+        cut = replace(connection, client=mortal)
+        with contextlib.suppress(KeyboardInterrupt):
+            roll_back(cut, name=name)
+        if held(connection, name)["champion"] == champion:
+            roll_back(connection, name=name)
+        assert held(connection, name) == {"champion": champion - 1, "previous": champion - 2}
 
 
 FOLDS = {1: 0.80, 2: 0.82, 3: 0.79, 4: 0.85, 5: 0.81}
