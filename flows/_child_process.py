@@ -50,6 +50,7 @@ class ChildProcess:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self.problem = ""
+        self.unheard = ""  # why it is not listened to any more
 
     async def open(self, tracking: Mapping[str, Any], output: Path) -> None:
         """Tell it of the study and wait until it is ready; ``problem`` says what is wrong.
@@ -82,12 +83,15 @@ class ChildProcess:
             self._writer.write(m.encode(message))
 
     async def receive(self) -> dict[str, Any] | None:
-        """The next message, or ``None`` when the child is gone."""
+        """The next message, or ``None`` when the child is gone, or has said something that is none."""
         assert self._reader is not None
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            line = await self._reader.readline()
-            if line.endswith(b"\n"):
-                return m.decode(line)
+            try:
+                line = await self._reader.readline()
+                if line.endswith(b"\n"):
+                    return m.decode(line)
+            except ValueError as error:
+                self.unheard = f"what its process said cannot be read: {error}"
         return None
 
     @property

@@ -92,7 +92,7 @@ class LocalRunner:
             guard.cancel()
         if outcome is None:
             died = await self._discard(slot)
-            outcome = self._killed.pop(slot, None) or _outcome_of_death(died)
+            outcome = self._killed.pop(slot, None) or _outcome_of_death(died, child.unheard)
         self._keep_output(slot, job)
         return outcome
 
@@ -171,8 +171,10 @@ class LocalRunner:
             os.truncate(output, 0)
 
 
-def _outcome_of_death(died: str) -> Outcome:
+def _outcome_of_death(died: str, unheard: str) -> Outcome:
     """A crash of the interpreter is the objective's doing; a kill from outside is not."""
+    if unheard:
+        return Outcome(kind=m.RAISED, reason=unheard)
     if died in ("killed by SIGKILL", "killed by SIGTERM", "killed by SIGHUP"):
         return Outcome(kind=m.LOST, reason=f"the worker process was {died}")
     return Outcome(kind=m.RAISED, reason=f"the worker process ended with {died}")

@@ -75,6 +75,8 @@ class NoSpace(OSError):
 
 # Bytes.
 _NOTHING_LEFT = 2**16
+# Points of a curve in one message.
+_CURVE = 100_000
 
 
 def is_full(error: BaseException) -> bool:
@@ -209,8 +211,16 @@ class LiveTrial(Suggesting):
 
     def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
         """Points of a curve that are to be seen in MLflow and that no decision reads."""
+        checked_metrics({name: 0.0}, ())
         counted = [_whole("a step of trial.log_curve", s, 0) for s in steps]
-        self._channel.send(Curve(name, counted, [float(v) for v in values]))
+        points = [float(v) for v in values]
+        if len(counted) != len(points):
+            raise InputError(
+                f"trial.log_curve takes a value for each step, got {len(counted)} steps and {len(points)} "
+                "values"
+            )
+        for at in range(0, len(points), _CURVE):
+            self._channel.send(Curve(name, counted[at : at + _CURVE], points[at : at + _CURVE]))
 
     def save(self, step: int, thing: Any) -> None:
         """Save a checkpoint: bytes, a path to a file or folder, arrays, a torch state, a model.

@@ -53,6 +53,13 @@ def prunes(trial: Any) -> float:
     raise TrialPruned("hopeless")
 
 
+def long_winded(trial: Any) -> float:
+    """In its first trial it says more at once than a driver listens to."""
+    if not trial.number:
+        trial.report(1, {f"metric-{n}": 1.0 for n in range(2000)})
+    return 1.0
+
+
 def words(trial: Any) -> Any:
     """Returns no number."""
     return "good"

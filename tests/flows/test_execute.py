@@ -15,7 +15,7 @@ import pytest
 from flows import _messages as m
 from flows._execute import execute
 from flows._messages import Job
-from flows._runner import Message, Report, Saved
+from flows._runner import Curve, Message, Report, Saved
 from flows._trial import Signals, checkpoint_folder
 from tracking import save_checkpoint
 
@@ -320,3 +320,45 @@ def test_a_step_that_fails_after_it_was_saved_is_not_gone_on_from(tmp_path: Path
     line = _Line()
     execute(broken, replace(job(tmp_path, ""), from_step=0, known_step=0), line, Signals())
     assert line.said == [("report", 1), ("saved", 1)]
+
+
+class _Curves(NoChannel):
+    """Keeps what is said of curves."""
+
+    def __init__(self) -> None:
+        self.said: list[Curve] = []
+
+    def send(self, message: Message) -> None:
+        assert isinstance(message, Curve)
+        self.said.append(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "words"),
+    [
+        ("rate", [1, 2, 3], "a value for each step, got 3 steps and 1 values"),
+        ("rate \ud800", [1], "must be text that can be written as UTF-8"),
+    ],
+)
+def test_a_curve_that_is_none_fails_its_trial(
+    name: str, steps: list[int], words: str, tmp_path: Path
+) -> None:
+    """It ended the study, in the driver; a name that no file takes held up all that MLflow was to get."""
+    line = _Curves()
+    outcome = execute(lambda trial: trial.log_curve(name, steps, [0.5]), job(tmp_path, ""), line, Signals())
+    assert outcome.kind == m.RAISED
+    assert words in outcome.reason
+    assert line.said == []
+
+
+def test_a_long_curve_comes_in_parts(tmp_path: Path) -> None:
+    """In one it was longer than a line may be, and ended the study."""
+    line, points = _Curves(), 250_000
+
+    def objective(trial: Any) -> None:
+        trial.log_curve("c", range(points), np.zeros(points))
+
+    execute(objective, job(tmp_path, ""), line, Signals())
+    assert [step for curve in line.said for step in curve.steps] == list(range(points))
+    assert max(len(curve.points) for curve in line.said) == 100_000
+    assert sum(len(curve.points) for curve in line.said) == points

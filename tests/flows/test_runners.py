@@ -413,3 +413,22 @@ def test_no_more_slots_are_made_than_there_are_trials(
         workers=8, runner="local" if thread else kind, isolation="thread" if thread else "process"
     )
     assert make_runner(opened, objectives.square, runner_terms).slots == slots
+
+
+def test_a_trial_that_says_more_than_can_be_heard_fails_and_the_next_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended the study with an error of asyncio's."""
+    monkeypatch.setattr("flows._child_process._LINE_LIMIT", 2**13)
+
+    async def go() -> list[Outcome]:
+        async with running("local", objectives.long_winded, tmp_path) as runner:
+            return [
+                await asyncio.wait_for(runner.run(0, job(tmp_path, trial=trial), Heard()), PATIENCE)
+                for trial in range(2)
+            ]
+
+    failed, after = asyncio.run(go())
+    assert failed.kind == m.RAISED
+    assert "what its process said cannot be read" in failed.reason
+    assert (after.kind, after.values) == (m.RETURNED, 1.0)
