@@ -160,7 +160,10 @@ def _has_pages() -> bool:
 
 def _prefect(port: int, logs: Path) -> Service:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-    return Service("prefect", [*command, "--port", str(port)], SERVER_ENVIRONMENT, logs)
+    # Its pages would ask the usual port, or the server of the user's profile, whatever --port says.
+    pages = os.environ.get("PREFECT_UI_API_URL") or f"http://127.0.0.1:{port}/api"
+    environment = {**SERVER_ENVIRONMENT, "PREFECT_UI_API_URL": pages}
+    return Service("prefect", [*command, "--port", str(port)], environment, logs)
 
 
 def _deployments(environment: dict[str, str], logs: Path) -> Service:

@@ -290,6 +290,8 @@ def test_up_serves_deployments_and_leaves_nothing_behind(
     wait_until(lambda: "Ctrl-C ends everything" in up.out.read_text(), "the servers")
     group = psutil.Process(up.process.pid).children(recursive=True)
     api = Api(f"http://127.0.0.1:{prefect_port}/api")
+    pages = Api(f"http://127.0.0.1:{prefect_port}").get("/ui-settings")
+    assert pages["api_url"] == api.url  # they asked the usual port, whatever server was there
     # As the README says it, with little to do.
     options = 'options={"folds": 2, "max_rounds": 20}'
     parameters = ["trials=2", "workers=1", "target=y", "name=mine", f"data={table}", options]
