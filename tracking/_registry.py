@@ -1,7 +1,8 @@
 """From a logged model to a registered version under an alias: through a gate, idempotently, and back.
 
 Versions carry where they come from as tags; ``hpo.replaces`` is the version that held the alias before (of
-an alias other than ``champion``, ``hpo.replaces-ALIAS``), so that :func:`roll_back` can go back step by step.
+an alias other than ``champion``, ``hpo.replaces-ALIAS``), so that :func:`roll_back` can go back step by step;
+of a version that got the alias more than once it is a list such as ``2,5``, the last time last.
 """
 
 from __future__ import annotations
@@ -149,7 +150,9 @@ def promote(
     if not passed:
         return _result(name, alias, False, reason, own, champion)
     if champion is not None:
-        client.set_model_version_tag(name, own.version, _for_alias(_REPLACES, alias), str(champion.version))
+        before = _replaced(own, alias)
+        if before[-1:] != [str(champion.version)]:  # else an earlier attempt at this has noted it
+            _note_replaced(connection, own, alias, [*before, str(champion.version)])
         client.set_registered_model_alias(name, _for_alias(PREVIOUS, alias), champion.version)
     # Last, and atomic: whoever loads by the alias gets the old version or the new one.
     client.set_registered_model_alias(name, alias, own.version)
@@ -161,26 +164,28 @@ def roll_back(connection: Connection, *, name: str, alias: str = "champion") -> 
 
     Raises :class:`InputError` if none did, and where that one was deleted.
     """
-    client, replaces = connection.client, _for_alias(_REPLACES, alias)
-    champion = _holder(connection, name, alias)
-    before = champion.tags.get(replaces) if champion is not None else None
-    if champion is None or before is None:
+    client, champion = connection.client, _holder(connection, name, alias)
+    past = [] if champion is None else _replaced(champion, alias)
+    if champion is None or not past:
         raise InputError(
             f"{name}@{alias} has no earlier version to go back to; set the alias to a version by hand"
         )
+    before = past.pop()
     earlier = _version(connection, name, before)
     if earlier is None:
         raise InputError(
             f"version {before} of {name}, which held {alias} before version {champion.version}, was deleted; "
             "set the alias to another version by hand"
         )
-    still_earlier = earlier.tags.get(replaces)
-    if still_earlier is not None and _version(connection, name, still_earlier) is not None:
-        client.set_registered_model_alias(name, _for_alias(PREVIOUS, alias), still_earlier)
+    still_earlier = _replaced(earlier, alias)[-1:]
+    if still_earlier and _version(connection, name, still_earlier[0]) is not None:
+        client.set_registered_model_alias(name, _for_alias(PREVIOUS, alias), still_earlier[0])
     else:
         client.delete_registered_model_alias(name, _for_alias(PREVIOUS, alias))
-    # Last: whoever was killed before can do it again, and goes back no further.
+    # After that: whoever was killed before can do it again, and goes back no further.
     client.set_registered_model_alias(name, alias, before)
+    # A version that is put back later has another past then; kept, it would lead round and round.
+    _note_replaced(connection, champion, alias, past)
     reason = f"rolled back from version {champion.version}"
     return _result(name, alias, True, reason, earlier, earlier)
 
@@ -342,6 +347,20 @@ def _version_of(connection: Connection, name: str, model_id: str) -> ModelVersio
 def _for_alias(word: str, alias: str) -> str:
     """The word as it is told of this alias: a version may hold several, each with a past of its own."""
     return word if alias == "champion" else f"{word}-{alias}"
+
+
+def _replaced(version: ModelVersion, alias: str) -> list[str]:
+    """The versions that this one has replaced under the alias, the last one last."""
+    told = version.tags.get(_for_alias(_REPLACES, alias), "")
+    return told.split(",") if told else []
+
+
+def _note_replaced(connection: Connection, version: ModelVersion, alias: str, replaced: list[str]) -> None:
+    client, key = connection.client, _for_alias(_REPLACES, alias)
+    if replaced:
+        client.set_model_version_tag(version.name, version.version, key, ",".join(replaced))
+    else:
+        client.delete_model_version_tag(version.name, version.version, key)
 
 
 def _number_of(version: ModelVersion | None) -> str:

@@ -95,7 +95,7 @@ def roll_back(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
     uri = tracking_of(study, tracking_uri)
     name = _checked_model(study, wish)
     if wish.dry_run:
-        raise InputError("--rollback has no dry run; `--rollback` again, or a promotion, takes it back")
+        raise InputError("--rollback has no dry run; promoting the version again takes it back")
     probe(uri)
     experiment = experiment_of(study)
     connection = connect(uri, experiment, run_in(study, experiment))

@@ -308,6 +308,27 @@ def test_rolling_back_goes_back_step_by_step(connection: Connection, models: Mod
     assert (again.champion, again.promoted) == ("4", True)
 
 
+def test_going_back_ends_where_a_version_held_the_alias_twice(
+    connection: Connection, models: Models, name: str
+) -> None:
+    """Put back by another gate, the older version and the newer one gave the alias to each other for ever."""
+    client = connection.client
+    first, second, third = (models.candidate(auc) for auc in (0.6, 0.7, 0.8))
+    for candidate in (first, second, third, replace(second, data_digest="d2")):
+        known = replace(candidate, scores={"auc": 0.9}) if candidate.data_digest == "d2" else candidate
+        promote(connection, known, name=name, gate=GATE, score=lambda uri: {"auc": 0.1})
+    held = [str(client.get_model_version_by_alias(name, "champion").version)]
+    before = [str(client.get_model_version_by_alias(name, "previous").version)]
+    for _ in range(3):
+        held.append(str(roll_back(connection, name=name).champion))
+        aliases = client.get_registered_model(name).aliases
+        before.append(str(aliases.get("previous", "")))
+    assert held == ["2", "3", "2", "1"]
+    assert before == ["3", "2", "1", ""]
+    with pytest.raises(InputError, match="no earlier version"):
+        roll_back(connection, name=name)
+
+
 def test_each_alias_goes_back_to_its_own_earlier_version(
     connection: Connection, models: Models, name: str
 ) -> None:
