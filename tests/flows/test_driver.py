@@ -22,6 +22,8 @@ from flows._room import Room
 from flows._runner import Curve, OnMessage, Report, RunIdWanted, Saved
 from flows._stretch import Stretch
 from hpo_core import HpoError, Journal, SearchSpace, Segment, Strategy, Study, TrialState
+from hpo_core._events import CurveLogged
+from hpo_core._journal import read_journal
 from tests.flows.fake_runner import SPACE, FakeRunner, at_once, drive, make_study, replayed
 from tracking import NoRunYet, delete_checkpoint
 
@@ -151,6 +153,8 @@ def test_messages_are_journaled(tmp_path: Path) -> None:
     again = replayed(tmp_path)
     assert again.history.reports.metric("other").tolist() == [4.0]
     assert again.trials[0].checkpoints == {1: ("somewhere", 10)}
+    curves = [e for _, e, _ in read_journal(tmp_path / "journal.jsonl") if isinstance(e, CurveLogged)]
+    assert [(e.name, e.steps, e.points) for e in curves] == [("auc", [1, 2], [0.5, 0.6])]
 
 
 def test_the_next_trial_starts_while_the_orchestrator_ends_the_last_one(tmp_path: Path) -> None:

@@ -362,3 +362,47 @@ def test_a_long_curve_comes_in_parts(tmp_path: Path) -> None:
     assert [step for curve in line.said for step in curve.steps] == list(range(points))
     assert max(len(curve.points) for curve in line.said) == 100_000
     assert sum(len(curve.points) for curve in line.said) == points
+
+
+def test_a_loop_that_reports_nothing_is_paused_at_its_target(tmp_path: Path) -> None:
+    """How far it is, its steps say."""
+    done: list[int] = []
+
+    def objective(trial: Any) -> float:
+        done.extend(trial.steps(9))
+        return 1.0
+
+    rung = replace(job(tmp_path, ""), from_step=0, known_step=0, target=3)
+    assert execute(objective, rung, NoChannel(), Signals()).kind == m.PAUSED
+    assert done == [1, 2, 3]
+
+
+def test_who_counts_steps_by_hand_ends_where_the_study_pauses_or_stops_the_trial(tmp_path: Path) -> None:
+    """In the report: nothing after it is run, and what is returned is no result."""
+    signals, done = Signals(), []
+
+    def objective(trial: Any) -> float:
+        for step in range(1, 10):
+            trial.report(step, loss=1.0)
+            done.append(step)
+        return 1.0
+
+    fresh = replace(job(tmp_path, ""), from_step=0, known_step=0)
+    assert execute(objective, replace(fresh, target=3), NoChannel(), signals).kind == m.PAUSED
+    assert done == [1, 2]
+    signals.stop.set()
+    assert execute(objective, fresh, NoChannel(), signals).kind == m.STOPPED
+    assert done == [1, 2]
+
+
+def test_what_an_attempt_before_has_reported_is_not_reported_again(tmp_path: Path) -> None:
+    """The study knows the step; a second report of it would count twice."""
+
+    def objective(trial: Any) -> float:
+        for step in trial.steps(4):
+            trial.report(step, loss=1.0)
+        return 1.0
+
+    line = _Line()
+    execute(objective, replace(job(tmp_path, ""), from_step=0, known_step=2), line, Signals())
+    assert line.said == [("report", 3), ("report", 4)]

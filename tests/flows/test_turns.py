@@ -91,6 +91,45 @@ def test_the_lowest_trial_in_flight_is_heard_first_and_once_everybody_has_asked(
     asyncio.run(go())
 
 
+def test_who_waits_in_vain_is_asked_again_before_anybody_is_heard() -> None:
+    """What was heard may have made work for it, which would come later or sooner than in another run."""
+
+    async def go() -> None:
+        turns = Turns(2, in_order=True)
+        turns.runs(0, 3)
+        turns.waits(1)
+        await asyncio.wait_for(turns.come(0), 60.0)
+        turns.wakes()
+        turn = asyncio.ensure_future(turns.come(0))
+        await asyncio.sleep(0)
+        assert not turn.done()
+        turns.waits(1)
+        await asyncio.wait_for(turn, 60.0)
+
+    asyncio.run(go())
+
+
+def test_trials_that_report_nothing_end_in_their_order_all_the_same(tmp_path: Path) -> None:
+    """Whichever returns first."""
+    later: dict[int, asyncio.Event] = {}
+
+    class Reversed(Erratic):
+        async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
+            later[job.trial] = asyncio.Event()
+            if job.trial < 2:
+                while job.trial + 1 not in later:
+                    await asyncio.sleep(0)
+                await later[job.trial + 1].wait()
+            later[job.trial].set()
+            return Outcome(kind=m.RETURNED, values=1.0)
+
+    study = begin(tmp_path / "study", "random")
+    runner = Reversed(np.random.default_rng(0))
+    asyncio.run(Driver(study, runner, folder=tmp_path, granularity=0.0, now=runner.clock).drive())
+    ends = [t.finished_at for t in study.trials]
+    assert ends == sorted(ends)
+
+
 def begin(folder: Path, strategy: str, *, deterministic: bool = True) -> Study:
     folder.mkdir()
     return Study(

@@ -232,11 +232,13 @@ def test_an_edited_space_is_taken_on_purpose_and_keeps_what_fits() -> None:
     run(first.study, TrialState.COMPLETE)
     first.journal.close()
     value = first.study.trials[0].params["x"]
-    again = opened(edit=True, space=SearchSpace({"x": Float(value / 2, 2.0)}))
+    edited = SearchSpace({"x": Float(value / 2, 2.0)})
+    again = opened(edit=True, space=edited)
     assert "the search space was changed" in again.lines[0]
     assert len(again.study.history.evidence) == 1
     again.journal.close()
-    same = opened(edit=True, space=again.study.space)
+    assert read_study(again.folder).state.declared.digest() == edited.digest()
+    same = opened(edit=True, space=edited)
     assert same.lines == ()
     same.journal.close()
 

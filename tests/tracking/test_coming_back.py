@@ -53,7 +53,8 @@ def test_files_that_an_earlier_driver_could_not_upload_go_to_runs_that_are_writt
     assert sent == [(named(mlflow, "trial-0000")[0].run_id, "0")]
 
 
-def test_a_trial_that_goes_on_with_another_driver_is_running_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("notes", [True, False])
+def test_a_trial_that_goes_on_with_another_driver_is_running_again(notes: bool, tmp_path: Path) -> None:
     """Its run was closed when the driver before left, and not opened again until the trial ended."""
     script = Script(tmp_path)
     trial = script.begin()
@@ -63,6 +64,8 @@ def test_a_trial_that_goes_on_with_another_driver_is_running_again(tmp_path: Pat
     assert run.status == "KILLED"
     script.study.execution.lost(trial, "its driver ended", counted=False, now=script.now())
     go_on(script)
+    if not notes:
+        (tmp_path / "runs.jsonl").unlink()
     opened(tmp_path, mlflow).close()
     script.close()
     assert (run.status, run.tags["hpo.state"]) == ("RUNNING", "running")

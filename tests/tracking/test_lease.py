@@ -36,6 +36,8 @@ def test_a_driver_that_slept_until_it_had_a_successor_leaves_what_that_has_writt
     assert "driver elsewhere:7 has gone on" in str(tracker.fenced)
     assert client.get_run(parent).data.tags["hpo.lease"] == "1 99 elsewhere:7"
     assert client.list_artifacts(parent) == []
+    assert client.get_run(parent).info.status == "RUNNING"
+    assert [run.info.run_name for run in tracker.connection.runs("")] == ["toy"]
 
 
 def test_an_outdated_copy_is_refused_when_its_successor_has_left(
