@@ -26,9 +26,7 @@ async def _gone(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
     raise RunnerGone("the cluster is gone")
 
 
-@pytest.mark.parametrize(
-    ("script", "words"), [(_full, "the disk of .* is full"), (_gone, "is gone")]
-)
+@pytest.mark.parametrize(("script", "words"), [(_full, "the disk of .* is full"), (_gone, "is gone")])
 def test_where_no_trial_can_run_the_study_is_left_open(script: Any, words: str, tmp_path: Path) -> None:
     """The next trial would end the same way; what could not run is no bad result, however often."""
     study = make_study(tmp_path)

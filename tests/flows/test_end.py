@@ -36,12 +36,12 @@ def paused(name: str) -> Path:
 
 def test_gc_frees_what_no_trial_can_need_and_keeps_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
     """Said before by a dry run; the journal no longer promises what is gone."""
-    folder = paused("mine")
+    folder, _ = paused("mine"), paused("yours")
     _end.gc(dry_run=True)
-    assert capsys.readouterr().out == "would free 1.0 MiB\n"
+    assert capsys.readouterr().out == "would free 2.0 MiB\n"
     assert len(list((folder / "checkpoints").iterdir())) == 2
     _end.gc(dry_run=False)
-    assert capsys.readouterr().out == "freed 1.0 MiB\n"
+    assert capsys.readouterr().out == "freed 2.0 MiB\n"
     (left,) = (folder / "checkpoints").iterdir()
     assert load_checkpoint(left) == b"x" * 2**20
     assert find("mine").trials[0].checkpoints == {2: (str(left), 2**20)}

@@ -239,6 +239,16 @@ def test_the_best_trial_keeps_best_and_last() -> None:
     assert (2, 3) in saved.removable()
 
 
+def test_all_trials_of_a_front_keep_theirs() -> None:
+    """Each may be the one that is taken, however few of the best are to be kept."""
+    study = Study({"x": Float(0, 1)}, {"loss": "min", "speed": "max"}, "random", limits={"trials": 9})
+    for loss, speed in ((0.1, 1.0), (0.2, 2.0), (0.3, 1.5)):
+        trial = study.ask().number
+        study.execution.checkpointed(trial, 1, f"t{trial}", 10)
+        study.tell(trial, {"loss": loss, "speed": speed})
+    assert [r.trial for r in removable_checkpoints(study, keep_best=1)] == [2]
+
+
 def test_a_cancelled_study_keeps_what_its_trials_go_on_from() -> None:
     saved = Saved()
     trial = saved.begin()
@@ -284,8 +294,12 @@ def test_what_a_fork_starts_from_stays_as_long_as_the_fork_may_be_run_again(stat
     assert due.checkpoint.uri == "t0s1"
     saved.study.execution.started(due)
     saved.finish(fork, state)
-    saved.study.stop("finished")
-    assert (0, 1) in saved.removable()
+    assert (0, 1) not in saved.removable()
+    saved.study.requeue(fork)
+    saved.start(fork)
+    saved.step(fork, 5, 1.0)
+    saved.finish(fork, state)
+    assert saved.removable() == {(0, 1), (0, 2), (0, 3)}  # the fork has its own
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from("srpxfk")), max_size=60))
@@ -393,7 +407,8 @@ def test_the_warning_comes_ahead_with_numbers() -> None:
     """Three trials tell what the other seven will take."""
     saved = Saved()
     for _ in range(3):
+        assert disk_warning(saved.study, 0) is None  # too few to judge by
         saved.step(saved.begin(), 1, 1.0)
-    assert disk_warning(saved.study, 1000) is None
+    assert disk_warning(saved.study, 70) is None
     assert "70 B more, but the disk has 50 B" in str(disk_warning(saved.study, 50))
     assert "the quota leaves 20 B" in str(disk_warning(saved.study, 1000, quota=50))

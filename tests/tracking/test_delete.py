@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mlflow.artifacts import list_artifacts
 from mlflow.entities import LoggedModel
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tracking import _delete, belongings, connect, take_out
 from tracking._connection import Connection
@@ -24,7 +25,8 @@ def connection(sqlite_uri: str, experiment: str) -> Connection:
         tags = {PARENT_RUN_ID: study.info.run_id, ROLE: "trial"}
         trial = made.client.create_run(made.experiment_id, tags=tags).info.run_id
         made.client.log_text(trial, "a tree", "tree.txt")
-        made.client.create_logged_model(made.experiment_id, name=f"m{number}", source_run_id=trial)
+        model = made.client.create_logged_model(made.experiment_id, name=f"m{number}", source_run_id=trial)
+        get_artifact_repository(model.artifact_location).log_artifact(__file__)
     tags = {PARENT_RUN_ID: trial, ROLE: "repeat", STUDY_ID: "s"}
     repeat = made.client.create_run(made.experiment_id, tags=tags).info.run_id
     made.client.log_text(repeat, "a leaf", "leaf.txt")
@@ -54,6 +56,8 @@ def test_everything_goes_but_what_is_registered(
     assert [model.model_id for model in found.unregistered] == [second.model_id]
     assert found.registered == {first.model_id}
     take_out(connection, found)
+    kept = [list_artifacts(model.artifact_location, tracking_uri=connection.uri) for model in (first, second)]
+    assert list(map(len, kept)) == [1, 0]
     assert [run.info.run_id for run in connection.runs("")] == [other.info.run_id]
     assert files(connection, other.info.run_id) == ["mine.txt"]
     assert [files(connection, run.info.run_id) for run in found.runs] == [[], [], [], []]

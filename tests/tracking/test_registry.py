@@ -226,7 +226,8 @@ def test_promoting_again_changes_nothing(connection: Connection, models: Models,
     first, second = models.candidate(0.8), models.candidate(0.7)
     for _ in range(2):
         assert promote(connection, first, name=name, gate=GATE).champion == "1"
-        assert promote(connection, first, name=name, gate=GATE).reason == "it already holds the alias"
+        again = promote(connection, first, name=name, gate=GATE)
+        assert (again.reason, again.promoted) == ("it already holds the alias", True)
         assert not promote(connection, second, name=name, gate=GATE).promoted
     assert len(connection.client.search_model_versions(f"name='{name}'")) == 2
 

@@ -157,6 +157,21 @@ def test_what_mlflow_refuses_is_left_out_and_said(sqlite_uri: str, experiment: s
         assert "parameter p" in run.data.tags["hpo.refused"]
 
 
+def test_a_metric_that_mlflow_refuses_takes_no_other_along(sqlite_uri: str, experiment: str) -> None:
+    """Nor tags; each that is refused is said, and none that arrived."""
+    connection = connect(sqlite_uri, experiment)
+    writer = ClientWriter(connection.client, connection.experiment_id)
+    told = Told()
+    writer.write([write(0)], told)
+    points = [Point("good", 1.0, 1, 1), Point("bad[0]", 2.0, 1, 1), Point("better", 3.0, 1, 1)]
+    writer.write([write(0, told.ids[0], points=points, tags={"t": "1", "bad[1]": "2"})], told)
+    run = connection.client.get_run(told.ids[0])
+    assert run.data.metrics == {"good": 1.0, "better": 3.0}
+    assert run.data.tags["t"] == "1"
+    assert [item.what for item in told.items] == ["metric bad[0]", "tag bad[1]"]
+    assert run.data.tags["hpo.refused"].count("bad") >= 2
+
+
 def test_a_run_that_somebody_deleted_stays_deleted(sqlite_uri: str, experiment: str) -> None:
     """And does not keep the others from being written."""
     connection = connect(sqlite_uri, experiment)
