@@ -40,12 +40,13 @@ def test_where_no_trial_can_run_the_study_is_left_open(script: Any, words: str, 
     assert study.history.count(TrialState.COMPLETE) == 10
 
 
-def test_what_was_cut_off_counts_against_no_trial(tmp_path: Path) -> None:
-    """A scheduler that goes away again and again: its trials were given up as lost."""
+@pytest.mark.parametrize("kind", [m.CUT_OFF, m.SUSPENDED])
+def test_what_was_cut_off_or_suspended_counts_against_no_trial(kind: str, tmp_path: Path) -> None:
+    """However often: a scheduler that goes away again and again would have its trials given up as lost."""
 
     async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
         if job.attempt < 9:
-            return Outcome(kind=m.CUT_OFF, reason="the connection was lost")
+            return Outcome(kind=kind, reason="the connection was lost")
         return await at_once(job, on_message, runner)
 
     study = make_study(tmp_path, limits={"trials": 2})
