@@ -16,7 +16,7 @@ from flows._report import attach_report
 from flows._session import Session, session
 from flows._stretch import Orchestrate, bare
 from flows._workspace import read_study, study_folder
-from hpo_core import TrialState
+from hpo_core import InputError, TrialState
 from tracking import load_writers
 
 Finalise = Callable[[Session, Plan], Awaitable[None]]
@@ -69,6 +69,9 @@ async def carry_out(
                     watch=watch,
                     recalled=recalled,
                 )
+        except InputError:
+            current.refuse()
+            raise
         finally:
             # Whatever went wrong above is the error to show.
             current.wind_up()

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from distributed import Client, LocalCluster
@@ -71,6 +71,17 @@ class Line:
         return self.client.status != "running" or self.client.scheduler_comm is not self._comm
 
 
+async def check_scheduler(address: str) -> None:
+    """Raise :class:`InputError` unless a Dask scheduler answers at the address."""
+    client = Client(address, asynchronous=True, timeout=_CONNECT_SECONDS, set_as_default=False)
+    try:
+        with _said_plainly(address):
+            await client
+    finally:
+        if (closing := client.close()) is not None:  # after a vain try Dask gives nothing to wait for
+            await closing
+
+
 class Connection:
     """Holds a line to a scheduler whose workers can do the study's work.
 
@@ -113,20 +124,11 @@ class Connection:
         """
         if self._address is None:
             await self._start_cluster(workers)
-        try:
+        with _said_plainly(self._address):
             line = await self._connect()
             if self._cluster is not None:
                 await line.client.wait_for_workers(workers)
             first = await self._joined(line.client)
-        except ValueError:
-            raise InputError(
-                f"--dask takes an address such as 'tcp://host:8786', got {redacted(repr(self._address))}"
-            ) from None
-        except (OSError, TimeoutError) as error:
-            raise InputError(
-                f"no Dask scheduler answers at {self._address!r} ({error}); start one with `dask "
-                "scheduler`, or leave --dask out for a cluster on this machine"
-            ) from None
         await self._outpost.ship(line.client)
         return sum(worker["nthreads"] for worker in first.values())
 
@@ -292,3 +294,19 @@ class Connection:
 
 async def _workers(client: Client) -> dict[str, Any]:
     return dict((await client.scheduler.identity(n_workers=-1))["workers"])
+
+
+@contextlib.contextmanager
+def _said_plainly(address: str | None) -> Iterator[None]:
+    """What Dask raises while it connects, as what the user has to know."""
+    try:
+        yield
+    except ValueError:
+        raise InputError(
+            f"--dask takes an address such as 'tcp://host:8786', got {redacted(repr(address))}"
+        ) from None
+    except (OSError, TimeoutError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {address!r} ({error}); start one with `dask scheduler`, or leave "
+            "--dask out for a cluster on this machine"
+        ) from None

@@ -72,9 +72,9 @@ async def drive(
     try:
         with stoppable(driver, tell, starting.cancel, recalled), prompt(current.connecting):
             await _started(starting, driver)
-            current.may_connect.set()
             if not starting.cancelled():
                 starting.result()
+            current.may_connect.set()
             current.ended = await driver.drive()
     finally:
         starting.cancel()

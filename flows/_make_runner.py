@@ -97,14 +97,29 @@ def make_runner(
     return LocalRunner(work, slots=terms.workers, crew=crew)
 
 
-def _dask_runner(work: Work, terms: RunnerTerms, tell: Callable[[str], None]) -> Runner:
+async def check_runner(terms: RunnerTerms) -> None:
+    """Raise :class:`InputError` when what the trials shall run on does not answer; nothing is made then."""
+    if terms.runner == "dask":
+        with _needs_distributed():
+            from flows._dask_connection import check_scheduler
+        if terms.dask is not None:
+            await check_scheduler(terms.dask)
+
+
+@contextlib.contextmanager
+def _needs_distributed() -> Iterator[None]:
     try:
-        from flows._dask import DaskRunner
-        from flows._dask_connection import PATIENCE_SECONDS
+        yield
     except ImportError as error:
         raise InputError(
             f"the dask runner needs the package distributed ({error}): pip install 'mlflow-hpo[dask]'"
         ) from None
+
+
+def _dask_runner(work: Work, terms: RunnerTerms, tell: Callable[[str], None]) -> Runner:
+    with _needs_distributed():
+        from flows._dask import DaskRunner
+        from flows._dask_connection import PATIENCE_SECONDS
     resources = {} if terms.gpus_per_trial is None else {"GPU": terms.gpus_per_trial}
     patience = os.environ.get("HPO_DASK_PATIENCE", f"{PATIENCE_SECONDS:g}")
     try:

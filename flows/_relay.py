@@ -16,11 +16,13 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from flows._driver import Driver
 from flows._result import INTERRUPTED, TERMINATED
 from flows._signals import instead
+
+_T = TypeVar("_T")
 
 # How long an answer may take when the process is to end anyway.
 _ANSWER_SECONDS = 2.0
@@ -123,9 +125,9 @@ class Relay:
 relay: contextvars.ContextVar[Relay] = contextvars.ContextVar("relay")
 
 
-def run_elsewhere(work: Callable[[], Any], messages: Relay) -> Any:
+def run_elsewhere(work: Callable[[], _T], messages: Relay) -> _T:
     """Do the work in a thread of its own, and hand on to it the signals that come meanwhile."""
-    box: list[Any] = []
+    box: list[_T | BaseException] = []
 
     def target() -> None:
         try:
@@ -137,9 +139,10 @@ def run_elsewhere(work: Callable[[], Any], messages: Relay) -> Any:
     with instead(signal.SIGINT, messages.press), instead(signal.SIGTERM, messages.end):
         thread.start()
         thread.join()
-    if isinstance(box[0], BaseException):
-        raise box[0]
-    return box[0]
+    outcome = box[0]
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 class _Stops:

@@ -49,7 +49,12 @@ class Session:
     parent_run: str | None = None
     ended: str = ""
     lines: list[str] = field(default_factory=list)
+    refused: bool = False
     now: Callable[[], float] = field(default_factory=steady_clock)
+
+    def refuse(self) -> None:
+        """What was asked for cannot be run: a study that has not begun is not shown anywhere."""
+        self.refused = not (self.resumed or self.may_connect.is_set())
 
     def wind_up(self) -> None:
         """Nothing more is going to run: a tracker that has not started tries once more, and no longer."""
@@ -134,6 +139,8 @@ async def session(
 
 async def _connect(current: Session, tell: Callable[[str], None]) -> str | None:
     await current.may_connect.wait()
+    if current.refused:
+        return None
     told = False
     while True:
         try:

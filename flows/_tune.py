@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows._result import Result
 from flows.sources import sources_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from flows._flow import Handed
     from flows._plan import Plan
     from flows._relay import Relay
+
+_T = TypeVar("_T")
 
 
 def tune(
@@ -215,7 +217,7 @@ def run_plan(
 def _run(plan: Plan, tell: Callable[[str], None], watch: Watch) -> Result:
     from flows._carry import carry_out, nothing_to_do
     from flows._experiment import check_tracking
-    from flows._make_runner import crew_for
+    from flows._make_runner import check_runner, crew_for
     from flows._plan import with_past
     from flows._prefect import prefect_api
     from flows._workspace import check_before
@@ -226,6 +228,8 @@ def _run(plan: Plan, tell: Callable[[str], None], watch: Watch) -> Result:
     plan = with_past(plan)
     with prefect_api(meanwhile=_load_mlflow) as ready:
         check_tracking(plan.tracking)
+        if not finished:
+            _in_fresh_loop(lambda: check_runner(plan.runner_terms))
         # All that takes seconds to load does so beside the server. A finished study has no trials to run.
         crew = crew_for(plan.objective, plan.runner_terms, plan.terms.limits.trials)
         with contextlib.nullcontext(plan.runner_terms) if finished else crew as runner_terms:
@@ -284,16 +288,16 @@ async def _summary_of_flow(flow: Any, context: Handed) -> dict[str, Any]:
     return dict(context.summary)
 
 
-def _in_fresh_loop(main: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
+def _in_fresh_loop(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     from flows._relay import relay, run_elsewhere
 
     messages = relay.get()
 
-    async def stoppable() -> dict[str, Any]:
+    async def stoppable() -> _T:
         with messages.within():
             return await main()
 
-    def to_the_end() -> dict[str, Any]:
+    def to_the_end() -> _T:
         try:
             return asyncio.run(stoppable())
         except asyncio.CancelledError:
@@ -304,7 +308,7 @@ def _in_fresh_loop(main: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> d
     # Prefect's settings, which server to use among them, are in the context; a new thread's is empty.
     context = contextvars.copy_context()
 
-    def work() -> dict[str, Any]:
+    def work() -> _T:
         return context.run(to_the_end)
 
     try:
@@ -312,4 +316,4 @@ def _in_fresh_loop(main: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> d
     except RuntimeError:
         return work()
     # A notebook: its loop is busy running us, so the study gets a thread with a loop of its own.
-    return dict(run_elsewhere(work, messages))
+    return run_elsewhere(work, messages)

@@ -10,13 +10,16 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from flows import _messages as m
+from flows import tune
 from flows._messages import Job, Outcome
 from flows._runner import Message, OnMessage, Work
 from hpo_core import InputError
 from tests.flows import objectives_for_tests as objectives
+from tests.flows.conftest import Place
 
 distributed = pytest.importorskip("distributed")
 from flows._dask import DaskRunner  # noqa: E402 - only where there is Dask
@@ -122,6 +125,29 @@ def test_a_cluster_that_nobody_joins_is_refused_in_the_end(tmp_path: Path) -> No
                 await runner.start()
 
     asyncio.run(go())
+
+
+def test_a_study_that_no_worker_could_begin_is_nowhere(
+    tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow was left with an experiment and a deleted run, Prefect with a flow run that had failed."""
+    monkeypatch.setenv("HPO_DASK_PATIENCE", "0")
+    with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
+        at = cluster.scheduler_address
+        with pytest.raises(InputError, match="has no workers, and none came within 0 s"):
+            tune(objectives.square, trials=2, name="idle", runner="dask", dask=at)
+    assert tracked.studies == []
+    assert experiments(tracked) == ["Default"]
+    monkeypatch.setattr("flows._dask_connection._CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("flows._tune._under_prefect", None)
+    with pytest.raises(InputError, match=f"no Dask scheduler answers at '{at}'"):
+        tune(objectives.square, trials=2, name="idle", runner="dask", dask=at)
+
+
+def experiments(tracked: Place) -> list[str]:
+    """The names of those that MLflow has."""
+    client = mlflow.MlflowClient(f"sqlite:///{tracked.database}")
+    return [experiment.name for experiment in client.search_experiments()]
 
 
 def test_workers_without_the_resource_are_not_taken_for_ones_that_have_it(tmp_path: Path) -> None:
