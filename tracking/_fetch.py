@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 from hpo_core import InputError, Study, StudyLockedError
@@ -15,6 +14,7 @@ from tracking._checkpoints import CheckpointError, is_pickle, locate_checkpoint
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
 from tracking._lease import TAG, Lease
+from tracking._server_clock import ServerClock
 from tracking._uploads import JOURNAL_ARTIFACT, checkpoint_artifact
 
 
@@ -31,7 +31,7 @@ def fetch_journal(connection: Connection, study: str, folder: Path, *, to_drive:
     if not runs:
         raise InputError(f"MLflow has no study {study!r}; check the name, or run it where its folder is")
     lease = Lease.of(runs[0].data.tags.get(TAG))
-    if lease is not None and (left := lease.until - time.time()) > 0:
+    if lease is not None and (left := lease.until - ServerClock(connection.uri).now()) > 0:
         raise StudyLockedError(
             f"the study {study!r} is being driven by {lease.holder}; stop that driver first. If it is dead, "
             f"its lease runs out in {left:.0f} s"

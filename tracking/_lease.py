@@ -2,8 +2,9 @@
 
 On one machine the journal's lock keeps drivers apart. Between machines there is only MLflow, which has
 no compare-and-set, so this is a promise and not a lock: the driver renews a tag, a newcomer waits until
-it has run out, and whoever finds the tag in the hands of a driver that its journal does not know stops. So a
-driver that leaves lets its lease run out and keeps the tag: without it, nobody could tell an outdated copy.
+it has run out, by the tracking server's clock (:mod:`tracking._server_clock`), and whoever finds the tag in
+the hands of a driver that its journal does not know stops. So a driver that leaves lets its lease run out and
+keeps the tag: without it, nobody could tell an outdated copy.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Fenced(TrackingError, InputError):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """``token`` and ``holder`` as the journal has them; ``until`` in seconds since the epoch."""
+    """``token`` and ``holder`` as the journal has them; ``until``: seconds since the epoch, there."""
 
     token: int
     holder: str

@@ -8,7 +8,6 @@ writing the same thing twice changes nothing, because every timestamp comes from
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from tracking._cursor import Cursor, Known, Target
 from tracking._lease import RENEWED_AFTER, SECONDS, Lease, check_ours
 from tracking._lease import TAG as LEASE
 from tracking._runs import StudyRuns
+from tracking._server_clock import ServerClock
 from tracking._sqlite_writer import SqliteWriter
 from tracking._study_view import StudyView
 from tracking._table import FILE as TABLE
@@ -87,6 +87,7 @@ class Projector:
         self._due: dict[int, tuple[float, TrialView]] = {}
         self._next_summary = 0.0
         self._next_lease = 0.0
+        self._clock = ServerClock(connection.uri)
         self._drivers: dict[int, str] = {}
         self._next_journal = 0.0
         self._uploaded_offset = 0
@@ -304,7 +305,7 @@ class Projector:
         self._check_lease()
         if self._drivers:
             token = max(self._drivers)
-            lease = Lease(token, self._drivers[token], time.time() + SECONDS)
+            lease = Lease(token, self._drivers[token], self._clock.now() + SECONDS)
             self._connection.client.set_tag(self.parent, LEASE, lease.to_tag())
         self._next_lease = now + RENEWED_AFTER
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.faults.harness import (
 )
 from tests.faults.postgres import Postgres, binaries
 from tests.faults.prefect_api import Api, cancelled_in_prefect, flow_runs
+from tracking._server_clock import ServerClock
 from tracking._writes import REFUSED
 
 pytestmark = pytest.mark.faults
@@ -129,3 +132,12 @@ def test_a_flow_run_that_postgresql_keeps_is_cancelled_and_the_study_resumed(
     resumed = flow_runs(driver)[1]
     wait_until(lambda: api.state(resumed) == "Completed", "Prefect to have the study's end")
     wait_until(lambda: "RUNNING" not in api.task_states(resumed), "its task runs to be closed")
+
+
+def test_drivers_that_track_straight_to_a_database_go_by_its_clock(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a driver whose clock is an hour ahead would take a study from one that lives."""
+    monkeypatch.setattr("tracking._server_clock.time", SimpleNamespace(time=lambda: time.time() + 3600.0))
+    clock = ServerClock(f"postgresql+psycopg2://{postgres.database('clock')}")
+    assert abs(clock.now() - time.time()) < 60.0
