@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,8 +14,28 @@ from flows._named import READY, load_objective
 from flows._notes import request_data
 from flows._plan import Plan, plan_request
 from flows._request import RULES, TOTALS, Request
-from flows._workspace import requeue_failed
+from flows._workspace import requeue_failed, study_folder
 from hpo_core import InputError, Study
+from hpo_core.inner import JOURNAL, read_created
+
+
+def fetched(name: str, tracking_uri: str | None, experiment: str | None = None) -> str:
+    """Bring a study that is not here from MLflow, where that was named; a line for the user if there was one.
+
+    Raises :class:`StudyLockedError` while a driver elsewhere holds it.
+    """
+    if read_created(study_folder(name) / JOURNAL) is not None:
+        return ""
+    if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        return ""
+    from tracking import connect_to_study, fetch_checkpoints, fetch_journal
+
+    connection = connect_to_study(tracking_uri, name, experiment)
+    if connection is None:
+        return ""
+    journal = fetch_journal(connection, name, study_folder(name), to_drive=True)
+    checkpoints = fetch_checkpoints(connection, journal.parent)
+    return f"fetched study {name} and {len(checkpoints)} checkpoints from MLflow"
 
 
 def plan_of(study: Study, **changes: Any) -> Plan:

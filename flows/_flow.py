@@ -19,7 +19,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed, State
 from pydantic import Field
 
-from flows._again import plan_of, raised, run_again
+from flows._again import fetched, plan_of, raised, run_again
 from flows._artifact import publish
 from flows._carry import carry_out
 from flows._drive_session import Watch
@@ -32,6 +32,7 @@ from flows._relay import Relay, relay
 from flows._request import TOTALS, Request, check_used
 from flows._result import Result
 from flows._session import Session
+from hpo_core import HpoError
 
 
 class Handed:
@@ -155,12 +156,15 @@ async def tune_flow(
     context = handed.get()
     if context is not None:
         return await _carried(context)
-    run_id = given.pop("mlflow_run_id")
-    request = _request(given)
-    plan = plan_request(request)
-    check_used(request)
-    plan = replace(plan, tracking=replace(plan.tracking, adopt_run=run_id))
-    return await _carried(_from_outside(plan))
+
+    def ordered() -> Handed:
+        run_id = given.pop("mlflow_run_id")
+        request = _request(given)
+        plan = plan_request(request)
+        check_used(request)
+        return _from_outside(replace(plan, tracking=replace(plan.tracking, adopt_run=run_id)))
+
+    return await _carried_if_good(ordered)
 
 
 def _request(given: dict[str, Any]) -> Request:
@@ -186,6 +190,8 @@ async def resume_flow(
 ) -> State[Any]:
     """Go on with a study, whatever its objective: resume it, extend it, or run again what failed.
 
+    One that was run on another machine is fetched from MLflow.
+
     Args:
         study: Its name.
         trials: A new total; more than the study has extends it, less takes nothing back.
@@ -197,17 +203,32 @@ async def resume_flow(
         tracking_uri: MLflow server or database; by default the one that shows the study.
     """
     given = dict(locals())
-    known = find(study)
-    plan = plan_of(known, tracking_uri=tracking_uri, **raised(known, {name: given[name] for name in TOTALS}))
-    context = _from_outside(plan)
-    if retry_failed:
-        context.tell(f"trials that will run once more: {run_again(study, wanted=lambda number: True)}")
-    return await _carried(context)
+
+    def ordered() -> Handed:
+        line = fetched(study, tracking_uri)
+        known = find(study)
+        totals = raised(known, {name: given[name] for name in TOTALS})
+        context = _from_outside(plan_of(known, tracking_uri=tracking_uri, **totals))
+        if line:
+            context.tell(line)
+        if retry_failed:
+            context.tell(f"trials that will run once more: {run_again(study, wanted=lambda number: True)}")
+        return context
+
+    return await _carried_if_good(ordered)
 
 
 def _from_outside(plan: Plan) -> Handed:
     """The context of a run that nobody in this process waits for: its lines are in the flow run's log."""
     return Handed(plan, tell=get_run_logger().info, watch=lambda session: None)
+
+
+async def _carried_if_good(ordered: Callable[[], Handed]) -> State[Any]:
+    """Carry out what was ordered. What is wrong with it is a line on the flow run's page, not a traceback."""
+    try:
+        return await _carried(ordered())
+    except HpoError as error:
+        return Failed(message=str(error))
 
 
 async def _carried(context: Handed) -> State[Any]:

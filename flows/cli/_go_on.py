@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from flows._again import limit_of, plan_of, raised, run_again
+from flows._again import fetched, limit_of, plan_of, raised, run_again
 from flows._find import find
-from flows._workspace import study_folder
 from flows.cli._tune import carry_out
 from hpo_core import InputError
-from hpo_core.inner import BAD, JOURNAL, read_created
+from hpo_core.inner import BAD
 
 
 def resume(name: str, *, as_json: bool, **terms: Any) -> int:
     """See ``hpo resume``; ``terms`` change the request, as ``offline`` and ``tracking_uri`` do."""
-    if read_created(study_folder(name) / JOURNAL) is None:
-        _fetch(name, terms.get("tracking_uri"), terms.get("experiment"))
+    if line := fetched(name, terms.get("tracking_uri"), terms.get("experiment")):
+        typer.echo(line, err=True)
     return carry_out(plan_of(find(name), **terms), as_json=as_json)
-
-
-def _fetch(name: str, tracking_uri: str | None, experiment: str | None) -> None:
-    """Bring the study here from MLflow, where that was named; else :func:`find` says what there is."""
-    if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")):
-        return
-    from tracking import connect_to_study, fetch_checkpoints, fetch_journal
-
-    connection = connect_to_study(tracking_uri, name, experiment)
-    if connection is None:
-        return
-    journal = fetch_journal(connection, name, study_folder(name), to_drive=True)
-    checkpoints = fetch_checkpoints(connection, journal.parent)
-    typer.echo(f"fetched study {name} and {len(checkpoints)} checkpoints from MLflow", err=True)
 
 
 def extend(name: str, totals: Mapping[str, float | None], *, as_json: bool, **terms: Any) -> int:

@@ -105,6 +105,39 @@ def test_a_study_goes_on_by_its_name_and_takes_nothing_back(begun: Place) -> Non
     assert study.history.count(TrialState.FAILED) == 1
 
 
+def test_a_study_of_another_machine_is_fetched(begun: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `hpo resume` does it; from Prefect's pages there was no such study."""
+    monkeypatch.setenv("HPO_HOME", str(begun.folder / "elsewhere"))
+    monkeypatch.setattr("flows._workspace.driver_label", lambda: "elsewhere:1")
+    assert ended(study="mine", trials=4).is_completed()
+    monkeypatch.setenv("HPO_HOME", str(begun.folder / ".hpo"))
+    monkeypatch.setattr("flows._workspace.driver_label", lambda: "here:1")
+    assert len(begun.study("mine").trials) == 3
+    state = ended(study="mine", trials=5)
+    assert state.is_failed()
+    assert "has gone on with this study" in state.message
+
+
+@pytest.mark.parametrize(
+    ("flow", "parameters", "says"),
+    [
+        (resume_flow, {"study": "mine"}, "there is no study 'mine'"),
+        (tune_flow, {"objective": "nowhere.py:f", "trials": 1}, "nowhere.py"),
+    ],
+)
+def test_what_cannot_be_run_is_a_line_on_the_flow_runs_page(
+    tracked: Place, flow: Any, parameters: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was a traceback, below which the line was."""
+    with prefect_api() as ready:
+        ready()
+        state = asyncio.run(flow(**parameters, return_state=True))
+    assert state.is_failed()
+    assert state.message.startswith(says) or says in state.message
+    assert "Traceback" not in caplog.text + state.message
+    assert tracked.studies == []
+
+
 def test_what_failed_runs_once_more(begun: Place) -> None:
     (begun.folder / "mended").touch()
     assert ended(study="mine", retry_failed=True).is_completed()
