@@ -337,10 +337,11 @@ class Projector:
 
     def done(self, write: RunWrite, run_id: str) -> None:
         """See :class:`tracking._writes.Progress`."""
-        self.writes += 1
         if write.number < 0:
+            # It is written again in every attempt to close, so by itself it is no progress.
             self.view.written(write)
             return
+        self.writes += 1
         view = self.view.trials[write.number]
         view.run_id = run_id
         view.written(write, self.view.seq)

@@ -525,3 +525,13 @@ def test_a_driver_that_another_one_has_succeeded_writes_nothing_more(
     script.close()
     assert [run.info.run_name for run in tracker.connection.runs("")] == ["toy"]
     assert client.get_run(parent).data.tags["hpo.lease"] == "1 99 elsewhere:7"
+
+
+def test_closing_ends_where_the_folder_of_the_study_is_gone(
+    sqlite_uri: str, experiment: str, script: Script, tmp_path: Path
+) -> None:
+    """Every attempt wrote the study's run once more, which was taken for progress: it waited for ever."""
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    tracker.start()
+    script.folder.rename(tmp_path / "elsewhere")
+    assert not tracker.close(1.0)
