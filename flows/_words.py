@@ -123,6 +123,8 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
 def _used_up(study: Study) -> str:
     """The option that doubles the limit which has ended the study; empty where none has."""
     limits, spent = study.state.limits, study.state
+    if limits.failures is not None and sum(study.history.count(s) for s in BAD) >= limits.failures:
+        return f"--max-failures {2 * limits.failures}"
     if limits.trials is not None and study.history.trials_left == 0:
         return f"--trials {2 * limits.trials}"
     if limits.seconds is not None and spent.seconds_spent >= limits.seconds:
@@ -141,7 +143,7 @@ def what_next(study: Study) -> list[str]:
         return [f"hpo resume {name}"]
     lines = [f"hpo show {name}"]
     # Where something else has ended it, a space that is exhausted, say, raising a limit is no way on.
-    if study.stopped.state == "finished" and (used_up := _used_up(study)):
+    if study.stopped.state in ("finished", "failed") and (used_up := _used_up(study)):
         lines.append(f"hpo extend {name} {used_up}")
     if any(study.history.count(s) for s in BAD):
         lines.append(f"hpo retry {name} --failed")

@@ -32,6 +32,9 @@ from hpo_core.confirm import CONFIRMED, CONFIRMS
 from hpo_core.folds import repeats_of
 from tracking import duration, finite, number_text
 
+# Wider than any list of studies: a name has at most 120 characters.
+_WIDE = 10_000
+
 
 def list_studies(*, as_json: bool) -> None:
     """One line for each study."""
@@ -44,12 +47,13 @@ def list_studies(*, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("study", "state", "trials", "best", "strategy"):
-        table.add_column(column, overflow="fold", justify="right" if column == "trials" else "left")
+        table.add_column(column, no_wrap=True, justify="right" if column == "trials" else "left")
     for row in rows:
         planned = f"/{row['planned']}" if row["planned"] else ""
         best = scores(row["best"]) if row["best"] else "-"
         table.add_row(row["study"], row["state"], f"{row['done']}{planned}", best, row["strategy"])
-    make_console().print(table)
+    # A narrow terminal breaks the lines by itself; what is copied from it, or read by a program, is whole.
+    make_console(width=_WIDE).print(table)
 
 
 def show(name: str, *, as_json: bool) -> None:

@@ -204,7 +204,7 @@ def test_too_many_failures_end_the_study(objectives: str, hpo: Hpo, tracked: Pla
     said = hpo(*some, 2)
     assert said.code == 1
     assert "study mine: 1 complete, 2 failed" in said.out
-    assert "hpo extend" not in said.out
+    assert "hpo extend mine --max-failures 4" in said.out
     study = tracked.study("mine")
     assert study.stopped is not None
     assert (study.stopped.state, study.best.number) == ("failed", 0)
@@ -470,6 +470,16 @@ def test_list_and_show_say_how_it_stands(look: Hpo, finished: Place) -> None:
     assert "mlflow server --app-name hpo --backend-store-uri" in shown
     data = json.loads(look("show", "done", "--json").out)
     assert [t["state"] for t in data["trials"]].count("failed") == 3
+
+
+def test_the_list_breaks_no_word_wherever_it_is_read(
+    look: Hpo, finished: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At forty columns `finished` was `finish` and, below it, `ed`; so was a study's name, in a pipe too."""
+    monkeypatch.setenv("COLUMNS", "40")
+    head, *rows = (line.split() for line in look("list").out.splitlines())
+    assert head == ["study", "state", "trials", "best", "strategy"]
+    assert [row[:3] for row in rows] == [["done", "finished", "6/6"]]
 
 
 @pytest.mark.parametrize("width", ["50", "80", "200"])

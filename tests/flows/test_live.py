@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shlex
 import signal
@@ -129,6 +130,13 @@ def test_what_has_ended_the_study_is_suggested_to_be_raised() -> None:
         made = study(0.5, limits={"trials": 10, limit: 1})
         made.stop(reason=f"the limit on {limit}", now=2.0)
         assert what_next(made) == ["hpo show study", f"hpo extend study {option} 2"]
+    made = study(math.nan, math.nan, limits={"trials": 10, "failures": 2})
+    made.stop("failed", "2 trials failed, the limit is 2", now=20.0)
+    ways = ["hpo show study", "hpo extend study --max-failures 4", "hpo retry study --failed"]
+    assert what_next(made) == ways
+    made = study(math.nan, math.nan, limits={"trials": 2})
+    made.stop("failed", "no trial is complete: all 2 trials have been started", now=20.0)
+    assert what_next(made) == [ways[0], "hpo extend study --trials 4", ways[2]]
     early = study(1.0, 2.0)
     early.stop(reason="every configuration of the space has been tried", now=20.0)
     assert what_next(early) == ["hpo show study"]
