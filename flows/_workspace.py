@@ -188,7 +188,7 @@ def check_before(terms: Terms, *, home: Path | str | None = None, edit: bool = F
     study = read_study(folder, space=terms.space)
     _check_same(study, terms, edit=edit)
     over = study.stopped is not None and not study.stopped.resumable
-    return over and not _raised(study.state.limits, terms.limits)
+    return over and not _raised(study.state.limits, terms.limits) and not _has_room(study, terms)
 
 
 def _created(terms: Terms, journal: Journal, now: float) -> Study:
@@ -272,16 +272,20 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
     """Become the driver of a study that has passed :func:`_check_same`; returns lines for the user."""
     lines: list[str] = []
     changes = _raised(study.state.limits, terms.limits, also_new=study.stopped is None)
-    if study.stopped is not None and not study.stopped.resumable and not changes:
+    room = _has_room(study, terms)
+    if study.stopped is not None and not study.stopped.resumable and not (changes or room):
         verb = "has" if study.stopped.state == "failed" else "is"
-        return [f"the study {verb} {study.stopped.state}: {study.stopped.reason}"]
+        lines = [f"the study {verb} {study.stopped.state}: {study.stopped.reason}"]
+        if _edited(study, terms):
+            lines.append("its search space stays as it is; raise a limit to go on with the new one")
+        return lines
     study.execution.take_over(driver_label(), now)
     then, this_time = (meta.get("made_with") or {} for meta in (study.created.meta, terms.meta))
     if then and this_time and (differences := changes_since(then, this_time)):
         lines.append(
             f"since the study began, {'; '.join(differences)}: results of then and now are ranked together"
         )
-    if terms.space is not None and terms.space.digest() != study.state.declared.digest():
+    if terms.space is not None and _edited(study, terms):
         study.change_space(terms.space, now)
         lines.append("the search space was changed; earlier trials that still fit it are kept")
     lines += _kept(study, terms)
@@ -291,6 +295,8 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
             "its limits are now "
             + ", ".join(f"{k}={v if isinstance(v, str) else f'{v:g}'}" for k, v in changes.items())
         )
+    elif room:
+        study.extend(now)
     if study.stopped is not None and study.stopped.resumable:
         again = [t.number for t in study.trials if t.state is TrialState.CANCELLED]
         for trial in again:
@@ -301,6 +307,16 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
         waiting = f", {paused} are paused as they were" if paused else ""
         lines.append(f"it was cancelled; {len(again) - paused} cancelled trials are run again{waiting}")
     return lines
+
+
+def _edited(study: Study, terms: Terms) -> bool:
+    return terms.space is not None and terms.space.digest() != study.state.declared.digest()
+
+
+def _has_room(study: Study, terms: Terms) -> bool:
+    """Whether a study that ended before its last trial, as with all of a space tried, gets another space."""
+    over = study.stopped is not None and not study.stopped.resumable
+    return over and _edited(study, terms) and study.history.trials_left != 0
 
 
 def _kept(study: Study, terms: Terms) -> Iterator[str]:

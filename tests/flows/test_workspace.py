@@ -26,6 +26,7 @@ from flows._workspace import (
     study_names,
 )
 from hpo_core import (
+    Categorical,
     Float,
     InputError,
     JournalError,
@@ -241,6 +242,33 @@ def test_an_edited_space_is_taken_on_purpose_and_keeps_what_fits() -> None:
     same = opened(edit=True, space=edited)
     assert same.lines == ()
     same.journal.close()
+
+
+def test_a_space_that_was_exhausted_can_be_widened_within_the_same_total() -> None:
+    """The edit was not taken, and the study said to be finished, until the total was raised as well."""
+    few = replace(TERMS, space=SearchSpace({"x": Categorical([1.0, 2.0])}))
+    first = open_study(few, now=1.0)
+    run(first.study, *[TrialState.COMPLETE] * 2)
+    assert not isinstance(first.study.execution.next(4.0), Segment)
+    first.study.stop(reason="every configuration of the space has been tried", now=4.0)
+    first.journal.close()
+    wider = replace(TERMS, space=SearchSpace({"x": Categorical([1.0, 2.0, 3.0, 4.0])}))
+    assert check_before(few, edit=True)
+    assert not check_before(wider, edit=True)
+    again = open_study(wider, now=4.0, edit=True)
+    assert (again.study.stopped, len(again.study.history.evidence)) == (None, 2)
+    run(again.study, TrialState.COMPLETE, now=5.0)
+    again.study.stop(reason="all 3 trials have been started", now=6.0)
+    again.journal.close()
+    # Nothing is left to try another space with.
+    assert check_before(few, edit=True)
+    over = open_study(few, now=7.0, edit=True)
+    assert over.lines == (
+        "the study is finished: all 3 trials have been started",
+        "its search space stays as it is; raise a limit to go on with the new one",
+    )
+    assert over.study.space.digest() == again.study.space.digest()
+    over.journal.close()
 
 
 def test_what_is_no_term_of_the_study_stays_and_is_said() -> None:
