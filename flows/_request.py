@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -160,12 +161,18 @@ def plain_request(request: Request, label: str, strategy: Any) -> dict[str, Any]
     if not isinstance(strategy, str | None):
         data.pop("strategy", None)
     for name in ("data", "space"):
-        path = Path(data.get(name) or "")
-        if path.is_file():
-            data[name] = str(path.resolve())
+        if _is_file(text := data.get(name) or ""):
+            data[name] = str(Path(text).resolve())
     if "warm_start" in data:
         data["warm_start"] = [redacted(source) for source in data["warm_start"]]
     return {**data, "objective": label}
+
+
+def _is_file(text: str) -> bool:
+    """Whether it is a path of a file. A space may be its own text, and that longer than a name can be."""
+    with contextlib.suppress(OSError):
+        return Path(text).is_file()
+    return False
 
 
 def _empty(value: Any) -> bool:

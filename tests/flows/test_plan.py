@@ -151,6 +151,14 @@ def test_a_function_in_a_file_is_the_same_by_every_path(
     assert load_objective("by_path:loss") is plans[0].objective
 
 
+def test_a_space_may_be_longer_than_the_name_of_a_file(place: Place) -> None:
+    """From 256 letters on, a space that was no file was a traceback: the text was looked for on the disk."""
+    (place.folder / "loss_of_k.py").write_text("def loss(trial):\n    return trial.params['k']\n")
+    long = json.dumps({"k": {"type": "categorical", "choices": list(range(200))}})
+    plan = plan_request(Request(objective="loss_of_k.py:loss", space=long))
+    assert plan.terms.meta["request"]["space"] == long
+
+
 def test_a_function_carries_its_space_and_objectives(place: Place) -> None:
     (place.folder / "carries.py").write_text(
         "from hpo_core import Float\n\ndef both(trial):\n    return {'a': 0.0, 'b': 1.0}\n\n"
