@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+# Letters of one parameter of a flow run. Prefect refuses runs whose parameters are too long together.
+_MOST_SHOWN = 10_000
+
 
 def tune(
     objective: Callable[[Any], Any] | str,
@@ -267,17 +270,7 @@ async def _summary_of_flow(flow: Any, context: Handed) -> dict[str, Any]:
     plan = context.plan
     try:
         with impatient():
-            await flow(
-                objective=plan.terms.identity["objective"],
-                strategy=plan.terms.strategy.name,
-                trials=plan.terms.limits.trials,
-                timeout=plan.terms.limits.seconds,
-                workers=plan.runner_terms.workers,
-                runner=plan.runner_terms.runner,
-                name=plan.terms.name,
-                seed=plan.terms.seed or 0,
-                return_state=True,
-            )
+            await flow(**_shown_in_prefect(plan), return_state=True)
     except Exception as error:  # noqa: BLE001 - raised again unless the study itself came to its end
         if not context.begun:
             context.tell(f"the study runs without Prefect: {type(error).__name__}: {error}")
@@ -286,6 +279,28 @@ async def _summary_of_flow(flow: Any, context: Handed) -> dict[str, Any]:
     if context.summary is None:
         raise context.error or HpoError("Prefect ended the flow run before the study began")
     return dict(context.summary)
+
+
+def _shown_in_prefect(plan: Plan) -> dict[str, Any]:
+    """What was asked for, as the flow's parameters: its page says what the study is."""
+    from flows._notes import request_data
+    from flows._request import Request
+    from tracking import redacted
+
+    terms, asked = plan.terms, request_data(plan.terms.meta)
+    names = asked.keys() & Request.__dataclass_fields__.keys() - {"confirms"}
+    short = {n: asked[n] for n in names if len(json.dumps(asked[n])) <= _MOST_SHOWN}
+    return {
+        "strategy": terms.strategy.name,
+        **{name: redacted(value) if isinstance(value, str) else value for name, value in short.items()},
+        "objective": terms.identity["objective"],
+        "trials": terms.limits.trials,
+        "timeout": terms.limits.seconds,
+        "workers": plan.runner_terms.workers,
+        "runner": plan.runner_terms.runner,
+        "name": terms.name,
+        "seed": terms.seed or 0,
+    }
 
 
 def _in_fresh_loop(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.utilities.callables import parameter_schema
 
 from flows._embedded import free_port
+from flows._find import flow_runs_of
 from flows._flow import resume_flow, tune_flow
 from flows._make_runner import RUNNERS
 from flows._prefect import expect_nothing_if_away, prefect_api
-from hpo_core import TrialState
+from hpo_core import Study, TrialState
 from tests.flows.conftest import Hpo, Place
 
 OBJECTIVE = '''
@@ -136,6 +139,35 @@ def test_what_cannot_be_run_is_a_line_on_the_flow_runs_page(
     assert state.message.startswith(says) or says in state.message
     assert "Traceback" not in caplog.text + state.message
     assert tracked.studies == []
+
+
+def test_a_flow_run_shows_what_the_study_was_asked_to_be(tracked: Place, hpo: Hpo) -> None:
+    """Its page said that there were no data, no options and no limits. A space of megabytes is left out."""
+    (tracked.folder / "flow_objectives_shown.py").write_text(OBJECTIVE)
+    (tracked.folder / "x.yaml").write_text("x: {type: float, low: 0.0, high: 0.5}")
+    choices = {"type": "categorical", "choices": list(range(80_000))}
+    long = json.dumps({"x": {"type": "float", "low": 0.0, "high": 0.5}, "k": choices})
+    terms = ["--isolation", "thread", "--workers", 1, "--trials", 1, "--rule", "best", "--max-failures", 7]
+    for name, space in (("short", "x.yaml"), ("long", long)):
+        told = ["--strategy", '{"name": "random"}', "--space", space, "--name", name, *terms]
+        said = hpo("tune", "flow_objectives_shown.py:fragile", *told)
+        assert (said.code, "without Prefect" in said.out + said.err) == (0, False)
+    found, without = (parameters_of(tracked.study(name)) for name in ("short", "long"))
+    expected = {"rule": "best", "max_failures": 7, "strategy": '{"name": "random"}', "trials": 1}
+    assert {key: found[key] for key in expected} == expected
+    assert found["space"] == str(tracked.folder / "x.yaml")
+    assert (without["space"], without["rule"]) == (None, "best")
+
+
+def parameters_of(study: Study) -> dict[str, Any]:
+    """Those of the flow run that has driven the study."""
+    from prefect.client.orchestration import get_client
+
+    with prefect_api() as ready:
+        ready()
+        with get_client(sync_client=True) as client:
+            (flow_run,) = flow_runs_of(study)
+            return dict(client.read_flow_run(UUID(flow_run)).parameters)
 
 
 def test_what_failed_runs_once_more(begun: Place) -> None:
