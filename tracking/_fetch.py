@@ -22,15 +22,15 @@ def fetch_journal(connection: Connection, study: str, folder: Path, *, to_drive:
     """Download the journal of the newest study of that name into ``folder``; returns the file.
 
     ``connection``: to the experiment that has the study, see :func:`connect_to_study`. An unbroken copy
-    that is there already and has more events stays. ``to_drive``: the study is to go on from it. Raises
-    :class:`InputError` when the experiment has no such study or its journal was never uploaded,
-    :class:`StudyLockedError` when a driver elsewhere holds the study; the lease of a dead one runs out within
-    minutes.
+    that is there already and has more events stays. ``to_drive``: the study is to go on from it, and not only
+    to be read. Raises :class:`InputError` when the experiment has no such study or its journal was never
+    uploaded; and, where it is to go on, :class:`StudyLockedError` when a driver elsewhere holds it. The lease
+    of a dead one runs out within minutes.
     """
     runs = connection.named_studies(study)
     if not runs:
         raise InputError(f"MLflow has no study {study!r}; check the name, or run it where its folder is")
-    lease = Lease.of(runs[0].data.tags.get(TAG))
+    lease = Lease.of(runs[0].data.tags.get(TAG)) if to_drive else None
     if lease is not None and (left := lease.until - ServerClock(connection.uri).now()) > 0:
         raise StudyLockedError(
             f"the study {study!r} is being driven by {lease.holder}; stop that driver first. If it is dead, "
@@ -54,7 +54,7 @@ def fetch_journal(connection: Connection, study: str, folder: Path, *, to_drive:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(fresh, path.with_suffix(".new"))
             path.with_suffix(".new").replace(path)
-    if lease is not None and to_drive:
+    if lease is not None:
         _outlive(lease, connection, runs[0].info.run_id, path)
     return path
 

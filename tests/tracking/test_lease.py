@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from hpo_core import InputError, Journal, Study
+from hpo_core import InputError, Journal, Study, StudyLockedError
 from hpo_core._journal import read_journal
 from tests.tracking.studies import Script
 from tracking import StudyTracker, TrackerOptions, fetch_journal
@@ -84,3 +85,20 @@ def test_a_driver_that_died_before_its_first_upload_does_not_bar_the_study(
     heir = StudyTracker(path.parent, sqlite_uri, experiment, options=QUICK)
     heir.start()
     assert heir.close(60.0)
+
+
+def test_a_study_that_is_driven_elsewhere_can_be_read(
+    sqlite_uri: str, experiment: str, script: Script, tmp_path: Path
+) -> None:
+    """A warm start from it was refused, and told to stop its driver."""
+    script.study.execution.take_over("here:1", now=script.now())
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment, options=QUICK)
+    tracker.start()
+    script.run(0.5)
+    assert tracker.close(60.0)
+    script.close()
+    (run,) = tracker.connection.named_studies("toy")
+    tracker.connection.client.set_tag(run.info.run_id, "hpo.lease", f"1 {time.time() + 60:.0f} here:1")
+    assert fetch_journal(tracker.connection, "toy", tmp_path / "read").exists()
+    with pytest.raises(StudyLockedError, match="is being driven by here:1"):
+        fetch_journal(tracker.connection, "toy", tmp_path / "driven", to_drive=True)

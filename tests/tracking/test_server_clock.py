@@ -49,7 +49,7 @@ def test_who_holds_a_study_is_not_a_matter_of_whose_clock_is_right(
     found = connect_to_study(server.uri, script.study.name, experiment)
     assert found is not None
     with pytest.raises(StudyLockedError, match="is being driven by here:1") as held:
-        fetch_journal(found, script.study.name, tmp_path / "second")
+        fetch_journal(found, script.study.name, tmp_path / "second", to_drive=True)
     left = re.search(r"runs out in (\d+) s", str(held.value))
     assert left is not None
     assert SECONDS - SLACK <= int(left[1]) <= SECONDS + SLACK
@@ -60,7 +60,7 @@ def test_who_holds_a_study_is_not_a_matter_of_whose_clock_is_right(
     lease = Lease(1, "here:1", ServerClock(server.uri).now() - 1.0)
     found.client.set_tag(parent, TAG, lease.to_tag())
     set_clock(newcomers)
-    assert fetch_journal(found, script.study.name, tmp_path / "second").exists()
+    assert fetch_journal(found, script.study.name, tmp_path / "second", to_drive=True).exists()
 
 
 def test_a_server_that_is_away_is_taken_to_go_on_as_it_did(
