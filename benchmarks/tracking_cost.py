@@ -29,7 +29,8 @@ from unittest.mock import patch
 from benchmarks._report import RESULTS, STAMP_COLUMNS, append_row, stamp
 from hpo_core import Float, Journal, Study
 from tracking._connection import connect
-from tracking._projector import Projector, TrackerOptions
+from tracking._options import TrackerOptions
+from tracking._projector import Projector
 from tracking._sqlite_writer import SqliteWriter
 
 SPACE = {f"p{i}": Float(0, 1) for i in range(5)}

@@ -35,7 +35,11 @@ def fetched(name: str, tracking_uri: str | None, experiment: str | None = None) 
         return ""
     journal = fetch_journal(connection, name, study_folder(name), to_drive=True)
     checkpoints = fetch_checkpoints(connection, journal.parent)
-    return f"fetched study {name} and {len(checkpoints)} checkpoints from MLflow"
+    if checkpoints.missing:
+        with opened(name) as study:
+            for trial, step in checkpoints.missing:
+                study.execution.dropped_checkpoint(trial, step, now=time.time())
+    return f"fetched study {name} and {len(checkpoints.files)} checkpoints from MLflow"
 
 
 def plan_of(study: Study, **changes: Any) -> Plan:

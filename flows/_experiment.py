@@ -16,6 +16,7 @@ class TrackingTerms:
     """Where the study is shown.
 
     ``adopt_run``: a run to use as the study's own. ``below``: a run of the caller's, to show it below.
+    ``checkpoints``: which are uploaded, see :class:`tracking.TrackerOptions`.
     """
 
     uri: str | None = None
@@ -23,6 +24,7 @@ class TrackingTerms:
     adopt_run: str | None = None
     below: str | None = None
     offline: bool = False
+    checkpoints: str = "best"
 
 
 def check_tracking(tracking: TrackingTerms) -> str | None:

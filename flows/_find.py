@@ -94,11 +94,13 @@ def tracking_of(study: Study, given: str | None) -> str | None:
 
 def tracker_of(study: Study, tracking_uri: str | None, experiment: str | None = None) -> StudyTracker:
     """A tracker that shows the study on that server; ``experiment``: not in the one that has shown it."""
-    from tracking import StudyTracker
+    from tracking import StudyTracker, TrackerOptions
 
     experiment = experiment or experiment_of(study)
     known = run_in(study, experiment)
-    return StudyTracker(study_folder(study.name), tracking_uri, experiment, known_run=known)
+    asked = request_data(study.created.meta)
+    options = TrackerOptions(checkpoints=asked.get("upload_checkpoints", "best"))
+    return StudyTracker(study_folder(study.name), tracking_uri, experiment, known_run=known, options=options)
 
 
 def flow_runs_of(study: Study) -> list[str]:

@@ -96,6 +96,7 @@ async def tune_flow(
     trial_timeout: Seconds | None = None,
     trial_memory: Amount | None = None,
     checkpoint_quota: Amount | None = None,
+    upload_checkpoints: Literal["none", "best", "kept"] = "best",
     granularity: Annotated[float, Field(ge=0)] = 1.0,
     isolation: Literal["process", "thread"] = "process",
     deterministic: bool = False,
@@ -141,6 +142,7 @@ async def tune_flow(
         trial_timeout: Seconds per trial, then it is killed.
         trial_memory: MiB per trial, then it is killed.
         checkpoint_quota: MiB for all checkpoints; the least promising ones go first.
+        upload_checkpoints: Which MLflow gets; kept is all that another machine needs to go on.
         granularity: Seconds of tiny trials that share one task run; 0 gives each its own.
         isolation: Whether trials run in processes or in threads of this one.
         deterministic: Take results in the order of the trials: the same study every time.

@@ -18,7 +18,7 @@ from flows._runner import TrialLimits
 from flows._workspace import study_folder
 from hpo_core import InputError, Limits, Settings
 from hpo_core.inner import IMPROVEMENTS, check_whole, is_number, nearest, single
-from tracking import check_registered, redacted
+from tracking import UPLOADED, check_registered, redacted
 
 OF_TABLES = ("data", "target", "task", "register_as")
 # Trials of a study that nothing else would end.
@@ -48,7 +48,8 @@ class Request:
     ``max_total_steps``: steps of all trials together; ``max_steps``: the step at which a trial is complete.
     ``trials``: the study's total; left out, any of the others, or ``stop_when``, alone ends the study, and
     where there is none, 100 trials do. ``trial_timeout`` and ``trial_memory`` (MiB): hard limits per attempt.
-    ``checkpoint_quota``: MiB for all of a study's checkpoints on this machine.
+    ``checkpoint_quota``: MiB for all of a study's checkpoints on this machine. ``upload_checkpoints``: which
+    of them MLflow gets, ``none``, ``best`` or ``kept``, see :class:`tracking.TrackerOptions`.
     ``stop_when``: ``noise``, ``never`` or a number, see ``hpo_core.Limits.improvement``.
     ``deterministic``, ``rule``, ``on_duplicate``, ``max_attempts``, ``max_steps``: see ``hpo_core.Settings``.
     ``strategy``: a name, or JSON text such as ``{"name": "asha", "eta": 2}``, see ``hpo_core.make_strategy``.
@@ -82,6 +83,7 @@ class Request:
     trial_timeout: float | None = None
     trial_memory: float | None = None
     checkpoint_quota: float | None = None
+    upload_checkpoints: str = "best"
     max_failures: int | None = None
     max_total_steps: int | None = None
     max_cost: float | None = None
@@ -278,4 +280,15 @@ def tracking_terms_of(request: Request) -> TrackingTerms:
     """Where the study is shown."""
     if not isinstance(request.tracking_uri, str | None):
         raise InputError(f"tracking_uri must be text such as 'sqlite:///x.db', got {request.tracking_uri!r}")
-    return TrackingTerms(uri=request.tracking_uri, experiment=request.experiment, offline=request.offline)
+    uploaded = request.upload_checkpoints
+    if uploaded not in UPLOADED:
+        raise InputError(
+            f"upload_checkpoints must be one of {', '.join(UPLOADED)}, got {uploaded!r}"
+            f"{nearest(uploaded, UPLOADED)}"
+        )
+    return TrackingTerms(
+        uri=request.tracking_uri,
+        experiment=request.experiment,
+        offline=request.offline,
+        checkpoints=uploaded,
+    )

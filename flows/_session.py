@@ -19,7 +19,7 @@ from flows._warm_start import begin_with
 from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study
 from hpo_core.warm_start import Fitting
-from tracking import Away, StudyTracker, absolute_uri, redacted
+from tracking import Away, StudyTracker, TrackerOptions, absolute_uri, redacted
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
@@ -104,6 +104,7 @@ async def session(
             adopt_run=adopt,
             known_run=run_in(opened.study, experiment),
             offline=tracking.offline,
+            options=TrackerOptions(checkpoints=tracking.checkpoints),
         )
         for line in lines:
             tell(line)

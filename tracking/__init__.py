@@ -36,6 +36,7 @@ if typing.TYPE_CHECKING:
     from tracking._errors import NotComparable as NotComparable
     from tracking._errors import TrackingError as TrackingError
     from tracking._errors import brief as brief
+    from tracking._fetch import Fetched as Fetched
     from tracking._fetch import fetch_checkpoints as fetch_checkpoints
     from tracking._fetch import fetch_journal as fetch_journal
     from tracking._models import LoggedModel as LoggedModel
@@ -43,8 +44,9 @@ if typing.TYPE_CHECKING:
     from tracking._models import load_writers as load_writers
     from tracking._models import log_model as log_model
     from tracking._models import log_trial_model as log_trial_model
+    from tracking._options import UPLOADED as UPLOADED
+    from tracking._options import TrackerOptions as TrackerOptions
     from tracking._past_runs import past_runs as past_runs
-    from tracking._projector import TrackerOptions as TrackerOptions
     from tracking._registry import Candidate as Candidate
     from tracking._registry import Gate as Gate
     from tracking._registry import Promotion as Promotion
@@ -80,8 +82,8 @@ if typing.TYPE_CHECKING:
     from tracking._words import number_text as number_text
 
 __all__ = [
-    "Away", "Belongings", "Board", "BoardStudy", "BoardTrial", "Candidate", "CheckpointError",
-    "Connection", "Gate", "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable",
+    "UPLOADED", "Away", "Belongings", "Board", "BoardStudy", "BoardTrial", "Candidate", "CheckpointError",
+    "Connection", "Fetched", "Gate", "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable",
     "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator",
     "absolute_uri", "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_registered",
     "check_version",
@@ -105,10 +107,10 @@ _HOMES = {
     "_connection": "Connection absolute_uri connect connect_to_study probe",
     "_delete": "Belongings belongings take_out",
     "_errors": "Away NoRunYet NotComparable TrackingError brief",
-    "_fetch": "fetch_checkpoints fetch_journal",
+    "_fetch": "Fetched fetch_checkpoints fetch_journal",
     "_models": "LoggedModel find_model load_writers log_model log_trial_model",
     "_past_runs": "past_runs",
-    "_projector": "TrackerOptions",
+    "_options": "UPLOADED TrackerOptions",
     "_registry": "Candidate Gate Promotion load_own_model promote roll_back",
     "_registry_names": "check_registered",
     "_repeat_run": "repeat_run",

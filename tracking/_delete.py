@@ -52,11 +52,11 @@ def take_out(connection: Connection, found: Belongings) -> None:
     """Delete the runs, their artifacts and the models that are not registered."""
     client = connection.client
     for model in found.unregistered:
-        _remove_files(connection, model.artifact_location, model.model_id)
+        remove_files(connection, model.artifact_location, model.model_id)
         client.delete_logged_model(model.model_id)
     for run in found.runs:
         if run.info.run_id not in found.registered:
-            _remove_files(connection, run.info.artifact_uri, run.info.run_id)
+            remove_files(connection, run.info.artifact_uri, run.info.run_id)
         client.delete_run(run.info.run_id)
 
 
@@ -72,10 +72,11 @@ def _registered(connection: Connection, runs: set[str], models: set[str]) -> Ite
         yield from parts & models or ({*parts, version.run_id} & runs)
 
 
-def _remove_files(connection: Connection, uri: str, owner: str) -> None:
+def remove_files(connection: Connection, uri: str, owner: str, path: str | None = None) -> None:
+    """Delete the artifacts at ``uri``, or those below ``path`` there, of the run or model ``owner``."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     # The address is the server's word: nothing is removed but a folder that is named for the run or model.
     if owner not in uri.rstrip("/").split("/")[-2:]:
         return
-    get_artifact_repository(uri, tracking_uri=connection.uri).delete_artifacts()
+    get_artifact_repository(uri, tracking_uri=connection.uri).delete_artifacts(path)

@@ -6,14 +6,17 @@ import gzip
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
-from hpo_core import InputError, Study, StudyLockedError
+from hpo_core import InputError, Study, StudyLockedError, TrialState
 from hpo_core.inner import JOURNAL, read_journal
 from hpo_core.inner import events as ev
 from tracking._checkpoints import CheckpointError, is_pickle, locate_checkpoint
 from tracking._connection import Connection
 from tracking._errors import brief, is_permanent
 from tracking._lease import TAG, Lease
+from tracking._retention import removable_checkpoints
+from tracking._runs import StudyRuns
 from tracking._server_clock import ServerClock
 from tracking._uploads import JOURNAL_ARTIFACT, checkpoint_artifact
 
@@ -66,24 +69,45 @@ def _outlive(lease: Lease, connection: Connection, run_id: str, journal: Path) -
         connection.client.delete_tag(run_id, TAG)
 
 
-def fetch_checkpoints(connection: Connection, folder: Path) -> list[Path]:
-    """Download the checkpoints that the unfinished trials of the study in ``folder`` go on from.
+class Fetched(NamedTuple):
+    """What :func:`fetch_checkpoints` has done.
+
+    ``files``: what was downloaded. ``missing``: trial and step of checkpoints that cannot be had, where an
+    earlier one of the trial is here to go on from.
+    """
+
+    files: list[Path]
+    missing: list[tuple[int, int]]
+
+
+def fetch_checkpoints(connection: Connection, folder: Path) -> Fetched:
+    """Download the checkpoints that the study in ``folder`` keeps: what its trials and forks go on from.
 
     Those that are here stay; left out are those that were never uploaded (see :class:`TrackerOptions`), and
-    pickles, which run code when they are loaded. Their trials begin anew. Returns what was downloaded.
+    pickles, which run code when they are loaded. Trials with none begin anew.
     """
     study = Study.replay(event for _, event, _ in read_journal(folder / JOURNAL))
-    fetched: list[Path] = []
+    unneeded = {(found.trial, found.step) for found in removable_checkpoints(study)}
+    runs: dict[int, str] = {}
+    if any(trial.checkpoints for trial in study.trials):
+        runs = StudyRuns(connection, study.created.study_id).ids()
+    fetched = Fetched([], [])
     for trial in study.trials:
-        if trial.state.finished or not trial.checkpoints:
-            continue
-        step = max(trial.checkpoints)
-        target = locate_checkpoint(folder, trial.checkpoints[step][0])
-        if target is None or target.exists():
-            continue
-        for run in connection.trial_runs(study.created.study_id, trial.number, most=1):
-            found = _download(connection, run.info.run_id, checkpoint_artifact(step), target)
-            fetched += [target] if found else []
+        without: list[tuple[int, int]] = []
+        for step in sorted(trial.checkpoints, reverse=True):
+            target = locate_checkpoint(folder, trial.checkpoints[step][0])
+            if target is None or (trial.number, step) in unneeded:
+                continue
+            if not target.exists():
+                run_id = runs.get(trial.number)
+                if run_id is None or not _download(connection, run_id, checkpoint_artifact(step), target):
+                    without.append((trial.number, step))
+                    continue
+                fetched.files.append(target)
+            fetched.missing.extend(without)
+            without.clear()
+            if trial.state is TrialState.RUNNING:
+                break  # older ones are kept for what runs, and on the other machine nothing does
     return fetched
 
 

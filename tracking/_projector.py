@@ -8,18 +8,19 @@ writing the same thing twice changes nothing, because every timestamp comes from
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from hpo_core import InputError
 from hpo_core.inner import JOURNAL, read_created, read_journal
 from hpo_core.inner import events as ev
+from tracking._checkpoint_uploads import CheckpointUploads
 from tracking._client_writer import ClientWriter
 from tracking._connection import Connection, set_primary_metric
 from tracking._cursor import Cursor, Known, Target
 from tracking._lease import RENEWED_AFTER, SECONDS, Lease, check_ours
 from tracking._lease import TAG as LEASE
+from tracking._options import TrackerOptions
 from tracking._runs import StudyRuns
 from tracking._server_clock import ServerClock
 from tracking._sqlite_writer import SqliteWriter
@@ -27,14 +28,7 @@ from tracking._study_view import StudyView
 from tracking._table import FILE as TABLE
 from tracking._table import write_table
 from tracking._trial_view import TrialView
-from tracking._uploads import (
-    CHECKPOINTS,
-    Uploads,
-    checkpoint_upload,
-    file_upload,
-    folder_upload,
-    journal_upload,
-)
+from tracking._uploads import Uploads, file_upload, folder_upload
 from tracking._writes import Refused, RunWrite, Writer
 from tracking.tags import RESUMED_RUN_ID, STUDY
 
@@ -45,26 +39,6 @@ STUDY_FILES = "study"
 _BEST = 20
 # So many runs are written side by side to a server, which is not ours alone.
 _AT_ONCE = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackerOptions:
-    """How often things are written, in seconds, and which checkpoints are uploaded.
-
-    ``flush``: how long a trial's news may wait for more news; ``summary``: between two updates of the
-    study's run; ``journal``: between two uploads of the journal. ``checkpoints``: ``"best"`` for those of
-    the best trials when the driver leaves, ``"last"`` for each trial's newest when it pauses or ends as
-    well (with which a study can move to another machine), or ``"none"``.
-    """
-
-    flush: float = 0.5
-    summary: float = 5.0
-    journal: float = 300.0
-    checkpoints: str = "best"
-
-    def __post_init__(self) -> None:
-        if self.checkpoints not in ("none", "best", "last"):
-            raise InputError(f"checkpoints must be 'none', 'best' or 'last', got {self.checkpoints!r}")
 
 
 class Projector:
@@ -79,6 +53,7 @@ class Projector:
         through_client = ClientWriter(connection.client, connection.experiment_id, at_once)
         self._writer: Writer = SqliteWriter.over(connection) or through_client
         self.uploads = Uploads()
+        self._checkpoints = CheckpointUploads(connection, folder, self.uploads)
         self.refusals: list[Refused] = []
         self.writes = 0
         self.parent = ""
@@ -182,6 +157,8 @@ class Projector:
                 continue
             if isinstance(event, ev.TrialAsked):
                 self._recall(view, seq)
+            elif isinstance(event, ev.CheckpointSaved | ev.CheckpointDropped):
+                self._checkpoints.changed(view.number)
             if view.due:
                 self._due.setdefault(view.number, (now, view))
         return grown
@@ -274,16 +251,16 @@ class Projector:
         files = self._folder / ARTIFACTS / STUDY_FILES
         if files.is_dir():
             self.uploads.add(STUDY_FILES, folder_upload(self._connection.client, self.parent, files))
-        if self._options.checkpoints != "none":
-            for view in self.view.best_trials(_BEST):
-                self._enqueue_checkpoints(view, view.checkpoints)
+        if self._options.checkpoints == "best":
+            self._checkpoints.add(self.view.best_trials(_BEST))
         return True
 
     def upload_journal(self, now: float) -> None:
         """Queue an upload of the journal to the study's run."""
         self._next_journal = now + self._options.journal
         self._uploaded_offset = self._offset
-        self.uploads.add(JOURNAL, journal_upload(self._connection.client, self.parent, self._journal))
+        kept = self.view.trials if self._options.checkpoints == "kept" else ()
+        self._checkpoints.add_journal(self.parent, self._journal, kept)
 
     def close(self) -> None:
         """Let go of the files, and of uploads that still wait; calling it twice is harmless."""
@@ -348,8 +325,6 @@ class Projector:
         self._due.pop(view.number, None)
         self._note(view.number, Known(run_id, self.view.seq, view.sent_status))
         self._enqueue_files(view)
-        if self._options.checkpoints == "last" and view.checkpoints and view.state != "running":
-            self._enqueue_checkpoints(view, [max(view.checkpoints)])
         if view.finished and view.number in self._asked_for:
             self._asked_for.discard(view.number)
             self._runs.close_below(run_id)
@@ -373,13 +348,6 @@ class Projector:
         if folder.is_dir():
             client = self._connection.client
             self.uploads.add(f"{ARTIFACTS}/{view.number}", folder_upload(client, view.run_id, folder))
-
-    def _enqueue_checkpoints(self, view: TrialView, steps: Iterable[int]) -> None:
-        for step in steps:
-            client, run_id, uri = self._connection.client, view.run_id, view.checkpoints[step]
-            if run_id is not None:
-                upload = checkpoint_upload(client, run_id, self._folder, uri, step)
-                self.uploads.add(f"{CHECKPOINTS}/{view.number}/{step}", upload)
 
 
 @functools.cache

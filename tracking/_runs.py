@@ -80,6 +80,10 @@ class StudyRuns:
             found += self._sorted_out(self._connection.trial_runs(self._study_id, trial))
         return _ids(found)
 
+    def ids(self) -> dict[int, str]:
+        """Every trial's run."""
+        return _ids(self._all())
+
     def gathered(self, parent: str) -> dict[int, str]:
         """Every trial's run, below ``parent`` from now on: MLflow keeps the children of a deleted run."""
         runs = self._all()

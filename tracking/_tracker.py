@@ -17,7 +17,8 @@ from tracking._connection import Connection, connect, refused, resolve_uri
 from tracking._cursor import FILE
 from tracking._errors import NoRunYet, TrackingError, brief, is_denied, is_permanent
 from tracking._lease import Fenced
-from tracking._projector import Projector, TrackerOptions
+from tracking._options import TrackerOptions
+from tracking._projector import Projector
 
 # How long news gather before the journal is read again; reading line by line would cost the driver.
 _GATHER = 0.1

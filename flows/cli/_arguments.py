@@ -69,6 +69,9 @@ TrialMemory = Annotated[float | None, typer.Option(help="MiB per trial, then it 
 CheckpointQuota = Annotated[
     float | None, typer.Option(help="MiB for all checkpoints; the least promising ones go first")
 ]
+UploadCheckpoints = Annotated[
+    str, typer.Option(help="To MLflow: none, best, or kept: all that another machine needs to go on")
+]
 MaxTotalSteps = Annotated[int | None, typer.Option(help="Steps of all trials together, then the study ends")]
 MaxCost = Annotated[float | None, typer.Option(help="Seconds of all trials together, then the study ends")]
 MaxFailures = Annotated[int | None, typer.Option(help="Failed trials after which the study stops")]

@@ -50,6 +50,7 @@ def tune(
     trial_timeout: given.TrialTimeout = None,
     trial_memory: given.TrialMemory = None,
     checkpoint_quota: given.CheckpointQuota = None,
+    upload_checkpoints: given.UploadCheckpoints = "best",
     max_failures: given.MaxFailures = None,
     max_total_steps: given.MaxTotalSteps = None,
     max_cost: given.MaxCost = None,

@@ -87,6 +87,7 @@ def test_wrong_calls_name_the_parameter(
         ("--timeout", "nan", "timeout must be a number above 0, got nan"),
         ("--trial-timeout", 0, "trial_timeout must be a number above 0"),
         ("--trial-memory", -1, "trial_memory must be a number above 0"),
+        ("--upload-checkpoints", "last", "upload_checkpoints must be one of none, best, kept, got 'last'"),
         ("--checkpoint-quota", 0, "checkpoint_quota must be a number above 0"),
         ("--max-failures", 0, "failures must be a positive number, got 0"),
         ("--stop-when", "nois", "stop_when must be noise, never or a positive number, got 'nois'"),

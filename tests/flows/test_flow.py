@@ -18,6 +18,7 @@ from flows._make_runner import RUNNERS
 from flows._prefect import expect_nothing_if_away, prefect_api
 from hpo_core import Study, TrialState
 from tests.flows.conftest import Hpo, Place
+from tracking import UPLOADED
 
 OBJECTIVE = '''
 """An objective that fails until it is allowed not to."""
@@ -60,6 +61,7 @@ def test_every_parameter_says_what_it_is(flow: Any) -> None:
 def test_what_a_form_offers_is_what_a_study_takes() -> None:
     shown = parameter_schema(tune_flow.fn).properties
     assert tuple(shown["runner"]["enum"]) == RUNNERS
+    assert tuple(shown["upload_checkpoints"]["enum"]) == UPLOADED
     assert shown["seed"]["minimum"] == 0
     for name in ("trials", "workers"):
         assert {"type": "integer", "minimum": 1} in shown[name]["anyOf"]

@@ -82,5 +82,5 @@ def test_the_artifacts_that_a_version_is_made_of_stay(connection: Connection, ex
 def test_no_folder_is_removed_that_is_not_the_runs_own(connection: Connection, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep me")
     for uri in (tmp_path.as_uri(), f"{tmp_path.as_uri()}/x/../"):
-        _delete._remove_files(connection, uri, "0123456789abcdef")
+        _delete.remove_files(connection, uri, "0123456789abcdef")
     assert (tmp_path / "precious.txt").exists()

@@ -24,7 +24,8 @@ from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
 from tests.tracking.studies import SPACE, Script, eventful
 from tracking._cursor import Cursor, Known, Target
 from tracking._errors import is_permanent
-from tracking._projector import Projector, TrackerOptions
+from tracking._options import TrackerOptions
+from tracking._projector import Projector
 from tracking._states import TRIAL_STATUS
 
 OPTIONS = TrackerOptions(flush=0.0, summary=0.0)

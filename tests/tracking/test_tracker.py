@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
 import sqlite3
 import threading
 import time
@@ -17,18 +16,13 @@ import pytest
 from mlflow import MlflowClient
 
 from hpo_core import InputError
-from tests.tracking.conftest import Line, Server
+from tests.tracking.conftest import Line
 from tests.tracking.studies import Script
 from tracking import (
     NoRunYet,
     StudyTracker,
     TrackerOptions,
     TrackingError,
-    connect_to_study,
-    fetch_checkpoints,
-    fetch_journal,
-    load_checkpoint,
-    save_checkpoint,
 )
 from tracking._connection import Connection, connect
 from tracking._cursor import Cursor, Target
@@ -406,47 +400,6 @@ def test_what_could_not_be_delivered_waits_for_the_next_tracker(
     assert later.parent_url == f"{line.uri}/#/experiments/{later.connection.experiment_id}/runs/" + next(
         run.info.run_id for run in later.connection.runs("") if run.info.run_name == "toy"
     )
-
-
-def test_a_study_moves_to_another_machine_through_mlflow(
-    server: Server, experiment: str, script: Script, tmp_path: Path
-) -> None:
-    """The journal is fetched from the study's run; the new driver takes the runs over."""
-    first = StudyTracker(script.folder, server.uri, experiment, options=TrackerOptions(checkpoints="last"))
-    first.start()
-    script.run(0.5)
-    paused = script.begin()
-    script.report(paused, 1, loss=1.0)
-    checkpoint = script.folder / "checkpoints" / "trial-000001" / "step-00000001-1"
-    size = save_checkpoint(checkpoint, {"weights": [1.0, 2.0]})
-    script.study.execution.checkpointed(paused, 1, str(checkpoint), size, now=script.now())
-    script.study.execution.paused(paused, now=script.now())
-    assert first.close(60.0)
-    script.close()
-    elsewhere = tmp_path / "elsewhere"
-    found = connect_to_study(server.uri, "toy", experiment)
-    assert found is not None
-    assert found.experiment_id == first.connection.experiment_id
-    path = fetch_journal(found, "toy", elsewhere)
-    assert path.read_bytes() == (script.folder / "journal.jsonl").read_bytes()
-    shutil.rmtree(script.folder / "checkpoints")
-    where = fetch_checkpoints(found, elsewhere)
-    assert [load_checkpoint(path) for path in where] == [{"weights": [1.0, 2.0]}]
-    assert where == [elsewhere / "checkpoints" / "trial-000001" / "step-00000001-1"]
-    # What would run code when it is loaded is left out, whoever has put it there.
-    shutil.rmtree(where[0])
-    save_checkpoint(tmp_path / "pickle", {1, 2})
-    run = found.client.search_runs([found.experiment_id], "tags.`hpo.trial` = '1'")[0].info.run_id
-    found.client.log_artifacts(run, str(tmp_path / "pickle"), "checkpoints/step-00000001")
-    assert fetch_checkpoints(found, elsewhere) == []
-    second = StudyTracker(elsewhere, server.uri, experiment)
-    second.start()
-    assert second.close(60.0)
-    assert len(statuses(second.connection)) == 3
-    with pytest.raises(InputError, match="no study 'other'"):
-        fetch_journal(found, "other", elsewhere)
-    assert connect_to_study(server.uri, "other") is None
-    assert connect_to_study(server.uri, "toy", "another experiment") is None
 
 
 def test_no_thread_outlives_its_tracker(sqlite_uri: str, experiment: str, script: Script) -> None:

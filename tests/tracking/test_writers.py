@@ -18,7 +18,8 @@ from tests.tracking.studies import Script, eventful
 from tracking._client_writer import ClientWriter
 from tracking._connection import Connection, connect
 from tracking._errors import TrackingError
-from tracking._projector import Projector, TrackerOptions
+from tracking._options import TrackerOptions
+from tracking._projector import Projector
 from tracking._sqlite_writer import SqliteWriter
 from tracking._writes import Point, Refused, RunWrite
 
