@@ -102,6 +102,8 @@ class LiveTrial(Suggesting):
         self._checkpoint_used = False
         self._saved = False
         self._reported = self._job.known_step
+        # The newest report of this attempt, and whether there was one that did not come after it.
+        self._heard, self._unheard = 0, False
         # The checkpoint that the driver has not been told of, as its step may be about to be reported.
         self._untold: Saved | None = None
         self._stepping = False
@@ -180,8 +182,10 @@ class LiveTrial(Suggesting):
     def report(
         self, step: int, metrics: Mapping[str, SupportsFloat] | None = None, **more: SupportsFloat
     ) -> None:
-        """Metrics at a step; steps must rise. Never waits.
+        """All metrics at a step; steps must rise. Never waits.
 
+        What is reported of a step that is not above the last one is left out, and the user is told so: it has
+        been decided by what came first.
         In an objective that does not loop over :meth:`steps` this call ends the trial when the study
         stops or pauses it, by an exception that must not be caught; save before you report then.
         """
@@ -193,8 +197,10 @@ class LiveTrial(Suggesting):
         step = _whole("the step of trial.report", step, 1)
         if not values:
             raise InputError("trial.report needs at least one metric, such as trial.report(3, loss=0.1)")
-        if step > self._job.known_step:
+        self._unheard = self._unheard or step <= self._heard
+        if step > max(self._job.known_step, self._heard):
             self._channel.send(Report(step, values))
+        self._heard = max(self._heard, step)
         self._reported = max(self._reported, step)
         self._hand_over_reported()
         self._last_step = max(self._last_step, step)
@@ -272,12 +278,18 @@ class LiveTrial(Suggesting):
         if self._left_behind:
             return (
                 f"began anew: its checkpoint {self._left_behind} has not come along to "
-                f"{self._job.folder} (it was never uploaded, or is a pickle, which is not taken from MLflow)"
+                f"{self._job.folder} (it was never uploaded, see --upload-checkpoints, or is a pickle, "
+                "which is not taken from MLflow)"
             )
         if self._job.known_step and not self._job.checkpoint:
             return (
                 "had got further but never saved a checkpoint, or gave it up for the quota, so it began "
                 "anew; call trial.save(step, ...)"
+            )
+        if self._unheard and not self.remark:
+            return (
+                "reported a step that was not above the last one, which was left out; give all metrics of a "
+                "step in one call, trial.report(step, loss=..., accuracy=...), and let steps rise"
             )
         return self.remark
 

@@ -224,6 +224,29 @@ def test_a_wrong_step_or_metric_is_told_in_words(tmp_path: Path, wrong: Any, mes
     assert message in outcome.reason
 
 
+@pytest.mark.parametrize("second", [1, 2])
+def test_a_report_that_is_left_out_is_told(tmp_path: Path, second: int) -> None:
+    """Two calls for one step, as of `mlflow.log_metric`: the second was lost, and nobody said so."""
+
+    def objective(trial: Any) -> float:
+        trial.report(2, loss=0.5)
+        trial.report(second, accuracy=0.9)
+        trial.report(3, loss=0.4)
+        return 0.4
+
+    line = _Line()
+    outcome = execute(objective, replace(job(tmp_path, ""), known_step=0), line, Signals(), None)
+    assert line.said == [("report", 2), ("report", 3)]
+    assert "reported a step that was not above the last one, which was left out" in outcome.note
+
+
+def test_a_trial_that_repeats_what_the_study_knows_is_not_told_of_it(moved: tuple[Path, str]) -> None:
+    """Its worker was lost after step 3, and it goes on from an earlier one."""
+    study, checkpoint = moved
+    outcome = execute(counting, replace(job(study, checkpoint), known_step=3), NoChannel(), Signals(), None)
+    assert (outcome.kind, outcome.note) == (m.RETURNED, "")
+
+
 def test_steps_may_be_numbers_of_an_array(tmp_path: Path) -> None:
     def objective(trial: Any) -> float:
         for step in trial.steps(np.int64(9)):
