@@ -39,8 +39,9 @@ class Api:
         self.post(f"/flow_runs/{flow_run}/set_state", state={"type": kind, **fields})
 
     def state(self, flow_run: str) -> str:
-        """The name of a flow run's state."""
-        return str(self.get(f"/flow_runs/{flow_run}")["state"]["name"])
+        """The name of a flow run's state; empty while it has none, as a new one for a moment."""
+        state = self.get(f"/flow_runs/{flow_run}")["state"]
+        return str(state["name"]) if state else ""
 
     def task_states(self, flow_run: str) -> list[str]:
         """The types of the states of its task runs."""

@@ -30,6 +30,13 @@ def opened(folder: Path, mlflow: FakeMlflow) -> Projector:
     return projector
 
 
+def shown(folder: Path) -> FakeMlflow:
+    """An MLflow that has what the first driver left of the study."""
+    mlflow = FakeMlflow()
+    project(folder, mlflow)
+    return mlflow
+
+
 def go_on(script: Script) -> None:
     """Begin what is due."""
     due = script.study.execution.next(script.now())
@@ -42,8 +49,7 @@ def test_files_that_an_earlier_driver_could_not_upload_go_to_runs_that_are_writt
     script = Script(tmp_path)
     script.run(1.0)
     script.begin()
-    mlflow = FakeMlflow()
-    project(tmp_path, mlflow)
+    mlflow = shown(tmp_path)
     for number in ("0", "1", "7", "notes"):
         (tmp_path / "artifacts" / number).mkdir(parents=True)
         (tmp_path / "artifacts" / number / "traceback.txt").write_text("boom")
@@ -58,8 +64,7 @@ def test_a_trial_that_goes_on_with_another_driver_is_running_again(notes: bool, 
     """Its run was closed when the driver before left, and not opened again until the trial ended."""
     script = Script(tmp_path)
     trial = script.begin()
-    mlflow = FakeMlflow()
-    project(tmp_path, mlflow)
+    mlflow = shown(tmp_path)
     (run,) = named(mlflow, "trial-0000")
     assert run.status == "KILLED"
     script.study.execution.lost(trial, "its driver ended", counted=False, now=script.now())
@@ -75,8 +80,7 @@ def test_a_run_that_was_closed_twice_ended_at_the_second_time(tmp_path: Path) ->
     """Suspended and later cancelled, it is KILLED either way; it had ended when it was suspended."""
     script = Script(tmp_path)
     trial = script.begin()
-    mlflow = FakeMlflow()
-    project(tmp_path, mlflow)
+    mlflow = shown(tmp_path)
     (run,) = named(mlflow, "trial-0000")
     suspended = run.end_time
     script.finish(trial, state="cancelled")
@@ -93,8 +97,7 @@ def test_where_nothing_is_new_nothing_is_written(tmp_path: Path) -> None:
     for value in range(4):
         script.run(float(value))
     script.begin()
-    mlflow = FakeMlflow()
-    project(tmp_path, mlflow)
+    mlflow = shown(tmp_path)
     script.close()
 
     def searched(*_: Any, **__: Any) -> Any:
@@ -135,8 +138,7 @@ def test_of_two_runs_of_a_study_one_stays(tmp_path: Path) -> None:
     """A creation that was repeated, as nobody had heard of its success, leaves one too many."""
     script = Script(tmp_path)
     script.run(1.0)
-    mlflow = FakeMlflow()
-    project(tmp_path, mlflow)
+    mlflow = shown(tmp_path)
     (original,) = named(mlflow, "toy")
     late = original.start_time + 1
     for _ in range(2):
@@ -154,8 +156,7 @@ def test_all_trials_move_below_the_new_run_of_a_study(tmp_path: Path) -> None:
     for value in range(4):
         script.run(float(value))
     script.close()
-    mlflow = FakeMlflow()
-    project(tmp_path, mlflow)
+    mlflow = shown(tmp_path)
     (gone,) = named(mlflow, "toy")
     gone.stage = "deleted"
     path = tmp_path / "journal.jsonl"
@@ -191,8 +192,7 @@ def test_the_best_trial_and_where_forks_come_from_are_told(tmp_path: Path) -> No
     )
     script.study._log.append(asked)
     script.study._log.append(SegmentStarted(at=script.now(), trial=1, attempt=1, worker="here"))
-    mlflow = FakeMlflow()
-    project(tmp_path, mlflow)
+    mlflow = shown(tmp_path)
     params = script.study.trials[best].params
     script.close()
     (parent,), (fork,) = named(mlflow, "toy"), named(mlflow, "trial-0001")
