@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+
 import pytest
 
 from hpo_core import TrialState
@@ -28,14 +31,16 @@ def counted(trial):
 """
 
 
+TERMS = ("--strategy", "random", "--workers", 1, "--isolation", "thread")
+
+
 @pytest.mark.parametrize(("uploaded", "began"), [("kept", 3), ("best", 0)])
 def test_trials_go_on_elsewhere_from_what_was_uploaded(
     uploaded: str, began: int, tracked: Place, hpo: Hpo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow had the best trials' checkpoints only, and no option to have it get those that are needed."""
     (tracked.folder / "counted_steps.py").write_text(OBJECTIVE)
-    terms = ["--strategy", "random", "--trials", 2, "--workers", 1, "--isolation", "thread"]
-    terms += ["--metric", "loss=min", "--upload-checkpoints", uploaded]
+    terms = [*TERMS, "--trials", 2, "--metric", "loss=min", "--upload-checkpoints", uploaded]
     first = hpo("tune", "counted_steps.py:counted", "--name", "mine", *terms)
     assert "cancelled" in first.out + first.err
     monkeypatch.setenv("HPO_HOME", str(tracked.folder / "elsewhere"))
@@ -45,3 +50,38 @@ def test_trials_go_on_elsewhere_from_what_was_uploaded(
     study = tracked.study("../../elsewhere/studies/mine")
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
     assert [(tracked.folder / f"began-{trial}").read_text() for trial in range(2)] == [str(began), "0"]
+
+
+def test_a_study_moves_to_another_machine_and_the_first_one_must_not_go_on(
+    tracked: Place, hpo: Hpo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resume fetches the journal from MLflow; the older copy on the first machine is refused from then on."""
+    from mlflow import MlflowClient
+
+    (tracked.folder / "moving_losses.py").write_text(
+        "def loss(trial):\n    return trial.suggest_float('x', 0.0, 1.0)\n"
+    )
+    command = ["tune", "moving_losses.py:loss", "--name", "mine", *TERMS, "--trials"]
+    hpo(*command, 6)
+    monkeypatch.setenv("HPO_HOME", str(tracked.folder / "elsewhere"))
+    assert hpo("resume", "other").code == 2
+    said = hpo("resume", "mine")
+    assert (said.code, "fetched study mine" in said.err) == (0, True)
+    more = hpo(*command, 8)
+    assert more.code == 0
+    client = MlflowClient(f"sqlite:///{tracked.database}")
+    experiment = client.get_experiment_by_name("mine")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (own,) = (run.info.run_id for run in runs if run.info.run_name == "mine")
+    assert len(runs) == 9
+    monkeypatch.delenv("HPO_HOME")
+    lease = f"2 {time.time() + 60:.0f} elsewhere:1"
+    client.set_tag(own, "hpo.lease", lease)
+    refused = hpo(*command, 9)
+    assert refused.code == 2
+    assert "driver elsewhere:1 has gone on with this study" in refused.err
+    shutil.rmtree(tracked.folder / ".hpo")
+    held = hpo("resume", "mine")
+    assert held.code == 3
+    assert "its lease runs out in" in held.err

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -623,30 +621,3 @@ def test_gc_frees_what_no_trial_can_need(objectives: str, hpo: Hpo, tracked: Pla
     hpo(*tune(objectives, "loss", "--offline"))
     assert hpo("gc", "--dry-run").out == "would free 0.0 MiB\n"
     assert hpo("gc").out == "freed 0.0 MiB\n"
-
-
-def test_a_study_moves_to_another_machine_and_the_first_one_must_not_go_on(
-    objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Resume fetches the journal from MLflow; the older copy on the first machine is refused from then on."""
-    from mlflow import MlflowClient
-
-    hpo(*tune(objectives, "loss"))
-    monkeypatch.setenv("HPO_HOME", str(tracked.folder / "elsewhere"))
-    assert hpo("resume", "other").code == 2
-    said = hpo("resume", "mine")
-    assert (said.code, "fetched study mine" in said.err) == (0, True)
-    more = hpo(*tune(objectives, "loss", "--trials", 8))
-    assert more.code == 0
-    assert len(runs(tracked)) == 9
-    monkeypatch.delenv("HPO_HOME")
-    lease = f"2 {time.time() + 60:.0f} elsewhere:1"
-    client = MlflowClient(f"sqlite:///{tracked.database}")
-    client.set_tag(runs(tracked)[0].info.run_id, "hpo.lease", lease)
-    refused = hpo(*tune(objectives, "loss", "--trials", 9))
-    assert refused.code == 2
-    assert "driver elsewhere:1 has gone on with this study" in refused.err
-    shutil.rmtree(tracked.folder / ".hpo")
-    held = hpo("resume", "mine")
-    assert held.code == 3
-    assert "its lease runs out in" in held.err

@@ -23,7 +23,6 @@ from tests.full_disk import small_files
 from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
 from tests.tracking.studies import SPACE, Script, eventful
 from tracking._cursor import Cursor, Known, Target
-from tracking._errors import is_permanent
 from tracking._options import TrackerOptions
 from tracking._projector import Projector
 from tracking._states import TRIAL_STATUS
@@ -579,46 +578,6 @@ def test_fault_points_cover_every_kind_of_call(everything: Any, tmp_path: Path) 
     project(tmp_path, mlflow)
     assert {"create_run", "log_batch", "set_terminated"} <= set(mlflow.calls)
     assert len(list(itertools.takewhile(lambda n: n <= 40, range(len(mlflow.calls))))) > 20
-
-
-def error(code: str, message: str) -> Exception:
-    """An error as MLflow raises it."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import ErrorCode
-
-    return MlflowException(message, ErrorCode.Value(code))
-
-
-def of_database(kind: str, said: str) -> Exception:
-    """An error of its database as MLflow's server passes it on."""
-    import sqlalchemy
-
-    statement = "INSERT INTO tags (key, value, run_uuid) VALUES (%s, %s, %s)"
-    return error("BAD_REQUEST", str(getattr(sqlalchemy.exc, kind)(statement, {}, Exception(said))))
-
-
-@pytest.mark.parametrize(
-    ("raised", "permanent"),
-    [
-        (of_database("InternalError", "cannot execute INSERT in a read-only transaction"), False),
-        (of_database("InterfaceError", "connection already closed"), False),
-        (of_database("DatabaseError", "error with status PGRES_TUPLES_OK and no message"), False),
-        (of_database("ProgrammingError", "permission denied for table tags"), False),
-        (of_database("DataError", "value too long for type character varying(250)"), True),
-        (of_database("IntegrityError", "violates foreign key constraint"), True),
-        (error("INVALID_PARAMETER_VALUE", "Changing param values is not allowed"), True),
-        (error("RESOURCE_DOES_NOT_EXIST", "Run with id=1 not found"), True),
-        (error("INTERNAL_ERROR", "boom"), False),
-        (error("PERMISSION_DENIED", "the token has expired"), False),
-        (error("BAD_REQUEST", "QueuePool limit of size 5 overflow 10 reached"), False),
-        (error("RESOURCE_DOES_NOT_EXIST", "API request to endpoint /api failed with error code 404"), False),
-        (Away("connection refused"), False),
-        (PermissionError(13, "Permission denied", "/artifacts"), True),
-    ],
-)
-def test_what_is_worth_repeating(raised: Exception, permanent: bool) -> None:
-    """What MLflow itself has understood and refused is not; outages, proxies and full pools are."""
-    assert is_permanent(raised) is permanent
 
 
 def test_what_is_noted_afterwards_makes_a_study_no_longer(tmp_path: Path) -> None:
