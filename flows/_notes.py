@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tracking import StudyTracker
 
 TRACKING, FINAL_MODEL, PROMOTION = "tracking", "final_model", "promotion"
-WARM_START, ENQUEUED = "warm_start", "enqueued"
+WARM_START = "warm_start"
 
 
 def request_data(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows._notes import ENQUEUED, identity_of, request_data
+from flows._notes import identity_of, request_data
 from flows._provenance import changes_since
 from hpo_core import (
     InputError,
@@ -250,21 +251,19 @@ def _same(known: str, value: str) -> bool:
 
 def _enqueue(study: Study, terms: Terms, now: float) -> list[str]:
     """Queue what the user wants tried and has not asked for before; lines for the user."""
-    known = [note.data.get("params") for note in study.state.notes if note.topic == ENQUEUED]
-    new = [params for params in terms.enqueued if params not in known]
+    sources = {json.dumps(params, sort_keys=True): params for params in terms.enqueued}
+    new = {source: params for source, params in sources.items() if source not in study.state.enqueued}
     if new and study.stopped is not None:
-        return [f"not tried, as the study is over: {new}; raise the number of trials with it"]
-    for params in new:
-        study.enqueue(params, now)
-        study.note(ENQUEUED, {"params": params}, now=now)
+        return [f"not tried, as the study is over: {[*new.values()]}; raise the number of trials with it"]
+    for source, params in new.items():
+        study.enqueue(params, now, source=source)
     return []
 
 
 def _begin_with(study: Study, terms: Terms, now: float) -> None:
     """Queue what the study begins with, or what is left of it if a driver died over that."""
     if not study.trials:
-        asked = sum(note.topic == ENQUEUED for note in study.state.notes)
-        for params in terms.first[max(len(study.state.queue) - asked, 0) :]:
+        for params in terms.first[study.state.enqueued.count("") :]:
             study.enqueue(params, now)
 
 

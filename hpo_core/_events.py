@@ -69,10 +69,14 @@ class SpaceChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued(Event):
-    """A configuration to try before the sampler is asked again; missing parameters are sampled."""
+    """A configuration to try before the sampler is asked again; missing parameters are sampled.
+
+    ``source``: what wanted it, in words by which that knows it again.
+    """
 
     type: ClassVar[str] = "enqueued"
     params: Params
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,8 @@ class Fold:
         self.trials: list[TrialRecord] = []
         self.queue: deque[dict[str, Any]] = deque()
         self.notes: list[ev.Noted] = []
+        # Sources of all that was ever queued, empty for those that have no name.
+        self.enqueued: list[str] = []
         # Sources of the results from elsewhere, those that have a name.
         self.observed: set[str] = set()
         self.stopped: ev.StudyStopped | None = None
@@ -188,6 +190,7 @@ class Fold:
 
     def _enqueued(self, event: ev.Enqueued) -> None:
         self.queue.append(event.params)
+        self.enqueued.append(event.source)
 
     def _noted(self, event: ev.Noted) -> None:
         self.notes.append(event)

@@ -268,9 +268,10 @@ class Study:
         paused = there and record.state is TrialState.CANCELLED
         self._log.append(ev.TrialRequeued(at=now, trial=record.number, paused=paused))
 
-    def enqueue(self, params: Mapping[str, Any], now: float = 0.0) -> None:
+    def enqueue(self, params: Mapping[str, Any], now: float = 0.0, *, source: str = "") -> None:
         """Try this configuration before asking the sampler; missing parameters are sampled.
 
+        ``source``: what wants it, kept in ``state.enqueued``, where that can see that it is there already.
         Raises :class:`SpaceError` for unknown parameters, values out of range, and a configuration that
         fails the constraints however it is completed. A study that declares no space takes any names,
         for the objective to ask for.
@@ -282,7 +283,7 @@ class Study:
                 f"{given!r} does not meet the constraints {[c.source for c in self.space.constraints]}, "
                 "however it is completed; change it or the constraints"
             )
-        self._log.append(ev.Enqueued(at=now, params=given))
+        self._log.append(ev.Enqueued(at=now, params=given, source=source))
 
     def observe(
         self,

@@ -142,10 +142,10 @@ def test_what_a_study_begins_with_is_queued_once_although_its_driver_dies_over_i
     terms: dict[str, Any] = {"first": ({"x": 0.25}, {"x": 0.75}), "limits": Limits(trials=4)}
     enqueue = Study.enqueue
 
-    def dying(study: Study, *given: Any) -> None:
+    def dying(study: Study, *given: Any, **more: Any) -> None:
         if len(study.state.queue) == queued:
             raise KeyboardInterrupt
-        enqueue(study, *given)
+        enqueue(study, *given, **more)
 
     with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
         patched.setattr(Study, "enqueue", dying)
@@ -310,6 +310,21 @@ def test_what_is_to_be_tried_first_is_queued_once_before_what_comes_by_default()
     later = opened(**{**wish, "enqueued": ({"x": 0.5}, {"x": 0.125})})
     assert [dict(params) for params in later.study.state.queue] == [{"x": 0.25}, {"x": 0.75}, {"x": 0.125}]
     later.journal.close()
+
+
+@pytest.mark.parametrize("lines", range(3, 6))
+def test_what_is_to_be_tried_is_queued_once_wherever_its_driver_died(lines: int) -> None:
+    """It was queued again where the driver was killed before it had noted that it is in the queue."""
+    wish: dict[str, Any] = {"enqueued": ({"x": 0.5}, {"x": 0.125}, {"x": 0.5}), "first": ({"x": 0.25},)}
+    first = opened(**wish)
+    first.journal.close()
+    path = first.folder / "journal.jsonl"
+    written = path.read_bytes().splitlines(keepends=True)
+    assert len(written) == 5
+    path.write_bytes(b"".join(written[:lines]))
+    again = opened(**wish)
+    assert [dict(params) for params in again.study.state.queue] == [{"x": 0.5}, {"x": 0.125}, {"x": 0.25}]
+    again.journal.close()
 
 
 def test_what_comes_too_late_to_be_tried_is_said() -> None:
