@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -215,8 +216,8 @@ def _remove_traces(folder: Path) -> None:
 
 
 def driver_label() -> str:
-    """Who drives: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Who drives: host and process, and by chance, as the first process of each container is number 1."""
+    return f"{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(2)}"
 
 
 def _check_same(study: Study, terms: Terms, *, edit: bool) -> None:

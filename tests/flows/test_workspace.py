@@ -18,6 +18,7 @@ from flows._workspace import (
     Opened,
     Terms,
     check_before,
+    driver_label,
     open_study,
     read_study,
     requeue_failed,
@@ -325,6 +326,15 @@ def test_what_is_to_be_tried_is_queued_once_wherever_its_driver_died(lines: int)
     again = opened(**wish)
     assert [dict(params) for params in again.study.state.queue] == [{"x": 0.5}, {"x": 0.125}, {"x": 0.25}]
     again.journal.close()
+
+
+def test_two_containers_with_one_name_are_two_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each took the other's lease in MLflow for its own, and both drove the study."""
+    monkeypatch.setattr("socket.gethostname", lambda: "host")
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    drivers = {driver_label() for _ in range(3)}
+    assert len(drivers) == 3
+    assert {driver.partition("-")[0] for driver in drivers} == {"host:1"}
 
 
 def test_what_comes_too_late_to_be_tried_is_said() -> None:
