@@ -139,7 +139,7 @@ class StudyView:
             sign = sign_of(direction)
             if name not in self.best or sign * value < sign * self.best[name][0]:
                 self.best[name] = (value, view.number)
-                key = f"best_{self.terms.metrics.key(name)}"
+                key = safe_key(f"best_{self.terms.metrics.key(name)}")
                 self.points.append(Point(key, value, at, self._finished))
         row = tuple(sign_of(d) * view.values[n] for n, d in objectives.items())
         if row in self._front:

@@ -277,6 +277,27 @@ def test_a_study_of_many_long_and_weird_things(
     assert len(connection.client.get_metric_history(run.info.run_id, "train loss ___")) == 2500
 
 
+@pytest.mark.parametrize("direct", [True, False])
+def test_the_best_result_of_an_objective_with_the_longest_name_is_shown(
+    sqlite_uri: str, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direct: bool
+) -> None:
+    """With `best_` before it MLflow refused the name, and with that the study's run was never up to date."""
+    if not direct:
+        monkeypatch.setattr(SqliteWriter, "over", classmethod(lambda cls, c: None))
+    name = "n" * 250
+    script = Script(tmp_path, objectives={name: "min"})
+    script.finish(script.begin(), {name: 0.5})
+    script.close()
+    connection = connect(sqlite_uri, experiment)
+    projector = Projector(tmp_path, connection, OPTIONS)
+    run_id = projector.open(0.0)
+    projector.finish(0.0)
+    assert projector.refusals == []
+    projector.close()
+    ((key, value),) = connection.client.get_run(run_id).data.metrics.items()
+    assert (key.startswith("best_nnn"), len(key), value) == (True, 250, 0.5)
+
+
 def test_both_ways_show_the_same_study(
     sqlite_uri: str, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
