@@ -26,7 +26,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 class Uploads:
     """A queue of uploads, each named, each repeated until it succeeds or MLflow refuses it for good.
 
-    What is queued under a name that waits already replaces it.
+    What is queued under a name that waits already replaces it, behind all that has come in between.
     """
 
     def __init__(self) -> None:
@@ -46,6 +46,7 @@ class Uploads:
             if self._closed:
                 return
             self._waiting[name] = upload
+            self._waiting.move_to_end(name)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hpo-uploads", daemon=True)
                 self._thread.start()

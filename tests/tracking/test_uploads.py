@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_what_is_queued_anew_during_an_upload_that_fails_takes_its_place(
     uploads.add("journal", old)
     assert uploads.close(time.monotonic() + 60.0)
     assert done == ["old", "new"]
+
+
+def test_what_is_queued_anew_comes_behind_what_was_queued_in_between() -> None:
+    """A journal that waited took the place of the one before, ahead of the checkpoints that it names."""
+    uploads = Uploads()
+    done: list[str] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def first() -> None:
+        begun.set()
+        go.wait(60)
+
+    uploads.add("first", first)
+    assert begun.wait(60)
+    for name, what in (("journal", "old"), ("checkpoint", "new"), ("journal", "new")):
+        uploads.add(name, functools.partial(done.append, f"{what} {name}"))
+    go.set()
+    assert uploads.close(time.monotonic() + 60)
+    assert done == ["new checkpoint", "new journal"]
 
 
 def test_what_fails_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
