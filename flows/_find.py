@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,11 @@ def find(name: str) -> Study:
     folder = study_folder(name)
     if read_created(folder / JOURNAL) is None:
         known = study_names()
-        others = nearest(name, known) or ("; `hpo list` names those that are there" if known else "")
-        raise InputError(f"there is no study {name!r} in {studies_home()}{others}")
+        listed = "; `hpo list` names those that are there" if known else ""
+        elsewhere = (
+            f"{listed}; `hpo resume {shlex.quote(name)} --tracking-uri URI` fetches one that MLflow has"
+        )
+        raise InputError(f"there is no study {name!r} in {studies_home()}{nearest(name, known) or elsewhere}")
     return read_study(folder)
 
 

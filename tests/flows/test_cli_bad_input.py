@@ -321,7 +321,8 @@ def existing(name: str, place: Place, **more: object) -> None:
     "command", ["show", "why", "resume", "cancel", "sync", "resync", "delete", "promote"]
 )
 def test_studies_that_do_not_exist(command: str, hpo: Hpo, place: Place) -> None:
-    refused(hpo(command, "nothing"), place, "there is no study 'nothing'")
+    fetch = "; `hpo resume nothing --tracking-uri URI` fetches one that MLflow has"
+    refused(hpo(command, "nothing"), place, "there is no study 'nothing'", fetch)
     assert not place.database.exists()
     existing("something", place)
     said = hpo(command, "somthing")
