@@ -39,6 +39,9 @@ def fetched(name: str, tracking_uri: str | None, experiment: str | None = None) 
         with opened(name) as study:
             for trial, step in checkpoints.missing:
                 study.execution.dropped_checkpoint(trial, step, now=time.time())
+            for trial, step, place in checkpoints.older:
+                size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+                study.execution.checkpointed(trial, step, str(place), size, now=time.time())
     return f"fetched study {name} and {len(checkpoints.files)} checkpoints from MLflow"
 
 

@@ -3,7 +3,8 @@
 Here a study keeps what a trial, a retry or a fork may go on from (:func:`removable_checkpoints`). Where
 MLflow is to have the same, it gets it with each journal, as a driver on another machine begins with a journal
 and goes on from the checkpoints that this one names: first the checkpoints, then the journal, and then what
-no journal names any more goes.
+no journal names any more goes. Of a driver that leaves, and may have seconds, the journal comes first, as
+results are worth more.
 """
 
 from __future__ import annotations
@@ -45,14 +46,22 @@ class CheckpointUploads:
                     upload = checkpoint_upload(self._connection.client, view.run_id, self._folder, uri, step)
                     self._uploads.add(f"{CHECKPOINTS}/{view.number}/{step}", upload)
 
-    def add_journal(self, parent: str, journal: Path, kept: Sequence[TrialView] = ()) -> None:
-        """Queue the journal for the run ``parent``, and what the trials ``kept`` keep for their runs."""
+    def add_journal(
+        self, parent: str, journal: Path, kept: Sequence[TrialView] = (), *, leaving: bool = False
+    ) -> None:
+        """Queue the journal for the run ``parent``, and what the trials ``kept`` keep for their runs.
+
+        ``leaving``: the journal goes first.
+        """
         changed = [view for view in kept if view.number in self._changed and view.run_id is not None]
         self._changed.difference_update(view.number for view in changed)
-        self.add(changed)
         self._queued += 1
+        if not leaving:
+            self.add(changed)
         upload = journal_upload(self._connection.client, parent, journal)
         self._uploads.add(_JOURNAL, functools.partial(self._upload_journal, upload, self._queued))
+        if leaving:
+            self.add(changed)
         for view in changed:
             names = frozenset(checkpoint_artifact(step) for step in view.checkpoints)
             sweep = functools.partial(self._sweep, view.number, str(view.run_id), names, self._queued)
@@ -63,13 +72,12 @@ class CheckpointUploads:
         self._arrived = number
 
     def _sweep(self, trial: int, run_id: str, names: frozenset[str], journal: int) -> None:
-        """Delete what the trial's run has beside ``names``, if the journal that says so has arrived."""
-        if self._arrived < journal:
-            self._changed.add(trial)
-            return
+        """Delete what the trial's run has beside ``names``, if these and the journal have arrived."""
         client = self._connection.client
         there = {artifact.path for artifact in client.list_artifacts(run_id, CHECKPOINTS)}
-        if there - names:
+        if self._arrived < journal or names - there:
+            self._changed.add(trial)
+        elif there - names:
             uri = client.get_run(run_id).info.artifact_uri
             for path in sorted(there - names):
                 # Not every store can delete; it costs its owner space, and nobody a result.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from hpo_core import InputError, Study, StudyLockedError, TrialState
+from hpo_core import InputError, Study, StudyLockedError, TrialRecord, TrialState
 from hpo_core.inner import JOURNAL, read_journal
 from hpo_core.inner import events as ev
 from tracking._checkpoints import CheckpointError, is_pickle, locate_checkpoint
@@ -18,7 +19,9 @@ from tracking._lease import TAG, Lease
 from tracking._retention import removable_checkpoints
 from tracking._runs import StudyRuns
 from tracking._server_clock import ServerClock
-from tracking._uploads import JOURNAL_ARTIFACT, checkpoint_artifact
+from tracking._uploads import CHECKPOINTS, JOURNAL_ARTIFACT
+
+_STEP = re.compile(r"/step-(\d+)$")
 
 
 def fetch_journal(connection: Connection, study: str, folder: Path, *, to_drive: bool = False) -> Path:
@@ -69,15 +72,18 @@ def _outlive(lease: Lease, connection: Connection, run_id: str, journal: Path) -
         connection.client.delete_tag(run_id, TAG)
 
 
-class Fetched(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fetched:
     """What :func:`fetch_checkpoints` has done.
 
-    ``files``: what was downloaded. ``missing``: trial and step of checkpoints that cannot be had, where an
-    earlier one of the trial is here to go on from.
+    ``files``: what was downloaded. Where a trial's newest checkpoints cannot be had and an earlier one can,
+    ``missing`` has trial and step of those. ``older``, trial, step and place: an earlier one that MLflow
+    still has and the journal no longer.
     """
 
-    files: list[Path]
-    missing: list[tuple[int, int]]
+    files: list[Path] = field(default_factory=list)
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    older: list[tuple[int, int, Path]] = field(default_factory=list)
 
 
 def fetch_checkpoints(connection: Connection, folder: Path) -> Fetched:
@@ -88,42 +94,69 @@ def fetch_checkpoints(connection: Connection, folder: Path) -> Fetched:
     """
     study = Study.replay(event for _, event, _ in read_journal(folder / JOURNAL))
     unneeded = {(found.trial, found.step) for found in removable_checkpoints(study)}
-    runs: dict[int, str] = {}
-    if any(trial.checkpoints for trial in study.trials):
-        runs = StudyRuns(connection, study.created.study_id).ids()
-    fetched = Fetched([], [])
-    for trial in study.trials:
-        without: list[tuple[int, int]] = []
-        for step in sorted(trial.checkpoints, reverse=True):
-            target = locate_checkpoint(folder, trial.checkpoints[step][0])
-            if target is None or (trial.number, step) in unneeded:
-                continue
-            if not target.exists():
-                run_id = runs.get(trial.number)
-                if run_id is None or not _download(connection, run_id, checkpoint_artifact(step), target):
-                    without.append((trial.number, step))
-                    continue
-                fetched.files.append(target)
-            fetched.missing.extend(without)
-            without.clear()
-            if trial.state is TrialState.RUNNING:
-                break  # older ones are kept for what runs, and on the other machine nothing does
+    holders = [trial for trial in study.trials if trial.checkpoints]
+    runs = StudyRuns(connection, study.created.study_id).ids() if holders else {}
+    fetched = Fetched()
+    for trial in holders:
+        wanted = {
+            step: place
+            for step, (uri, _) in sorted(trial.checkpoints.items(), reverse=True)
+            if (trial.number, step) not in unneeded and (place := locate_checkpoint(folder, uri)) is not None
+        }
+        if wanted and trial.number in runs:
+            _fetch_of(trial, wanted, _OfRun(connection, runs[trial.number]), fetched)
     return fetched
 
 
-def _download(connection: Connection, run_id: str, artifact: str, target: Path) -> bool:
-    if not connection.client.list_artifacts(run_id, artifact):
-        return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as scratch:
-        found = Path(connection.client.download_artifacts(run_id, artifact, scratch))
-        try:
-            if is_pickle(found):
-                return False
-        except CheckpointError:
+class _OfRun:
+    """The checkpoints of a trial that its run has."""
+
+    def __init__(self, connection: Connection, run_id: str) -> None:
+        self._client = connection.client
+        self._run_id = run_id
+        there = (artifact.path for artifact in self._client.list_artifacts(run_id, CHECKPOINTS))
+        self._paths = {int(step[1]): path for path in there if (step := _STEP.search(path))}
+        self.steps = sorted(self._paths, reverse=True)
+
+    def download(self, step: int, place: Path) -> bool:
+        """Whether the checkpoint of that step is at its place now; a pickle never is."""
+        if step not in self._paths:
             return False
-        found.rename(target)
-    return True
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as scratch:
+            found = Path(self._client.download_artifacts(self._run_id, self._paths[step], scratch))
+            try:
+                if is_pickle(found):
+                    return False
+            except CheckpointError:
+                return False
+            found.rename(place)
+        return True
+
+
+def _fetch_of(trial: TrialRecord, wanted: dict[int, Path], run: _OfRun, fetched: Fetched) -> None:
+    """Download one trial's checkpoints: those ``wanted``, newest first, else the newest before them."""
+    missing: list[int] = []
+    for step, place in wanted.items():
+        if not place.exists():
+            if not run.download(step, place):
+                missing.append(step)
+                continue
+            fetched.files.append(place)
+        fetched.missing.extend((trial.number, step) for step in missing)
+        missing.clear()
+        if trial.state is TrialState.RUNNING:
+            return  # older ones are kept for what runs, and on the other machine nothing does
+    if len(missing) == len(wanted):
+        # A journal that was uploaded before the checkpoints that it names, when its driver had seconds left.
+        folder = wanted[missing[0]].parent
+        for step in run.steps:
+            place = folder / f"step-{step:08d}-mlflow"
+            if step < missing[-1] and run.download(step, place):
+                fetched.files.append(place)
+                fetched.missing.extend((trial.number, step) for step in missing)
+                fetched.older.append((trial.number, step, place))
+                return
 
 
 def _length(journal: Path) -> int:

@@ -255,12 +255,12 @@ class Projector:
             self._checkpoints.add(self.view.best_trials(_BEST))
         return True
 
-    def upload_journal(self, now: float) -> None:
-        """Queue an upload of the journal to the study's run."""
+    def upload_journal(self, now: float, *, leaving: bool = False) -> None:
+        """Queue an upload of the journal to the study's run. ``leaving``: the driver does nothing more."""
         self._next_journal = now + self._options.journal
         self._uploaded_offset = self._offset
         kept = self.view.trials if self._options.checkpoints == "kept" else ()
-        self._checkpoints.add_journal(self.parent, self._journal, kept)
+        self._checkpoints.add_journal(self.parent, self._journal, kept, leaving=leaving)
 
     def close(self) -> None:
         """Let go of the files, and of uploads that still wait; calling it twice is harmless."""

@@ -299,7 +299,7 @@ class StudyTracker:
         projector.read(time.monotonic())
         if closing:
             if projector.finish(time.monotonic(), lambda: self._given_up):
-                projector.upload_journal(time.monotonic())
+                projector.upload_journal(time.monotonic(), leaving=True)
                 self._complete = True
             return
         with self._changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,6 +209,55 @@ def test_nothing_is_deleted_whose_journal_did_not_arrive(
         assert mirrored.uploaded(trial) == {"step-00000001", "step-00000002"}
     mirrored.delivered()
     assert mirrored.uploaded(trial) == {"step-00000002"}
+
+
+@pytest.mark.parametrize(("leaving", "first"), [(True, "journal"), (False, "checkpoint")])
+def test_a_driver_that_leaves_uploads_its_results_first(
+    leaving: bool, first: str, mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told to end has seconds; before that, no journal names a checkpoint that is not there."""
+    trial = mirrored.script.begin()
+    mirrored.delivered()
+    mirrored.saved(trial, 1)
+    mirrored.projector.read(1.0)
+    client, order = mirrored.connection.client, list[str]()
+    for name, what in (("log_artifact", "journal"), ("log_artifacts", "checkpoint")):
+        real = getattr(client, name)
+
+        def noted(*given: str, real: Any = real, what: str = what) -> None:
+            order.append(what)
+            real(*given)
+
+        monkeypatch.setattr(client, name, noted)
+    mirrored.projector.upload_journal(1.0, leaving=leaving)
+    assert mirrored.projector.uploads.emptied(60.0)
+    assert (order[0], set(order)) == (first, {"journal", "checkpoint"})
+
+
+def test_nothing_is_deleted_before_what_follows_it_is_there(
+    mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal that a leaving driver uploads first names the newer one, of which the upload fails."""
+    trial = mirrored.script.begin()
+    mirrored.saved(trial, 1)
+    mirrored.delivered()
+    mirrored.saved(trial, 2)
+    mirrored.dropped(trial, 1)
+    mirrored.projector.read(1.0)
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(13, "no")
+
+        patch.setattr(mirrored.connection.client, "log_artifacts", refuse)
+        mirrored.projector.upload_journal(1.0, leaving=True)
+        assert mirrored.projector.uploads.emptied(60.0)
+    assert mirrored.uploaded(trial) == {"step-00000001"}
+    # It goes on from there: the journal names the newer one only.
+    assert mirrored.moved() == [[trial, 1]]
+    (place,) = mirrored.fetched.files
+    assert mirrored.fetched.missing == [(trial, 2)]
+    assert mirrored.fetched.older == [(trial, 1, place)]
 
 
 def test_a_trial_goes_on_from_the_newest_checkpoint_that_arrived(mirrored: Mirrored) -> None:
