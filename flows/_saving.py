@@ -44,9 +44,13 @@ class Saving:
         self._step = trial.checkpoint.step if trial.checkpoint is not None else 0
         self._at = time.monotonic()
 
-    def passed(self, step: int) -> None:
-        """A step is done; call before reporting it."""
-        if time.monotonic() - self._at > _SAVE_SECONDS:
+    def passed(self, step: int, of: int | None = None) -> None:
+        """A step is done; call before reporting it.
+
+        ``of``: the last one, after which nothing is saved: for an objective whose result comes out of its
+        steps, and which would have none where no step is left to do.
+        """
+        if step != of and time.monotonic() - self._at > _SAVE_SECONDS:
             self._save(step)
 
     def ended(self, step: int, of: int) -> None:

@@ -40,8 +40,8 @@ class _Watch:
                 "(valid_sets for LightGBM, evals for XGBoost) and a metric"
             )
         self._booster = booster
-        step = math.ceil(rounds / self._every)
-        self._saving.passed(step)
+        step, of = (math.ceil(n / self._every) for n in (rounds, self._rounds))
+        self._saving.passed(step, of)
         report_and_save(self._trial, step, _named(scores), lambda: booster)
 
 

@@ -49,7 +49,7 @@ def lightning_callback(trial: Trial) -> Any:
                     "the module logged no metric in this epoch; call self.log('val_loss', ...) in it"
                 )
             step = trainer.current_epoch + 1
-            self._saving.passed(step)
+            self._saving.passed(step, trainer.max_epochs)
             report_and_save(trial, step, metrics, self._content)
 
         def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:

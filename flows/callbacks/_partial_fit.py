@@ -39,7 +39,7 @@ def partial_fits(
     for step in trial.steps(n):
         model.partial_fit(X, y, **fit_arguments)
         done = step
-        saving.passed(step)
+        saving.passed(step, n)
         yield step, model
     saving.ended(done, n)
 

@@ -51,7 +51,7 @@ def epochs(trial: Trial, n: int, **states: Any) -> Iterator[int]:
     for step in trial.steps(n):
         yield step
         done = step
-        saving.passed(step)
+        saving.passed(step, n)
     saving.ended(done, n)
 
 

@@ -227,7 +227,9 @@ class LightGBM:
                 models.append(booster.newest)
             value, loss = (mean([p[i] for p in pairs]) for i in (0, 1))
             run.add(step, value, loss, (step - 1) * self.stride + rounds)
-            saving.passed(step)
+            over = step * self.stride - run.best_rounds >= self.patience or not math.isfinite(value)
+            if not over:  # else the next attempt would try one more step
+                saving.passed(step)
             trial.report(
                 step,
                 **{
@@ -236,7 +238,7 @@ class LightGBM:
                     "rounds": float(run.best_rounds),
                 },
             )
-            if step * self.stride - run.best_rounds >= self.patience or not math.isfinite(value):
+            if over:
                 return run.best_value if math.isfinite(value) else value
         saving.ended(run.step, self._n_steps)
         if not run.step:

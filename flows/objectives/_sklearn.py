@@ -285,10 +285,12 @@ class SklearnModel:
                 scores.append(metric(part.y, fold.unscaled(predictions)))
             value = mean(scores)
             run.add(step, value, metric.sign)
-            saving.passed(step)
+            over = step - run.best_step >= self.patience or not math.isfinite(value)
+            if not over:  # else the next attempt would try one more step
+                saving.passed(step)
             best = {f"{metric.name}_best": run.best_value, "steps": float(run.best_step)}
             trial.report(step, **{metric.name: value, **best})
-            if step - run.best_step >= self.patience or not math.isfinite(value):
+            if over:
                 return run.best_value if math.isfinite(value) else value
         saving.ended(run.step, self.n_steps)
         if not run.step:

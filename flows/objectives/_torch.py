@@ -142,7 +142,9 @@ class TorchMLP:
                 watched.append(values[-1] if watch is metric else watch(y, p))
             value = mean(values)
             run.add(step, value, watch.sign * mean(watched))
-            saving.passed(step)
+            over = step - run.best_step >= self.patience or not math.isfinite(value)
+            if not over:  # else the next attempt would try one more epoch
+                saving.passed(step)
             trial.report(
                 step,
                 **{
@@ -152,7 +154,7 @@ class TorchMLP:
                     "epochs": float(run.best_step),
                 },
             )
-            if step - run.best_step >= self.patience or not math.isfinite(value):
+            if over:
                 return run.best_value if math.isfinite(value) else value
         saving.ended(run.step, self.max_epochs)
         if not run.step:

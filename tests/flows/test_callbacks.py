@@ -76,7 +76,7 @@ def run(
             seed=1,
             target=target,
             from_step=step,
-            known_step=step,
+            known_step=max(line.reports, default=0),
             checkpoint=uri,
             folder=str(folder),
         )
@@ -221,6 +221,18 @@ def test_long_trials_save_on_the_way(
     monkeypatch.setattr(_saving, "_SAVE_SECONDS", -1.0)
     line, _ = run(objective, tmp_path, None)
     assert [step for step, _ in line.saved][:4] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("objective", "library"), LIBRARIES)
+def test_an_attempt_that_was_lost_after_its_last_step_has_its_result_again(
+    objective: Any, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LightGBM refused to train no rounds, and a loop over no steps returned what it had begun with: 0.0."""
+    pytest.importorskip(library)
+    monkeypatch.setattr(_saving, "_SAVE_SECONDS", -1.0)
+    _, (first, again) = run(objective, tmp_path, None, None)
+    assert [first.kind, again.kind] == [RETURNED, RETURNED], again.traceback
+    assert again.values == pytest.approx(first.values, rel=1e-5)
 
 
 @pytest.mark.parametrize(

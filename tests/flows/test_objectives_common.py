@@ -185,6 +185,28 @@ def test_only_long_or_interrupted_trials_save(
     assert objective(again) == objective(FakeTrial({})), "lost after its last step, it still knows its value"
 
 
+@pytest.mark.parametrize(
+    "kind, options",
+    [
+        ("lgbm", {"budget": "rounds", "max_rounds": 60, "rounds_per_step": 1, "patience": 3}),
+        ("sklearn", {"estimator": "sgd", "budget": "steps", "patience": 3}),
+        ("torch", {"max_epochs": 60, "patience": 3}),
+    ],
+)
+def test_a_trial_that_was_lost_when_its_patience_was_over_trains_no_further(
+    kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went on from after its last step, where its value may be a better one."""
+    monkeypatch.setattr(_saving, "_SAVE_SECONDS", -1.0)
+    objective = make_objective(kind, data="sklearn:wine", folds=2, **options)
+    params = {"learning_rate": 0.3} if kind != "sklearn" else {"loss": "log_loss", "alpha": 0.1}
+    whole = FakeTrial(params)
+    value = objective(whole)
+    assert whole.reports[-1][0] < (objective.prepare().n_steps or 0), "its patience ended it"
+    again = whole.resumed()
+    assert (objective(again), again.reports) == (value, whole.reports)
+
+
 def test_small_tables_get_one_thread() -> None:
     """Two spinning threads on a small table are slower than one, by far when the machine is busy."""
     assert useful_threads(8, 569 * 30) == 1
