@@ -31,8 +31,8 @@ def outputs_of(model: Any, inputs: Any, problem: Problem, needs: Needs, labels: 
         raw = np.eye(len(known))[[known.index(position[label]) for label in predicted]]
     elif needs == "ranking" and hasattr(model, "decision_function"):
         raw = np.asarray(model.decision_function(inputs), dtype=np.float64)
-        if raw.ndim == 1:
-            return raw if known[-1] == 1 else -raw
+        if raw.ndim == 1:  # two classes: those of the problem, or those that a fold has of more
+            raw = np.stack([-raw, raw], axis=1)
     else:
         name = type(last_step(model)).__name__
         raise Infeasible(f"{name} gives no {needed(needs)} with these parameters")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
 
@@ -172,6 +173,25 @@ def test_models_without_probabilities_are_ranked_or_refused(tmp_path: Path) -> N
     hinge = objective(path, "sgd", metric="logloss", space={"loss": ["hinge", "log_loss"]})
     with pytest.raises(Infeasible, match="gives no probabilities"):
         hinge(FakeTrial({"loss": "hinge"}))
+
+
+def test_a_fold_that_trains_on_two_of_three_classes_ranks_these(tmp_path: Path) -> None:
+    """Its scores were taken for those of the second class, which it does not know."""
+    frame = mixed(180)
+    early = np.where(frame.index % 2, -1.0, 1.0) * (1 + frame.index / 180)
+    x = np.where(frame.index < 60, early, frame["b"])
+    table = pd.DataFrame(
+        {"x": x, "t": frame.index, "y": np.array(["a", "b", "c"])[np.digitize(x, [-0.5, 0.5])]}
+    )
+    tuned = objective(
+        written(tmp_path, table), "sklearn.svm.LinearSVC", metric="auc", time="t", folds=2,
+        space={"C": {"low": 0.01, "high": 1.0}},
+    )  # fmt: skip
+    trial = FakeTrial({"C": 0.1})
+    tuned(trial)
+    train = load_setting(tuned.table).split.folds[0][0]
+    assert set(load_setting(tuned.table).problem.y[train]) == {0.0, 2.0}
+    assert trial.metric("auc_fold")[0] == pytest.approx((1 + 0.5 + 1) / 3), "nothing is known of b"
 
 
 @pytest.mark.parametrize(
