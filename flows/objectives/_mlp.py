@@ -37,8 +37,12 @@ class TabularNet(nn.Module):
         filled = np.where(missing, 0.0, numbers)
         mean = filled.sum(axis=0) / counts
         spread = np.sqrt((np.where(missing, 0.0, numbers - mean) ** 2).sum(axis=0) / counts)
+        # That of equal numbers is not 0 but what their sum was rounded by, and other rows have other numbers.
+        alike = np.where(missing, np.inf, numbers).min(axis=0) >= np.where(missing, -np.inf, numbers).max(
+            axis=0
+        )
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(np.where(spread > 0, spread, 1.0), dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(np.where(alike, 1.0, spread), dtype=torch.float32))
         self.register_buffer("flagged", torch.tensor(np.flatnonzero(missing.any(axis=0))))
         self.squash = bool(params.get("squash", False))
         width = int(params.get("embedding_size", 8))

@@ -175,6 +175,21 @@ def test_odd_tables(tmp_path: Path) -> None:
         assert math.isfinite(tuned.finalise(params, TrialInfo(seed=1, metrics={"epochs": 2.0})).score)
 
 
+def test_what_is_the_same_in_all_training_rows_says_little_of_others(tmp_path: Path) -> None:
+    """Its deviation was what a mean is rounded by, 1e-17, so a row that differs was 1e16 deviations away."""
+    frame = mixed(task="regression")
+    frame["c"] = np.where(frame.index == 0, 0.2, 0.1)
+    test = load_setting(objective(written(tmp_path, frame, "a.csv"), target="y").table).split.test
+    frame["c"] = np.where(frame.index == test[0], 0.2, 0.1)
+    tuned = objective(written(tmp_path, frame, "b.csv"), target="y")
+    model = tuned.finalise(FULL, TrialInfo(seed=1, metrics={"epochs": 2.0})).model
+    problem = load_setting(tuned.table).problem
+    rows = torch.tensor(problem.matrix[[test[0]] * 2], dtype=torch.float32)
+    rows[1, problem.columns.index("c")] = 0.1
+    first, second = model(rows)[:, 0].tolist()
+    assert abs(first - second) < float(np.std(problem.y))
+
+
 def test_test_rows_do_not_touch_a_trial(tmp_path: Path) -> None:
     frame = mixed(task="regression")
     before = objective(written(tmp_path, frame, "a.csv"), target="y")
