@@ -315,15 +315,20 @@ def _refuse_duplicates(where: str, node: Any) -> None:
     """YAML keeps the last of two equal keys without a word."""
     import yaml
 
+    if isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            _refuse_duplicates(where, each)
     if not isinstance(node, yaml.MappingNode):
         return
     seen: set[str] = set()
-    for key, _ in node.value:
+    for key, value in node.value:
+        line = f"{where}, line {key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise InputError(f"{line}: a name must be text, got a list or a mapping")
         if key.value in seen:
-            raise InputError(
-                f"{where}, line {key.start_mark.line + 1}: {key.value!r} is there twice; keep one"
-            )
+            raise InputError(f"{line}: {key.value!r} is there twice; keep one")
         seen.add(key.value)
+        _refuse_duplicates(where, value)
 
 
 def _mapping(where: str, content: Any) -> Mapping[str, Any]:

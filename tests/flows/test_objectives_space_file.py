@@ -211,6 +211,9 @@ def test_the_examples_can_be_read(path: Path) -> None:
         ("s.yaml", "x: {choices: [1, 2], ordered: 'no'}", "ordered must be true or false"),
         ("s.json", '{"x": {"low": 0, "high": 1}, "x": 5}', "'x' is there twice"),
         ("s.json", '{"x": {"type": "float", "low": 0, "low": 1, "high": 2}}', "'low' is there twice"),
+        ("s.yaml", "x: {low: 0, high: 2, low: 1}", "line 1: 'low' is there twice"),
+        ("s.yaml", "x: {choices: [{a: 1, a: 2}, 3]}", "line 1: 'a' is there twice"),
+        ("s.yaml", "? [x, y]\n: {low: 0, high: 1}", "line 1: a name must be text, got a list"),
         ("s.yaml", "x: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
     ],
 )
