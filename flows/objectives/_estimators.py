@@ -201,7 +201,10 @@ def offers(model: Any, problem: Problem) -> set[Needs]:
 
 
 def default_space(kind: str, problem: Problem, n_train: int) -> dict[str, Parameter] | None:
-    """The default space of an estimator class, ``None`` for a class that has none."""
+    """The default space of an estimator class, ``None`` for a class that has none.
+
+    ``n_train``: training rows, a third of which every fold has at least.
+    """
     family = kind.removesuffix("Classifier").removesuffix("Regressor")
     make = _SPACES.get(kind) or _SPACES.get(family)
     return None if make is None else make(problem, n_train)

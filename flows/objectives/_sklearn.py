@@ -98,7 +98,10 @@ class SklearnModel:
         found = estimators.find(self.estimator, setting.problem)
         model = estimators.with_preprocessing(found, setting.problem)
         growth = self._growth(model)
-        default = estimators.default_space(found.kind, setting.problem, len(setting.split.train))
+        # Of folds in time the first has a fraction of the rows.
+        fewest = min(len(train) for train, _ in setting.split.folds)
+        n_train = min(len(setting.split.train), 3 * fewest)
+        default = estimators.default_space(found.kind, setting.problem, n_train)
         default = self._addressed(found, model, default or {}, growth)
         if not default and self.table.space is None:
             raise InputError(

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from flows.objectives import SklearnModel, TrialInfo, make_objective
 from flows.objectives._base import load_setting
 from flows.objectives._estimators import SHORT, default_space, find
-from hpo_core import Infeasible, InputError, TrialPruned
+from hpo_core import Infeasible, InputError, Int, TrialPruned
 from tests.flows.fake_trial import FakeTrial
 from tests.flows.small_tables import mixed, written
 
@@ -173,6 +173,14 @@ def test_models_without_probabilities_are_ranked_or_refused(tmp_path: Path) -> N
     hinge = objective(path, "sgd", metric="logloss", space={"loss": ["hinge", "log_loss"]})
     with pytest.raises(Infeasible, match="gives no probabilities"):
         hinge(FakeTrial({"loss": "hinge"}))
+
+
+def test_every_fold_has_as_many_rows_as_a_default_space_asks_for_neighbours(tmp_path: Path) -> None:
+    """The first fold in time trains on a sixth of the rows; trials with more neighbours failed."""
+    tuned = objective(written(tmp_path, mixed(task="regression")), "knn", time="order", folds=5)
+    neighbours = tuned.prepare().space.parameters["n_neighbors"]
+    assert isinstance(neighbours, Int)
+    assert math.isfinite(tuned(FakeTrial({"n_neighbors": neighbours.high})))
 
 
 def test_a_fold_that_trains_on_two_of_three_classes_ranks_these(tmp_path: Path) -> None:
