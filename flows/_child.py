@@ -52,10 +52,16 @@ class SocketChannel:
         with self._lock:
             self._connection.sendall(m.encode(data))
 
+    def begin(self) -> None:
+        """Another job comes, which gets no answer to what the one before it has asked."""
+        before, self._answers = self._answers, queue.SimpleQueue()
+        before.put("")
+
     def ask_run_id(self) -> str:
         """Ask the driver and wait."""
+        answers = self._answers
         self.write(data_of(RunIdWanted(self.answer)))
-        return checked_run_id(self._answers.get())
+        return checked_run_id(answers.get())
 
     def answer(self, run_id: str) -> None:
         """The driver's answer has come."""
@@ -153,19 +159,20 @@ def _active_run(tracking: dict[str, Any]) -> Any:
 
 
 def _listen(stream: BinaryIO, channel: SocketChannel, jobs: queue.SimpleQueue[tuple[m.Job, Signals]]) -> None:
-    signals = Signals()
+    signals, job = Signals(), (-1, -1)
     with contextlib.suppress(OSError, ValueError):
         for line in stream:
             message = m.decode(line)
             match message.pop("type"):
                 case "run":
-                    signals = Signals()
+                    signals, job = Signals(), (message["trial"], message["attempt"])
+                    channel.begin()
                     jobs.put((m.Job(**message), signals))
                 case "stop":
                     signals.stop.set()
                 case "suspend":
                     signals.suspend.set()
-                case "run_id":
+                case "run_id" if (message["trial"], message["attempt"]) == job:
                     channel.answer(message["run_id"])
     # The driver is gone. Nothing may outlive it, not even what the objective started.
     os.killpg(0, signal.SIGKILL)

@@ -82,6 +82,10 @@ class ChildProcess:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(m.encode(message))
 
+    def answer(self, job: m.Job, run_id: str) -> None:
+        """The job has asked for the id of its run; a later one that has asked as well waits for its own."""
+        self.send({"type": "run_id", "run_id": run_id, "trial": job.trial, "attempt": job.attempt})
+
     async def receive(self) -> dict[str, Any] | None:
         """The next message, or ``None`` when the child is gone, or has said something that is none."""
         assert self._reader is not None

@@ -102,7 +102,7 @@ class LocalRunner:
                 if (data["trial"], data["attempt"]) == (job.trial, job.attempt):
                     return Outcome(**data["outcome"])
                 continue
-            message = message_of(data, lambda run_id: child.send({"type": "run_id", "run_id": run_id}))
+            message = message_of(data, lambda run_id: child.answer(job, run_id))
             if message is not None:
                 await on_message(message)
         return None

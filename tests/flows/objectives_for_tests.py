@@ -76,6 +76,17 @@ def dies(trial: Any) -> float:
     return 0.0
 
 
+def gives_up_asking(trial: Any) -> float:
+    """Whether the run's id was this trial's; trial 0 is interrupted while it waits for one."""
+
+    def interrupt(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGUSR1, interrupt)
+    Path(trial.params["file"]).write_text(f"{os.getpid()}")
+    return float(trial._channel.ask_run_id() == f"run-of-{trial.number}")
+
+
 def crashes(trial: Any) -> float:
     """Takes the interpreter down."""
     os.abort()

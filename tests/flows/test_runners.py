@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,33 @@ def test_a_run_id_is_asked_for_and_answered(tmp_path: Path) -> None:
 
     for kind in ALL:
         assert asyncio.run(go(kind)).values == 3.0
+
+
+def test_a_late_answer_is_for_the_trial_that_asked(tmp_path: Path) -> None:
+    """What came after a trial had given up waiting, the next one took for the id of its own run."""
+    late: list[RunIdWanted] = []
+
+    async def interrupts(message: Message) -> None:
+        assert isinstance(message, RunIdWanted)
+        late.append(message)
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGUSR1)
+
+    async def answers(message: Message) -> None:
+        assert isinstance(message, RunIdWanted)
+        late[0].answer("run-of-0")
+        message.answer("run-of-1")
+
+    async def go() -> list[Outcome]:
+        params = {"file": str(tmp_path / "pid")}
+        async with running("local", objectives.gives_up_asking, tmp_path) as runner:
+            return [
+                await asyncio.wait_for(runner.run(0, job(tmp_path, trial=i, params=params), hear), PATIENCE)
+                for i, hear in enumerate((interrupts, answers))
+            ]
+
+    first, second = asyncio.run(go())
+    assert (first.kind, first.reason) == (m.RAISED, "TimeoutError")
+    assert second.values == 1.0
 
 
 @pytest.mark.parametrize("kind", PROCESSES)
