@@ -72,7 +72,7 @@ class ThreadRunner:
         while True:
             getter = asyncio.ensure_future(inbox.get())
             await asyncio.wait({getter, abandoned}, return_when=asyncio.FIRST_COMPLETED)
-            if not getter.done():
+            if abandoned.done():  # whatever it still says, and it may say something without end
                 getter.cancel()
                 signals.stop.set()
                 return Outcome(kind=m.LOST, reason=abandoned.result())

@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,37 @@ def test_a_late_answer_is_for_the_trial_that_asked(tmp_path: Path) -> None:
     first, second = asyncio.run(go())
     assert (first.kind, first.reason) == (m.RAISED, "TimeoutError")
     assert second.values == 1.0
+
+
+def test_kill_ends_a_trial_in_a_thread_that_talks_without_end(tmp_path: Path) -> None:
+    """It was heard as long as it had something to say."""
+    ended, more, said = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def talks(trial: Any) -> None:
+        trial.log_curve("loss", [1], [0.5])
+        while more.acquire() and not ended.is_set():
+            trial.log_curve("loss", [1], [0.5])
+            said.release()
+
+    async def go() -> Outcome:
+        heard = Heard()
+
+        async def hears(message: Message) -> None:
+            await heard(message)
+            more.release()
+            await asyncio.to_thread(said.acquire)  # when this one has been heard, the next one is there
+
+        runner = ThreadRunner(Work(objective="", folder=tmp_path), slots=1, objective=talks)
+        segment = asyncio.create_task(runner.run(0, job(tmp_path), hears))
+        await asyncio.wait_for(heard.first.wait(), PATIENCE)
+        await runner.kill(0, "cancelled")
+        try:
+            return await asyncio.wait_for(segment, PATIENCE)
+        finally:
+            ended.set()
+            more.release()
+
+    assert asyncio.run(go()).reason == "cancelled"
 
 
 @pytest.mark.parametrize("kind", PROCESSES)
