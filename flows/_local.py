@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -93,7 +94,7 @@ class LocalRunner:
         if outcome is None:
             died = await self._discard(slot)
             outcome = self._killed.pop(slot, None) or _outcome_of_death(died, child.unheard)
-        self._keep_output(slot, job)
+        await self._keep_output(slot, job)
         return outcome
 
     async def _converse(self, child: ChildProcess, job: Job, on_message: OnMessage) -> Outcome | None:
@@ -159,16 +160,19 @@ class LocalRunner:
         if strays is not None:
             await asyncio.to_thread(strays.dismiss)
 
-    def _keep_output(self, slot: int, job: Job) -> None:
-        """Move what the segment printed to the trial's artifacts."""
+    async def _keep_output(self, slot: int, job: Job) -> None:
+        """Move what the segment printed, which may be more than fits in memory, to the trial's artifacts."""
         output = self._output / f"{slot}.out"
         with contextlib.suppress(FileNotFoundError):
-            if output.stat().st_size == 0:
-                return
-            target = self._work.folder / "artifacts" / str(job.trial) / "output.txt"
-            with open_artifact(target, "ab") as file:
-                file.write(output.read_bytes())
-            os.truncate(output, 0)
+            if output.stat().st_size:
+                target = self._work.folder / "artifacts" / str(job.trial) / "output.txt"
+                await asyncio.to_thread(_move_content, output, target)
+
+
+def _move_content(source: Path, target: Path) -> None:
+    with source.open("rb") as printed, open_artifact(target, "ab") as file:
+        shutil.copyfileobj(printed, file)
+    os.truncate(source, 0)
 
 
 def _outcome_of_death(died: str, unheard: str) -> Outcome:

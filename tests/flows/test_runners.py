@@ -8,6 +8,7 @@ import importlib.util
 import os
 import signal
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -347,6 +348,24 @@ def test_kill_ends_a_trial_in_a_thread_that_talks_without_end(tmp_path: Path) ->
             more.release()
 
     assert asyncio.run(go()).reason == "cancelled"
+
+
+def test_what_a_trial_prints_need_not_fit_in_memory(tmp_path: Path) -> None:
+    """The driver, in whose memory it was, moves it on."""
+
+    def prints(trial: Any) -> float:
+        for _ in range(32):
+            print("x" * 2**20)
+        return 0.0
+
+    tracemalloc.start()
+    try:
+        run_one("local", prints, tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "artifacts" / "0" / "output.txt").stat().st_size == 32 * (2**20 + 1)
+    assert peak < 2**24
 
 
 @pytest.mark.parametrize("kind", PROCESSES)
