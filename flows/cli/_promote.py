@@ -65,7 +65,13 @@ def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
     # Refuses a margin or a level that is none before anything is made.
     Gate(metric="", margin=wish.margin, level=wish.level)
     trial = _trial(study, wish.trial)
-    ready = request_data(study.created.meta).get("objective") in READY
+    request = request_data(study.created.meta)
+    ready = request.get("objective") in READY
+    if ready and (confirmed := request.get("confirms")):
+        raise InputError(
+            f"study {study.name!r} confirms trials of {confirmed!r} and makes no models; promote those: "
+            f"hpo promote {confirmed}"
+        )
     plan = plan_of(study, tracking_uri=uri) if ready else None
     registration = _final.Registration(
         name=_checked_model(study, wish),

@@ -205,6 +205,19 @@ def test_a_driver_that_ends_while_it_registers_leaves_one_model_and_one_version(
 
 
 @pytest.mark.slow
+def test_a_confirmation_of_a_ready_objective_has_no_model_to_promote(tracked: Place, hpo: Hpo) -> None:
+    """It ended in a traceback."""
+    hpo(
+        *("tune", "sklearn", "--data", "sklearn:wine", "--estimator", "decision_tree", "--trials", 2),
+        *("--isolation", "thread", "--workers", 1, "--folds", 2, "--name", "mine"),
+    )
+    assert hpo("confirm", "mine", "--top", 2, "--repeats", 2).code == 0
+    said = hpo("promote", "mine-confirm")
+    assert said.code == 2
+    assert said.err.endswith("promote those: hpo promote mine\n")
+
+
+@pytest.mark.slow
 def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked: Place, hpo: Hpo) -> None:
     table = written(tracked.folder, mixed(400))
     command = [
