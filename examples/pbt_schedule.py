@@ -35,15 +35,13 @@ def fresh(seed: int) -> SGDClassifier:
     return SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01, random_state=seed)
 
 
-def loss(trial: Any) -> float:
+def loss(trial: Any) -> None:
     """An objective like any other that resumes from its checkpoint, which may be another trial's."""
     model = trial.checkpoint.load() if trial.checkpoint else fresh(trial.seed % 1000)
-    error = float("nan")
     for epoch in trial.steps(EPOCHS):
         error = train(model, trial.params)
         trial.save(epoch, model)
         trial.report(epoch, loss=error)
-    return error
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ import pytest
 
 import flows
 from flows import tune
+from flows._messages import RETURNED
 from flows._prefect import prefect_api
 from tests.flows.conftest import Place
+from tests.flows.test_callbacks import run
 
 HOME = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((HOME / "examples").glob("*.py"))
@@ -37,6 +39,22 @@ def test_examples_run(path: Path, tracked: Place, capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
     assert said.out.strip()
     assert "Traceback" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("asha_checkpoints", {"rate": 0.1, "width": 8}), ("pbt_schedule", {"rate": 0.01, "alpha": 1e-3})],
+)
+def test_an_example_that_was_lost_after_its_last_step_has_its_result_again(
+    name: str, params: dict[str, float], tmp_path: Path
+) -> None:
+    """With no step left to do it returned what it had begun with, 0.0, and was the best trial of all."""
+    if name == "asha_checkpoints":
+        pytest.importorskip("torch")
+    loss = runpy.run_path(str(HOME / "examples" / f"{name}.py"))["loss"]
+    _, (first, again) = run(loss, tmp_path, None, None, params=[params, params])
+    assert [first.kind, again.kind] == [RETURNED, RETURNED]
+    assert again.values == first.values
 
 
 @pytest.mark.slow
