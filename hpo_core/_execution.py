@@ -72,13 +72,15 @@ class Execution:
         """A define-by-run objective asked for ``found`` and used ``params``.
 
         A parameter that was proposed because earlier trials asked for it, but that this one did not ask
-        for, is inactive in this trial. Raises :class:`SpaceError` where ``found`` contradicts what earlier
+        for, is inactive in this trial. A declared one keeps its range where the objective asks for a wider
+        one: it was narrowed on purpose. Raises :class:`SpaceError` where ``found`` contradicts what earlier
         trials asked for, and :class:`StrategyError` where the strategy cannot handle it; nothing has
         changed then.
         """
         record = self._log.known(trial)
-        space = self._fold.history.space.extended(found)
         declared = self._fold.declared.parameters
+        kept = {n for n in found if n in declared and declared[n].contains(params[n])}
+        space = self._fold.history.space.extended(found, kept=kept)
         used = {n: plain_json(v) for n, v in params.items() if n in found or n in declared}
         space.encode(used)
         if space.digest() != self._fold.history.space.digest():

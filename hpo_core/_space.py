@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -349,16 +349,19 @@ class SearchSpace:
 
     # -- versions ------------------------------------------------------------------------------
 
-    def extended(self, found: Mapping[str, Parameter]) -> SearchSpace:
+    def extended(self, found: Mapping[str, Parameter], *, kept: Container[str] = ()) -> SearchSpace:
         """A new version with parameters that an objective asked for; known columns keep their place.
 
         A categorical that reappears with further choices, or a range that reappears wider, is
-        widened; anything else that contradicts the known distribution is a :class:`SpaceError`.
+        widened, unless it is among ``kept``; anything else that contradicts the known distribution is
+        a :class:`SpaceError`.
         """
         merged = dict(self.parameters)
         for name, parameter in found.items():
             known = merged.get(name)
-            merged[name] = parameter if known is None else known.widened(parameter, name)
+            union = parameter if known is None else known.widened(parameter, name)
+            if name not in kept:
+                merged[name] = union
         return SearchSpace(merged, [c.original for c in self.constraints], version=self.version + 1)
 
     # -- JSON ----------------------------------------------------------------------------------

@@ -455,6 +455,31 @@ def test_a_declared_space_may_be_asked_for_too_and_be_fixed() -> None:
     tuned.tell(second, 1.0)
 
 
+def test_a_declared_range_is_kept_where_the_objective_asks_for_a_wider_one() -> None:
+    """``--space`` narrows what a function asks for; its first trial had widened the space again."""
+    space = SearchSpace({"x": Float(-1, 2), "n": Int(1, 2), "kind": Categorical(["a", "b"])})
+    tuned, journal = recorded(space)
+    for _ in range(30):
+        trial = tuned.ask()
+        x, n = trial.suggest_float("x", -5.0, 5.0), trial.suggest_int("n", 1, 9)
+        kind = trial.suggest_categorical("kind", ["c", "a", "b"])
+        assert -1 <= x <= 2
+        assert n <= 2
+        assert kind in ("a", "b")
+        tuned.tell(trial, x**2)
+    assert tuned.space.digest() == space.digest()
+    assert snapshot(replayed(journal)) == snapshot(tuned)
+
+
+def test_a_declared_range_that_the_objective_does_not_keep_to_is_widened() -> None:
+    tuned = study(SearchSpace({"x": Float(0.0, 1.0)}))
+    trial = tuned.ask()
+    x = trial.suggest_float("x", 3.0, 5.0)
+    tuned.tell(trial, x)
+    assert tuned.trials[0].params == {"x": x}
+    assert tuned.space.parameters["x"] == Float(0.0, 5.0)
+
+
 def test_choices_come_back_as_they_were_given() -> None:
     layers = [(32,), (64, 64)]
     tuned, journal = recorded(None)
