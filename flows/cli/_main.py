@@ -116,18 +116,22 @@ def _as_typed(arguments: Sequence[str]) -> list[str]:
 
 
 def _unread(arguments: Sequence[str]) -> str | None:
-    """What to do about an argument that Python could not read in the encoding that it was told of.
+    """What to do about an argument or a folder that Python could not read in the encoding it was told of.
 
-    It keeps the bytes as signs that no name of a study can have, and no journal hold.
+    It keeps the bytes as signs that no name of a study can have, and no journal or address hold.
     """
     encoding = sys.getfilesystemencoding()
-    strange = next((argument for argument in arguments if any(map(_is_a_byte, argument))), None)
+    given = [*arguments, os.environ.get("HPO_HOME", ""), *([] if _is_nowhere() else [str(Path.cwd())])]
+    strange = next((text for text in given if any(map(_is_a_byte, text))), None)
     if strange is None:
         return None
     text = os.fsencode(strange).decode(errors="replace")
-    remedy = "" if encoding == "utf-8" else "set PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8, and "
+    remedy = "set PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8"
+    if encoding == "utf-8":
+        remedy = "give it a name in UTF-8"
     return (
-        f"{text!r} cannot be read as {encoding}, which Python takes what is typed here for; {remedy}try again"
+        f"{text!r} cannot be read as {encoding}, which Python takes arguments and names of folders here for; "
+        f"{remedy}, and try again"
     )
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -371,6 +372,30 @@ def test_a_name_that_python_could_not_read_is_answered_in_readable_letters(place
     assert "udc" not in said
     assert "'caf\u00e9' cannot be read as ascii" in said or "'caf\\xe9' cannot be read as ascii" in said
     assert "PYTHONUTF8=1" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "remedy"),
+    [
+        ("caf\u00e9", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "PYTHONUTF8=1"),
+        ("caf\udce9", {"PYTHONUTF8": "1"}, "in UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("where", ["HPO_HOME", "here"])
+def test_a_folder_that_python_could_not_read_is_answered_in_a_line(
+    place: Place, name: str, environment: dict[str, Any], remedy: str, where: str
+) -> None:
+    """A traceback of MLflow ended with surrogates that are not allowed."""
+    there = place.folder / name
+    there.mkdir()
+    here = replace(place, folder=there) if where == "here" else place
+    home: dict[str, Any] = {"HPO_HOME": str(there)} if where == "HPO_HOME" else {}
+    command = Command(here, "tune", "slow.py:slow", "--trials", "1", **environment, **home)
+    assert command.end() == 2
+    said = command.err.read_text(encoding="utf-8")
+    assert "cannot be read as" in said
+    assert remedy in said
+    assert len(said.splitlines()) == 1
 
 
 def test_a_command_does_not_look_for_garbage_at_its_end() -> None:
