@@ -123,7 +123,7 @@ class GP:
     def sample(self, history: History, rng: np.random.Generator) -> Proposal:
         """The next configuration; never ``None``."""
         if not history.space.dims:
-            return Proposal(u=np.empty(0), note="the space has a single configuration")
+            return Proposal(u=np.empty(0), note="no parameter to choose is known")
         shape = layout(history.space)
         started = max(history.n_trials, len(history.evidence)) >= self._first(shape)
         if not started:

@@ -16,6 +16,7 @@ import pytest
 from hpo_core._errors import StrategyError
 from hpo_core._space import Categorical, Constant, Float, Int, SearchSpace
 from hpo_core._states import TrialState
+from hpo_core._study import Study
 from hpo_core.samplers._gp import GP
 from tests.hpo_core.sampler_loop import Loop, mixed_space, small_space
 
@@ -290,3 +291,12 @@ def test_bad_options_are_refused() -> None:
         GP(acquisition="kg")  # type: ignore[arg-type]
     with pytest.raises(StrategyError, match="cap must be a whole number of at least 10"):
         GP(cap=1)
+
+
+def test_where_nothing_is_known_to_choose_the_note_does_not_say_that_there_never_will_be() -> None:
+    """``hpo why`` said of the first trials of an objective that just asks that there is only one."""
+    tuned = Study(None, strategy="gp", seed=0)
+    trial = tuned.ask()
+    trial.suggest_float("x", 0.0, 1.0)
+    tuned.tell(trial, 0.5)
+    assert tuned.trials[0].note == "no parameter to choose is known"
