@@ -103,8 +103,9 @@ def test_mlflow_project_passes_parameters_on() -> None:
         given = {"data": "my table; rm.csv", "trials": "20", "metric": "auc"}
         command = specification.get_entry_point(entry).compute_command(given, None)
         words = shlex.split(command)
-        assert words[1:4] == ["hpo", "tune", objective]
-        options = dict(zip(words[4::2], words[5::2], strict=True))
+        # Where the command line, called in the checkout, finds the study; MLflow calls it in mlproject/.
+        assert words[1:5] == ["HPO_HOME=${HPO_HOME:-$PWD/../.hpo}", "hpo", "tune", objective]
+        options = dict(zip(words[5::2], words[6::2], strict=True))
         assert options["--data"] == "my table; rm.csv"
         assert (options["--trials"], options["--metric"]) == ("20", "auc")
 
