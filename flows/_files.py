@@ -62,11 +62,7 @@ def _check_file(source: str, path: Path) -> None:
     if path.is_dir():
         raise InputError(f"data {source!r} is a folder; give the path of one CSV or Parquet file")
     if not path.exists():
-        folder = path.parent
-        beside = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
-        close = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.6)
-        hint = f"; beside it there is {' and '.join(map(repr, close))}" if close else "; check the path"
-        raise InputError(f"data file {source!r} does not exist{hint}")
+        raise InputError(f"data file {source!r} {not_there(path)}")
     if not path.stat().st_size:
         raise InputError(f"data file {source!r} is empty")
     if _suffix(path) not in (".csv", ".tsv", ".txt", ".parquet", ".pq"):
@@ -74,6 +70,17 @@ def _check_file(source: str, path: Path) -> None:
             f"data file {source!r} is of an unknown kind {_suffix(path)!r}; give .csv, .tsv or .parquet, "
             "or sklearn:NAME"
         )
+
+
+def not_there(path: Path) -> str:
+    """Where a file that a user named was looked for in vain, and what is there by a similar name."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"does not exist: there is no folder {folder}; check the path"
+    beside = [p.name for p in folder.iterdir() if p.is_file()]
+    close = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.6)
+    hint = f"beside it there is {' and '.join(map(repr, close))}" if close else "check the path"
+    return f"does not exist in {folder}; {hint}"
 
 
 def _suffix(path: Path) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows._execute import Objective
+from flows._files import not_there
 from flows._importing import make_importable
 from flows._messages import pack
 from flows._mlproject import ProjectEntry
@@ -53,7 +54,7 @@ def _module(name: str) -> Any:
 
 def _module_of_file(path: Path) -> Any:
     if not path.is_file():
-        raise ObjectiveError(f"there is no file {str(path)!r}; give the path of a Python file")
+        raise ObjectiveError(f"the Python file {str(path)!r} {not_there(path)}")
     name = path.stem
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):

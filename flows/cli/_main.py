@@ -86,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno == errno.ENOENT and _is_nowhere():
             return _complain("the folder that this runs in was deleted; change into one that is there", 2)
+        if isinstance(error, PermissionError) and error.filename is not None:
+            said = f"{str(error.filename)!r}: {error.strerror}; check who may read and write there"
+            return _complain(said, 2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         silence(sys.stdout.fileno())

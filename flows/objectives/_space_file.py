@@ -15,13 +15,13 @@ parameter's default or from what is given.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from flows._files import not_there
 from hpo_core import Categorical, Constant, InputError, Parameter, SearchSpace, SpaceError
 from hpo_core.inner import nearest, parameter_from_json
 
@@ -263,11 +263,7 @@ def _read(given: str) -> tuple[str, Mapping[str, Any]]:
     if path.is_dir():
         raise InputError(f"{where} is a folder; give the path of a YAML or JSON file")
     if not path.is_file():
-        folder = path.parent
-        beside = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-        close = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.6)
-        hint = f"; beside it there is {' and '.join(map(repr, close))}" if close else "; check the path"
-        raise InputError(f"{where} does not exist{hint}")
+        raise InputError(f"{where} {not_there(path)}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.abc
 import json
+import os
 import socket
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -127,10 +130,34 @@ def test_a_limit_that_threads_cannot_hold_is_refused_while_there_is_no_study(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ("lgbm", "--data", "secret/table.csv"),
+        ("secret/study.py:loss",),
+        ("{file}:loss", "--space", "secret/space.yaml"),
+    ],
+)
+def test_a_folder_that_may_not_be_read_is_answered_in_a_line(
+    arguments: tuple[str, ...], hpo: Hpo, place: Place, objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a traceback of ``pathlib``. Root may read everything, so the refusal is made up."""
+    look = Path.stat
+
+    def stat(path: Path, **keywords: Any) -> os.stat_result:
+        if "secret" in path.parts:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, **keywords)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    arguments = tuple(argument.format(file=objective) for argument in arguments)
+    refused(hpo("tune", *arguments, "--trials", 1), place, "secret", "Permission denied", "who may read")
+
+
+@pytest.mark.parametrize(
     ("reference", "says"),
     [
         ("lgmb", "did you mean 'lgbm'?"),
-        ("nowhere.py:loss", "there is no file 'nowhere.py'"),
+        ("nowhere.py:loss", "the Python file 'nowhere.py' does not exist in"),
         ("{file}:lost", "has no function 'lost'; did you mean 'loss'?"),
         ("{file}:NUMBER", "is int, not a function of a trial"),
         ("{file}", "PATH.py:function"),
