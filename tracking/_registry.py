@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _MODEL = "hpo.model_id"
 _REPLACES = "hpo.replaces"
 _DATA = "hpo.data_digest"
+_BY_HAND = "; where the alias is to move all the same, set it by hand"
 _SCORE = "hpo.score."
 _FOLDS, _FOLDS_DIGEST = "hpo.folds", "hpo.folds_digest"
 PREVIOUS = "previous"
@@ -242,6 +243,7 @@ def _judge(
     if not math.isfinite(old):
         return False, (
             f"version {champion.version} has no {gate.metric} on the same held-out data to compare with"
+            f"{_BY_HAND}"
         )
     gain = gate.gain(new, old)
     compared = f"{gate.metric} {number_text(new)} against {number_text(old)} of version {champion.version}"
@@ -267,7 +269,10 @@ def _judge_on_folds(
     if not old and on_folds is not None and _is_ours(connection, f"{champion.name}/{champion.version}"):
         old = dict(on_folds(champion))
     if len(old.keys() & new.keys()) < 2:
-        return False, f"version {champion.version} has no results on the same {what} to compare with"
+        return (
+            False,
+            f"version {champion.version} has no results on the same {what} to compare with{_BY_HAND}",
+        )
     found = paired_test(new, old, gate.direction, seeds=candidate.seeds)
     compared = f"{gate.metric} {found}, against version {champion.version}"
     if found.gain > gate.margin and found.p <= gate.level:

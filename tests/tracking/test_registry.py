@@ -472,10 +472,8 @@ def test_results_on_other_folds_are_not_compared(connection: Connection, models:
     promote(connection, replace(models.candidate(0.9), folds=FOLDS, folds_digest="f1"), name=name, gate=gate)
     other = replace(models.candidate(0.9), folds=better(0.01, 0.001), folds_digest="f2")
     refused = promote(connection, other, name=name, gate=gate)
-    assert (refused.promoted, refused.reason) == (
-        False,
-        "version 1 has no results on the same folds to compare with",
-    )
+    assert not refused.promoted
+    assert refused.reason.startswith("version 1 has no results on the same folds to compare with; where the")
     asked: list[str] = []
 
     def on_folds(version: Any) -> dict[int, float]:
