@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import typer
 
@@ -11,14 +12,14 @@ from flows._find import find, trial_of
 from flows._rerun import Repetition
 from flows._rerun import rerun as run_again
 from flows.cli._output import only_json
-from hpo_core import TrialState
+from hpo_core import InputError, Study, TrialRecord, TrialState
 from tracking import finite
 
 
 def rerun(name: str, trial: int | None, tolerance: float, *, as_json: bool) -> int:
     """See ``hpo rerun``; 0 when it came out the same, else 1."""
     study = find(name)
-    record = study.best if trial is None else trial_of(study, trial)
+    record = _best(study) if trial is None else trial_of(study, trial)
     with only_json(as_json):
         plan = plan_of(study, offline=True)  # it shows nothing to MLflow
         found = run_again(
@@ -45,6 +46,15 @@ def rerun(name: str, trial: int | None, tolerance: float, *, as_json: bool) -> i
         if not found.changed:
             typer.echo("nothing that the study knows of has changed; does the objective use trial.seed?")
     return 0 if same else 1
+
+
+def _best(study: Study) -> TrialRecord:
+    if not study.history.count(TrialState.COMPLETE):
+        raise InputError(
+            f"study {study.name!r} has no complete trial, so there is no best one to run again; name one, "
+            f"such as `hpo rerun {shlex.quote(study.name)} 0`"
+        )
+    return study.best
 
 
 def _ended(state: TrialState, values: dict[str, float]) -> str:

@@ -424,6 +424,13 @@ def test_what_a_study_cannot_do(arguments: list[object], says: str, hpo: Hpo, pl
     assert not place.database.exists()
 
 
+def test_where_nothing_is_complete_there_is_no_best_trial_to_run_again(hpo: Hpo, place: Place) -> None:
+    existing("mine", place)
+    said = hpo("rerun", "mine")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "`hpo rerun mine 0`" in said.err
+
+
 def test_a_study_that_is_driven_is_refused_with_its_own_code(hpo: Hpo, place: Place) -> None:
     terms = Terms(
         name="mine",
