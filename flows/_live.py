@@ -21,7 +21,7 @@ from flows._words import (
     best_line,
     configuration,
     counted,
-    failures,
+    ended_badly,
     printable,
     progress_of,
     scores,
@@ -263,7 +263,7 @@ def conclude(console: Console, result: Result) -> None:
         console.print()
         console.print(leaderboard(study))
         console.print()
-    facts = [("failed", line) for line in failures(study)]
+    facts = ended_badly(study)
     if complete:
         facts.append(("best", best_line(study)))
     if result.scores:

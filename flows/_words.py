@@ -77,6 +77,15 @@ def failures(study: Study) -> list[str]:
     return failure_lines((t.number, t.state.label, t.reason) for t in study.trials if t.state in BAD)
 
 
+def ended_badly(study: Study) -> list[tuple[str, str]]:
+    """Labelled lines: why trials failed, and, where none is complete, why those that broke a bound did."""
+    lines = [("failed", line) for line in failures(study)]
+    if study.history.count(TrialState.COMPLETE):
+        return lines
+    broken = [(t.number, "", t.reason) for t in study.trials if t.state is TrialState.INFEASIBLE]
+    return lines + [("infeasible", line) for line in failure_lines(broken)]
+
+
 def all_failed(study: Study) -> str:
     """What to say at the moment when the first few trials have all failed; empty at any other."""
     history = study.history

@@ -40,11 +40,12 @@ class Standing:
 def failure_lines(ended: Iterable[tuple[int, str, str]]) -> list[str]:
     """Why trials ended badly, the most frequent reason first, with the trials' numbers.
 
-    ``ended``: number, state (``failed``, ``timed_out``, ...) and reason of each that did.
+    ``ended``: number, state (``failed``, ``timed_out``, ...) and reason of each that did; the state is
+    said where it is another than failed, and may be left empty.
     """
     by_reason: dict[str, list[int]] = {}
     for number, state, reason in ended:
-        label = "" if state == "failed" else f"{state.replace('_', ' ')}: "
+        label = "" if state in ("", "failed") else f"{state.replace('_', ' ')}: "
         by_reason.setdefault(f"{label}{reason}"[:_LONGEST], []).append(number)
     ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     lines = []

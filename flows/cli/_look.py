@@ -18,7 +18,7 @@ from flows._warm_start import origin_lines, origins_of
 from flows._words import (
     best_line,
     counted,
-    failures,
+    ended_badly,
     printable,
     progress_of,
     scores,
@@ -86,7 +86,7 @@ def show(name: str, *, as_json: bool) -> None:
     else:
         facts = []
     facts += [("confirmed", said)] if (said := newest(study, CONFIRMED).get("sentence")) else []
-    facts += [("failed", line) for line in failures(study)]
+    facts += ended_badly(study)
     final = final_model(study)
     if final:
         facts.append(("test", test_line(final["scores"])))

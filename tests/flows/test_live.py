@@ -15,7 +15,7 @@ from rich.console import Console
 
 from flows._live import leaderboard, make_console, make_view, tell_facts
 from flows._signals import instead
-from flows._words import failures, progress_of, ways_to_see, what_next
+from flows._words import ended_badly, failures, progress_of, ways_to_see, what_next
 from flows._words import test_line as line_of_test
 from hpo_core import Float, Study, TrialState
 
@@ -66,6 +66,19 @@ def test_failures_are_told_by_frequency() -> None:
     made.execution.finish(made.ask().number, state="timed_out", reason="too long")
     assert made.trials[1].state is TrialState.FAILED
     assert failures(made) == ["often (trials 2, 3)", "rare (trial 1)", "timed out: too long (trial 4)"]
+
+
+def test_why_nothing_is_complete_is_said_of_broken_bounds_too() -> None:
+    """A study of which every trial broke a constraint said that no trial is complete, and nothing more."""
+    made = study(3.0, 4.0, settings={"outcome_constraints": ["loss <= 2"]})
+    wants = "the study wants loss <= 2"
+    assert ended_badly(made) == [
+        ("infeasible", f"loss is 3, {wants} (trial 0)"),
+        ("infeasible", f"loss is 4, {wants} (trial 1)"),
+    ]
+    made.execution.finish(made.ask().number, state="failed", reason="rare")
+    made.tell(made.ask(), 1.0)
+    assert ended_badly(made) == [("failed", "rare (trial 2)")]
 
 
 @pytest.mark.parametrize(("terminal", "environment"), [(False, "FORCE_COLOR"), (True, "TERM")])
