@@ -234,6 +234,28 @@ def test_a_driver_that_leaves_uploads_its_results_first(
     assert (order[0], set(order)) == (first, {"journal", "checkpoint"})
 
 
+def test_what_cannot_be_deleted_holds_up_nothing_and_is_tried_again(
+    mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some stores delete nothing, some not for everybody: a study that waits for that would never end."""
+    trial = mirrored.script.begin()
+    mirrored.saved(trial, 1)
+    mirrored.delivered()
+    mirrored.saved(trial, 2)
+    mirrored.dropped(trial, 1)
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise NotImplementedError
+
+        patch.setattr("tracking._checkpoint_uploads.remove_files", refuse)
+        mirrored.delivered()
+        assert mirrored.uploaded(trial) == {"step-00000001", "step-00000002"}
+        assert mirrored.projector.uploads.trouble is None
+    mirrored.delivered()
+    assert mirrored.uploaded(trial) == {"step-00000002"}
+
+
 def test_nothing_is_deleted_before_what_follows_it_is_there(
     mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
