@@ -20,8 +20,9 @@ def epochs(trial: Trial, n: int, **states: Any) -> Iterator[int]:
 
     ``states``: whatever has ``state_dict`` and ``load_state_dict``: ``model=``, ``optimizer=``,
     ``scheduler=``. They are loaded from the checkpoint and saved when the trial is interrupted, with the
-    state of torch's random generator, so that a resumed trial draws what an unbroken one would. Where an
-    optimizer was made with other settings than the checkpoint's was (a fork's learning rate), its own hold.
+    state of torch's random generator on the CPU, so that a resumed trial draws there what an unbroken one
+    would; what is drawn on a GPU, such as dropout, is not the same. Where an optimizer was made with other
+    settings than the checkpoint's was (a fork's learning rate), its own hold.
     """
     import torch
 
