@@ -167,16 +167,7 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
             "trial_timeout": _trial_timeout(study, seeds),
             "experiment": experiment_of(study),
             **(wish.terms or {}),
-            **dict.fromkeys((*TOTALS, "stop_when", "max_steps", "register_as")),
-            "name": wish.named,
-            "confirms": wish.study,
-            "repeats": seeds,
-            "seed": known.created.seed if known else _fresh_seed(study, wish.named, seeds),
-            "trials": len(configurations),
-            "strategy": "random",
-            "warm_start": (),
-            "outcome_constraints": (),
-            **dict.fromkeys(("rule", "on_duplicate")),
+            **_settled(study, wish, known, len(configurations)),
         },
     )
     if objective is None:
@@ -199,6 +190,26 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
                 writable.enqueue(params, time.time())
     limits = replace(plan.terms.limits, trials=len(tried) + len(missing))
     return replace(plan, terms=replace(plan.terms, limits=limits))
+
+
+def _settled(study: Study, wish: Wish, known: Study | None, trials: int) -> dict[str, Any]:
+    """What of the request is the confirmation's own. Raises :class:`InputError` where it was asked for."""
+    seeds = wish.seeds(known)
+    fields = {
+        **dict.fromkeys((*TOTALS, "stop_when", "max_steps", "register_as")),
+        "name": wish.named,
+        "confirms": wish.study,
+        "repeats": seeds,
+        "seed": known.created.seed if known else _fresh_seed(study, wish.named, seeds),
+        "trials": trials,
+        "strategy": "random",
+        "warm_start": (),
+        "outcome_constraints": (),
+        **dict.fromkeys(("rule", "on_duplicate")),
+    }
+    if vain := sorted(fields.keys() & (wish.terms or {}).keys()):
+        raise InputError(f"a confirmation has a {vain[0]} of its own; leave {', '.join(vain)} out")
+    return fields
 
 
 def _known(wish: Wish) -> Study | None:

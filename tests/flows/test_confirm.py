@@ -155,6 +155,13 @@ def test_what_cannot_be_confirmed(study: Callable[[], Study], top: int, said: st
         to_confirm(study(), top)
 
 
+def test_what_a_confirmation_settles_itself_is_refused(tracked: Place) -> None:
+    """It was passed over without a word."""
+    studied()
+    with pytest.raises(InputError, match="has a seed of its own; leave seed, trials out"):
+        confirm("mine", lucky, trials=9, seed=3)
+
+
 def test_of_equal_configurations_the_better_trial_counts() -> None:
     study = Study({"x": Float(0.0, 1.0)}, strategy="random", settings={"on_duplicate": "repeat"})
     for x, value in ((0.5, 3.0), (0.2, 2.0), (0.5, 1.0), (0.9, 4.0)):
