@@ -236,6 +236,25 @@ def test_an_interrupted_trial_equals_an_unbroken_one(tmp_path: Path, name: str, 
     assert lost.score == final.score
 
 
+def test_a_value_that_stands_still_is_no_better_one() -> None:
+    """Patience is over, and the final model is no larger than the first that was as good."""
+    tuned = objective(
+        "sklearn:iris",
+        "gradient_boosting",
+        metric="accuracy",
+        budget="steps",
+        n_steps=20,
+        max_size=20,
+        patience=3,
+    )
+    assert tuned.prepare().step_unit == "1 of n_estimators"
+    trial = FakeTrial({"learning_rate": 1e-9})
+    tuned(trial)
+    assert [(step, metrics["steps"]) for step, metrics in trial.reports] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    passes = objective("sklearn:iris", "sgd", metric="accuracy", budget="steps").prepare()
+    assert passes.step_unit == "pass over the data"
+
+
 def test_an_interrupted_trial_of_folds_goes_on_at_the_next_fold() -> None:
     tuned = objective("sklearn:wine")
     params = {"max_depth": 3}

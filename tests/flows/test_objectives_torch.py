@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 from flows.objectives import TorchMLP, TrialInfo, make_objective  # noqa: E402
 from flows.objectives._base import load_setting  # noqa: E402
+from flows.objectives._torch_learner import Learner  # noqa: E402
 from hpo_core import InputError, ObjectiveError, TrialPruned  # noqa: E402
 from tests.flows.fake_trial import FakeTrial  # noqa: E402
 from tests.flows.small_tables import mixed, written  # noqa: E402
@@ -173,6 +174,55 @@ def test_odd_tables(tmp_path: Path) -> None:
         params = prepared.space.decode(prepared.space.default_unit())
         assert math.isfinite(tuned(FakeTrial(params)))
         assert math.isfinite(tuned.finalise(params, TrialInfo(seed=1, metrics={"epochs": 2.0})).score)
+
+
+def test_a_target_of_any_size_is_learned(tmp_path: Path) -> None:
+    frame = mixed(task="regression")
+    frame["y"] = 1e6 + 1e4 * frame["b"]
+    params = {"learning_rate": 0.02, "width": 16}
+    final = objective(written(tmp_path, frame)).finalise(params, TrialInfo(seed=1, metrics={"epochs": 40.0}))
+    assert final.scores["r2"] > 0.9
+
+
+def test_a_quantile_has_its_share_of_targets_below(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": np.arange(2000) % 2, "y": 100 + 10 * rng.normal(size=2000)})
+    tuned = objective(written(tmp_path, frame), metric="pinball_0.9")
+    params = {"learning_rate": 0.05, "layers": 1, "width": 4, "schedule": "cosine"}
+    model = tuned.finalise(params, TrialInfo(seed=1, metrics={"epochs": 6.0})).model
+    assert np.mean(frame["y"] < model(torch.zeros((1, 1))).item()) == pytest.approx(0.9, abs=0.04)
+
+
+def test_a_cosine_schedule_falls_from_the_rate_to_nearly_nothing() -> None:
+    setting = load_setting(objective("sklearn:wine").table)
+    params = {"learning_rate": 0.1, "schedule": "cosine"}
+    learner = Learner(setting.problem, setting.split.train, params, (1, torch.device("cpu")), "l2")
+    rates = []
+    for epoch in (1, 2, 3, 4):
+        learner.epoch(epoch, 4)
+        rates.append(learner.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1, 0.0853553, 0.05, 0.0146447], rel=1e-4)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_balanced_class_weights_give_each_class_the_same_say(tmp_path: Path, task: str) -> None:
+    """Where the rows say nothing, what is predicted is the share of each class, or the same for all."""
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.repeat([*"aaaaaabbcc"], 200))
+    frame = pd.DataFrame({"x": np.arange(2000) % 2, "y": y})
+    if task == "binary":
+        frame = frame[frame["y"] != "c"].reset_index(drop=True)
+    tuned = objective(written(tmp_path, frame), max_epochs=60)
+    params = {"learning_rate": 0.05, "layers": 1, "width": 4, "batch_size": 400}
+    info = TrialInfo(seed=1, metrics={"epochs": 60.0})
+    rows = torch.zeros((1, 1))
+    plain, balanced = (
+        tuned.finalise({**params, "class_weight": kind}, info).model(rows).tolist()[0]
+        for kind in ("none", "balanced")
+    )
+    classes = 2 if task == "binary" else 3
+    assert plain == pytest.approx([0.25] if classes == 2 else [0.6, 0.2, 0.2], abs=0.07)
+    assert balanced == pytest.approx([0.5] if classes == 2 else [1 / 3] * 3, abs=0.07)
 
 
 def test_what_is_the_same_in_all_training_rows_says_little_of_others(tmp_path: Path) -> None:
