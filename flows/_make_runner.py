@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -122,13 +123,14 @@ def _dask_runner(work: Work, terms: RunnerTerms, tell: Callable[[str], None]) ->
         from flows._dask_connection import PATIENCE_SECONDS
     resources = {} if terms.gpus_per_trial is None else {"GPU": terms.gpus_per_trial}
     patience = os.environ.get("HPO_DASK_PATIENCE", f"{PATIENCE_SECONDS:g}")
-    try:
+    seconds = math.nan
+    with contextlib.suppress(ValueError):
         seconds = float(patience)
-    except ValueError:
+    if not seconds >= 0:
         raise InputError(
             f"HPO_DASK_PATIENCE must be a number of seconds, got {patience!r}; leave it out for "
             f"{PATIENCE_SECONDS:g}"
-        ) from None
+        )
     return DaskRunner(
         work,
         slots=terms.workers,

@@ -494,6 +494,19 @@ def test_no_more_slots_are_made_than_there_are_trials(
     assert make_runner(opened, objectives.square, runner_terms).slots == slots
 
 
+@pytest.mark.skipif("dask" not in PROCESSES, reason="needs distributed")
+@pytest.mark.parametrize("patience", ["soon", "nan", "-1"])
+def test_a_patience_that_is_no_time_is_refused(
+    patience: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nan it waited for workers without end, and for a scheduler not at all."""
+    monkeypatch.setenv("HPO_DASK_PATIENCE", patience)
+    tracker = StudyTracker(tmp_path, None, "none", offline=True)
+    opened = Session(study=Study({"x": Float(0.0, 1.0)}), folder=tmp_path, resumed=False, tracker=tracker)
+    with pytest.raises(InputError, match="HPO_DASK_PATIENCE must be a number of seconds"):
+        make_runner(opened, objectives.square, RunnerTerms(runner="dask"))
+
+
 def test_a_trial_that_says_more_than_can_be_heard_fails_and_the_next_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
