@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 from flows.objectives import TorchMLP, TrialInfo, make_objective  # noqa: E402
 from flows.objectives._base import load_setting  # noqa: E402
+from flows.objectives._mlp import TabularNet  # noqa: E402
 from flows.objectives._torch_learner import Learner  # noqa: E402
 from hpo_core import InputError, ObjectiveError, TrialPruned  # noqa: E402
 from tests.flows.fake_trial import FakeTrial  # noqa: E402
@@ -191,6 +192,17 @@ def test_a_quantile_has_its_share_of_targets_below(tmp_path: Path) -> None:
     params = {"learning_rate": 0.05, "layers": 1, "width": 4, "schedule": "cosine"}
     model = tuned.finalise(params, TrialInfo(seed=1, metrics={"epochs": 6.0})).model
     assert np.mean(frame["y"] < model(torch.zeros((1, 1))).item()) == pytest.approx(0.9, abs=0.04)
+
+
+def test_a_network_that_squashes_takes_extremes_for_little_more_than_large() -> None:
+    features = np.random.default_rng(0).normal(size=(100, 3))
+    far = torch.tensor([[1e6, -1e6, 1e6], [0.0, 0.0, 0.0]])
+    moved = {}
+    for squash in (False, True):
+        torch.manual_seed(0)
+        first, second = TabularNet(features, [], 1, {"squash": squash})(far)[:, 0].tolist()
+        moved[squash] = abs(first - second)
+    assert moved[True] < 20 < 1e4 < moved[False]
 
 
 def test_a_cosine_schedule_falls_from_the_rate_to_nearly_nothing() -> None:
