@@ -264,7 +264,7 @@ def concluded(wish: Wish, result: Result) -> tuple[Confirmation, dict[str, Any]]
     ``result``: of the study that confirms. ``None`` where not all of its seeds have been run.
     """
     stopped = result.study.stopped
-    if stopped is None or stopped.state != "finished":
+    if stopped is None or stopped.state not in ("finished", "failed"):
         return None
     found = _outcome(wish)
     data = _as_data(wish, found, next(iter(result.study.objectives)))
@@ -357,7 +357,8 @@ def _note(wish: Wish, name: str, topic: str, data: dict[str, Any], tags: dict[st
 
 def results_table(found: Confirmation) -> tuple[Sequence[str], list[list[str]]]:
     """Columns and rows for people."""
-    fresh, than = f"on {found.seeds} fresh seeds", f"better than {found.winner.trial} by"
+    fresh = f"on {found.seeds} fresh seeds" if found.seeds else "on fresh seeds"
+    than = f"better than {found.winner.trial} by"
     columns = ("trial", "reported", fresh, *((than, "interval") if found.differences else ()))
     rows = []
     for leader in found.leaders:

@@ -114,7 +114,7 @@ class Confirmation:
                 return f"the winner, trial {winner}, and {_listed(near)} cannot be told apart {on}"
             case Verdict.ALONE:
                 return f"the winner, trial {winner}, was evaluated {on} and compared with no other"
-        return f"the winner, trial {winner}, failed {on}: {self.winner.reason}"
+        return f"the winner, trial {winner}, failed on fresh seeds: {self.winner.reason}"
 
 
 def _listed(trials: Sequence[int] | Mapping[int, Paired]) -> str:

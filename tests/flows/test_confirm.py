@@ -155,6 +155,35 @@ def test_what_cannot_be_confirmed(study: Callable[[], Study], top: int, said: st
         to_confirm(study(), top)
 
 
+def test_a_confirmation_in_which_everything_fails_is_over(
+    tracked: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was said to go on with the same command, which then said so again."""
+    module, turned = tracked.folder / "turns.py", tracked.folder / "turned"
+    raises = f"assert not pathlib.Path({str(turned)!r}).exists(), 'it has turned'"
+    module.write_text(f"import pathlib\n\ndef loss(trial):\n    {raises}\n    return trial.params['x']\n")
+    terms = [
+        "--space",
+        "{x: {low: 0.0, high: 1.0}}",
+        "--trials",
+        "3",
+        "--workers",
+        "1",
+        "--isolation",
+        "thread",
+    ]
+    assert main(["tune", "turns.py:loss", "--name", "mine", "--strategy", "random", *terms]) == 0
+    turned.touch()
+    capsys.readouterr()
+    for _ in range(2):
+        assert main(["confirm", "mine", "--top", "2", "--repeats", "2"]) == 1
+        said = capsys.readouterr().out
+        assert "failed on fresh seeds: failed: AssertionError: it has turned" in said
+        assert "fresh seeds: trial" not in said
+    assert main(["show", "mine"]) == 0
+    assert "failed on fresh seeds" in capsys.readouterr().out
+
+
 def test_what_a_confirmation_settles_itself_is_refused(tracked: Place) -> None:
     """It was passed over without a word."""
     studied()

@@ -82,7 +82,7 @@ def test_verdicts(others: list[list[float]], verdict: str, trial: int, said: str
 def test_a_winner_that_fails_leaves_the_best_of_the_others() -> None:
     found = confirmed([again(9, []), again(1, [1.0, 2.0]), again(2, [3.0, 4.0])], "max")
     assert (found.verdict, found.trial) == (Verdict.FAILED, 2)
-    assert found.sentence() == "the winner, trial 9, failed on 2 fresh seeds: failed: boom"
+    assert found.sentence() == "the winner, trial 9, failed on fresh seeds: failed: boom"
     assert confirmed([again(9, []), again(1, [])], "max").trial is None
 
 
