@@ -21,7 +21,7 @@ class Room:
         self._folder = folder
         self._tell = tell
         self._quota = quota
-        self._warned = self._gave_up = False
+        self._warned = self._gave_up = self._stuck = False
         self.taken = False  # something was saved since the last time
 
     async def tidy(self, now: Callable[[], float]) -> None:
@@ -51,4 +51,9 @@ class Room:
                 continue
             # Journaled first: a crash in between leaves a folder too many, never a promise too much.
             self._study.execution.dropped_checkpoint(item.trial, item.step, now=now())
-            await asyncio.to_thread(delete_checkpoint, self._folder, item.uri)
+            try:
+                await asyncio.to_thread(delete_checkpoint, self._folder, item.uri)
+            except OSError as error:  # a file system that keeps it is no reason to end the study
+                if not self._stuck:
+                    self._stuck = True
+                    self._tell(f"checkpoints that nobody needs stay on the disk: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -283,6 +284,23 @@ def test_the_quota_gives_up_checkpoints_of_paused_trials_and_says_so_once(tmp_pa
     assert [place.exists() for place in places] == [True, False, False]
     assert len(said) == 2
     assert "have reached their quota" in said[0]
+
+
+def test_a_checkpoint_that_cannot_be_deleted_does_not_end_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, places = paused_with_checkpoints(tmp_path)
+    said: list[str] = []
+
+    def busy(folder: Path, uri: str) -> None:
+        raise OSError(errno.EBUSY, "in use", uri)
+
+    monkeypatch.setattr("flows._room.delete_checkpoint", busy)
+    asyncio.run(Room(study, tmp_path, said.append, quota=1).tidy(lambda: 1.0))
+    assert [place.exists() for place in places] == [True, True, True]
+    assert [line for line in said if "stay on the disk" in line] == [
+        f"checkpoints that nobody needs stay on the disk: [Errno {errno.EBUSY}] in use: {str(places[2])!r}"
+    ]
 
 
 def test_a_trial_that_goes_on_while_checkpoints_are_deleted_keeps_its_own(
