@@ -13,6 +13,7 @@ from flows import _messages as m
 from flows._driver import Driver
 from flows._messages import Job, Outcome
 from flows._runner import OnMessage, Report, RunnerGone, Saved
+from flows._stretch import Stretch
 from hpo_core import HpoError, TrialState
 from tests.flows.fake_runner import FakeRunner, at_once, drive, make_study, replayed
 from tracking import save_checkpoint
@@ -52,6 +53,34 @@ def test_what_was_cut_off_or_suspended_counts_against_no_trial(kind: str, tmp_pa
     study = make_study(tmp_path, limits={"trials": 2})
     drive(study, FakeRunner(script), tmp_path)
     assert study.history.count(TrialState.COMPLETE) == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "state"),
+    [("interrupt", TrialState.WAITING), ("drain", TrialState.WAITING), ("cancel", TrialState.CANCELLED)],
+)
+def test_what_ends_the_driver_while_a_segments_task_is_set_up_keeps_it_from_running(
+    verb: str, state: TrialState, tmp_path: Path
+) -> None:
+    """The runner was told to kill what it did not have yet; it ran it, and the driver waited for its end."""
+
+    async def endless(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    async def set_up(stretch: Stretch) -> None:
+        getattr(driver, verb)("enough")
+        await stretch.body()
+
+    async def go() -> str:
+        return await asyncio.wait_for(driver.drive(), 30)
+
+    study = make_study(tmp_path)
+    runner = FakeRunner(endless, slots=1)
+    runner.signals[0] = asyncio.Event()
+    driver = Driver(study, runner, folder=tmp_path, orchestrate=set_up)
+    assert (asyncio.run(go()), runner.jobs) == ("enough", [])
+    assert [trial.state for trial in replayed(tmp_path).trials] == [state]
 
 
 def test_a_driver_that_has_a_successor_stops(tmp_path: Path) -> None:
