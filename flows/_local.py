@@ -80,11 +80,13 @@ class LocalRunner:
 
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
         """Run the segment in the slot's process; see :class:`flows._runner.Runner`."""
+        self._killed.pop(slot, None)
         child = self._children[slot]
         if child is not None and not child.alive:
             await self._discard(slot)
+            if slot in self._killed:
+                return self._killed.pop(slot)
         child = await self._fresh(slot)
-        self._killed.pop(slot, None)
         child.send({"type": "run", **job.to_json()})
         guard = asyncio.create_task(self._guard(slot, child))
         try:
@@ -130,9 +132,8 @@ class LocalRunner:
             await asyncio.sleep(min(waits))
 
     def _condemn(self, slot: int, kind: str, reason: str) -> None:
-        child = self._children[slot]
-        if child is not None:
-            self._killed[slot] = Outcome(kind=kind, reason=reason)
+        self._killed[slot] = Outcome(kind=kind, reason=reason)
+        if (child := self._children[slot]) is not None:
             child.end()
 
     def stop(self, slot: int) -> None:

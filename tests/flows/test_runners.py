@@ -239,6 +239,33 @@ def test_kill_ends_a_trial_that_heeds_nothing(kind: str, tmp_path: Path) -> None
     assert (outcome.kind, outcome.reason) == (m.LOST, "cancelled")
 
 
+def test_kill_ends_a_trial_whose_process_is_just_being_replaced(tmp_path: Path) -> None:
+    """There was none to kill, and the trial ran in the next one."""
+    begun = tmp_path / "begun"
+
+    def objective(trial: Any) -> float:
+        if trial.number:
+            begun.touch()
+            threading.Event().wait()
+        return float(os.getpid())
+
+    async def go() -> Outcome:
+        async with running("local", objective, tmp_path) as runner:
+            first = await asyncio.wait_for(runner.run(0, job(tmp_path), Heard()), PATIENCE)
+            assert isinstance(first.values, float)
+            process = psutil.Process(int(first.values))
+            process.kill()
+            process.wait()
+            segment = asyncio.create_task(runner.run(0, job(tmp_path, trial=1), Heard()))
+            await asyncio.sleep(0)
+            await runner.kill(0, "cancelled")
+            return await asyncio.wait_for(segment, PATIENCE)
+
+    outcome = asyncio.run(go())
+    assert (outcome.kind, outcome.reason) == (m.LOST, "cancelled")
+    assert not begun.exists()
+
+
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_what_a_trial_prints_is_kept_with_the_trial(kind: str, tmp_path: Path) -> None:
     run_one(kind, objectives.prints, tmp_path)
