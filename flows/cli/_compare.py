@@ -184,8 +184,9 @@ def _print(console: Console, title: str, columns: Sequence[str], rows: Sequence[
     table = Table(box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for side, *figures in rows:
+        # A side of several studies is broken between their names, not within one.
+        table.add_row(side.replace(",", ", "), *figures)
     console.print(table)
     console.print()
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli._compare import _notes, _spread
+from flows._live import make_console
+from flows.cli._compare import _notes, _print, _spread
 from hpo_core import Float, Study
 from tests.flows.conftest import Hpo, Place
 from tests.tracking.studies import Script
@@ -48,6 +49,14 @@ def test_sides_are_compared(studies: Path, place: Place, hpo: Hpo) -> None:
     assert data["sides"][1]["studies"][0]["reached"][0]["trials"] == 2
     assert data["differences"] == []
     assert "no claim" in data["claim"]
+
+
+def test_no_name_of_a_side_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    """A side of four studies was broken within the third's name."""
+    side = ",".join(f"lightgbm-{n}" for n in range(4))
+    _print(make_console(width=60), "Finals", ["side", "best"], [[side, "0.5 (0.25 to 0.75)"]])
+    words = capsys.readouterr().out.replace(",", " ").split()
+    assert {f"lightgbm-{n}" for n in range(4)} <= set(words)
 
 
 @pytest.mark.parametrize(
