@@ -78,12 +78,14 @@ def failures(study: Study) -> list[str]:
 
 
 def ended_badly(study: Study) -> list[tuple[str, str]]:
-    """Labelled lines: why trials failed, and, where none is complete, why those that broke a bound did."""
+    """Labelled lines: why trials failed, and, where none is complete, why the others ended as they did."""
     lines = [("failed", line) for line in failures(study)]
     if study.history.count(TrialState.COMPLETE):
         return lines
-    broken = [(t.number, "", t.reason) for t in study.trials if t.state is TrialState.INFEASIBLE]
-    return lines + [("infeasible", line) for line in failure_lines(broken)]
+    for state in (TrialState.INFEASIBLE, TrialState.PRUNED):
+        ended = [(t.number, "", t.reason) for t in study.trials if t.state is state]
+        lines += [(state.label, line) for line in failure_lines(ended)]
+    return lines
 
 
 def all_failed(study: Study) -> str:

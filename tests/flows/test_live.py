@@ -68,7 +68,7 @@ def test_failures_are_told_by_frequency() -> None:
     assert failures(made) == ["often (trials 2, 3)", "rare (trial 1)", "timed out: too long (trial 4)"]
 
 
-def test_why_nothing_is_complete_is_said_of_broken_bounds_too() -> None:
+def test_why_nothing_is_complete_is_said_whatever_ended_the_trials() -> None:
     """A study of which every trial broke a constraint said that no trial is complete, and nothing more."""
     made = study(3.0, 4.0, settings={"outcome_constraints": ["loss <= 2"]})
     wants = "the study wants loss <= 2"
@@ -77,6 +77,9 @@ def test_why_nothing_is_complete_is_said_of_broken_bounds_too() -> None:
         ("infeasible", f"loss is 4, {wants} (trial 1)"),
     ]
     made.execution.finish(made.ask().number, state="failed", reason="rare")
+    made.execution.finish(made.ask().number, state="pruned", reason="no loss reported up to step 1")
+    assert ended_badly(made)[0] == ("failed", "rare (trial 2)")
+    assert ended_badly(made)[-1] == ("pruned", "no loss reported up to step 1 (trial 3)")
     made.tell(made.ask(), 1.0)
     assert ended_badly(made) == [("failed", "rare (trial 2)")]
 
