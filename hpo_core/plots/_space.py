@@ -69,7 +69,10 @@ def parallel_coordinates(
         )
     span = robust_range(values, study.objectives[name])
     ends = (float(values.min()), float(values.max())) if span is None else span
-    dimensions.append({"label": name, "values": np.clip(values, *ends), "range": list(ends)})
+    # Of a range without a width Plotly makes one that is upside down below zero.
+    room = 0.0 if ends[0] < ends[1] else abs(ends[0]) / 10 or 1.0
+    axis = [ends[0] - room, ends[1] + room]
+    dimensions.append({"label": name, "values": np.clip(values, *ends), "range": axis})
     figure = c.figure(
         "Parallel coordinates" + _of(len(chosen), len(numbers), "trials"),
         height=480,

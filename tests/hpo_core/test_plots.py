@@ -68,6 +68,15 @@ def test_thinning_keeps_what_is_best() -> None:
     assert set(found["best so far"].x[:-1]) <= set(dots.x)
 
 
+def test_the_axis_of_a_single_value_is_not_upside_down() -> None:
+    """Plotly had the lower number on top, where all values are the same one below zero."""
+    for value in (-0.017, 0.0, 3.0):
+        made = Study({"x": Float(0.0, 1.0)}, objectives={"acc": "max"}, strategy="random", seed=0)
+        made.tell(made.ask(), value)
+        low, high = plots.parallel_coordinates(made).data[0].dimensions[-1].range
+        assert low < value < high
+
+
 def test_parallel_coordinates_label_real_values(study: Study) -> None:
     """The log axis has decades at even places; each category has a place and a name; so has inactive."""
     rate, kind, inner, last = plots.parallel_coordinates(study).data[0].dimensions
