@@ -248,9 +248,8 @@ class Driver:
         speech = Speech(self._turns, slot, functools.partial(self._heard, slot, running))
         try:
             late = find(job) if job.attempt > 1 else None
-            if (
-                why := self._draining or running.end
-            ):  # came while its task was set up: the runner has not got it
+            if why := self._draining or running.end:
+                # It came while the task was set up, and the runner has not got the segment.
                 outcome = Outcome(kind=m.LOST, reason=why)
             elif late is None:
                 outcome = await self._runner.run(slot, job, speech.say)
