@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpo_core import Strategy, StrategyError, make_strategy
@@ -9,7 +10,7 @@ from hpo_core import Strategy, StrategyError, make_strategy
 if TYPE_CHECKING:
     from flows.objectives._base import Prepared
 
-__all__ = ["chosen_strategy", "on_axis", "racing"]
+__all__ = ["chosen_strategy", "forking", "on_axis", "racing"]
 
 
 def chosen_strategy(given: Any, *, may_end_early: bool) -> Strategy:
@@ -51,3 +52,15 @@ def racing(chosen: Strategy, prepared: Prepared) -> Strategy:
     """
     folds = prepared.step_unit == "fold" and (prepared.n_steps or 0) > 1 and len(prepared.objectives) == 1
     return make_strategy("auto+race") if chosen.name == "auto" and folds else chosen
+
+
+def forking(chosen: Strategy, prepared: Prepared) -> Strategy:
+    """The strategy, whose forks keep what a model in training cannot change; for `pbt`, where nobody has said
+    what it may change.
+    """
+    asked = chosen.config.get("scheduler")
+    options = dict(asked) if isinstance(asked, Mapping) else {"name": asked}
+    if options["name"] != "pbt" or "parameters" in options or not prepared.settled & {*prepared.space.names}:
+        return chosen
+    names = [name for name in prepared.space.names if name not in prepared.settled]
+    return make_strategy({**chosen.config, "scheduler": {**options, "parameters": names}})

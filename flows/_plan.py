@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows._chosen import chosen_strategy, on_axis, racing
+from flows._chosen import chosen_strategy, forking, on_axis, racing
 from flows._execute import Objective
 from flows._experiment import TrackingTerms
 from flows._find import find
@@ -311,6 +311,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
     prepared = table.prepare()
     if request.may_end_early and request.trials is None:
         chosen = racing(chosen, prepared)
+    chosen = forking(chosen, prepared)
     max_steps = request.max_steps or prepared.n_steps
     terms = Terms(
         name=request.name or _table_name(request, prepared.digest, *_asked(request, strategy, settings)),

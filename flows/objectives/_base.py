@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -165,6 +165,7 @@ class Prepared:
     ``step_unit``    what one step is, for people
     ``summary``      counts and names for the parent run
     ``first``        configurations of the space that are worth trying before any sampler is asked
+    ``settled``      parameters that a model keeps once its training has begun, such as its shape
     """
 
     space: SearchSpace
@@ -177,6 +178,7 @@ class Prepared:
     step_unit: str
     summary: dict[str, Any]
     first: tuple[dict[str, Any], ...] = ()
+    settled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,6 +286,7 @@ def prepared(
     *,
     steps: tuple[int | None, str],
     question: Mapping[str, Any],
+    settled: Iterable[str] = (),
 ) -> Prepared:
     """The :class:`Prepared` of an objective; ``question``: its own options that change what is measured."""
     config, problem, split = objective.table, setting.problem, setting.split
@@ -316,6 +319,7 @@ def prepared(
         n_steps=steps[0],
         step_unit=steps[1],
         summary=summary,
+        settled=frozenset(settled),
     )
 
 

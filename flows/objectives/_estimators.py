@@ -200,6 +200,11 @@ def offers(model: Any, problem: Problem) -> set[Needs]:
 # -- default spaces ------------------------------------------------------------------------------
 
 
+def settled(kind: str) -> tuple[str, ...]:
+    """Parameters that an estimator cannot learn on with, once it has learned with others."""
+    return _SETTLED.get(kind.removesuffix("Classifier").removesuffix("Regressor"), ())
+
+
 def default_space(kind: str, problem: Problem, n_train: int) -> dict[str, Parameter] | None:
     """The default space of an estimator class, ``None`` for a class that has none.
 
@@ -384,6 +389,11 @@ def _xgb(problem: Problem, n: int) -> Space:
 
 # Ranges of penalties and of epsilon are for a standardised target, see scales_target.
 # By class name, or by class name without Classifier or Regressor.
+_SETTLED = {
+    "MLP": ("hidden_layer_sizes", "activation", "solver"),
+    "SGD": ("average", "loss", "fit_intercept"),
+}
+
 _SPACES: dict[str, Callable[[Problem, int], Space]] = {
     "HistGradientBoosting": _hist,
     "RandomForest": _forest,

@@ -123,7 +123,8 @@ class SklearnModel:
             **({"n_steps": self.n_steps, "max_size": self.max_size, "patience": self.patience}
                if self.budget == "steps" else {}),
         }  # fmt: skip
-        return prepared(self, setting, space, steps=steps, question=question)
+        settled = (f"{self._prefix(found, model)}{name}" for name in estimators.settled(found.kind))
+        return prepared(self, setting, space, steps=steps, question=question, settled=settled)
 
     def over_training(self) -> SklearnModel | None:
         """The same over steps, where the estimator learns bit by bit."""

@@ -41,7 +41,7 @@ from flows.objectives._base import (
 )
 from flows.objectives._space_file import build_space
 from flows.objectives._torch_learner import Learner, Run, loss_of, packed, restored
-from flows.objectives._torch_space import check_domain, check_together, default_space, resolve
+from flows.objectives._torch_space import SETTLED, check_domain, check_together, default_space, resolve
 from hpo_core import (
     InputError,
     TrialPruned,
@@ -91,7 +91,9 @@ class TorchMLP:
             check_space=lambda space: check_together(space, setting.problem),
         )
         question = {"max_epochs": self.max_epochs, "patience": self.patience}
-        return prepared(self, setting, space, steps=(self.max_epochs, "epoch"), question=question)
+        return prepared(
+            self, setting, space, steps=(self.max_epochs, "epoch"), question=question, settled=SETTLED
+        )
 
     def _device(self) -> torch.device:
         try:

@@ -33,6 +33,10 @@ _WHOLE = ("layers", "width", "embedding_size", "batch_size")
 _NAMED = ("optimizer", "activation", "norm", "schedule", "class_weight", "squash")
 
 
+# What a network is. A checkpoint of another one cannot be loaded, or means something else.
+SETTLED = ("layers", "width", "norm", "embedding_size", "activation", "squash")
+
+
 def default_space(problem: Problem, n_train: int) -> dict[str, Parameter]:
     largest = int(min(512, max(16, n_train // 4)))
     space: dict[str, Parameter] = {

@@ -9,7 +9,7 @@ import pytest
 
 from flows._plan import plan_request
 from flows._request import Request
-from hpo_core import StrategyError
+from hpo_core import StrategyError, TrialState, make_strategy
 from tests.flows.conftest import Hpo, Place
 
 TABLE = "sklearn:wine"
@@ -89,6 +89,45 @@ def test_what_changes_during_training_is_refused_over_folds(
 ) -> None:
     with pytest.raises(StrategyError, match=remedy):
         planned(objective, "pbt", **options)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "objective", "options", "changed", "kept"),
+    [
+        ("pbt", "torch", {}, {"learning_rate", "dropout"}, {"layers", "width", "norm", "squash"}),
+        ("random+pbt", "sklearn", {"estimator": "mlp"}, {"alpha", "beta_1"}, {"hidden_layer_sizes"}),
+        ('{"name": "pbt", "interval": 3}', "sklearn", {"estimator": "sgd"}, {"alpha", "eta0"}, {"average"}),
+        ('{"name": "pbt", "parameters": ["width"]}', "torch", {}, {"width"}, {"dropout"}),
+    ],
+)
+def test_forks_change_what_a_model_in_training_can_change(
+    strategy: str, objective: str, options: dict[str, object], changed: set[str], kept: set[str]
+) -> None:
+    """Half of the forks of `hpo tune torch --strategy pbt` failed: their networks had another shape."""
+    request = Request(objective=objective, data=TABLE, strategy=strategy, trials=20, options=options)
+    terms = plan_request(request).terms
+    assert terms.space is not None
+    may_change = set(getattr(terms.strategy.scheduler, "parameters", None) or ())
+    assert changed <= may_change <= set(terms.space.names)
+    assert not kept & may_change
+    again = plan_request(request, strategy=terms.strategy).terms.strategy
+    assert again.config == terms.strategy.config == make_strategy(terms.strategy.config).config
+
+
+def test_forks_of_what_can_change_altogether_may_change_all() -> None:
+    plan = plan_request(Request(objective="lgbm", data=TABLE, strategy="pbt", trials=20))
+    assert plan.terms.strategy.config["scheduler"] == "pbt"
+
+
+@pytest.mark.parametrize("estimator", ["mlp", "sgd"])
+def test_no_fork_of_a_ready_objective_fails(estimator: str, hpo: Hpo, tracked: Place) -> None:
+    """They went on with another network, or without the averages that they asked for."""
+    command = ("tune", "sklearn", "--estimator", estimator, "--data", TABLE, "--strategy", "pbt")
+    said = hpo(*command, "--trials", 8, "--name", "mine", "--isolation", "thread", "--offline")
+    assert said.code == 0
+    study = tracked.study("mine")
+    assert any(trial.parent is not None for trial in study.trials)
+    assert {trial.state for trial in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
 
 
 def test_a_dry_run_says_rungs_steps_and_time(hpo: Hpo, place: Place) -> None:
