@@ -66,6 +66,19 @@ def test_prepared(kind: str) -> None:
         assert other.data_digest == prepared.data_digest
 
 
+def test_the_length_of_a_step_is_part_of_the_question_where_steps_are_rounds() -> None:
+    """A trial's value is looked for at the ends of steps only."""
+    digests = {
+        (budget, stride): make_objective(
+            "lgbm", data="sklearn:wine", folds=2, budget=budget, rounds_per_step=stride
+        ).prepare().digest
+        for budget in ("rounds", "folds")
+        for stride in (5, 10)
+    }  # fmt: skip
+    assert digests["rounds", 5] != digests["rounds", 10]
+    assert digests["folds", 5] == digests["folds", 10]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "task, metric", [("binary", "auc"), ("multiclass", "logloss"), ("regression", "rmse")]

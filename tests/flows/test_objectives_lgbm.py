@@ -337,6 +337,10 @@ def test_the_final_model_is_scored_on_the_test_rows(table: str) -> None:
     assert final.importance["feature"][0] in ("a", "colour")
     assert list(final.importance.columns) == ["feature", "importance", "splits"]
     assert all("==" in r for r in final.requirements)
+    packages = {r.partition("==")[0] for r in final.requirements}
+    assert packages == {"lightgbm", "scikit-learn", "numpy", "scipy", "pandas", "cloudpickle"}, (
+        "it is a pickle"
+    )
     assert list(final.example.columns) == list(problem.columns)
     assert len(final.example_output) == len(final.example)
     assert final.contract["classes"] == list(problem.classes)

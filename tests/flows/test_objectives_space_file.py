@@ -63,6 +63,13 @@ def test_what_is_named_changes_and_the_rest_stays(tmp_path: Path) -> None:
     assert parameters["feature_fraction"] == Float(0.5, 1.0)
 
 
+@pytest.mark.parametrize("bound", ["low: 31", "high: 31"])
+def test_a_default_at_the_end_of_the_narrowed_range_stays(tmp_path: Path, bound: str) -> None:
+    parameter = built(f"num_leaves: {{{bound}}}", tmp_path).parameters["num_leaves"]
+    assert isinstance(parameter, Int)
+    assert parameter.default == 31
+
+
 def test_replace_conditions_constraints_and_numbers_that_yaml_takes_for_text(tmp_path: Path) -> None:
     space = built(
         """
