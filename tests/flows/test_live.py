@@ -8,16 +8,19 @@ import os
 import shlex
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from flows._live import leaderboard, make_console, make_view, tell_facts
+from flows._session import Session
 from flows._signals import instead
 from flows._words import ended_badly, failures, progress_of, ways_to_see, what_next
 from flows._words import test_line as line_of_test
 from hpo_core import Float, Study, TrialState
+from tracking import StudyTracker
 
 
 def study(*values: float, objectives: dict[str, str] | None = None, **more: Any) -> Study:
@@ -156,6 +159,50 @@ def test_what_has_ended_the_study_is_suggested_to_be_raised() -> None:
     early = study(1.0, 2.0)
     early.stop(reason="every configuration of the space has been tried", now=20.0)
     assert what_next(early) == ["hpo show study"]
+
+
+def session_of(made: Study, folder: Path) -> Session:
+    tracker = StudyTracker(folder, None, "none", offline=True)
+    return Session(study=made, folder=folder, resumed=False, tracker=tracker)
+
+
+def test_a_log_gets_a_line_at_the_start_and_then_ever_more_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("flows._live.time.monotonic", lambda: now)
+    made = study(3.0, 1.0, math.nan, settings={"workers": 2})
+    current = session_of(made, tmp_path)
+    said = {}
+    with make_view() as view:
+        for now in (100.0, 104.9, 105.0, 200.0, 205.1, 10_000.0, 10_059.0, 10_060.0):
+            view.watch(current)
+            said[now] = capsys.readouterr().out
+        made.stop(now=9.0)
+        now = 20_000.0
+        view.watch(current)
+    assert said[100.0] == "study study: minimise loss by random, 10 trials, 2 at once\n"
+    standing = said[105.0]
+    assert standing.startswith("3/10 done  0 running  1 failed  ")
+    assert standing.endswith(" left  best loss 1 (trial 1)\n")
+    assert [at for at, line in said.items() if line == standing] == [105.0, 200.0, 10_000.0, 10_060.0]
+    assert capsys.readouterr().out == ""
+    with make_view(quiet=True) as view:
+        view.watch(session_of(study(1.0), tmp_path))
+        view.tell("a warning")
+    assert capsys.readouterr() == ("", "a warning\n"), "standard output is somebody else's"
+
+
+def test_several_objectives_have_a_front_and_no_best_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Study({"x": Float(0.0, 1.0)}, objectives={"loss": "min", "size": "min"}, strategy="random")
+    for values in ((1.0, 2.0), (2.0, 1.0), (3.0, 3.0)):
+        made.tell(made.ask(), dict(zip(("loss", "size"), values, strict=True)))
+    monkeypatch.setattr("flows._live._PLAIN_SECONDS", 0.0)
+    with make_view() as view:
+        view.watch(session_of(made, tmp_path))
+    assert capsys.readouterr().out.splitlines()[-1] == "3 done  0 running  2 on the Pareto front"
 
 
 def test_a_reader_who_leaves_ends_the_study_as_a_closed_terminal_does() -> None:
