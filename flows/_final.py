@@ -9,7 +9,7 @@ import json
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from tracking.tags import CONFIG_SHA256, OBJECTIVE, PARAMS, STUDY, STUDY_ID, TRI
 _RUN_ID_SECONDS = 60.0
 # Tells the final model of a trial from those that its objective may have logged.
 _FINAL = {"hpo.final": "true"}
+_CONTRACT = "model_contract.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,7 @@ def logged(current: Session, trial: TrialRecord, final: FinalModel) -> dict[str,
         tags=_FINAL,
         **final.log_options,
     )
-    connection.client.log_dict(run_id, final.contract, "model_contract.json")
+    connection.client.log_dict(run_id, final.contract, _CONTRACT)
     if current.parent_run is not None:
         _show_model(connection, current.parent_run, model.model_id)
     return {"model_uri": model.uri, "run_id": run_id}
@@ -312,7 +313,21 @@ def _champion_on(plan: Plan, connection: Connection, metric: str) -> Callable[[s
             model = load_own_model(connection, uri).get_raw_model()
         with _comparing("its model fails on these rows"):
             rows = problem.frame.iloc[test]
-            predictions = outputs_of(model, rows, problem, wanted.needs, problem.classes)
+            labels = _labels(connection, uri, model, problem.classes)
+            predictions = outputs_of(model, rows, problem, wanted.needs, labels)
             return {metric: wanted(problem.y[test], predictions)}
 
     return score
+
+
+def _labels(connection: Connection, uri: str, model: Any, classes: Sequence[Any]) -> Sequence[Any]:
+    """What a registered model calls the ``classes``; codes are those of the study that made it."""
+    from flows.objectives._fitted import names_codes
+
+    if not names_codes(model):
+        return classes
+    run_id = connection.client.get_model_version(*uri.removeprefix("models:/").rsplit("/", 1)).run_id
+    with tempfile.TemporaryDirectory() as folder:
+        file = connection.client.download_artifacts(run_id, _CONTRACT, folder)
+        theirs = json.loads(Path(file).read_text())["classes"]
+    return [theirs.index(label) for label in classes]

@@ -46,6 +46,11 @@ def needed(needs: Needs) -> str:
     return "probabilities (predict_proba)" if needs == "probability" else "scores to rank rows by"
 
 
+def names_codes(model: Any) -> bool:
+    """Whether the model calls the classes by their codes and not by the user's labels, as XGBoost does."""
+    return type(last_step(model)).__module__.startswith("xgboost")
+
+
 def unbound(model: Any) -> Any:
     """The model without settings of its training: the server that loads it chooses its threads, and another
     ``fit`` begins anew.

@@ -46,7 +46,7 @@ from flows.objectives._base import (
     requirements,
     useful_threads,
 )
-from flows.objectives._fitted import needed, outputs_of, packages_of, pipeline_of, unbound
+from flows.objectives._fitted import names_codes, needed, outputs_of, packages_of, pipeline_of, unbound
 from flows.objectives._growth import FoldRows, Grown, Growth, Run
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, Parameter, TrialPruned
@@ -400,9 +400,8 @@ class SklearnModel:
     def _final_labels(self, setting: Setting) -> Sequence[Any]:
         """What a final model calls the classes: the user's own labels, but XGBoost takes codes only."""
         found = estimators.find(self.estimator, setting.problem)
-        module = type(estimators.last_step(found.make())).__module__
         classes = setting.problem.classes
-        return range(len(classes)) if module.startswith("xgboost") else classes
+        return range(len(classes)) if names_codes(found.make()) else classes
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -215,6 +216,36 @@ def test_a_confirmation_of_a_ready_objective_has_no_model_to_promote(tracked: Pl
     said = hpo("promote", "mine-confirm")
     assert said.code == 2
     assert said.err.endswith("promote those: hpo promote mine\n")
+
+
+CODES = """
+from sklearn.linear_model import LogisticRegression
+
+
+class Codes(LogisticRegression):
+    def fit(self, X, y):
+        assert set(y) == {0, 1}, "like XGBoost, which takes no labels"
+        return super().fit(X, y)
+"""
+
+
+@pytest.mark.slow
+def test_a_holder_that_knows_classes_by_number_is_measured_on_new_rows(tracked: Place, hpo: Hpo) -> None:
+    """They were looked up among the labels: it kept the alias, or was judged upside down."""
+    (tracked.folder / "xgboost_alike.py").write_text(CODES)
+    command = [
+        *("tune", "sklearn", "--estimator", "xgboost_alike:Codes", "--space", "{C: {low: 0.1, high: 1.0}}"),
+        *("--target", "y", "--strategy", "random", "--trials", 1, "--isolation", "thread", "--workers", 1),
+        *("--folds", 2, "--register", "churn"),
+    ]
+    frame = mixed(300)
+    for name, rows, positive in (("first", frame, 0), ("second", frame.iloc[:250], 1)):
+        table = written(tracked.folder, rows.assign(y=(rows["y"] == "yes").astype(int)), f"{name}.csv")
+        said = hpo(*command, "--data", table, "--name", name, "--option", f"positive={positive}")
+        assert (said.code, said.err) == (0, "")
+    found = re.search(r"auc [0-9.]+ against ([0-9.]+) of version 1", said.out)
+    assert found is not None, said.out
+    assert float(found[1]) > 0.7
 
 
 @pytest.mark.slow
