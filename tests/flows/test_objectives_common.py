@@ -12,7 +12,7 @@ import pytest
 
 from flows import _saving
 from flows.objectives import make_objective, objective_names, option_names
-from flows.objectives._base import load_setting, thinned, useful_threads
+from flows.objectives._base import fold_seed, load_setting, thinned, useful_threads
 from hpo_core import InputError
 from tests.flows.fake_trial import FakeTrial
 from tests.flows.small_tables import mixed, written
@@ -218,6 +218,11 @@ def test_a_trial_that_was_lost_when_its_patience_was_over_trains_no_further(
     assert whole.reports[-1][0] < (objective.prepare().n_steps or 0), "its patience ended it"
     again = whole.resumed()
     assert (objective(again), again.reports) == (value, whole.reports)
+
+
+def test_every_fold_and_step_has_a_seed_of_its_own() -> None:
+    assert len({fold_seed(7, fold, step) for fold in range(50) for step in range(100)}) == 5000
+    assert all(0 <= fold_seed(seed, 1) < 2**31 for seed in (0, 1, 2**63))
 
 
 def test_small_tables_get_one_thread() -> None:

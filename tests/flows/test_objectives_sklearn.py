@@ -236,6 +236,22 @@ def test_an_interrupted_trial_equals_an_unbroken_one(tmp_path: Path, name: str, 
     assert lost.score == final.score
 
 
+@pytest.mark.parametrize("metric", ["auc", "logloss"])
+def test_importance_is_how_much_worse_the_metric_gets(tmp_path: Path, metric: str) -> None:
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=400), rng.normal(size=400)
+    frame = pd.DataFrame(
+        {"noise": noise, "x": x, "y": np.where(x + 0.3 * rng.normal(size=400) > 0, "p", "n")}
+    )
+    tuned = objective(written(tmp_path, frame), "linear", metric=metric)
+    table = tuned.finalise({"C": 1.0}, TrialInfo(seed=1)).importance
+    assert table["feature"].tolist() == ["x", "noise"]
+    lost = dict(zip(table["feature"], table["importance"], strict=True))
+    # What is guessed instead of known: half of the pairs are wrong, or a logarithmic loss of more than log 2.
+    assert lost["x"] > {"auc": 0.3, "logloss": 0.5}[metric]
+    assert abs(lost["noise"]) < 0.03
+
+
 def test_a_value_that_stands_still_is_no_better_one() -> None:
     """Patience is over, and the final model is no larger than the first that was as good."""
     tuned = objective(
