@@ -274,6 +274,21 @@ def test_what_a_trial_prints_is_kept_with_the_trial(kind: str, tmp_path: Path) -
     assert "and to stderr" in kept
 
 
+def test_a_trial_keeps_what_it_printed_itself_in_all_attempts(tmp_path: Path) -> None:
+    def prints(trial: Any) -> None:
+        print(f"trial {trial.number}, attempt {trial.attempt}")
+
+    async def go() -> None:
+        async with running("local", prints, tmp_path) as runner:
+            for trial, attempt in ((0, 1), (1, 1), (0, 2)):
+                work = job(tmp_path, trial=trial, attempt=attempt)
+                await asyncio.wait_for(runner.run(0, work, Heard()), PATIENCE)
+
+    asyncio.run(go())
+    kept = [(tmp_path / "artifacts" / str(trial) / "output.txt").read_text() for trial in (0, 1)]
+    assert kept == ["trial 0, attempt 1\ntrial 0, attempt 2\n", "trial 1, attempt 1\n"]
+
+
 def test_threads_refuse_limits_that_they_cannot_keep(tmp_path: Path) -> None:
     work = Work(objective="", folder=tmp_path, limits=TrialLimits(seconds=1.0))
     with pytest.raises(InputError, match="isolation='process'"):
