@@ -29,7 +29,7 @@ from flows._saving import Checkpoint
 from flows._saving import Saving as Saving
 from flows._splits import Split, SplitPlan, make_split
 from hpo_core import InputError, SearchSpace
-from hpo_core.inner import check_whole
+from hpo_core.inner import SPREAD, check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -341,6 +341,11 @@ def fold_seed(seed: int, *stream: int) -> int:
 def mean(values: Sequence[float]) -> float:
     """The mean as a plain float; NaN for nothing."""
     return float(np.mean(values)) if len(values) else math.nan
+
+
+def spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """The sample standard deviation of a metric's values on folds, under the name that it is reported by."""
+    return {f"{name}{SPREAD}": float(np.std(values, ddof=1))} if len(values) > 1 else {}
 
 
 def thinned(n: int, most: int) -> list[int]:

@@ -43,6 +43,7 @@ from flows.objectives._base import (
     mean,
     prepared,
     requirements,
+    spread,
     thinned,
     useful_threads,
 )
@@ -173,7 +174,7 @@ class LightGBM:
                 **{
                     name: mean(best),
                     f"{name}_fold": curves.newest(),
-                    f"{name}_std": float(np.std(best)),
+                    **spread(name, best),
                     "rounds": float(rounds),
                 },
             )

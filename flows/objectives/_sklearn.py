@@ -44,6 +44,7 @@ from flows.objectives._base import (
     permutation_importance,
     prepared,
     requirements,
+    spread,
     useful_threads,
 )
 from flows.objectives._fitted import names_codes, needed, outputs_of, packages_of, pipeline_of, unbound
@@ -262,8 +263,8 @@ class SklearnModel:
             value = metric(problem.y[valid], predictions)
             values.append(value)
             saving.passed(step)
-            spread = {f"{metric.name}_fold": value, f"{metric.name}_std": float(np.std(values))}
-            trial.report(step, **{metric.name: mean(values), **spread})
+            name = metric.name
+            trial.report(step, **{name: mean(values), f"{name}_fold": value, **spread(name, values)})
         saving.ended(len(values), setting.n_folds)
         if not values:
             raise TrialPruned("stopped before the first fold was finished")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +219,17 @@ def test_a_trial_that_was_lost_when_its_patience_was_over_trains_no_further(
     assert whole.reports[-1][0] < (objective.prepare().n_steps or 0), "its patience ended it"
     again = whole.resumed()
     assert (objective(again), again.reports) == (value, whole.reports)
+
+
+@pytest.mark.parametrize("kind", ["lgbm", "sklearn"])
+def test_the_spread_over_folds_is_that_of_a_sample_as_over_seeds(kind: str) -> None:
+    """It was that of a whole population, a tenth less with five folds, and 0 on a single one."""
+    trial = FakeTrial({})
+    make_objective(kind, data="sklearn:breast_cancer", folds=3, metric="accuracy", **QUICK[kind])(trial)
+    assert ["accuracy_std" in metrics for _, metrics in trial.reports] == [False, True, True]
+    if kind == "sklearn":  # LightGBM's folds are taken at the number of rounds that is best for all
+        expected = statistics.stdev(trial.metric("accuracy_fold"))
+        assert trial.metric("accuracy_std")[-1] == pytest.approx(expected)
 
 
 def test_every_fold_and_step_has_a_seed_of_its_own() -> None:
