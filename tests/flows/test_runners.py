@@ -274,6 +274,30 @@ def test_what_a_trial_prints_is_kept_with_the_trial(kind: str, tmp_path: Path) -
     assert "and to stderr" in kept
 
 
+def test_threads_are_told_to_stop_when_their_runner_closes(tmp_path: Path) -> None:
+    async def go() -> Outcome:
+        heard = Heard()
+        async with running("thread", objectives.waits_for_stop, tmp_path) as runner:
+            segment = asyncio.create_task(runner.run(0, job(tmp_path), heard))
+            await asyncio.wait_for(heard.first.wait(), PATIENCE)
+        return await asyncio.wait_for(segment, PATIENCE)
+
+    assert asyncio.run(go()).kind == m.STOPPED
+
+
+def test_a_thread_that_is_killed_twice_is_lost_for_the_first_reason(tmp_path: Path) -> None:
+    async def go() -> Outcome:
+        heard = Heard()
+        async with running("thread", objectives.waits_for_stop, tmp_path) as runner:
+            segment = asyncio.create_task(runner.run(0, job(tmp_path), heard))
+            await asyncio.wait_for(heard.first.wait(), PATIENCE)
+            for reason in ("cancelled", "its limit"):
+                await runner.kill(0, reason)
+            return await asyncio.wait_for(segment, PATIENCE)
+
+    assert asyncio.run(go()).reason == "cancelled"
+
+
 def test_a_trial_keeps_what_it_printed_itself_in_all_attempts(tmp_path: Path) -> None:
     def prints(trial: Any) -> None:
         print(f"trial {trial.number}, attempt {trial.attempt}")
