@@ -236,6 +236,22 @@ def test_an_interrupted_trial_equals_an_unbroken_one(tmp_path: Path, name: str, 
     assert lost.score == final.score
 
 
+def test_settings_of_the_training_do_not_stay_in_the_final_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server chooses its threads, and another fit begins anew."""
+    (tmp_path / "warm_forest.py").write_text(
+        "from sklearn.ensemble import RandomForestClassifier\n"
+        "def make():\n    return RandomForestClassifier(5, warm_start=True, n_jobs=1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    space = {"max_depth": {"type": "int", "low": 2, "high": 4}}
+    tuned = objective("sklearn:iris", "warm_forest:make", space=space)
+    params = tuned.finalise({"max_depth": 3}, TrialInfo(seed=1)).model[-1].get_params()
+    assert (params["warm_start"], params["n_jobs"], params["max_depth"]) == (False, None, 3)
+
+
 @pytest.mark.parametrize("metric", ["auc", "logloss"])
 def test_importance_is_how_much_worse_the_metric_gets(tmp_path: Path, metric: str) -> None:
     rng = np.random.default_rng(0)
