@@ -94,6 +94,16 @@ def test_early_stopping() -> None:
     assert trial.reports[-1][0] - trial.metric("epochs")[-1] == 3
 
 
+def test_metrics_that_jump_are_stopped_by_the_log_loss() -> None:
+    ends = {}
+    for metric in ("accuracy", "logloss"):
+        trial = FakeTrial({"learning_rate": 0.05, "width": 32})
+        objective("sklearn:wine", metric=metric, patience=3, max_epochs=100)(trial)
+        ends[metric] = (trial.reports[-1][0], trial.metric("epochs")[-1])
+    assert ends["accuracy"] == ends["logloss"]
+    assert ends["logloss"][1] > 2, "some epochs are better than the first"
+
+
 def test_a_diverging_network_reports_what_it_is() -> None:
     tuned = objective("sklearn:diabetes", max_epochs=30)
     value = tuned(FakeTrial({"optimizer": "sgd", "learning_rate": 50.0, "momentum": 0.99, "layers": 4}))
