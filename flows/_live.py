@@ -31,7 +31,7 @@ from flows._words import (
 )
 from hpo_core import Study, TrialRecord, TrialState
 from hpo_core.folds import repeats_of, spread_of
-from hpo_core.inner import leaders
+from hpo_core.inner import leaders, many
 from tracking import duration, goal, number_text
 
 if TYPE_CHECKING:
@@ -175,11 +175,11 @@ def introduction(current: Session) -> str:
         return (
             f"resuming study {study.name}: {p['done']}{f' of {planned}' if planned else ''} trials are done"
         )
-    many = f", {planned} trials" if planned else ""
+    trials = f", {many(planned, 'trial')}" if planned else ""
     workers, repeats = study.state.settings.workers, repeats_of(study)
     each = f", each with {repeats} seeds" if repeats > 1 else ""
     at_once = f", {workers} at once" if workers > 1 else ""
-    return f"study {study.name}: {aims} by {study.strategy.words}{many}{each}{at_once}"
+    return f"study {study.name}: {aims} by {study.strategy.words}{trials}{each}{at_once}"
 
 
 def _standing(study: Study) -> list[str]:

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from hpo_core import Study, TrialRecord, TrialState
-from hpo_core.inner import BAD, leaders
+from hpo_core.inner import BAD, leaders, many
 from tracking import failure_lines, number_text
 
 # So many trials that fail, and none that does not, are no coincidence.
@@ -107,7 +107,7 @@ def best_line(study: Study) -> str:
         front = leaders(study.history).tolist()
         more = ", ..." if len(front) > LEADERS else ""
         shown = ", ".join(map(str, front[:LEADERS]))
-        return f"{len(front)} trial{'s' * (len(front) > 1)} on the Pareto front: {shown}{more}"
+        return f"{many(len(front), 'trial')} on the Pareto front: {shown}{more}"
     return f"trial {study.best.number}, {scores(study.best.values)}"
 
 

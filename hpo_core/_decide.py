@@ -142,7 +142,9 @@ class Decider:
                 case Start() if exhausted:
                     return self._finish_when_idle("every configuration of the space has been tried")
                 case Start() if fold.history.trials_left == 0:
-                    return self._finish_when_idle(f"all {fold.history.max_trials} trials have been started")
+                    total = fold.history.max_trials
+                    begun = "its one trial has" if total == 1 else f"all {total} trials have"
+                    return self._finish_when_idle(f"{begun} been started")
                 case Start():
                     self._learn_conditions()
                     choice = self._proposer.choose(fold.history, fold.queue, reuse=reused < _MOST_REUSES)

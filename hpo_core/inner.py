@@ -32,6 +32,7 @@ from hpo_core._states import BAD
 from hpo_core._strategy import Finish, strategy_words
 from hpo_core._trial import Suggesting, Suggestions, repeat_seed, trial_seed
 from hpo_core._unheard import unheard
+from hpo_core._words import many
 from hpo_core._working_time import WorkingTime
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "is_open",
     "leaders",
     "lock_of",
+    "many",
     "mean",
     "nearest",
     "nondominated",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hpo_core.inner import many
 from tracking._states import TRIAL_STATUS
 from tracking._text import MAX_DESCRIPTION, MAX_TAG, preview
 from tracking._words import duration, goal, markdown_cell, markdown_table, number_text
@@ -132,7 +133,7 @@ def _front(standing: Standing) -> list[str]:
     rows = [[str(t.number), *(number_text(t.values[n]) for n in names)] for t in standing.best[:_ROWS]]
     hidden = len(standing.best) - _ROWS
     return [
-        f"Pareto front: {len(standing.best)} trials.",
+        f"Pareto front: {many(len(standing.best), 'trial')}.",
         *markdown_table(["trial", *map(_short, names)], rows),
         *([f"and {hidden} more"] if hidden > 0 else []),
     ]

@@ -108,7 +108,7 @@ def choose(history: History) -> tuple[str, str]:
     space, k, p = history.space, len(history.evidence), len(history.pending)
     stopped = history.count(TrialState.PRUNED) + history.count(TrialState.PAUSED)
     if stopped > history.count(TrialState.COMPLETE) and not by_folds(history):
-        return "tpe", f"{stopped} trials that stopped early are compared by rank"
+        return "tpe", f"trials that stopped early ({stopped}) are compared by rank"
     moving = stopped > 0
     in_flight = history.count(TrialState.WAITING) + history.count(TrialState.RUNNING)
     modelled = history.n_objectives + BOUND * len(history.outcome_constraints)

@@ -18,6 +18,7 @@ from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps
+from hpo_core._words import many
 from hpo_core.schedulers._common import end_step, idle, needs_end, run_to_the_end, settle, why_by_state
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._gates import Gates
@@ -80,7 +81,7 @@ def _plan(brackets: Sequence[Sequence[int]], counts: Sequence[int] | None, eta: 
         total += sum(n * (r - e) for n, r, e in zip(sizes, steps, (0, *steps), strict=False))
         lines.append(
             f"bracket {b}: "
-            + ", ".join(f"{n} trials {verb} step {r}" for n, r in zip(sizes, steps, strict=True))
+            + ", ".join(f"{many(n, 'trial')} {verb} step {r}" for n, r in zip(sizes, steps, strict=True))
         )
     lines.append(
         f"the best 1 in {eta} of a rung go on; later arrivals may add a few trials to the upper rungs"

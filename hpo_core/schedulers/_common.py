@@ -8,6 +8,7 @@ from hpo_core._errors import StrategyError
 from hpo_core._history import History
 from hpo_core._states import TrialState
 from hpo_core._strategy import Action, Finish, Plan, Resume, Start, Wait
+from hpo_core._words import many
 
 __all__ = [
     "end_step",
@@ -95,8 +96,8 @@ def why_by_state(history: History, trial: int) -> str:
 def plan_to_the_end(trials: int | None, max_steps: int | None, rule: str = "") -> Plan:
     """All trials, all steps; with a ``rule`` that stops some of them this is the most it can cost."""
     total = trials * max_steps if trials is not None and max_steps is not None else None
-    count = "trials until a limit is reached" if trials is None else f"{trials} trials"
-    line = f"{count}, each run to its end" + (f" ({max_steps} steps)" if max_steps else "")
+    count = "trials until a limit is reached" if trials is None else many(trials, "trial")
+    line = f"{count}, each run to its end" + (f" ({many(max_steps, 'step')})" if max_steps else "")
     return Plan(
         rungs=((0, 0, trials, max_steps),) if trials and max_steps else (),
         total_trials=trials,

@@ -20,6 +20,7 @@ from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps
+from hpo_core._words import many
 from hpo_core.schedulers._common import (
     end_step,
     exact,
@@ -161,5 +162,5 @@ class Levels:
             rungs=tuple((0, i, n, r) for i, (n, r) in enumerate(zip(sizes, steps, strict=True))),
             total_trials=trials,
             total_steps=total,
-            lines=tuple(f"{n} trials to step {r}" for n, r in zip(sizes, steps, strict=True)),
+            lines=tuple(f"{many(n, 'trial')} to step {r}" for n, r in zip(sizes, steps, strict=True)),
         )

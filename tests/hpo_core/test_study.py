@@ -28,6 +28,7 @@ from hpo_core import (
     StudyStateError,
     Trial,
     TrialState,
+    make_strategy,
 )
 from hpo_core._events import AttemptLost
 from hpo_core._history import History
@@ -555,3 +556,14 @@ def test_results_beyond_all_bounds(value: float) -> None:
         assert [t.number for t in study.pareto_front] == [0]
     else:
         assert study.pareto_front == []
+
+
+def test_one_of_a_kind_is_counted_in_the_singular() -> None:
+    """A study of one trial said that all 1 trials have been started."""
+    single = Study({"x": Float(0.0, 1.0)}, strategy="random", seed=0, limits={"trials": 1})
+    single.tell(single.ask(), 0.5)
+    with pytest.raises(StudyFinished, match="its one trial has been started"):
+        single.ask()
+    assert make_strategy("random+asha").explain(4, 9).lines[0] == (
+        "bracket 0: 4 trials to step 1, 1 trial to step 3, 1 trial to step 9"
+    )
