@@ -140,11 +140,12 @@ def ended(
 
 def _last_reported(fold: Fold, trial: TrialRecord, known: Mapping[str, float]) -> dict[str, float]:
     """Metrics with a constraint that the trial did not return, as it last reported them."""
-    found = {}
+    reports, found = fold.history.reports, {}
     for name in dict.fromkeys(c.metric for c in fold.outcome_constraints if c.metric not in known):
-        series = fold.history.reports.metric_of(trial.number, name)
-        if len(series):
-            found[name] = float(series[-1])
+        given = (reports.value(row, name) for row in reports.rows(trial.number))
+        said = [value for value in given if value is not None]
+        if said:
+            found[name] = said[-1]
     return found
 
 

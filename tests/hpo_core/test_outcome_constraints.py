@@ -105,6 +105,28 @@ def test_what_was_reported_last_counts_where_nothing_is_returned() -> None:
     assert study.trials[1].metrics == {"ms": 3.0}
 
 
+def test_a_bounded_metric_counts_as_it_was_last_reported_whatever_was_reported_since() -> None:
+    """Reported once, at the beginning, it was taken for not a number at the end."""
+    study = constrained("ms <= 10")
+    trial = study.ask()
+    study.report(trial, 1, {"loss": 0.5, "ms": 3.0})
+    study.report(trial, 2, {"loss": 0.4})
+    assert study.tell(trial, None) is TrialState.COMPLETE, study.trials[0].reason
+    assert study.trials[0].metrics == {"ms": 3.0}
+    trial = study.ask()
+    study.report(trial, 1, {"loss": 0.5, "ms": 3.0})
+    study.report(trial, 2, {"loss": 0.4, "ms": math.nan})
+    assert study.tell(trial, None) is TrialState.FAILED, "what was said last is no number"
+
+
+def test_a_bounded_metric_that_is_never_reported_is_told_beside_those_that_are() -> None:
+    study = constrained("ms <= 10")
+    trial = study.ask()
+    study.report(trial, 1, {"loss": 0.5, "acc": 0.5})
+    assert study.tell(trial, None) is TrialState.FAILED
+    assert study.trials[0].reason.endswith("'ms <= 10' (got ['loss'])")
+
+
 def test_an_objective_can_be_bounded() -> None:
     study = constrained("loss <= 0.5")
     assert [study.tell(study.ask(), value) for value in (0.25, 0.75)] == [
