@@ -215,7 +215,7 @@ class DaskRunner:
             if not result.done():
                 return Outcome(kind=m.LOST, reason=segment.reason)
             if (error := result.exception()) is not None:
-                reason = segment.reason or f"the Dask worker was lost ({type(error).__name__})"
+                reason = segment.reason or f"the Dask worker was lost ({type(error).__name__}: {error})"
                 return Outcome(kind=m.LOST, reason=reason)
             while not segment.inbox.empty():  # reports that overtook nothing: sent before the result
                 if (message := message_of(segment.inbox.get_nowait(), answer)) is not None:

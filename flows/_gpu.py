@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -37,8 +38,8 @@ def gpu_slots(gpus: list[str], *, gpus_per_trial: float, most: int | None) -> li
         raise InputError(f"a trial wants {gpus_per_trial:g} GPUs and this machine has {len(gpus)}")
     if gpus_per_trial >= 1:
         width = int(gpus_per_trial)
-        slots = [",".join(gpus[i : i + width]) for i in range(0, len(gpus) - width + 1, width)]
+        slots = iter([",".join(gpus[i : i + width]) for i in range(0, len(gpus) - width + 1, width)])
     else:
         share = int(1 / gpus_per_trial + 1e-9)
-        slots = [gpu for _ in range(share) for gpu in gpus]
-    return slots if most is None else slots[:most]
+        slots = (gpu for _ in range(share) for gpu in gpus)
+    return [*itertools.islice(slots, most)]

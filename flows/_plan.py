@@ -262,8 +262,15 @@ def _rehearse(terms: Terms) -> None:
 
 def _table(request: Request, workers: int) -> Any:
     """The ready objective of the request."""
-    from flows.objectives import make_objective
+    from flows.objectives import make_objective, option_names
 
+    known = option_names(request.objective)
+    stray = [n for n in request.options if n in Request.__dataclass_fields__ and n not in known]
+    if stray:
+        raise InputError(
+            f"{stray[0]!r} is asked of the study and is no option of the objective {request.objective!r}; "
+            f"give it beside the options, as --{stray[0].replace('_', '-')}"
+        )
     if request.data is None:
         raise InputError(
             f"{request.objective} needs data: a CSV or Parquet file, or sklearn:NAME (--data ...)"

@@ -200,9 +200,7 @@ def runner_terms_of(request: Request) -> RunnerTerms:
         value = getattr(request, name)
         if value is not None and not (is_number(value) and 0 < value < math.inf):
             raise InputError(f"{name} must be a number above 0, got {value!r}")
-    memory, quota = (
-        None if mib is None else int(mib * 2**20) for mib in (request.trial_memory, request.checkpoint_quota)
-    )
+    memory, quota = map(_in_bytes, (request.trial_memory, request.checkpoint_quota))
     return RunnerTerms(
         workers=workers,
         runner=request.runner,
@@ -213,6 +211,11 @@ def runner_terms_of(request: Request) -> RunnerTerms:
         gpus_per_trial=request.gpus_per_trial,
         dask=request.dask,
     )
+
+
+def _in_bytes(mib: float | None) -> int | None:
+    """Whole numbers have no largest one, and what is asked for may be more bytes than a float can say."""
+    return None if mib is None else int(mib) * 2**20 + int(mib % 1 * 2**20)
 
 
 def limits_of(request: Request) -> Limits:

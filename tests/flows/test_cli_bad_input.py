@@ -233,6 +233,7 @@ def test_a_target_that_is_no_column_or_tells_nothing(hpo: Hpo, place: Place, tab
         (["lgbm", "--group", "persn"], ["'persn'", "'person'"]),
         (["lgbm", "--option", "max_rounds=-1"], ["max_rounds"]),
         (["lgbm", "--option", "rounds=5"], ["has no option 'rounds'", "max_rounds"]),
+        (["lgbm", "--option", "trial_timeout=5"], ["no option of the objective 'lgbm'", "--trial-timeout"]),
         (["sklearn", "--estimator", "sklearn.ensemble.RandomForst"], ["RandomForst"]),
         (["sklearn", "--estimator", "no.such.Model"], ["no.such"]),
         (["torch", "--option", "max_epochs=0"], ["max_epochs"]),

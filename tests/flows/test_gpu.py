@@ -26,6 +26,7 @@ from tracking import StudyTracker
         (0.5, None, ["0", "1", "2", "0", "1", "2"]),
         (0.5, 4, ["0", "1", "2", "0"]),
         (0.3, 20, ["0", "1", "2"] * 3),
+        (1e-12, 4, ["0", "1", "2", "0"]),  # a list of all shares would not fit in memory
     ],
 )
 def test_cards_are_filled_evenly_and_never_shared_beyond_one(

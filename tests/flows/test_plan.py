@@ -91,6 +91,13 @@ def test_the_rules_of_a_request_become_the_studys(place: Place) -> None:
         plan_request(replace(request, granularity=-1))
 
 
+@pytest.mark.parametrize(("mib", "held"), [(1.5, 3 * 2**19), (2, 2**21), (1e308, int(1e308) * 2**20)])
+def test_a_limit_on_memory_is_in_mebibytes_however_large(mib: float, held: int) -> None:
+    """The largest numbers were an OverflowError: in bytes they are no floats."""
+    limits = plan(trial_memory=mib).runner_terms.limits
+    assert limits.memory == held
+
+
 @pytest.mark.parametrize(
     "given, said",
     [
