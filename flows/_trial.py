@@ -107,6 +107,7 @@ class LiveTrial(Suggesting):
         # The checkpoint that the driver has not been told of, as its step may be about to be reported.
         self._untold: Saved | None = None
         self._stepping = False
+        self._end: int | None = None  # the last step that the objective loops to
         self._ended = ""
         self.number = job.trial
         self.seed = job.seed
@@ -165,14 +166,15 @@ class LiveTrial(Suggesting):
         not taken as its final result.
         """
         n = _whole("the number of trial.steps", n, 1)
-        self._stepping = True
+        self._stepping, self._end = True, n
         if reason := self._end_reason():
             # A segment that was lost after its last step. What the body makes is missing behind the loop.
             self._mark_used()
             self._leave(reason)
         for step in range(self._job.from_step + 1, n + 1):
             yield step
-            self.hand_over()
+            if step < n:
+                self.hand_over()
             # The body may save after it reported, so a decision takes effect between two steps.
             self._last_step = max(self._last_step, step)
             if step < n and (reason := self._end_reason()):
@@ -233,7 +235,8 @@ class LiveTrial(Suggesting):
 
         The trial can be resumed from it after a pause or a crash, and others can be forked from it: once the
         step has been reported, or is over. A trial that is killed between the two repeats the step; it would
-        lack the report otherwise, and be judged by nothing.
+        lack the report otherwise, and be judged by nothing. One of the last step counts once the objective has
+        returned: who went on from it had no step to do, and nothing to return.
         """
         from tracking import save_checkpoint
 
@@ -257,7 +260,11 @@ class LiveTrial(Suggesting):
             self._untold = None
 
     def _hand_over_reported(self) -> None:
-        if self._untold is not None and self._untold.step <= self._reported:
+        if (
+            self._untold is not None
+            and self._untold.step <= self._reported
+            and self._untold.step != self._end
+        ):
             self.hand_over()
 
     def log_model(self, model: Any, **options: Any) -> None:

@@ -345,6 +345,29 @@ def test_a_step_that_fails_after_it_was_saved_is_not_gone_on_from(tmp_path: Path
     assert line.said == [("report", 1), ("saved", 1)]
 
 
+@pytest.mark.parametrize("report_first", [True, False])
+def test_the_last_steps_checkpoint_counts_when_the_objective_has_returned(
+    report_first: bool, tmp_path: Path
+) -> None:
+    """Lost in between, a trial went on after its last step, with a loop over nothing and nothing to return."""
+    line = _Line()
+    before: list[tuple[str, int]] = []
+
+    def objective(trial: Any) -> float:
+        loss = 0.0
+        for step in trial.steps(2):
+            loss = 1.0 / step
+            for act in (trial.report, trial.save) if report_first else (trial.save, trial.report):
+                act(step, {"loss": loss})
+        before.extend(line.said)
+        return loss
+
+    execute(objective, replace(job(tmp_path, ""), from_step=0, known_step=0), line, Signals())
+    assert ("saved", 1) in before
+    assert ("saved", 2) not in before
+    assert line.said[len(before) :] == [("saved", 2)]
+
+
 class _Curves(NoChannel):
     """Keeps what is said of curves."""
 
