@@ -235,7 +235,7 @@ class LiveTrial(Suggesting):
 
         The trial can be resumed from it after a pause or a crash, and others can be forked from it: once the
         step has been reported, or is over. A trial that is killed between the two repeats the step; it would
-        lack the report otherwise, and be judged by nothing. One of the last step counts once the objective has
+        lack the report otherwise, and be judged by nothing. One of the last step counts when the objective has
         returned: who went on from it had no step to do, and nothing to return.
         """
         from tracking import save_checkpoint
@@ -260,11 +260,8 @@ class LiveTrial(Suggesting):
             self._untold = None
 
     def _hand_over_reported(self) -> None:
-        if (
-            self._untold is not None
-            and self._untold.step <= self._reported
-            and self._untold.step != self._end
-        ):
+        saved = self._untold
+        if saved is not None and saved.step <= self._reported and saved.step != self._end:
             self.hand_over()
 
     def log_model(self, model: Any, **options: Any) -> None:

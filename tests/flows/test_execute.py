@@ -349,7 +349,7 @@ def test_a_step_that_fails_after_it_was_saved_is_not_gone_on_from(tmp_path: Path
 def test_the_last_steps_checkpoint_counts_when_the_objective_has_returned(
     report_first: bool, tmp_path: Path
 ) -> None:
-    """Lost in between, a trial went on after its last step, with a loop over nothing and nothing to return."""
+    """Lost in between, a trial went on after its last step: a loop over nothing, and nothing to return."""
     line = _Line()
     before: list[tuple[str, int]] = []
 
