@@ -235,8 +235,8 @@ class LiveTrial(Suggesting):
 
         The trial can be resumed from it after a pause or a crash, and others can be forked from it: once the
         step has been reported, or is over. A trial that is killed between the two repeats the step; it would
-        lack the report otherwise, and be judged by nothing. One of the last step counts when the objective has
-        returned: who went on from it had no step to do, and nothing to return.
+        lack the report otherwise, and be judged by nothing. One of the last step counts when the objective
+        has returned: who went on from it had no step to do, and nothing to return.
         """
         from tracking import save_checkpoint
 
