@@ -19,7 +19,8 @@ class TabularNet(nn.Module):
 
     Numbers are standardised with the training rows' mean and deviation; a missing one becomes the mean,
     and columns that have missing values get a second column that says so. Each category has an embedding;
-    its row 0 stands for missing and unseen levels. Returns ``(n, outputs)`` raw scores.
+    its row 0 stands for missing and unseen levels. Levels that no training row has are embedded as zeros,
+    which say nothing. Returns ``(n, outputs)`` raw scores.
     """
 
     mean: Tensor
@@ -47,6 +48,8 @@ class TabularNet(nn.Module):
         self.squash = bool(params.get("squash", False))
         width = int(params.get("embedding_size", 8))
         self.embeddings = nn.ModuleList(nn.Embedding(n + 1, min(width, (n + 1) // 2 + 1)) for n in levels)
+        for embedding, codes in zip(self.embeddings, features[:, self.n_numbers :].T, strict=True):
+            _silence_unseen(embedding, codes)
         size = self.n_numbers + len(self.flagged) + sum(int(e.embedding_dim) for e in self.embeddings)
         layers: list[nn.Module] = []
         for _ in range(int(params.get("layers", 2))):
@@ -73,6 +76,15 @@ class TabularNet(nn.Module):
             known = (code >= 0) & (code < int(embedding.num_embeddings) - 1)
             parts.append(embedding(torch.where(known, code + 1, torch.zeros_like(code)).long()))
         return self.layers(torch.cat(parts, dim=1))
+
+
+def _silence_unseen(embedding: nn.Module, codes: Array) -> None:
+    """Zeros for the rows that training never touches, and that would stay as they were drawn."""
+    weight = embedding.get_parameter("weight")
+    seen = np.unique(np.where(np.isnan(codes), 0, codes + 1)).astype(np.int64)
+    unseen = np.setdiff1d(np.arange(len(weight)), seen)
+    with torch.no_grad():
+        weight[torch.tensor(unseen)] = 0.0
 
 
 def _normalised(kind: str, width: int) -> list[nn.Module]:

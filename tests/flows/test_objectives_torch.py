@@ -320,3 +320,14 @@ def test_on_the_gpu_a_resumed_trial_follows_the_unbroken_one(table: str) -> None
     assert tuned(second) == pytest.approx(expected, rel=1e-3)
     final = tuned.finalise(FULL, TrialInfo(seed=5, metrics=whole.reports[-1][1]))
     assert next(final.model.parameters()).device.type == "cpu"
+
+
+def test_levels_that_training_has_not_seen_say_nothing() -> None:
+    """Each had an embedding as it was drawn, which no training row had ever moved."""
+    seen = np.column_stack([np.linspace(-1.0, 1.0, 9), np.arange(9) % 3]).astype(np.float64)
+    torch.manual_seed(0)
+    net = TabularNet(seen, [6], 1, {})
+    rows = torch.tensor([[0.5, code] for code in (0.0, 1.0, 3.0, 4.0, 5.0, np.nan)])
+    first, second, *unseen = (round(value, 5) for value in net(rows)[:, 0].tolist())
+    assert len({first, second, *unseen}) == 3
+    assert len(set(unseen)) == 1
