@@ -43,6 +43,8 @@ class LocalRunner:
         self._environments = environments or [{} for _ in range(slots)]
         self._children: list[ChildProcess | None] = [None] * slots
         self._killed: dict[int, Outcome] = {}
+        # What each slot's segment was asked, which comes too early while its process is being replaced.
+        self._asked: dict[int, list[str]] = {}
         self._strays: Guard | None = None
         if crew is not None:
             self._children, self._strays = crew.join(slots)
@@ -81,6 +83,7 @@ class LocalRunner:
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
         """Run the segment in the slot's process; see :class:`flows._runner.Runner`."""
         self._killed.pop(slot, None)
+        asked = self._asked[slot] = []
         child = self._children[slot]
         if child is not None and not child.alive:
             await self._discard(slot)
@@ -88,6 +91,8 @@ class LocalRunner:
                 return self._killed.pop(slot)
         child = await self._fresh(slot)
         child.send({"type": "run", **job.to_json()})
+        for kind in asked:
+            child.send({"type": kind})
         guard = asyncio.create_task(self._guard(slot, child))
         try:
             outcome = await self._converse(child, job, on_message)
@@ -138,13 +143,16 @@ class LocalRunner:
 
     def stop(self, slot: int) -> None:
         """See :class:`flows._runner.Runner`."""
-        if (child := self._children[slot]) is not None:
-            child.send({"type": "stop"})
+        self._ask(slot, "stop")
 
     def suspend(self, slot: int) -> None:
         """See :class:`flows._runner.Runner`."""
+        self._ask(slot, "suspend")
+
+    def _ask(self, slot: int, kind: str) -> None:
+        self._asked.setdefault(slot, []).append(kind)
         if (child := self._children[slot]) is not None:
-            child.send({"type": "suspend"})
+            child.send({"type": kind})
 
     async def kill(self, slot: int, reason: str) -> None:
         """See :class:`flows._runner.Runner`."""

@@ -266,6 +266,23 @@ def test_kill_ends_a_trial_whose_process_is_just_being_replaced(tmp_path: Path) 
     assert not begun.exists()
 
 
+def test_a_trial_whose_process_is_just_being_replaced_can_be_suspended(tmp_path: Path) -> None:
+    """Who pressed Ctrl-C once waited for all of the trial, which had not even begun."""
+
+    async def go() -> Outcome:
+        async with running("local", objectives.saves_until_told, tmp_path) as runner:
+            segment = asyncio.create_task(runner.run(0, job(tmp_path), Heard()))
+            await asyncio.sleep(0)
+            await runner.kill(0, "to be replaced")
+            await asyncio.wait_for(segment, PATIENCE)
+            segment = asyncio.create_task(runner.run(0, job(tmp_path, trial=1), Heard()))
+            await asyncio.sleep(0)
+            runner.suspend(0)
+            return await asyncio.wait_for(segment, PATIENCE)
+
+    assert asyncio.run(go()).kind == m.SUSPENDED
+
+
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_what_a_trial_prints_is_kept_with_the_trial(kind: str, tmp_path: Path) -> None:
     run_one(kind, objectives.prints, tmp_path)
