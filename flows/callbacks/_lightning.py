@@ -52,6 +52,11 @@ def lightning_callback(trial: Trial) -> Any:
             self._saving.passed(step, trainer.max_epochs)
             report_and_save(trial, step, metrics, self._content)
 
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+            # A pause is one, after which Lightning tears nothing down.
+            del trainer, pl_module, exception
+            self._folder.cleanup()
+
         def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
             del trainer, pl_module, stage
             self._folder.cleanup()
