@@ -128,7 +128,7 @@ def _outage(server: ServerProcess, scene: Scene) -> None:
 def kill_dask_worker(scene: Scene) -> None:
     """SIGKILL to a worker of the cluster; another one joins."""
     scene.place.cluster.kill_worker(scene.rng.randrange(2))
-    scene.place.cluster.add_worker()
+    scene.place.cluster.add_workers(1)
 
 
 def restart_dask_scheduler(scene: Scene) -> None:

@@ -53,21 +53,24 @@ class Cluster:
 
     def restart(self) -> None:
         """A scheduler at the same address, and two workers that have joined: without any no study begins."""
-        before = self._joined()
         self.start_scheduler()
-        self.add_worker()
-        self.add_worker()
-        wait_until(lambda: self._joined() == before + 2, "the workers to join their scheduler")
+        self.add_workers(2)
 
     def _joined(self) -> int:
         """How many workers have said so, those that are gone included."""
         return self._log.read_bytes().count(b"Registered to:") if self._log.exists() else 0
 
-    def add_worker(self) -> None:
-        """One thread, no nanny: a dead worker stays dead."""
-        local = str(self._folder / f"worker-{next(self._numbers)}")
-        flags = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", local)
-        self.workers.append(self._start("dask_worker", self.address, *flags))
+    def add_workers(self, count: int) -> None:
+        """One thread each, no nanny: a dead worker stays dead.
+
+        They have joined then: one that never knew a scheduler does not leave when that is killed.
+        """
+        before = self._joined()
+        for _ in range(count):
+            local = str(self._folder / f"worker-{next(self._numbers)}")
+            flags = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", local)
+            self.workers.append(self._start("dask_worker", self.address, *flags))
+        wait_until(lambda: self._joined() == before + count, "the workers to join their scheduler")
 
     def kill_worker(self, number: int) -> None:
         """Its segment is lost with it."""

@@ -52,7 +52,7 @@ def test_a_worker_killed_costs_its_segment_and_one_added_is_used(driver: Driver,
     driver.start()
     both = [driver.trace / "pid-3-1", driver.trace / "pid-4-1"]
     wait_until(lambda: all(path.exists() for path in both), "a segment on each worker")
-    cluster.add_worker()
+    cluster.add_workers(1)
     cluster.workers[0].send_signal(signal.SIGKILL)
     wait_until(
         lambda: any(t.losses for t in read_study(driver.study_folder).trials), "the loss to be noticed"
