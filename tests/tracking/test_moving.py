@@ -63,6 +63,15 @@ class Mirrored:
         shutil.rmtree(self._path(trial, step))
         self.script.study.execution.dropped_checkpoint(trial, step, now=self.script.now())
 
+    def superseded(self) -> int:
+        """A trial that has saved step 2 since step 1 was delivered, of which nothing is left here."""
+        trial = self.script.begin()
+        self.saved(trial, 1)
+        self.delivered()
+        self.saved(trial, 2)
+        self.dropped(trial, 1)
+        return trial
+
     def _path(self, trial: int, step: int, attempt: int = 1) -> Path:
         return self.script.folder / "checkpoints" / f"trial-{trial:06d}" / f"step-{step:08d}-{attempt}"
 
@@ -170,11 +179,7 @@ def test_all_that_a_trial_may_go_on_from_comes_along(mirrored: Mirrored) -> None
 
 def test_what_is_not_kept_goes_when_the_journal_says_so(mirrored: Mirrored) -> None:
     """What is over would fill the store; deleted before, what the journal there names would be gone."""
-    trial = mirrored.script.begin()
-    mirrored.saved(trial, 1)
-    mirrored.delivered()
-    mirrored.saved(trial, 2)
-    mirrored.dropped(trial, 1)
+    trial = mirrored.superseded()
     mirrored.projector.read(1.0)
     while mirrored.projector.deliver(1.0, everything=True):
         pass
@@ -194,11 +199,7 @@ def test_nothing_is_deleted_whose_journal_did_not_arrive(
     mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow refuses a journal for good; what the last one names stays until there is a newer one."""
-    trial = mirrored.script.begin()
-    mirrored.saved(trial, 1)
-    mirrored.delivered()
-    mirrored.saved(trial, 2)
-    mirrored.dropped(trial, 1)
+    trial = mirrored.superseded()
     with monkeypatch.context() as patch:
 
         def refuse(*_: object) -> None:
@@ -238,11 +239,7 @@ def test_what_cannot_be_deleted_holds_up_nothing_and_is_tried_again(
     mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some stores delete nothing, some not for everybody: a study that waits for that would never end."""
-    trial = mirrored.script.begin()
-    mirrored.saved(trial, 1)
-    mirrored.delivered()
-    mirrored.saved(trial, 2)
-    mirrored.dropped(trial, 1)
+    trial = mirrored.superseded()
     with monkeypatch.context() as patch:
 
         def refuse(*_: object) -> None:
@@ -260,11 +257,7 @@ def test_nothing_is_deleted_before_what_follows_it_is_there(
     mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The journal that a leaving driver uploads first names the newer one, of which the upload fails."""
-    trial = mirrored.script.begin()
-    mirrored.saved(trial, 1)
-    mirrored.delivered()
-    mirrored.saved(trial, 2)
-    mirrored.dropped(trial, 1)
+    trial = mirrored.superseded()
     mirrored.projector.read(1.0)
     with monkeypatch.context() as patch:
 
