@@ -95,7 +95,7 @@ class LiveTrial(Suggesting):
     def __init__(self, job: Job, channel: Channel, signals: Signals) -> None:
         super().__init__(Suggestions(job.params, job.seed))
         self._job = with_checkpoint(job)
-        self._left_behind = job.checkpoint and not self._job.checkpoint
+        self._left_behind = "" if self._job.checkpoint else job.checkpoint
         self._channel = channel
         self._signals = signals
         self._last_step = self._job.from_step

@@ -387,13 +387,14 @@ def _xgb(problem: Problem, n: int) -> Space:
     }
 
 
-# Ranges of penalties and of epsilon are for a standardised target, see scales_target.
-# By class name, or by class name without Classifier or Regressor.
+# By class name without Classifier or Regressor.
 _SETTLED = {
     "MLP": ("hidden_layer_sizes", "activation", "solver"),
     "SGD": ("average", "loss", "fit_intercept"),
 }
 
+# Ranges of penalties and of epsilon are for a standardised target, see scales_target.
+# By class name, or by class name without Classifier or Regressor.
 _SPACES: dict[str, Callable[[Problem, int], Space]] = {
     "HistGradientBoosting": _hist,
     "RandomForest": _forest,

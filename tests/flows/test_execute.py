@@ -71,7 +71,7 @@ def test_a_trial_whose_checkpoint_did_not_come_along_begins_anew(moved: tuple[Pa
     shutil.rmtree(moved[0] / "checkpoints")
     outcome = execute(counting, job(*moved), NoChannel(), Signals())
     assert (outcome.kind, outcome.values) == (m.RETURNED, 3.0)
-    assert outcome.note.startswith("began anew")
+    assert outcome.note.startswith(f"began anew: its checkpoint {moved[1]} has not come along to {moved[0]} ")
 
 
 def test_trials_that_ignore_their_checkpoints_have_one_thing_to_tell(tmp_path: Path) -> None:
