@@ -21,6 +21,7 @@ from flows.objectives import FinalModel, TrialInfo
 from hpo_core import InputError, Study, TrialRecord
 from hpo_core.folds import FOLD, fold_results
 from hpo_core.inner import trial_seed
+from hpo_core.schedules import Recorded, followed
 from tracking import (
     Candidate,
     Connection,
@@ -36,12 +37,13 @@ from tracking import (
     promote,
     version_note,
 )
-from tracking.tags import CONFIG_SHA256, OBJECTIVE, PARAMS, STUDY, STUDY_ID, TRIAL
+from tracking.tags import CONFIG_SHA256, OBJECTIVE, PARAMS, PARENT_TRIAL, STUDY, STUDY_ID, TRIAL
 
 _RUN_ID_SECONDS = 60.0
 # Tells the final model of a trial from those that its objective may have logged.
 _FINAL = {"hpo.final": "true"}
 _CONTRACT = "model_contract.json"
+_SCHEDULE = "schedule.json"  # hpo_core.schedules.Recorded.from_json reads it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +95,24 @@ def _make_and_register(current: Session, plan: Plan, trial: TrialRecord) -> None
 
 
 def fitted(study: Study, plan: Plan, trial: TrialRecord) -> FinalModel:
-    """The trial's configuration trained on all training rows and scored on the test rows."""
+    """The trial's configuration trained on all training rows and scored on the test rows.
+
+    A model that came about by forks is trained along their way: the last configuration alone may be one that
+    training cannot begin with.
+    """
     info = TrialInfo(
         seed=trial_seed(study.created.seed, trial.number),
         number=trial.number,
         metrics={**study.history.reports.last(trial.number), **trial.metrics},
+        followed=_way(study, trial),
     )
     model: FinalModel = plan.table.finalise(trial.params, info)
     return model
+
+
+def _way(study: Study, trial: TrialRecord) -> Recorded | None:
+    """The schedule that the trial's model came about by, if that began as another trial's."""
+    return None if trial.parent is None else followed(study, trial.number)
 
 
 def described(trial: TrialRecord, final: FinalModel) -> dict[str, Any]:
@@ -126,6 +138,9 @@ def logged(current: Session, trial: TrialRecord, final: FinalModel) -> dict[str,
         **final.log_options,
     )
     connection.client.log_dict(run_id, final.contract, _CONTRACT)
+    way = _way(current.study, trial)
+    if way is not None:
+        connection.client.log_dict(run_id, way.to_json(), _SCHEDULE)
     if current.parent_run is not None:
         _show_model(connection, current.parent_run, model.model_id)
     return {"model_uri": model.uri, "run_id": run_id}
@@ -183,7 +198,14 @@ def register(
         scores=note["scores"],
         data_digest=plan.terms.identity["question"],
         lineage=lineage_of(study, trial),
-        description=version_note(study.name, trial.number, trial.values, note["params"], note["scores"]),
+        description=version_note(
+            study.name,
+            trial.number,
+            trial.values,
+            note["params"],
+            tested=note["scores"],
+            forked=trial.parent is not None,
+        ),
         **_on_folds(study, plan, trial, wanted),
     )
     return promote(
@@ -232,6 +254,11 @@ def _on_folds(study: Study, plan: Plan, trial: TrialRecord, wanted: Registration
     """The trial's results on folds, as far as it reported them; all of them where the gate asks for them."""
     known = fold_results(study, trial.number)
     if wanted.folds and len(known) < 2:
+        if trial.parent is not None:
+            raise InputError(
+                f"trial {trial.number} came about by forks, and folds have no models for it to go on from; "
+                "promote it by --gate margin"
+            )
         known = _evaluated_on_folds(plan, trial.params, trial_seed(study.created.seed, trial.number))
     return {"folds": known, "folds_digest": _folds_digest(plan)} if known else {}
 
@@ -272,11 +299,14 @@ def _version_on_folds(plan: Plan, connection: Connection, version: Any) -> dict[
     if theirs != ours:
         raise NotComparable(f"its configuration is one of the objective {theirs!r}, not of {ours!r}")
     try:
-        text = connection.client.get_run(version.run_id).data.tags[PARAMS]
+        tags = connection.client.get_run(version.run_id).data.tags
+        text = tags[PARAMS]
     except MlflowException as error:
         raise NotComparable(f"the run of its trial cannot be read: {brief(error)}") from error
     except KeyError:
         raise NotComparable("the run of its trial has no tag with its configuration") from None
+    if PARENT_TRIAL in tags:
+        raise NotComparable("its trial came about by forks, and folds have no models for it to go on from")
     try:
         params = json.loads(text)
     except ValueError:

@@ -89,15 +89,21 @@ def version_note(
     trial: int,
     values: Mapping[str, float],
     params: Mapping[str, object],
+    *,
     tested: Mapping[str, float] | None = None,
+    forked: bool = False,
 ) -> str:
     """The description of a registered version: which trial of which study it is, and how good.
 
-    ``values``: of the study's objectives; ``tested``: the model's scores on rows that no trial saw.
+    ``values``: of the study's objectives; ``tested``: the model's scores on rows that no trial saw;
+    ``forked``: whether other trials' configurations had their turns before, ``params`` being the last.
     """
     lines = [f"Trial {trial} of study **{markdown_cell(study)}**: {_scores(values)}."]
     if tested:
         lines += ["", f"On test rows that no trial saw: {_scores(tested)}."]
+    if forked:
+        way = "It came about by forks: `schedule.json` of its run has what it was trained with. At the end:"
+        lines += ["", way]
     return preview("\n".join([*lines, "", *_parameters(params)]), MAX_DESCRIPTION)
 
 

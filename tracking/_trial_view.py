@@ -19,6 +19,7 @@ from tracking.tags import (
     NAMES,
     PARAMS,
     PARENT_RUN_ID,
+    PARENT_TRIAL,
     REASON,
     ROLE,
     STATE,
@@ -127,7 +128,7 @@ class TrialView:
         if event.bracket:
             self._tags["hpo.bracket"] = str(event.bracket)
         if event.parent is not None:
-            self._tags["hpo.parent_trial"] = str(event.parent)
+            self._tags[PARENT_TRIAL] = str(event.parent)
             self._tags["hpo.start_step"] = str(event.start_step)
 
     @property

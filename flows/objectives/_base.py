@@ -13,6 +13,7 @@ ever trained on or tuned for.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,8 @@ from hpo_core.inner import SPREAD, check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from hpo_core.schedules import Recorded
 
 # Points of one trial's curves in MLflow, all curves together.
 CURVE_POINTS = 100
@@ -181,13 +184,33 @@ class Prepared:
     settled: frozenset[str] = frozenset()
 
 
+# A configuration, and the last step that is trained with it.
+Stretch = tuple[Mapping[str, Any], int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialInfo:
-    """What is known of the trial whose configuration is refitted; ``metrics``: its last reported values."""
+    """What is known of the trial whose configuration is refitted.
+
+    ``metrics``  its last reported values
+    ``followed`` the configurations that its model was trained with over the steps, where it was forked from
+                 others' models; ``None``: one and the same
+    """
 
     seed: int
     number: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    followed: Recorded | None = None
+
+    def stretches(self, params: Mapping[str, Any], n: int) -> list[Stretch]:
+        """How steps 1 .. ``n`` are trained: each configuration with the last step of its turn.
+
+        ``params``: the trial's own, with which all of them are where nothing was followed.
+        """
+        if self.followed is None:
+            return [(params, n)]
+        runs = itertools.groupby(range(1, n + 1), self.followed)
+        return [(params, max(steps)) for params, steps in runs]
 
 
 @dataclass(frozen=True, kw_only=True)

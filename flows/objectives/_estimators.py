@@ -391,6 +391,9 @@ def _xgb(problem: Problem, n: int) -> Space:
 _SETTLED = {
     "MLP": ("hidden_layer_sizes", "activation", "solver"),
     "SGD": ("average", "loss", "fit_intercept"),
+    # Its trees are scaled when it predicts, all of them by the newest rate.
+    "GradientBoosting": ("learning_rate", "loss", "init"),
+    "HistGradientBoosting": ("loss",),
 }
 
 # Ranges of penalties and of epsilon are for a standardised target, see scales_target.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -31,6 +31,7 @@ from flows.objectives._base import (
     Rerun,
     Saving,
     Setting,
+    Stretch,
     TableConfig,
     Trial,
     TrialInfo,
@@ -63,6 +64,8 @@ from hpo_core.inner import check_whole
 
 # Fewer rounds in a step are not worth setting up a booster in every fold.
 _MIN_STRIDE = 10
+# What raw scores mean, so trees that were grown for another value cannot be added to.
+_SETTLED = ("objective", "reg_sqrt", "sigmoid")
 # LightGBM builds a JSON of its own from feature names and refuses these characters in them.
 _FORBIDDEN = set('[]{}":,')
 
@@ -123,7 +126,7 @@ class LightGBM:
             "budget": self.budget, "max_rounds": self.max_rounds, "patience": self.patience,
             "rounds_per_step": self.stride if self.budget == "rounds" else None,
         }  # fmt: skip
-        made = prepared(self, setting, space, steps=steps, question=question)
+        made = prepared(self, setting, space, steps=steps, question=question, settled=_SETTLED)
         return replace(made, first=first_configurations(space))
 
     def over_training(self) -> LightGBM:
@@ -253,7 +256,7 @@ class LightGBM:
         setting = load_setting(self.table)
         problem, split = setting.problem, setting.split
         rounds = max(1, round(self._rounds_of(params, info)))
-        model, booster = self._fit(setting, params, rounds, info.seed)
+        model, booster = self._fit(setting, self._turns(params, rounds, info), info.seed)
         test = problem.frame.iloc[split.test]
         scores = final_scores(setting, all_needs(_predictions(model, test, problem), problem.task))
         example = test.head(EXAMPLE_ROWS)
@@ -290,27 +293,45 @@ class LightGBM:
         self(again)
         return again.last["rounds"]
 
-    def _fit(self, setting: Setting, params: Mapping[str, Any], rounds: int, seed: int) -> tuple[Any, Any]:
-        """The model that users call, and the LightGBM estimator inside it (or the same)."""
-        from lightgbm import LGBMClassifier, LGBMRegressor
+    def _turns(self, params: Mapping[str, Any], rounds: int, info: TrialInfo) -> list[Stretch]:
+        """Configurations with the last round of their turns."""
+        stretches = info.stretches(params, math.ceil(rounds / self.stride))
+        return [(turn, min(step * self.stride, rounds)) for turn, step in stretches]
+
+    def _fit(self, setting: Setting, turns: Sequence[Stretch], seed: int) -> tuple[Any, Any]:
+        """The model that users call, and the LightGBM estimator inside it (or the same).
+
+        Where a chain of forks made it, each turn's rounds go on from the trees before.
+        """
         from sklearn.pipeline import Pipeline
 
         problem, split = setting.problem, setting.split
+        features, labels = problem.frame.iloc[split.train], problem.labels_of(split.train)
+        before, done = None, 0
+        for params, last in turns:
+            estimator = self._estimator(setting, params, last - done, seed)
+            if _takes_frame(problem):
+                model = estimator.fit(features, labels, init_model=before)
+            else:
+                model = Pipeline([("encode", ordinal_encoder(problem)), ("model", estimator)])
+                given = {"categorical_feature": problem.categorical or "auto", "init_model": before}
+                model.fit(features, labels, **{f"model__{k}": v for k, v in given.items()})
+            before, done = estimator, last
+        estimator.set_params(n_estimators=done)
+        return model, estimator
+
+    def _estimator(self, setting: Setting, params: Mapping[str, Any], rounds: int, seed: int) -> Any:
+        """LightGBM's own estimator with a configuration."""
+        from lightgbm import LGBMClassifier, LGBMRegressor
+
+        problem = setting.problem
         settings = self._params(setting, params, seed)
         for ours in ("metric", "seed", "num_class", "feature_pre_filter"):
             settings.pop(ours, None)
         threads = settings.pop("num_threads")
         settings = {WRAPPER_NAMES.get(k, k): v for k, v in _sorted_classes(settings, problem).items()}
         kind = LGBMRegressor if problem.task == "regression" else LGBMClassifier
-        estimator = kind(**settings, n_estimators=rounds, random_state=seed, n_jobs=threads)
-        features, labels = problem.frame.iloc[split.train], problem.labels_of(split.train)
-        if _takes_frame(problem):
-            estimator.fit(features, labels)
-            model = estimator
-        else:
-            model = Pipeline([("encode", ordinal_encoder(problem)), ("model", estimator)])
-            model.fit(features, labels, model__categorical_feature=problem.categorical or "auto")
-        return model, estimator
+        return kind(**settings, n_estimators=rounds, random_state=seed, n_jobs=threads)
 
 
 def _predictions(model: Any, frame: Any, problem: Problem) -> Array:

@@ -33,6 +33,7 @@ from flows.objectives._base import (
     Rerun,
     Saving,
     Setting,
+    Stretch,
     TableConfig,
     Trial,
     TrialInfo,
@@ -374,24 +375,35 @@ class SklearnModel:
             self(again)
             best = again.last["steps"]
         steps = max(1, round(best))
+        stretches = info.stretches(params, steps)
         growth = self._growth(self._model(setting, params, info.seed))
-        if growth.way == "warm_start":
-            size = self._size(steps)
+        size = self._size(steps)
+        if growth.way == "warm_start" and len(stretches) == 1:
             pipeline = pipeline_of(model)
             pipeline.set_params(**{f"{pipeline.steps[-1][0]}__{growth.size}": size})
             return unbound(model.fit(frame, labels)), {growth.size: size}
-        grown = self._grown(setting, params, info.seed, None)
-        grown.classes = np.unique(labels) if setting.problem.classes else None
-        inputs = grown.transform(frame)
-        for step in range(1, steps + 1):
-            grown.advance(inputs, grown.scaled(labels), self._size(step))
+        told = {growth.size: size} if growth.way == "warm_start" else {"passes": steps}
+        grown = self._trained(setting, stretches, info.seed)
         if model is not pipeline_of(model):
             from sklearn.frozen import FrozenEstimator
 
             # Fits the scaling of the target around what is already fitted.
-            model.set_params(regressor=FrozenEstimator(grown.model))
-            return model.fit(frame, labels), {"passes": steps}
-        return unbound(grown.model), {"passes": steps}
+            model.set_params(regressor=FrozenEstimator(grown))
+            return model.fit(frame, labels), told
+        return grown, told
+
+    def _trained(self, setting: Setting, stretches: Sequence[Stretch], seed: int) -> Any:
+        """A pipeline trained on all training rows step by step, as a chain of forks trains it."""
+        labels, done = self._final_targets(setting), 0
+        grown = self._grown(setting, stretches[0][0], seed, None)
+        grown.classes = np.unique(labels) if setting.problem.classes else None
+        inputs = grown.transform(setting.problem.frame.iloc[setting.split.train])
+        for params, last in stretches:
+            grown.take(params)
+            for step in range(done + 1, last + 1):
+                grown.advance(inputs, grown.scaled(labels), self._size(step))
+            done = last
+        return unbound(grown.model)
 
     def _final_targets(self, setting: Setting) -> Any:
         problem, rows = setting.problem, setting.split.train

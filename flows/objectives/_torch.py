@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,6 +50,9 @@ from hpo_core.inner import check_whole
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from flows.objectives._base import Setting, Stretch
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -191,11 +194,7 @@ class TorchMLP:
             again = Rerun(params, info.seed)
             self(again)
             epochs = again.last["epochs"]
-        self._limit_threads(params)
-        learner = Learner(problem, split.train, params, (info.seed, self._device()), loss_of(setting))
-        for step in range(1, round(epochs) + 1):
-            learner.epoch(step, self.max_epochs)
-        model = learner.predictor.cpu().eval()
+        model = self._trained(setting, info.stretches(params, round(epochs)), info.seed)
         test = problem.matrix[split.test].astype(np.float32)
 
         def predict(rows: Any) -> Array:
@@ -220,3 +219,18 @@ class TorchMLP:
             params={**params, "epochs": round(epochs)},
             contract=contract(problem),
         )
+
+    def _trained(self, setting: Setting, stretches: Sequence[Stretch], seed: int) -> nn.Module:
+        """A network trained on all training rows, as a chain of forks trains it: weights and moments go on
+        under the next configuration.
+        """
+        device, state, done = self._device(), b"", 0
+        for params, last in stretches:
+            self._limit_threads(params)
+            learner = Learner(setting.problem, setting.split.train, params, (seed, device), loss_of(setting))
+            if state:
+                restored(state, [learner], device)
+            for step in range(done + 1, last + 1):
+                learner.epoch(step, self.max_epochs)
+            state, done = packed(Run(), [learner]), last
+        return learner.predictor.cpu().eval()

@@ -97,6 +97,7 @@ def test_what_changes_during_training_is_refused_over_folds(
         ("pbt", "torch", {}, {"learning_rate", "dropout"}, {"layers", "width", "norm", "squash"}),
         ("random+pbt", "sklearn", {"estimator": "mlp"}, {"alpha", "beta_1"}, {"hidden_layer_sizes"}),
         ('{"name": "pbt", "interval": 3}', "sklearn", {"estimator": "sgd"}, {"alpha", "eta0"}, {"average"}),
+        ("pbt", "sklearn", {"estimator": "gradient_boosting"}, {"max_depth"}, {"learning_rate"}),
         ('{"name": "pbt", "parameters": ["width"]}', "torch", {}, {"width"}, {"dropout"}),
     ],
 )
@@ -112,6 +113,19 @@ def test_forks_change_what_a_model_in_training_can_change(
     assert not kept & may_change
     again = plan_request(request, strategy=terms.strategy).terms.strategy
     assert again.config == terms.strategy.config == make_strategy(terms.strategy.config).config
+
+
+@pytest.mark.parametrize("name", ["objective", "sigmoid"])
+def test_forks_of_boosting_keep_what_its_scores_mean(name: str) -> None:
+    """Trees that were grown for one loss were added to those of another."""
+    binary = name == "sigmoid"
+    searched = {"type": "float", "low": 0.5, "high": 2.0} if binary else ["regression", "poisson"]
+    space = json.dumps({name: searched, "num_leaves": {"type": "int", "low": 4, "high": 31}})
+    data = TABLE if binary else "sklearn:diabetes"
+    request = Request(objective="lgbm", data=data, strategy="pbt", trials=20, options={"space": space})
+    scheduler = plan_request(request).terms.strategy.scheduler
+    assert name not in scheduler.parameters
+    assert "num_leaves" in scheduler.parameters
 
 
 def test_forks_of_what_can_change_altogether_may_change_all() -> None:

@@ -215,7 +215,7 @@ def test_what_no_tag_can_hold_is_cut_or_left_out(connection: Connection, models:
 def test_a_description_fits_its_column() -> None:
     """PostgreSQL refuses one of more than 5,000 characters, and with it the version."""
     params = {f"{'long' * 20}-{number}": "value" * 20 for number in range(60)}
-    told = version_note("mine", 7, {"auc": 0.5}, params, {"auc": 0.25})
+    told = version_note("mine", 7, {"auc": 0.5}, params, tested={"auc": 0.25})
     assert told.startswith("Trial 7 of study **mine**: `auc` = **0.5**.")
     assert "that no trial saw: `auc` = **0.25**." in told
     assert len(told) == 5000
