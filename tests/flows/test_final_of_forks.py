@@ -81,7 +81,7 @@ LAYERS = {"learning_rate": 0.02, "width": 16, "batch_size": 32, "optimizer": "sg
 def test_a_network_keeps_what_it_has_learned_under_the_next_settings(tmp_path: Path) -> None:
     tuned = network(written(tmp_path, mixed(200)))
     whole = final(tuned, LAYERS, 6)
-    same = final(tuned, LAYERS, 6, (4, dict(LAYERS)))
+    same = final(tuned, LAYERS, 6, (4, {"clip_norm": 1e6}))  # which changes nothing
     assert same.scores == whole.scores
     assert same.example_output.tolist() == whole.example_output.tolist()
     # Momentum and weights go on: what follows is no training of its own.
