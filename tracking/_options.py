@@ -15,9 +15,9 @@ class TrackerOptions:
     """How often things are written, in seconds, and which checkpoints are uploaded.
 
     ``flush``: how long a trial's news may wait for more news; ``summary``: between two updates of the
-    study's run; ``journal``: between two uploads of the journal. ``checkpoints``: ``"best"`` for those of
-    the best trials when the driver leaves, ``"kept"`` for all that are kept here, with each journal (with
-    which a study can move to another machine), or ``"none"``.
+    study's run; ``journal``: at most, between two uploads of the journal. ``checkpoints``: ``"best"`` for
+    those of the best trials when the driver leaves, ``"kept"`` for all that are kept here, with each journal
+    (with which a study can move to another machine), or ``"none"``.
     """
 
     flush: float = 0.5

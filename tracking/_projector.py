@@ -39,6 +39,9 @@ STUDY_FILES = "study"
 _BEST = 20
 # So many runs are written side by side to a server, which is not ours alone.
 _AT_ONCE = 4
+# Seconds after which a driver's journal first goes to MLflow; each wait is twice the one before, up to the
+# one asked for. A machine that is lost within minutes has left something; a long study uploads it seldom.
+_FIRST_JOURNAL = 20.0
 
 
 class Projector:
@@ -64,7 +67,7 @@ class Projector:
         self._next_lease = 0.0
         self._clock = ServerClock(connection.uri)
         self._drivers: dict[int, str] = {}
-        self._next_journal = 0.0
+        self._next_journal = self._journal_pause = 0.0
         self._uploaded_offset = 0
         # Trials whose run somebody asked for: user code may have opened runs of its own below them.
         self._asked_for: set[int] = set()
@@ -107,7 +110,8 @@ class Projector:
         self.parent = self.view.terms.parent_run = parent
         self._restored = cursor.trials
         cursor.begin(parent)
-        self._next_journal = now + self._options.journal
+        self._journal_pause = min(_FIRST_JOURNAL, self._options.journal)
+        self._next_journal = now + self._journal_pause
         self.read(now)
         self._enqueue_leftovers()
         self._renew_lease(now)
@@ -257,7 +261,8 @@ class Projector:
 
     def upload_journal(self, now: float, *, leaving: bool = False) -> None:
         """Queue an upload of the journal to the study's run. ``leaving``: the driver does nothing more."""
-        self._next_journal = now + self._options.journal
+        self._journal_pause = min(2 * self._journal_pause, self._options.journal)
+        self._next_journal = now + self._journal_pause
         self._uploaded_offset = self._offset
         kept = self.view.trials if self._options.checkpoints == "kept" else ()
         self._checkpoints.add_journal(self.parent, self._journal, kept, leaving=leaving)

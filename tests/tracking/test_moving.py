@@ -12,6 +12,7 @@ import pytest
 from hpo_core import InputError
 from hpo_core.inner import events as ev
 from tests.tracking.conftest import Server
+from tests.tracking.fake_mlflow import FakeMlflow
 from tests.tracking.studies import Script
 from tracking import (
     StudyTracker,
@@ -306,3 +307,25 @@ def test_of_a_study_that_uploads_none_there_are_none(mirrored: Mirrored) -> None
     assert mirrored.uploaded(trial) == set()
     with pytest.raises(InputError, match="checkpoints must be one of none, best, kept, got 'last'"):
         TrackerOptions(checkpoints="last")
+
+
+def test_the_journal_goes_to_mlflow_early_and_then_ever_more_seldom(tmp_path: Path) -> None:
+    """A machine that was lost within five minutes had left nothing to go on from."""
+    script, mlflow = Script(tmp_path), FakeMlflow()
+    projector = Projector(
+        tmp_path, mlflow.connection(), TrackerOptions(flush=0.0, summary=1e9, journal=100.0)
+    )
+    projector.open(0.0)
+    sent, at = projector.uploads.done, []
+    for second in range(1, 500):
+        if second % 5 == 0:
+            script.run(0.5)
+        projector.read(second)
+        projector.deliver(second)
+        assert projector.uploads.emptied(60.0)
+        if projector.uploads.done > sent:
+            sent = projector.uploads.done
+            at.append(second)
+    projector.close()
+    script.close()
+    assert at == [20, 60, 140, 240, 340, 440]
