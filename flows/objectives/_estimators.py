@@ -393,7 +393,10 @@ _SETTLED = {
     "SGD": ("average", "loss", "fit_intercept"),
     # Its trees are scaled when it predicts, all of them by the newest rate.
     "GradientBoosting": ("learning_rate", "loss", "init"),
-    "HistGradientBoosting": ("loss",),
+    # Its trees are gone through by the numbers of bins.
+    "HistGradientBoosting": ("loss", "max_bins"),
+    # It takes off the newest value what it has put on by the one before.
+    "GaussianNB": ("var_smoothing",),
 }
 
 # Ranges of penalties and of epsilon are for a standardised target, see scales_target.

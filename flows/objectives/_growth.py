@@ -11,6 +11,13 @@ import numpy as np
 
 from flows._metrics import Array
 from flows.objectives._base import Setting
+from hpo_core import ObjectiveError
+
+# What a perceptron's optimiser is made with.
+_OPTIMIZER = {
+    *("learning_rate_init", "learning_rate", "power_t", "momentum", "nesterovs_momentum"),
+    *("beta_1", "beta_2", "epsilon"),
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,24 @@ class Grown:
         return self.model[:-1].transform(frame)
 
     def take(self, params: Mapping[str, Any]) -> None:
-        """Parameters of a fork, which may differ from those of the trial that it goes on from."""
-        known = self.last.get_params(deep=False)
-        prefix = f"{self.model.steps[-1][0]}__"
-        values = {k.removeprefix(prefix): tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-        self.last.set_params(**{k: v for k, v in values.items() if k in known})
+        """Parameters of a fork, which may differ from those of the trial that it goes on from.
+
+        Raises :class:`ObjectiveError` for another value of what is fitted once, before the first step.
+        """
+        own = own_parameters(self.model)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
+        before = self.model.get_params()
+        changed = {own[k]: v for k, v in values.items() if k in own and before[own[k]] != v}
+        fixed = [k for k, v in values.items() if k not in own and before[k] != v]
+        if fixed:
+            raise ObjectiveError(
+                f"{fixed[0]!r} belongs to a step that was fitted before the model began to learn, so a fork "
+                "cannot change it; leave it out of the strategy's parameters, or fix it in the space file"
+            )
+        self.model.set_params(**changed)
+        if hasattr(self.last, "_optimizer") and _OPTIMIZER & {k.rpartition("__")[2] for k in changed}:
+            # A perceptron makes its optimiser once, with the settings of then. Without it, it makes another.
+            del self.last._optimizer
 
     def advance(self, inputs: Any, labels: Any, size: int) -> None:
         """One more step."""
@@ -72,6 +92,13 @@ class Grown:
             self.last.partial_fit(inputs, labels, classes=self.classes)
         else:
             self.last.partial_fit(inputs, labels)
+
+
+def own_parameters(model: Any) -> dict[str, str]:
+    """The last step's parameters: their names in a space, with the step's or without, to the pipeline's."""
+    name, last = model.steps[-1]
+    names = last.get_params()
+    return {n: f"{name}__{n}" for n in names} | {f"{name}__{n}": f"{name}__{n}" for n in names}
 
 
 @dataclass

@@ -49,10 +49,10 @@ from flows.objectives._base import (
     useful_threads,
 )
 from flows.objectives._fitted import names_codes, needed, outputs_of, packages_of, pipeline_of, unbound
-from flows.objectives._growth import FoldRows, Grown, Growth, Run
+from flows.objectives._growth import FoldRows, Grown, Growth, Run, own_parameters
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, Parameter, TrialPruned
-from hpo_core.inner import check_whole, nearest
+from hpo_core.inner import check_whole, nearest, parameter_from_json
 
 # Rows of the trial fit in prepare().
 _DRY_ROWS = 200
@@ -125,7 +125,9 @@ class SklearnModel:
             **({"n_steps": self.n_steps, "max_size": self.max_size, "patience": self.patience}
                if self.budget == "steps" else {}),
         }  # fmt: skip
-        settled = (f"{self._prefix(found, model)}{name}" for name in estimators.settled(found.kind))
+        own = own_parameters(model)
+        never = {f"{model.steps[-1][0]}__{name}" for name in estimators.settled(found.kind)}
+        settled = (name for name in space.names if own.get(name) in {None, *never})
         return prepared(self, setting, space, steps=steps, question=question, settled=settled)
 
     def over_training(self) -> SklearnModel | None:
@@ -163,7 +165,7 @@ class SklearnModel:
         self, found: estimators.Estimator, model: Any, default: dict[str, Parameter], growth: Growth
     ) -> dict[str, Parameter]:
         prefix = self._prefix(found, model)
-        if prefix and any(p.conditions for p in default.values()):
+        if prefix:
             default = {name: _renamed_parents(parameter, prefix) for name, parameter in default.items()}
         return {f"{prefix}{name}": p for name, p in default.items() if name != growth.size}
 
@@ -440,7 +442,6 @@ def _resolve(name: str, names: list[str], path: str, growth: Growth) -> str:
 
 def _renamed_parents(parameter: Parameter, prefix: str) -> Parameter:
     """The parameter with its conditions' parents under a pipeline step's prefix."""
-    return replace(
-        parameter,
-        conditions=tuple(replace(c, parent=f"{prefix}{c.parent}") for c in parameter.conditions),
-    )
+    data = parameter.to_json()
+    when = [{**condition, "parent": f"{prefix}{condition['parent']}"} for condition in data.get("when", ())]
+    return parameter_from_json(prefix, {**data, "when": when}) if when else parameter

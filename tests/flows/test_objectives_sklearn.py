@@ -92,6 +92,27 @@ def test_an_import_path_and_parameters_of_a_space_file(tmp_path: Path) -> None:
     assert tuned(FakeTrial({"n_neighbors": 3, "weights": "distance"})) > 0.9
 
 
+@pytest.mark.parametrize("last, child, parent", [("SVC", "gamma", "kernel"), ("SGD", "l1_ratio", "penalty")])
+def test_conditions_of_a_default_space_hold_in_a_pipeline_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, child: str, parent: str
+) -> None:
+    """Every pipeline that ended in one of these was refused, with a TypeError of ours."""
+    (tmp_path / f"ends_in_{last}.py").write_text(
+        "from sklearn.linear_model import SGDClassifier as SGD\n"
+        "from sklearn.pipeline import Pipeline\nfrom sklearn.preprocessing import StandardScaler\n"
+        "from sklearn.svm import SVC\n\n\n"
+        f"def make():\n    return Pipeline([('scale', StandardScaler()), ('last', {last}())])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    tuned = objective("sklearn:iris", f"ends_in_{last}:make", metric="accuracy")
+    space = tuned.prepare().space
+    (condition,) = space.parameters[f"last__{child}"].conditions
+    assert condition.parent == f"last__{parent}"
+    assert space.parameters[f"last__{child}"].default is not None
+    assert tuned(FakeTrial(default_params(tuned))) > 0.8
+
+
 def test_a_pipeline_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_models.py").write_text(
         "from sklearn.decomposition import PCA\n"

@@ -1,8 +1,9 @@
-"""A model that came about by forks is trained again along their way, on all training rows."""
+"""Forks learn on with their own settings, and the final model of one goes the way that it came about."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 
 from flows.objectives import TrialInfo, make_objective
 from flows.objectives._base import load_setting
-from hpo_core import TrialState
+from hpo_core import ObjectiveError, TrialState
 from hpo_core.schedules import Recorded, followed
 from tests.flows.conftest import Hpo, Place
+from tests.flows.fake_trial import FakeTrial
 from tests.flows.small_tables import mixed, written
 
 
@@ -94,7 +96,7 @@ def test_a_network_keeps_what_it_has_learned_under_the_next_settings(tmp_path: P
     "name, params, change, nothing",
     [
         ("sgd", {"alpha": 1e-4, "learning_rate": "constant", "eta0": 0.01}, {"eta0": 0.001}, {"eta0": 1e-12}),
-        ("mlp", {"learning_rate_init": 0.01}, {"alpha": 5.0}, None),
+        ("mlp", {"learning_rate_init": 0.01}, {"alpha": 5.0}, {"learning_rate_init": 1e-12}),
         ("gradient_boosting", {"max_depth": 1}, {"max_depth": 5}, None),
         ("hist_gradient_boosting", {"learning_rate": 0.3}, {"max_leaf_nodes": 5}, {"learning_rate": 1e-12}),
     ],
@@ -103,8 +105,9 @@ def test_a_network_keeps_what_it_has_learned_under_the_next_settings(tmp_path: P
 def test_estimators_grow_on(
     tmp_path: Path, task: str, name: str, params: dict[str, Any], change: dict[str, Any], nothing: Any
 ) -> None:
-    options = {"budget": "steps", "n_steps": 6, "max_size": 12, "folds": 2, "estimator": name}
-    tuned = make_objective("sklearn", data=written(tmp_path, mixed(200, task=task)), **options)
+    options: dict[str, Any] = {"budget": "steps", "n_steps": 6, "max_size": 12, "folds": 2}
+    data = written(tmp_path, mixed(200, task=task))
+    tuned = make_objective("sklearn", data=data, estimator=name, **options)
     whole, changed = final(tuned, params, 6), final(tuned, params, 6, (4, change))
     assert changed.scores != whole.scores
     assert {k: changed.params[k] for k in change} == change
@@ -144,3 +147,50 @@ def test_the_registered_model_of_a_fork_went_its_way(tracked: Place, hpo: Hpo) -
     assert held.code == 1
     assert "cannot be compared with version" in held.out
     assert "came about by forks" in held.out
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_forks_of_a_perceptron_learn_at_their_own_rate(solver: str) -> None:
+    """They said another rate and learned on at the first one."""
+    tuned = make_objective("sklearn", data="sklearn:iris", estimator="mlp", metric="logloss", folds=2,
+                           budget="steps", n_steps=6, space={"solver": [solver]})  # fmt: skip
+    params = {"learning_rate_init": 0.01, "solver": solver}
+    first = FakeTrial(params, target=3)
+    tuned(first)
+    still = first.resumed(params={**params, "learning_rate_init": 1e-12})
+    tuned(still)
+    assert still.metric("logloss")[3:] == pytest.approx([still.metric("logloss")[2]] * 3, rel=1e-6)
+    unchanged = first.resumed()
+    tuned(unchanged)
+    assert unchanged.metric("logloss")[-1] < 0.99 * unchanged.metric("logloss")[2]
+
+
+PIPELINE = """
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import SGDClassifier
+from sklearn.pipeline import make_pipeline
+
+
+def make():
+    return make_pipeline(SelectKBest(), SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.001))
+"""
+
+
+def test_forks_keep_what_was_fitted_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They said another preprocessing, and learned on behind the one that was there."""
+    (tmp_path / "selects_first.py").write_text(PIPELINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    space = {"selectkbest__k": {"type": "int", "low": 1, "high": 4}, "sgdclassifier__alpha": [0.1, 0.01]}
+    tuned = make_objective("sklearn", data="sklearn:iris", estimator="selects_first:make", space=space,
+                           budget="steps", n_steps=4, folds=2)  # fmt: skip
+    assert tuned.prepare().settled == {"selectkbest__k", "sgdclassifier__loss", "sgdclassifier__average"}
+    first = FakeTrial({"selectkbest__k": 2, "sgdclassifier__alpha": 0.1}, target=2)
+    tuned(first)
+    fork = first.resumed(params={"selectkbest__k": 2, "sgdclassifier__alpha": 0.01})
+    tuned(fork)
+    assert len(fork.reports) == 4
+    with pytest.raises(ObjectiveError, match="'selectkbest__k' belongs to a step that was fitted before"):
+        tuned(first.resumed(params={"selectkbest__k": 3, "sgdclassifier__alpha": 0.1}))
