@@ -11,6 +11,7 @@ import base64
 import functools
 import gzip
 import html
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,11 +24,12 @@ from hpo_core.confirm import said_of
 from hpo_core.folds import repeats_of, spread_of
 from hpo_core.importance import Importance, importances
 from hpo_core.inner import Event, choice_text, leaders
+from hpo_core.schedules import followed
 from tracking._errors import brief
 from tracking._text import preview
 from tracking._words import duration, goal, number_text
 
-REPORT, PLOTS = "report.html", "plots"
+REPORT, PLOTS, SCHEDULE = "report.html", "plots", "schedule.json"
 _MOST_ROWS, _MOST_COLUMNS = 20, 14
 # Each objective gets figures of its own; more than a few make no page that anybody reads.
 _MOST_OBJECTIVES = 3
@@ -51,7 +53,9 @@ def write_report(study: Study, folder: Path, events: Iterable[Event] = ()) -> li
     """Write ``report.html`` and ``plots/*.png`` into ``folder``; returns the files.
 
     ``events``: the journal's, for the timeline of workers. Figures for which the study has nothing to
-    show are left out; a study without a complete trial still gets its page.
+    show are left out; a study without a complete trial still gets its page. Where the best trial is a fork,
+    what it was trained with over its steps is in ``schedule.json``, for
+    :meth:`hpo_core.schedules.Recorded.from_json`.
     """
     from tracking._report_plots import draw_plots
 
@@ -59,7 +63,15 @@ def write_report(study: Study, folder: Path, events: Iterable[Event] = ()) -> li
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / REPORT
     page.write_text(_page(study, _figures(study, found, list(events))), encoding="utf-8")
-    return [page, *draw_plots(study, found, folder / PLOTS)]
+    return [page, *draw_plots(study, found, folder / PLOTS), *_write_schedule(study, folder)]
+
+
+def _write_schedule(study: Study, folder: Path) -> Iterator[Path]:
+    best = leaders(study.history)[:1].tolist()
+    if best and study.trials[best[0]].parent is not None:
+        file = folder / SCHEDULE
+        file.write_text(json.dumps(followed(study, best[0]).to_json()), encoding="utf-8")
+        yield file
 
 
 def report_html(study: Study) -> str:
@@ -157,7 +169,8 @@ def _of_the_course(study: Study, events: list[Event]) -> Iterator[Shown]:
     yield _figure(study, "Lineage", words, plots.lineage)
     words = (
         "The hyperparameters that changed while the best trial's model was trained, over its steps; "
-        "hpo_core.schedules.followed gives them as a schedule to train by."
+        "hpo_core.schedules.followed gives them as a schedule to train by, and so does schedule.json, which "
+        "is beside this page in MLflow."
     )
     yield _figure(study, "The winner's schedule", words, plots.schedule)
     words = "Which worker ran which trial when; gaps are time without work."

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from hpo_core import Categorical, Float, Study
+from hpo_core import Categorical, Float, Segment, Study
+from hpo_core.schedules import Recorded, followed
 from tests.tracking.fake_mlflow import FakeMlflow
 from tests.tracking.studies import Script
 from tests.tracking.test_projector import project
@@ -113,6 +114,30 @@ def test_the_report_goes_to_the_studys_run(tmp_path: Path) -> None:
     parent = next(run for run in mlflow.stored.values() if run.name == "toy")
     assert (parent.run_id, str(folder)) in mlflow.artifacts
     assert not folder.exists()
+
+
+def test_the_schedule_that_the_winner_followed_is_beside_the_report(tmp_path: Path) -> None:
+    """It was there for who knew the function that reads it off the study, where that is."""
+    study = Study(
+        {"x": Float(0, 1)}, objectives={"loss": "min"}, strategy="pbt", settings={"max_steps": 12}, seed=1
+    )
+    learned: dict[int | None, float] = {None: 9.0}
+    while isinstance(segment := study.execution.next(), Segment):
+        trial, step = segment.trial, segment.target or 12
+        study.execution.started(segment)
+        before = learned.get(trial, learned[segment.parent])
+        learned[trial] = before - (step - segment.from_step) * segment.params["x"]
+        study.report(trial, step, {"loss": learned[trial]})
+        study.execution.checkpointed(trial, step, f"c{trial}-{step}")
+        if step >= 12:
+            study.execution.finish(trial, learned[trial])
+        else:
+            study.execution.paused(trial)
+    assert study.best.parent is not None
+    files = write_report(study, tmp_path)
+    (schedule,) = [path for path in files if path.name == "schedule.json"]
+    assert Recorded.from_json(json.loads(schedule.read_text())) == followed(study)
+    assert not [path for path in write_report(ran(5), tmp_path / "other") if path.suffix == ".json"]
 
 
 @pytest.mark.slow
