@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from flows._retune import retune
 from flows._saving import Saving
 from flows.callbacks._trial import Trial
 from hpo_core import InputError
@@ -33,7 +34,8 @@ def partial_fits(
 
         fit_arguments.setdefault("classes", np.unique(y))
     if trial.checkpoint is not None:
-        model = trial.checkpoint.load().set_params(**model.get_params(deep=False))
+        own, model = model.get_params(deep=False), trial.checkpoint.load()
+        retune(model, own)
     saving = Saving(trial, lambda: model)
     done = 0
     for step in trial.steps(n):

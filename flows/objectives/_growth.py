@@ -10,14 +10,9 @@ from typing import Any
 import numpy as np
 
 from flows._metrics import Array
+from flows._retune import retune
 from flows.objectives._base import Setting
 from hpo_core import ObjectiveError
-
-# What a perceptron's optimiser is made with.
-_OPTIMIZER = {
-    *("learning_rate_init", "learning_rate", "power_t", "momentum", "nesterovs_momentum"),
-    *("beta_1", "beta_2", "epsilon"),
-}
 
 
 @dataclass(frozen=True)
@@ -70,18 +65,14 @@ class Grown:
         """
         own = own_parameters(self.model)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-        before = self.model.get_params()
-        changed = {own[k]: v for k, v in values.items() if k in own and before[own[k]] != v}
-        fixed = [k for k, v in values.items() if k not in own and before[k] != v]
+        there = self.model.get_params()
+        fixed = [k for k, v in values.items() if k not in own and there[k] != v]
         if fixed:
             raise ObjectiveError(
                 f"{fixed[0]!r} belongs to a step that was fitted before the model began to learn, so a fork "
                 "cannot change it; leave it out of the strategy's parameters, or fix it in the space file"
             )
-        self.model.set_params(**changed)
-        if hasattr(self.last, "_optimizer") and _OPTIMIZER & {k.rpartition("__")[2] for k in changed}:
-            # A perceptron makes its optimiser once, with the settings of then. Without it, it makes another.
-            del self.last._optimizer
+        retune(self.last, {own[k]: v for k, v in values.items() if k in own})
 
     def advance(self, inputs: Any, labels: Any, size: int) -> None:
         """One more step."""
@@ -95,10 +86,10 @@ class Grown:
 
 
 def own_parameters(model: Any) -> dict[str, str]:
-    """The last step's parameters: their names in a space, with the step's or without, to the pipeline's."""
+    """The last step's parameters, by their names in a space: with the step's in front, or without."""
     name, last = model.steps[-1]
     names = last.get_params()
-    return {n: f"{name}__{n}" for n in names} | {f"{name}__{n}": f"{name}__{n}" for n in names}
+    return {n: n for n in names} | {f"{name}__{n}": n for n in names}
 
 
 @dataclass

@@ -126,8 +126,8 @@ class SklearnModel:
                if self.budget == "steps" else {}),
         }  # fmt: skip
         own = own_parameters(model)
-        never = {f"{model.steps[-1][0]}__{name}" for name in estimators.settled(found.kind)}
-        settled = (name for name in space.names if own.get(name) in {None, *never})
+        never = {None, *estimators.settled(found.kind)}
+        settled = (name for name in space.names if own.get(name) in never)
         return prepared(self, setting, space, steps=steps, question=question, settled=settled)
 
     def over_training(self) -> SklearnModel | None:

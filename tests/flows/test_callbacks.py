@@ -140,6 +140,14 @@ def with_partial_fit(trial: Any) -> float:
     return score
 
 
+def with_perceptron(trial: Any) -> None:
+    from sklearn.neural_network import MLPClassifier
+
+    model = MLPClassifier((4,), random_state=0, learning_rate_init=trial.params["rate"])
+    for step, fitted in partial_fits(trial, 5, model, X[TRAIN], Y[TRAIN]):
+        trial.report(step, loss=float(fitted.loss_))
+
+
 def with_lightning(trial: Any) -> float:
     import pytorch_lightning as lightning
     import torch
@@ -254,6 +262,11 @@ def test_a_fork_trains_on_with_its_own_settings(tmp_path: Path) -> None:
     line, _ = run(with_partial_fit, tmp_path / "sklearn", 2, None, params=[{"alpha": 1e-3}, {"alpha": 0.5}])
     assert [line.reports[s]["alpha"] for s in (2, 3, 5)] == [1e-3, 0.5, 0.5]
     assert line.reports[5]["size"] < line.reports[2]["size"] / 2, "strongly regularised from there on"
+    # A perceptron had the optimiser of its source, with the rate of that.
+    line, _ = run(with_perceptron, tmp_path / "mlp", 2, None, params=[{"rate": 0.01}, {"rate": 1e-12}])
+    assert line.reports[5]["loss"] == pytest.approx(line.reports[3]["loss"], rel=1e-6)
+    line, _ = run(with_perceptron, tmp_path / "same", 2, None, params=[{"rate": 0.01}, {"rate": 0.01}])
+    assert line.reports[5]["loss"] < 0.99 * line.reports[3]["loss"]
 
 
 def test_training_without_validation_data_is_an_error(tmp_path: Path) -> None:
