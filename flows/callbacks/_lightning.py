@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from flows._saving import Saving
+from flows.callbacks._optimizers import keep_own, made_with
 from flows.callbacks._trial import Trial, report_and_save
 from hpo_core import InputError
 
 __all__ = ["lightning_callback", "lightning_checkpoint"]
 
-_FILE = "trainer.ckpt"
+_FILE, _OPTIONS = "trainer.ckpt", "options"
 
 
 def lightning_checkpoint(trial: Trial) -> str | None:
@@ -24,7 +25,8 @@ def lightning_checkpoint(trial: Trial) -> str | None:
 def lightning_callback(trial: Trial) -> Any:
     """A callback for ``Trainer(callbacks=[...])``: reports every metric that the module logged for an epoch.
 
-    Works with ``lightning`` and ``pytorch_lightning``. Raises :class:`InputError` where neither is
+    Works with ``lightning`` and ``pytorch_lightning``. Where an optimizer was made with other settings than
+    the checkpoint's was (a fork's learning rate), its own hold. Raises :class:`InputError` where neither is
     installed.
     """
 
@@ -33,12 +35,31 @@ def lightning_callback(trial: Trial) -> Any:
             super().__init__()
             self._folder = tempfile.TemporaryDirectory(prefix="hpo-lightning-")
             self._trainer: Any = None
+            # What the optimizers were made with, here and where the checkpoint was saved.
+            self._own: list[Any] = []
+            self._theirs: list[Any] = []
             self._saving = Saving(trial, self._content)
 
         def _content(self) -> Path:
             path = Path(self._folder.name) / _FILE
             self._trainer.save_checkpoint(path)
             return path
+
+        def state_dict(self) -> dict[str, Any]:
+            return {_OPTIONS: self._own}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self._theirs = state_dict[_OPTIONS]
+
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+            # They are made by now, and the checkpoint's states are loaded into them after this.
+            del pl_module
+            self._own = [made_with(optimizer) for optimizer in trainer.optimizers]
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            del pl_module
+            for optimizer, own, theirs in zip(trainer.optimizers, self._own, self._theirs, strict=False):
+                keep_own(optimizer, own, theirs)
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             del pl_module

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flows._saving import Saving
+from flows.callbacks._optimizers import keep_own, made_with
 from flows.callbacks._trial import Trial
 from hpo_core import InputError
 from hpo_core.inner import check_whole
@@ -33,7 +34,7 @@ def epochs(trial: Trial, n: int, **states: Any) -> Iterator[int]:
                 f"epochs() saves what has a state_dict, and {name}={type(thing).__name__} has none; save it "
                 "yourself with trial.save"
             )
-    own = {name: _options(thing) for name, thing in states.items()}
+    own = {name: made_with(thing) for name, thing in states.items()}
 
     def content() -> dict[str, Any]:
         return {
@@ -46,7 +47,7 @@ def epochs(trial: Trial, n: int, **states: Any) -> Iterator[int]:
         saved = trial.checkpoint.load()
         for name, thing in states.items():
             thing.load_state_dict(saved["states"][name])
-            _keep_own(thing, own[name], saved[_OPTIONS][name])
+            keep_own(thing, own[name], saved[_OPTIONS][name])
         torch.set_rng_state(saved[_GENERATOR])
     saving, done = Saving(trial, content), 0
     for step in trial.steps(n):
@@ -54,15 +55,3 @@ def epochs(trial: Trial, n: int, **states: Any) -> Iterator[int]:
         done = step
         saving.passed(step, n)
     saving.ended(done, n)
-
-
-def _options(thing: Any) -> list[dict[str, Any]]:
-    """The settings of an optimizer's groups as it was made; nothing for others."""
-    groups = getattr(thing, "param_groups", ())
-    return [{k: v for k, v in group.items() if isinstance(v, bool | int | float | tuple)} for group in groups]
-
-
-def _keep_own(thing: Any, own: list[dict[str, Any]], saved: list[dict[str, Any]]) -> None:
-    """Set again what this optimizer was made with and the saved one was not."""
-    for group, mine, theirs in zip(getattr(thing, "param_groups", ()), own, saved, strict=False):
-        group.update({k: v for k, v in mine.items() if k in theirs and theirs[k] != v})

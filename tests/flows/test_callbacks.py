@@ -162,10 +162,12 @@ def with_lightning(trial: Any) -> float:
             x, y = batch
             loss = torch.nn.functional.binary_cross_entropy_with_logits(self.net(x)[:, 0], y)
             self.log("loss", loss, on_epoch=True, on_step=False)
+            self.log("lr", self.optimizers().param_groups[0]["lr"], on_epoch=True, on_step=False)
             return loss
 
         def configure_optimizers(self) -> Any:
-            return torch.optim.Adam(self.parameters(), lr=0.05)
+            optimizer = torch.optim.Adam(self.parameters(), lr=trial.params.get("lr", 0.05))
+            return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)]
 
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -267,6 +269,16 @@ def test_a_fork_trains_on_with_its_own_settings(tmp_path: Path) -> None:
     assert line.reports[5]["loss"] == pytest.approx(line.reports[3]["loss"], rel=1e-6)
     line, _ = run(with_perceptron, tmp_path / "same", 2, None, params=[{"rate": 0.01}, {"rate": 0.01}])
     assert line.reports[5]["loss"] < 0.99 * line.reports[3]["loss"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_fork_of_lightning_trains_on_with_its_own_settings(tmp_path: Path) -> None:
+    """Its trainer loaded its source's rate along with the optimizer."""
+    pytest.importorskip("pytorch_lightning")
+    line, _ = run(with_lightning, tmp_path / "fork", 2, None, params=[{"lr": 0.05}, {"lr": 0.2}])
+    assert [line.reports[s]["lr"] for s in (1, 2, 3, 4)] == pytest.approx([0.05, 0.045, 0.2, 0.18])
+    line, _ = run(with_lightning, tmp_path / "pause", 2, None, params=[{"lr": 0.05}, {"lr": 0.05}])
+    assert [line.reports[s]["lr"] for s in (3, 4)] == pytest.approx([0.05 * 0.9**2, 0.05 * 0.9**3])
 
 
 def test_training_without_validation_data_is_an_error(tmp_path: Path) -> None:
