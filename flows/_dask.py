@@ -36,6 +36,8 @@ class Segment:
         self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.worker = ""
         self.reason = ""
+        # What it is to be told once it has begun: until then nobody knows where.
+        self.told: list[str] = []
         # Set when nobody waits for its outcome any more, whatever becomes of it.
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -208,6 +210,8 @@ class DaskRunner:
                         self._command(segment.key, data["worker"], "kill", "a second run of a lost segment")
                         return Outcome(kind=m.LOST, reason=f"the Dask worker {segment.worker} was lost")
                     segment.worker = data["worker"]
+                    for verb in segment.told:
+                        self._command(segment.key, segment.worker, verb)
                 elif (message := message_of(data, answer)) is not None:
                     await on_message(message)
                 continue
@@ -236,10 +240,14 @@ class DaskRunner:
 
         self._errands.start(send())
 
-    def _tell_slot(self, slot: int, verb: str, text: str = "") -> None:
+    def _tell_slot(self, slot: int, verb: str) -> None:
         segment = self._flying.in_slot(slot)
-        if segment is not None and segment.worker:
-            self._command(segment.key, segment.worker, verb, text)
+        if segment is None:
+            return
+        if segment.worker:
+            self._command(segment.key, segment.worker, verb)
+        else:
+            segment.told.append(verb)
 
     def stop(self, slot: int) -> None:
         """See :class:`flows._runner.Runner`."""
@@ -262,7 +270,7 @@ class DaskRunner:
         # The worker may be out of reach; it ends what its scheduler has forgotten by itself.
         asyncio.get_running_loop().call_later(_KILL_SECONDS, segment.end)
         if segment.worker:
-            self._tell_slot(slot, "kill", reason)
+            self._command(segment.key, segment.worker, "kill", reason)
         else:  # it is still queued
             await line.client.cancel([segment.key], force=True)
 

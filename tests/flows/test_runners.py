@@ -220,7 +220,7 @@ def test_a_trial_that_swells_is_killed_at_its_limit(kind: str, tmp_path: Path) -
     assert "300 MiB" in outcome.reason
 
 
-@pytest.mark.parametrize("kind", ["thread", "local"])
+@pytest.mark.parametrize("kind", ["thread", *PROCESSES])
 def test_kill_ends_a_trial_that_heeds_nothing(kind: str, tmp_path: Path) -> None:
     async def go() -> Outcome:
         heard = Heard()
@@ -276,6 +276,20 @@ def test_a_trial_whose_process_is_just_being_replaced_can_be_suspended(tmp_path:
             await runner.kill(0, "to be replaced")
             await asyncio.wait_for(segment, PATIENCE)
             segment = asyncio.create_task(runner.run(0, job(tmp_path, trial=1), Heard()))
+            await asyncio.sleep(0)
+            runner.suspend(0)
+            return await asyncio.wait_for(segment, PATIENCE)
+
+    assert asyncio.run(go()).kind == m.SUSPENDED
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_segment_that_has_not_begun_can_be_suspended(kind: str, tmp_path: Path) -> None:
+    """One that waited in Dask's queue did not hear it, and ran to its end once it had begun."""
+
+    async def go() -> Outcome:
+        async with running(kind, objectives.saves_until_told, tmp_path) as runner:
+            segment = asyncio.create_task(runner.run(0, job(tmp_path), Heard()))
             await asyncio.sleep(0)
             runner.suspend(0)
             return await asyncio.wait_for(segment, PATIENCE)
