@@ -217,23 +217,26 @@ def choice_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def plain_json(value: Any) -> Any:
-    """JSON's own types: numpy scalars to Python's, tuples to lists; refuses what JSON cannot carry."""
+def plain_json(value: Any, what: str = "a choice") -> Any:
+    """JSON's own types: numpy scalars to Python's, tuples to lists; refuses what JSON cannot carry.
+
+    ``what``: which value it is, for the error's text.
+    """
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or type(value) is bool or (type(value) is str and value.isascii()):
         return value
     if type(value) is int:
-        return checked_whole(value, "a choice")
+        return checked_whole(value, what)
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError):
         raise SpaceError(
-            f"a choice must be a JSON value (string, number, bool, null, list, object), got {value!r}; "
+            f"{what} must be a JSON value (string, number, bool, null, list, object), got {value!r}; "
             "use a name for it and look the object up in the objective"
         ) from None
     if not _is_written(text):
-        raise SpaceError(f"a choice must be text that can be written as UTF-8, got {value!r}")
+        raise SpaceError(f"{what} must be text that can be written as UTF-8, got {value!r}")
     return value if type(value) is str else json.loads(text, parse_int=_whole_choice)
 
 

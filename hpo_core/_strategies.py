@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpo_core._errors import StrategyError, nearest
@@ -164,20 +164,31 @@ def _split(name: str) -> tuple[str, str]:
         return name, DEFAULT_SCHEDULER
     if name in SCHEDULERS:
         return DEFAULT_SAMPLER, name
-    first, plus, second = name.partition("+")
-    if plus and first in SAMPLERS and (second in SCHEDULERS or second in PAIRS):
-        return first, second if second in SCHEDULERS else PAIRS[second][1]
-    if first in SCHEDULERS and second in SAMPLERS:
-        raise StrategyError(f"the sampler comes first: write {f'{second}+{first}'!r}, not {name!r}")
-    if plus and first in SAMPLERS and second in SAMPLERS:
-        raise StrategyError(
-            f"{first!r} and {second!r} are both samplers; compose one with a scheduler as '{first}+asha'"
-        )
-    wrong = name if not plus else (second if first in SAMPLERS else first)
-    known = strategy_names() if not plus else [*SAMPLERS, *SCHEDULERS]
-    raise StrategyError(
-        f"unknown strategy {wrong!r}{nearest(wrong, known)} (known: {', '.join(strategy_names())}; "
-        "compose a sampler and a scheduler as 'gp+asha')"
+    parts = name.split("+")
+    samplers = [part for part in parts if part in SAMPLERS]
+    schedulers = [part for part in parts if part in SCHEDULERS or part in PAIRS]
+    if len(samplers) == len(schedulers) == 1 and parts == samplers + schedulers:
+        return parts[0], PAIRS[parts[1]][1] if parts[1] in PAIRS else parts[1]
+    raise StrategyError(_why_not(parts, samplers, schedulers))
+
+
+def _why_not(parts: Sequence[str], samplers: Sequence[str], schedulers: Sequence[str]) -> str:
+    """What is wrong with a name: a part that is unknown, or known ones that do not make a strategy."""
+    for part in parts:
+        if part not in (*samplers, *schedulers):
+            known = strategy_names() if len(parts) == 1 else [*SAMPLERS, *SCHEDULERS]
+            return (
+                f"unknown strategy {part!r}{nearest(part, known)} (known: {', '.join(strategy_names())}; "
+                "compose a sampler and a scheduler as 'gp+asha')"
+            )
+    name = "+".join(parts)
+    if len(samplers) == len(schedulers) == 1:
+        return f"the sampler comes first: write {f'{samplers[0]}+{schedulers[0]}'!r}, not {name!r}"
+    kind, many = ("samplers", samplers) if len(samplers) > 1 else ("schedulers", schedulers)
+    listed = ", ".join(map(repr, many[:-1]))
+    return (
+        f"a strategy has one sampler and at most one scheduler, as 'gp+asha'; of {name!r}, {listed} and "
+        f"{many[-1]!r} are {'both' if len(many) == 2 else 'all'} {kind}"
     )
 
 

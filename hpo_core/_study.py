@@ -319,7 +319,7 @@ class Study:
             raise SpaceError(f"a configuration is a dict of names and values, got {params!r}")
         for name in params:
             check_name("a parameter's name", name)
-        given = {name: plain_json(value) for name, value in params.items()}
+        given = {name: plain_json(value, f"parameter {name!r}") for name, value in params.items()}
         parameters = self.space.parameters
         known = {n: v for n, v in given.items() if n in parameters}
         self.space.encode(known)

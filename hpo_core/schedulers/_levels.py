@@ -62,24 +62,27 @@ class Levels:
     def __post_init__(self) -> None:
         for option, given in (("levels", self.levels), ("shares", self.shares)):
             if not isinstance(given, Iterable):
-                raise StrategyError(f"levels: {option} must be a list of fractions, got {given!r}")
+                raise StrategyError(f"multi_fidelity: {option} must be a list of fractions, got {given!r}")
         levels, shares = tuple(self.levels), tuple(self.shares)
         object.__setattr__(self, "levels", levels)
         object.__setattr__(self, "shares", shares)
         for option, values in (("levels", levels), ("shares", shares)):
             if not values or not all(is_number(x) and 0 < x <= 1 for x in values):
-                raise StrategyError(f"levels: {option} must be fractions above 0 and up to 1, got {values!r}")
+                raise StrategyError(
+                    f"multi_fidelity: {option} must be fractions above 0 and up to 1, got {values!r}"
+                )
         if len(levels) != len(shares):
             raise StrategyError(
-                f"levels: each level needs its share; got {len(levels)} levels and {len(shares)} shares"
+                f"multi_fidelity: each level needs its share; got {len(levels)} levels and "
+                f"{len(shares)} shares"
             )
         if levels[-1] != 1 or any(a >= b for a, b in pairwise(levels)):
-            raise StrategyError(f"levels: levels must ascend and end at 1.0, got {levels!r}")
+            raise StrategyError(f"multi_fidelity: levels must ascend and end at 1.0, got {levels!r}")
         if shares[0] != 1 or any(a < b for a, b in pairwise(shares)):
-            raise StrategyError(f"levels: shares must begin at 1.0 and not ascend, got {shares!r}")
+            raise StrategyError(f"multi_fidelity: shares must begin at 1.0 and not ascend, got {shares!r}")
         if self.max_steps is not None:
-            check_option("levels", "max_steps", self.max_steps, 1)
-        Criterion(self.metric, self.direction).check("levels")
+            check_option("multi_fidelity", "max_steps", self.max_steps, 1)
+        Criterion(self.metric, self.direction).check("multi_fidelity")
 
     def _steps(self, end: int) -> tuple[int, ...]:
         """The step of each level, at least 1."""
@@ -87,12 +90,12 @@ class Levels:
 
     def check(self, n_objectives: int, max_steps: int | None) -> None:
         """Needs to know how long a complete trial is, and room for the levels in it."""
-        end = needs_end("levels", self.max_steps, max_steps)
+        end = needs_end("multi_fidelity", self.max_steps, max_steps)
         steps = self._steps(end)
         if any(a >= b for a, b in pairwise(steps)):
             raise StrategyError(
-                f"levels: {self.levels!r} of {end} steps are the steps {steps}, which do not ascend; use "
-                "fewer levels or a longer max_steps"
+                f"multi_fidelity: {self.levels!r} of {end} steps are the steps {steps}, which do not ascend; "
+                "use fewer levels or a longer max_steps"
             )
 
     def _ladder(self, history: History) -> Ladder:
@@ -147,7 +150,7 @@ class Levels:
 
     def explain(self, trials: int | None, max_steps: int | None) -> Plan:
         """Levels, counts and steps, exactly."""
-        steps = self._steps(needs_end("levels", self.max_steps, max_steps))
+        steps = self._steps(needs_end("multi_fidelity", self.max_steps, max_steps))
         if trials is None:
             lines = [
                 f"{share:.0%} of the trials to step {r}" for r, share in zip(steps, self.shares, strict=True)
