@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpo_core._errors import InputError
+from hpo_core._is_study import check_study
 from hpo_core._logs import sign_of
 from hpo_core._result import column_of, ranked
 from hpo_core._states import TrialState
@@ -203,8 +204,8 @@ def compare(
     ``objective``: the first one by default. ``same_folds``: the caller knows that all were evaluated on the
     same folds of the same data, so that two best configurations can be compared on them.
 
-    Raises :class:`InputError` for fewer than two sides, for studies of different objectives or directions,
-    and for a study without a complete trial.
+    Raises :class:`InputError` for what is no study, for fewer than two sides, for studies of different
+    objectives or directions, and for a study without a complete trial.
     """
     named = _sides(studies)
     every = [study for group in named.values() for study in group]
@@ -230,14 +231,25 @@ def compare(
 
 def _sides(studies: Mapping[str, Study | Sequence[Study]] | Sequence[Study]) -> dict[str, list[Study]]:
     if isinstance(studies, Mapping):
-        named = {k: [v] if isinstance(v, Study) else list(v) for k, v in studies.items()}
+        named = {label: _listed(side) for label, side in studies.items()}
     else:
-        named = {study.name: [study] for study in studies}
-        if len(named) < len(studies):
-            raise InputError(f"two of the studies have the same name ({', '.join(s.name for s in studies)})")
+        listed = _listed(studies)
+        named = {study.name: [study] for study in listed}
+        if len(named) < len(listed):
+            names = ", ".join(study.name for study in listed)
+            raise InputError(
+                f"two of the studies have the same name ({names}); give a dict of names and studies"
+            )
     if len(named) < 2 or not all(named.values()):
         raise InputError(f"a comparison needs at least two studies, got {len(named)}")
     return named
+
+
+def _listed(given: Study | Sequence[Study]) -> list[Study]:
+    studies = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    for study in studies:
+        check_study(study, "compare reads")
+    return studies
 
 
 def _same_objective(studies: Sequence[Study], objective: str | None) -> tuple[str, str]:

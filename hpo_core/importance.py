@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from hpo_core._disasters import FAR, worst_to_show
 from hpo_core._errors import InputError
 from hpo_core._history import History
+from hpo_core._is_study import check_study
 from hpo_core._result import column_of, with_value
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._states import TrialState
@@ -77,8 +78,9 @@ def importances(
     those of the variance of ranks. ``quantile``: the best fraction that ``local`` looks at. Empty when
     fewer than eight results are known or all are equal.
 
-    Raises :class:`InputError` for an unknown objective and a quantile outside (0, 1).
+    Raises :class:`InputError` for what is no study, an unknown objective and a quantile outside (0, 1).
     """
+    check_study(study, "importances reads")
     if not 0.0 < quantile < 1.0:
         raise InputError(f"quantile must lie between 0 and 1, got {quantile!r}")
     X, y = outcomes(study.history, column_of(study.history, objective))

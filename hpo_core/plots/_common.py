@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hpo_core._domain import choice_text
 from hpo_core._errors import InputError, nearest
+from hpo_core._is_study import check_study
 from hpo_core._parameters import Parameter
 from hpo_core._result import ranked
 from hpo_core._states import TrialState
@@ -52,9 +53,7 @@ def of_a_study(draw: _Draw) -> _Draw:
 
     @functools.wraps(draw)
     def checked(study: Study, *more: Any, **options: Any) -> Figure:
-        if not isinstance(study, Study):
-            hint = "; give its .study" if isinstance(getattr(study, "study", None), Study) else ""
-            raise InputError(f"plots.{draw.__name__} draws a Study, got {study!r}{hint}")
+        check_study(study, f"plots.{draw.__name__} draws")
         _check_names(study, options.get("names"))
         return draw(study, *more, **options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from hpo_core import (
 from hpo_core._events import Event
 from hpo_core._journal import read_journal
 from hpo_core._strategy import Wait
+from hpo_core.compare import compare
+from hpo_core.importance import importances
 from hpo_core.samplers._trees import compressed
 
 
@@ -235,6 +238,13 @@ def odd(value: object) -> Any:
         (lambda: _study().note("topic", odd(5)), "data must be a dict"),
         (lambda: Float(0.0, 1.0).when(odd(5), "a"), "takes the name of another parameter first, got 5"),
         (lambda: SearchSpace.from_json({}), "an object with 'parameters'"),
+        (lambda: _study().enqueue({"x": np.nan}), "parameter 'x' must be .*, got nan"),
+        (lambda: _study(strategy="multi_fidelity"), "^multi_fidelity compares trials at"),
+        (lambda: compare(odd(_study())), "needs at least two studies, got 1"),
+        (lambda: compare(odd({"a": _study(), "b": [3]})), "compare reads a Study, got 3"),
+        (lambda: compare([_study(), odd("tpe-1")]), "compare reads a Study, got 'tpe-1'"),
+        (lambda: compare([_study(), _study()]), "same name .*; give a dict of names and studies"),
+        (lambda: importances(odd(SimpleNamespace(study=_study()))), "importances reads .*; give its .study"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(wrong: Any, message: str) -> None:
