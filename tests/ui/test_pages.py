@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import urllib.parse
 from collections.abc import Iterator
 
@@ -343,6 +344,59 @@ def test_axes_and_names_can_be_read(site: Site, tab: Tab) -> None:
     )
     assert not [mark for mark in marks if "." in mark]
     assert errors(tab) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "results", "nought"),
+    [
+        ("far", [1.7e308, -1.7e308, 1.0], True),
+        ("either side", [-0.61, 0.58, 0.1, 0.35], True),
+        ("close", [1.21e9, 1.2103e9, 1.2104e9, 1.2108e9], False),
+        ("closer", [1e9, 1e9 + 2e-6, 1e9 + 4e-6, 1e9 + 7e-6], False),
+    ],
+)
+def test_results_of_any_size_have_places_and_ticks_that_are_told_apart(
+    site: Site, tab: Tab, name: str, results: list[float], nought: bool
+) -> None:
+    """The distance of the largest is no number, sums of steps miss the nought, and each tick was 1.2e9."""
+    script = site.study(name, space={"x": Float(0, 1)})
+    for result in results:
+        script.run(result)
+    run = site.show(script)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelector('.slices svg')")
+    history = "document.querySelector('section figure')"
+    ticks = tab.run(f"[...{history}.querySelectorAll('text[text-anchor=end]')].map(t => t.textContent)")
+    drawn = tab.run(f"{history}.querySelector('.point').getAttribute('d')")
+    places = re.findall(r"M[\d.]+ ([\d.]+)a", drawn)
+    shown = [tick for tick in ticks if float(tick) != len(results)]
+    assert len(set(shown)) == len(shown) >= 2
+    assert ("0" in shown) == nought
+    assert len(places) == len(set(places)) == len(results)
+    inside = "t => t.getBoundingClientRect().left >= t.closest('figure').getBoundingClientRect().left"
+    assert tab.run(f"[...{history}.querySelectorAll('text')].every({inside})")
+    assert errors(tab) == []
+
+
+@pytest.mark.parametrize("width", [375, 1200])
+def test_long_names_leave_the_rest_on_the_page(site: Site, tab: Tab, width: int) -> None:
+    """Of a study, an objective and a parameter: no page is wider than its window; the list shows states."""
+    script = site.study(f"{width:N<120}", space={"p" * 120: Float(0, 1)}, objectives={"o" * 120: "min"})
+    script.run(0.25)
+    run = site.show(script)
+    tab.size(width, 900)
+    wide = "document.documentElement.scrollWidth > innerWidth"
+    for page, ready in (
+        ("", ".scroll td"),
+        (f"/studies/{run}", ".slices svg"),
+        (f"/studies/{run}/trials/0", ".big"),
+    ):
+        tab.open(f"{site.server.uri}/hpo{page}")
+        tab.until(f"document.querySelector('{ready}')")
+        assert not tab.run(wide), page
+    tab.open(f"{site.server.uri}/hpo")
+    tab.until("document.querySelector('.scroll td')")
+    assert tab.run("document.querySelector('td .state').getBoundingClientRect().left < innerWidth")
 
 
 def test_names_of_many_choices_do_not_lie_upon_one_another(site: Site, tab: Tab) -> None:

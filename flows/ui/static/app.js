@@ -81,12 +81,12 @@ function listPage() {
     redraw(body, el("div", { class: "scroll" }, el("table", null,
       el("thead", null, el("tr", null, ["study", "state", "trials", "best", "strategy", "experiment", "started"].map((h) => el("th", { scope: "col" }, h)))),
       el("tbody", null, studies.map((s) => el("tr", null,
-        el("td", null, el("a", { href: link(s.run_id), "data-key": s.run_id }, s.name)),
+        el("td", { class: "name" }, el("a", { href: link(s.run_id), "data-key": s.run_id }, s.name)),
         el("td", { title: s.reason }, state(s.state)),
         el("td", null, `${s.done}${s.planned ? ` of ${s.planned}` : ""}`),
-        el("td", null, s.best ? scores(s.best) : "–"),
+        el("td", { class: "name" }, s.best ? scores(s.best) : "–"),
         el("td", null, s.strategy),
-        el("td", null, s.experiment),
+        el("td", { class: "name" }, s.experiment),
         el("td", null, new Date(s.start).toLocaleString()),
       ))))));
   });

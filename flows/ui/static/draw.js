@@ -15,10 +15,13 @@ function fill(node, attributes, children) {
 const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+const FAR = Number.MAX_VALUE;
+const exponential = (value, digits) => value.toExponential(digits).replace(/\.?0+e/, "e").replace("e+", "e");
+
 function number(value) {
-  if (typeof value !== "number" || Number.isInteger(value)) return text(value);
+  if (typeof value !== "number" || Number.isSafeInteger(value)) return text(value);
   const size = Math.abs(value);
-  if (size < 1e-4 || size >= 1e9) return value.toExponential(4).replace(/\.?0+e/, "e").replace("e+", "e");
+  if (size < 1e-4 || size >= 1e9) return exponential(value, 4);
   return String(Number(value.toPrecision(5)));
 }
 // A mean and the standard deviation of what it is the mean of, to two digits, where that is known.
@@ -47,25 +50,31 @@ function duration(seconds) {
 
 function scale(low, high, from, to, log) {
   const f = log ? Math.log10 : (v) => v;
-  if (low === high) { const pad = Math.abs(low) * 0.1 || 1; if (!log) { low -= pad; high += pad; } else { low /= 2; high *= 2; } }
-  const [a, b] = [f(low), f(high)];
-  const at = (v) => from + ((f(v) - a) / (b - a)) * (to - from);
+  if (low === high) { const pad = Math.abs(low) * 0.1 || 1; if (!log) { low = Math.max(low - pad, -FAR); high = Math.min(high + pad, FAR); } else { low /= 2; high *= 2; } }
+  // The distance between the largest numbers is more than a number can be.
+  const unit = Number.isFinite(f(high) - f(low)) ? 1 : 4;
+  const [a, b] = [f(low) / unit, f(high) / unit];
+  const at = (v) => from + ((f(v) / unit - a) / (b - a)) * (to - from);
   at.low = low; at.high = high;
   at.ticks = log ? logTicks(low, high) : evenTicks(low, high, Math.min(Math.max(Math.abs(to - from) / 45, 2), 8));
+  at.names = tickNames(at.ticks);
   at.clamp = (v) => Math.min(Math.max(at(v), Math.min(from, to)), Math.max(from, to));
   return at;
 }
 function evenTicks(low, high, about) {
-  const raw = (high - low) / about;
+  const raw = high / about - low / about;
   const power = 10 ** Math.floor(Math.log10(raw));
   const steps = [0.2, 0.5, 1, 2, 5, 10].map((m) => m * power);
-  const count = (step) => Math.floor(high / step + 1e-9) - Math.ceil(low / step - 1e-9) + 1;
+  const ends = (step) => [Math.ceil(low / step - 1e-9), Math.floor(high / step + 1e-9)];
+  const count = (step) => ends(step)[1] - ends(step)[0] + 1;
   let at = steps.findIndex((step) => step >= raw * (1 - 1e-9));
   // One tick alone would be no scale.
   while (at > 0 && count(steps[at]) < 2) at -= 1;
-  const ticks = [];
-  for (let v = Math.ceil(low / steps[at] - 1e-9) * steps[at]; v <= high + steps[at] * 1e-9; v += steps[at]) ticks.push(Number(v.toPrecision(12)));
-  return ticks;
+  const [first, last] = ends(steps[at]);
+  // Multiples, not sums, which miss the nought by their rounding; with the digits that tell neighbours apart.
+  const digits = Math.min(String(Math.max(Math.abs(first), Math.abs(last))).length + 2, 17);
+  const ticks = Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * steps[at]).toPrecision(digits)));
+  return [...new Set(ticks)];
 }
 function logTicks(low, high) {
   const ticks = [];
@@ -73,30 +82,39 @@ function logTicks(low, high) {
   if (ticks.length >= 2) return ticks.filter((_, i) => i % Math.ceil(ticks.length / 5) === 0);
   return [low, high];
 }
-function tick(value) {
+// Names of ticks, with as many digits as tell them apart.
+function tickNames(ticks) {
+  let names = [];
+  for (let digits = 2; digits <= 17 && new Set(names).size < ticks.length; digits += 1) names = ticks.map((v) => tick(v, digits));
+  return names;
+}
+function tick(value, digits) {
   const size = Math.abs(value);
-  if (size && (size < 1e-3 || size >= 1e6)) return value.toExponential(1).replace(".0e", "e").replace("e+", "e");
+  if (size && (size < 1e-3 || size >= 1e6)) return exponential(value, digits - 1);
   // Round ones in full: neighbours may differ in the sixth digit only.
-  return String(value).length <= 8 ? String(value) : number(value);
+  return String(value).length <= 8 ? String(value) : String(Number(value.toPrecision(Math.max(digits, 5))));
 }
 
 // A drawing area with axes. The width is that of the page, so that text keeps its size.
 function frame(place, { height, x, y, xName, yName, label, left = 56, room = place.clientWidth }) {
   const width = Math.max(room || 600, 200);
+  const [top, bottom] = [12, height - 24 + (xName ? -14 : 0)];
+  const sy = scale(y.low, y.high, bottom - 6, top + 4, y.log);
+  left = Math.max(left, 12 + LETTER * longest(sy.names));
   const names = x.choices ? legible(x.choices, width - 12 - left) : null;
-  const below = names?.upright ? UPRIGHT : xName ? 38 : 24;
-  const box = { left, right: width - 12, top: 12, bottom: height - 24 + (xName ? -14 : 0) };
+  const below = names?.upright ? 12 + LETTER * names.wide * longest(names.short) : xName ? 38 : 24;
+  const box = { left, right: width - 12, top, bottom };
   height = box.bottom + below;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
   const sx = x.choices ? choices(x.choices, box.left, box.right) : scale(x.low, x.high, box.left, box.right, x.log);
-  const sy = scale(y.low, y.high, box.bottom - 6, box.top + 4, y.log);
-  for (const v of sy.ticks) {
+  for (const [i, v] of sy.ticks.entries()) {
     root.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }));
-    root.append(svg("text", { x: box.left - 6, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
+    root.append(svg("text", { x: box.left - 6, y: sy(v) + 4, "text-anchor": "end" }, sy.names[i]));
   }
+  const every = names ? names.every : spaced(sx.names, sx.ticks.map(sx));
   for (const [i, v] of sx.ticks.entries()) {
-    if (names ? i % names.every : x.whole && !Number.isInteger(v)) continue;
-    const name = names ? names.short[i] : tick(v);
+    if (i % every || (x.whole && !Number.isInteger(v))) continue;
+    const name = names ? names.short[i] : sx.names[i];
     const at = names?.upright ? { x: sx(v) + 4, y: box.bottom + 6, "text-anchor": "end", transform: `rotate(-90 ${sx(v) + 4} ${box.bottom + 6})` }
       : { x: sx(v), y: box.bottom + 15, "text-anchor": sx(v) > box.right - 14 ? "end" : "middle" };
     root.append(svg("text", at, name, names && name !== v ? svg("title", null, v) : null));
@@ -109,14 +127,23 @@ function frame(place, { height, x, y, xName, yName, label, left = 56, room = pla
 // How the names of choices are written below that many pixels: side by side, or upright where that would leave too few
 // letters; every so many of them where even those would overlap. The point's title says which it is.
 const LETTER = 6.6;
+const longest = (names) => Math.max(0, ...names.map((name) => [...name].length));
 const UPRIGHT = 76;
 function legible(names, width) {
   const slot = width / names.length;
   // Signs of East Asian scripts and emoji are twice as wide as letters.
-  const letter = LETTER * (names.some((name) => /[^\u0000-\u2e7f]/.test(name)) ? 2 : 1);
+  const wide = names.some((name) => /[^\u0000-\u2e7f]/.test(name)) ? 2 : 1;
+  const letter = LETTER * wide;
   const across = Math.floor(slot / letter) - 1;
   const upright = across < 8 && names.some((name) => [...name].length > across);
-  return { upright, every: upright ? Math.ceil(12 / slot) : 1, short: shortened(names, upright ? Math.floor(UPRIGHT / letter) - 1 : across) };
+  return { upright, wide, every: upright ? Math.ceil(12 / slot) : 1, short: shortened(names, upright ? Math.floor(UPRIGHT / letter) - 1 : across) };
+}
+// Every how many of the names side by side, each in the middle of its place, leaves room between them.
+function spaced(names, places) {
+  const reach = names.map((name) => name.length * LETTER / 2);
+  let every = 1;
+  while (places.some((x, i) => i % every === 0 && i + every < places.length && places[i + every] - x < reach[i] + reach[i + every])) every += 1;
+  return every;
 }
 // Names of that many letters at most. What all of them begin and end with tells nothing, so it is left out first; then
 // the middle. Letters, not halves of them: an emoji is two of a string's places.
