@@ -173,6 +173,8 @@ class Pages:
         study = await self._study(request)
         numbers = request.query_params.get("trials", "").split(",")[:_MOST_COMPARED]
         chosen = dict.fromkeys(views.whole({"trials": n}, "trials", 0) for n in numbers if n)
+        if not chosen:
+            raise InputError("the address names no trials to compare; they are chosen in the study's table")
         made = [await asyncio.to_thread(self._trial, study, number) for number in chosen]
         for one in made:  # a trial that was stopped at its first step has a point where others have a curve
             others = {name for other in made for name in other["curves"]} - one["curves"].keys()

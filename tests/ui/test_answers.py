@@ -62,6 +62,7 @@ def test_trials_are_sorted_filtered_and_paged(site: Site, run: str) -> None:
         ("api/studies/{run}/trials?sort=rnak", 400, "did you mean 'rank'"),
         ("api/studies/{run}/trials?limit=-1", 400, "whole number"),
         ("api/studies/{run}/compare?trials=1,x", 400, "whole number, got 'x'"),
+        ("api/studies/{run}/compare?trials=,", 400, "names no trials to compare"),
         ("static/..%2F__init__.py", 404, ""),
         ("static/nothing.js", 404, "no such file"),
     ],

@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Iterator
 
 import pytest
+from mlflow import MlflowClient
 
 from hpo_core import Categorical, Float
 from tests.ui.browser import Tab
@@ -503,6 +504,30 @@ def test_cancel_from_the_page_ends_the_study(site: Site, tab: Tab) -> None:
     tab.press("Escape", 27)
     tab.until("document.activeElement.dataset.key === 'cancel'")
     assert errors(tab) == []
+
+
+def test_a_page_of_nothing_says_so_and_leads_to_the_list(site: Site, tab: Tab) -> None:
+    """Of a study that was deleted, and of an address that is none; one that is back is shown again."""
+    script = site.study("deleted")
+    script.run(0.5)
+    run = site.show(script)
+    client = MlflowClient(site.server.uri)
+    client.delete_run(run)
+    for path in (run, "%E0%A4", f"{run}/trials/0", f"{run}/compare"):
+        tab.open(f"{site.server.uri}/hpo/studies/{path}")
+        tab.until("document.querySelector('main .empty')")
+        assert tab.run("document.querySelector('main').innerText").startswith("there is no such study")
+        assert tab.run("document.querySelector('#crumbs a').innerText") == "Studies"
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelector('main .empty')")
+    client.restore_run(run)
+    tab.until("document.querySelector('.big')?.innerText === '0.5'")
+    client.delete_run(run)
+    tab.until("document.getElementById('live').className === 'lost'")
+    assert tab.run("document.querySelector('.big').innerText") == "0.5"
+    tab.run("document.querySelector('#crumbs a').click()")
+    tab.until("document.querySelector('h1').innerText === 'Studies'")
+    assert all("404" in error for error in errors(tab))
 
 
 def test_hostile_text_stays_text(site: Site, tab: Tab) -> None:

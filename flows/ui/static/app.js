@@ -17,6 +17,7 @@ const MEAN = "mean ± standard deviation over";
 let feeds = [];
 let timer = 0;
 let failures = 0;
+let missing = false;
 async function update() {
   clearTimeout(timer);
   const live = document.getElementById("live");
@@ -25,8 +26,10 @@ async function update() {
     failures = 0;
     live.textContent = "live";
     live.className = "";
+    if (missing) route();
   } catch (error) {
     failures += 1;
+    if (!(error instanceof TypeError) && !feeds.some((feed) => feed.shown)) nothing(error.message);
     live.textContent = error instanceof TypeError ? "the server does not answer" : error.message;
     live.className = "lost";
   }
@@ -34,6 +37,12 @@ async function update() {
   if (!document.hidden) timer = setTimeout(update, Math.min(EVERY * 2 ** failures, 30000));
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden) update(); });
+
+// In the place of a page of which the server has nothing, until it has.
+function nothing(message) {
+  missing = true;
+  MAIN.replaceChildren(el("div", { class: "card" }, el("p", { class: "empty" }, `${message}. `, el("a", { href: BASE }, "All studies"))));
+}
 
 // Redraw a part and leave the keyboard where it was.
 function redraw(place, ...children) {
@@ -425,10 +434,13 @@ function route() {
   const kept = [...studyPages.values()].map((page) => page.body);
   for (const place of charts.keys()) if (!kept.some((body) => body.contains(place))) charts.delete(place);
   if (DIALOG.open) DIALOG.close();
+  missing = false;
+  // Until it is known whose page this is.
+  if (run) crumbs(["\u2026"]);
   if (!run) listPage();
-  else if (kind === "trials") trialPage(decodeURIComponent(run), Number(trial));
-  else if (kind === "compare") comparePage(decodeURIComponent(run), location.search);
-  else studyPage(decodeURIComponent(run));
+  else if (kind === "trials") trialPage(run, Number(trial));
+  else if (kind === "compare") comparePage(run, location.search);
+  else studyPage(run);
   update();
 }
 
