@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpo_core import Study, TrialState
 from hpo_core.correlation import Correlations, correlations
@@ -32,6 +33,7 @@ _MOST_POINTS, _MOST_BARS, _MOST_SLICES = 3000, 15, 6
 # is cut to fewer letters than the last says little.
 _ABREAST, _MOST_UPRIGHT, _HIGH, _FEW_LETTERS = 34, 18, 14, 8
 _UPRIGHT = 90
+_FARTHEST = 1e300
 
 
 def draw_plots(study: Study, found: Mapping[str, Sequence[Importance]], folder: Path) -> list[Path]:
@@ -103,17 +105,23 @@ def drawn(
     return path
 
 
+def _drawable(study: Study) -> NDArray[np.float64]:
+    """(n, k): minimised values, the farthest a little nearer: the largest numbers have no margin."""
+    return np.clip(study.history.values, -_FARTHEST, _FARTHEST)
+
+
 def _history(study: Study, ax: Axes) -> None:
     history = study.history
     name, direction = next(iter(study.objectives.items()))
-    values = history.values[:, 0] * history.signs[0]
+    minimised = _drawable(study)
+    values = minimised[:, 0] * history.signs[0]
     for state, colour in ((TrialState.PRUNED, ORANGE), (TrialState.COMPLETE, BLUE)):
         numbers = np.flatnonzero((history.states == state) & np.isfinite(values))
         numbers = thinned(numbers, best_numbers(study, 0), _MOST_POINTS)
         if len(numbers):
             ax.plot(numbers, values[numbers], ".", color=colour, alpha=0.6, label=state.label)
     complete = np.flatnonzero(history.states == TrialState.COMPLETE)
-    best = np.minimum.accumulate(history.values[complete, 0]) * history.signs[0]
+    best = np.minimum.accumulate(minimised[complete, 0]) * history.signs[0]
     records = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
     found = band(study, complete[records].tolist())
     if found is not None:
@@ -139,7 +147,7 @@ def _pareto(study: Study, ax: Axes) -> None:
     """By the first two objectives; of more, the front looks wider than a line."""
     history = study.history
     (one, its), (two, other) = list(study.objectives.items())[:2]
-    V = history.values * history.signs
+    V = _drawable(study) * history.signs
     front = np.array([t.number for t in study.pareto_front], dtype=np.int64)
     complete = np.flatnonzero(history.states == TrialState.COMPLETE)
     rest = np.setdiff1d(thinned(complete, front, _MOST_POINTS), front)
@@ -194,7 +202,7 @@ def _slices(study: Study, shown: Sequence[str], axes: Sequence[Axes]) -> None:
     complete = np.flatnonzero(history.states == TrialState.COMPLETE)
     numbers = thinned(complete, best_numbers(study, 0), _MOST_POINTS)
     name, direction = next(iter(study.objectives.items()))
-    values = history.values[numbers, 0] * history.signs[0]
+    values = _drawable(study)[numbers, 0] * history.signs[0]
     span = robust_range(values, direction)
     for i, (parameter_name, ax) in enumerate(zip(shown, axes, strict=True)):
         parameter = space.parameters[parameter_name]

@@ -8,6 +8,7 @@ import html.parser
 import itertools
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,21 @@ def test_names_of_choices_do_not_lie_upon_one_another_in_the_picture(tmp_path: P
         assert all(a.x1 <= b.x0 for a, b in itertools.pairwise(boxes))
         assert ax.xaxis.label.get_window_extent().y1 <= min(box.y0 for box in boxes)
     assert kept[0].xaxis.label.get_window_extent().y0 >= kept[3].get_window_extent().y1
+
+
+@pytest.mark.parametrize("signs", [[1], [-1], [1, -1]])
+@pytest.mark.parametrize("objectives", [{"loss": "min"}, {"loss": "min", "size": "max"}])
+def test_the_largest_numbers_have_a_report(
+    signs: list[int], objectives: dict[str, str], tmp_path: Path
+) -> None:
+    """Objectives return them where they diverge: pictures had no room for a margin, and ended the report."""
+    most = sys.float_info.max
+    study = Study({"x": Float(0, 1)}, objectives, strategy="random")
+    for value in [*(sign * most for sign in signs), 0.5, 0.25, 0.75]:
+        study.tell(study.ask(), dict.fromkeys(objectives, value))
+    page, *pictures = write_report(study, tmp_path)
+    assert "It could not be drawn" not in page.read_text(encoding="utf-8")
+    assert {"history.png", "slices.png"} <= {picture.name for picture in pictures}
 
 
 def test_a_study_without_a_complete_trial_does_not_promise_one(tmp_path: Path) -> None:
