@@ -4,6 +4,18 @@
   if (!packed) return;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const plots = [...document.querySelectorAll(".plot")];
+  const drawn = [];
+  const draw = async (plot) => {
+    const { data, layout } = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
+    layout.font.color = colour("--text");
+    await Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false });
+    drawn.push(plot);
+  };
+  // Numbers at the end of their range are too much for some kinds of figures, which is no reason to draw no other.
+  const failed = (plot, error) => {
+    plot.className = "trouble";
+    plot.textContent = "It could not be drawn: " + error;
+  };
   try {
     const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -11,9 +23,7 @@
     library.textContent = await new Response(stream).text();
     document.head.append(library);
     for (const plot of plots) {
-      const { data, layout } = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
-      layout.font.color = colour("--text");
-      await Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false });
+      await draw(plot).catch((error) => failed(plot, error));
       // One after the other: the page can be read and scrolled meanwhile.
       await new Promise((done) => setTimeout(done, 0));
     }
@@ -24,6 +34,6 @@
     return;
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const plot of plots) Plotly.relayout(plot, { "font.color": colour("--text") });
+    for (const plot of drawn) Plotly.relayout(plot, { "font.color": colour("--text") });
   });
 })();
