@@ -255,7 +255,7 @@ def test_the_largest_numbers_have_a_report(
     for value in [*(sign * most for sign in signs), 0.5, 0.25, 0.75]:
         study.tell(study.ask(), dict.fromkeys(objectives, value))
     page, *pictures = write_report(study, tmp_path)
-    assert "It could not be drawn" not in page.read_text(encoding="utf-8")
+    assert 'class="trouble">It could not' not in page.read_text(encoding="utf-8")
     assert {"history.png", "slices.png"} <= {picture.name for picture in pictures}
 
 
