@@ -39,6 +39,11 @@ def load_objective(reference: str) -> Objective:
     if function is None:
         public = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise ObjectiveError(f"{place} has no function {name!r}{nearest(name, public)}")
+    if inspect.isclass(function):
+        raise ObjectiveError(
+            f"{reference} is a class, not a function of a trial; give an object of it a name in the module, "
+            "and name that"
+        )
     if not callable(function):
         raise ObjectiveError(f"{reference} is {type(function).__name__}, not a function of a trial")
     return function
@@ -108,6 +113,11 @@ def slug(text: str) -> str:
 
 def check_callable(function: Objective) -> None:
     """Raise :class:`ObjectiveError` for what no trial can be evaluated with, before one is."""
+    if inspect.isclass(function):
+        raise ObjectiveError(
+            f"the objective must be a function of a trial, got the class {function.__name__!r}; hand over an "
+            f"object of it, {function.__name__}(...)"
+        )
     if not callable(function):
         raise ObjectiveError(
             f"the objective must be a function of a trial, or the name of one, got {function!r}; hand over "

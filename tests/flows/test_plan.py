@@ -203,6 +203,17 @@ def test_labels_are_the_same_for_functions_methods_and_callable_objects() -> Non
     assert load_objective(label_of(objectives.square)) is objectives.square
 
 
+def test_a_class_is_no_objective() -> None:
+    """Its objects may be; to go on with a study of one, or of a partial function, was a traceback."""
+    for name in ("functools:partial", f"{objectives.__name__}:Prepared"):
+        with pytest.raises(ObjectiveError, match=f"{name} is a class, .* give an object of it a name"):
+            plan_request(Request(objective=name))
+    with pytest.raises(
+        ObjectiveError, match=r"got the class 'Prepared'; hand over an object .* Prepared\(\.\.\.\)"
+    ):
+        tune(objectives.Prepared)
+
+
 def plan(**fields: Any) -> Any:
     """The plan for a function with these fields of the request."""
     more: dict[str, Any] = {k: fields.pop(k) for k in ("strategy", "settings", "objectives") if k in fields}
