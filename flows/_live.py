@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import textwrap
 import time
@@ -35,7 +36,6 @@ from hpo_core.inner import leaders, many
 from tracking import duration, goal, number_text
 
 if TYPE_CHECKING:
-    from flows._result import Result
     from flows._session import Session
 
 # Between two plain lines; longer as the study goes on, so that a log of hours stays readable.
@@ -43,6 +43,27 @@ _PLAIN_SECONDS, _PLAIN_SECONDS_MOST = 5.0, 60.0
 # Labels of lines that are commands and links.
 _WHOLE = ("MLflow", "next")
 _BAR = 30
+# Letters of a line in a notebook's output, with room to spare.
+_OUTPUT = 100
+
+
+class Ended(Protocol):
+    """What is read of a session's result, which itself says it with :func:`conclusion`."""
+
+    @property
+    def study(self) -> Study: ...
+
+    @property
+    def ended(self) -> str: ...
+
+    @property
+    def model(self) -> str | None: ...
+
+    @property
+    def scores(self) -> dict[str, float]: ...
+
+    @property
+    def summary(self) -> dict[str, Any]: ...
 
 
 class View(Protocol):
@@ -60,7 +81,7 @@ class View(Protocol):
     def watch(self, current: Session) -> None:
         """The state of things, several times a second."""
 
-    def conclude(self, result: Result) -> None:
+    def conclude(self, result: Ended) -> None:
         """Leaderboard, failures, final model, links."""
 
 
@@ -120,7 +141,7 @@ class _Lines:
             self._last = now
             self.tell("  ".join(_standing(current.study)))
 
-    def conclude(self, result: Result) -> None:
+    def conclude(self, result: Ended) -> None:
         conclude(self._console, result)
 
 
@@ -154,7 +175,7 @@ class _Terminal:
             self.tell(introduction(current))
         self._live.update(Group(*_rows(current.study)))
 
-    def conclude(self, result: Result) -> None:
+    def conclude(self, result: Ended) -> None:
         conclude(self._console, result)
 
 
@@ -252,7 +273,7 @@ def _with_spread(study: Study, trial: TrialRecord, objective: str) -> str:
 # -- the end -----------------------------------------------------------------------------------
 
 
-def conclude(console: Console, result: Result) -> None:
+def conclude(console: Console, result: Ended) -> None:
     """The end of a session, for people."""
     study = result.study
     console.print()
@@ -272,6 +293,14 @@ def conclude(console: Console, result: Result) -> None:
         facts.append(("model", result.model))
     facts += ways_to_see(result.summary.get("tracking"))
     tell_facts(console, facts + [("next", line) for line in what_next(study)])
+
+
+def conclusion(result: Ended) -> str:
+    """The same as plain text, as wide as the outputs of a notebook are."""
+    console = make_console(file=io.StringIO(), width=_OUTPUT, force_jupyter=False, color_system=None)
+    with console.capture() as said:
+        conclude(console, result)
+    return said.get().strip("\n")
 
 
 def tell_facts(console: Console, facts: list[tuple[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,12 @@ class Result:
     def best(self) -> TrialRecord:
         """The best complete trial. Raises :class:`StudyStateError` when there is none."""
         return self.study.best
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what the command line says at the end, failures and leaders among it."""
+        from flows._live import conclusion
+
+        return f"<pre>{html.escape(conclusion(self))}</pre>"
 
     def to_json(self) -> dict[str, Any]:
         """The result in plain JSON types, without the trials."""

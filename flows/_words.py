@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import Any
 
+from flows._notes import request_data
 from hpo_core import Study, TrialRecord, TrialState
 from hpo_core.inner import BAD, leaders, many
 from tracking import failure_lines, number_text
@@ -131,31 +132,45 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [("MLflow", server), ("MLflow", f"http://127.0.0.1:5000/hpo/studies/{tracking['run_id']}")]
 
 
-def _used_up(study: Study) -> str:
-    """The option that doubles the limit which has ended the study; empty where none has."""
+def _used_up(study: Study) -> dict[str, float]:
+    """The limit that has ended the study, doubled, by the name it has in ``tune``; empty where none has."""
     limits, spent = study.state.limits, study.state
     if limits.failures is not None and sum(study.history.count(s) for s in BAD) >= limits.failures:
-        return f"--max-failures {2 * limits.failures}"
+        return {"max_failures": 2 * limits.failures}
     if limits.trials is not None and study.history.trials_left == 0:
-        return f"--trials {2 * limits.trials}"
+        return {"trials": 2 * limits.trials}
     if limits.seconds is not None and spent.seconds_spent >= limits.seconds:
-        return f"--timeout {2 * limits.seconds:g}"
+        return {"timeout": 2 * limits.seconds}
     if limits.cost is not None and spent.cost_spent >= limits.cost:
-        return f"--max-cost {2 * limits.cost:g}"
+        return {"max_cost": 2 * limits.cost}
     if limits.steps is not None and spent.steps_spent >= limits.steps:
-        return f"--max-total-steps {2 * limits.steps}"
-    return ""
+        return {"max_total_steps": 2 * limits.steps}
+    return {}
+
+
+def way_on(study: Study, **raised: float) -> str:
+    """The command that goes on with a study, or the call where no command could find its objective.
+
+    A notebook or a script that defines it has it in ``__main__``, which is another one in every process.
+    """
+    said = {name: f"{value:g}" if isinstance(value, float) else value for name, value in raised.items()}
+    objective = str(request_data(study.created.meta).get("objective", ""))
+    if objective.startswith("__main__:") or "<" in objective:
+        more = "".join(f", {name}={value}" for name, value in said.items())
+        return f"tune(..., name={study.name!r}{more})"
+    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in said.items())
+    return f"hpo {'extend' if raised else 'resume'} {shlex.quote(study.name)}{options}"
 
 
 def what_next(study: Study) -> list[str]:
     """Commands that a user may want now."""
     name = shlex.quote(study.name)
     if study.stopped is None or study.stopped.resumable:
-        return [f"hpo resume {name}"]
+        return [way_on(study)]
     lines = [f"hpo show {name}"]
     # Where something else has ended it, a space that is exhausted, say, raising a limit is no way on.
     if study.stopped.state in ("finished", "failed") and (used_up := _used_up(study)):
-        lines.append(f"hpo extend {name} {used_up}")
-    if any(study.history.count(s) for s in BAD):
+        lines.append(way_on(study, **used_up))
+    if any(study.history.count(s) for s in BAD) and way_on(study).startswith("hpo"):
         lines.append(f"hpo retry {name} --failed")
     return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 
@@ -12,6 +11,7 @@ from flows._find import experiment_of, find, find_all, flow_runs_of, opened, tra
 from flows._frames import forget_frame
 from flows._notes import TRACKING, newest, run_in, shown_by
 from flows._prefect import forget
+from flows._words import way_on
 from flows._workspace import study_folder
 from flows.cli._output import complain
 from hpo_core import InputError, JournalError, Study, StudyLockedError, TrialState
@@ -30,8 +30,7 @@ def cancel(name: str) -> None:
             for trial in idle.history.in_state(TrialState.RUNNING).tolist():
                 idle.execution.lost(trial, "its driver ended", counted=False, now=time.time())
             idle.stop("cancelled", "cancelled on request", now=time.time())
-        again = f"hpo resume {shlex.quote(name)}"
-        typer.echo(f"study {name} is cancelled; nothing was running. `{again}` goes on with it")
+        typer.echo(f"study {name} is cancelled; nothing was running. `{way_on(found)}` goes on with it")
     except StudyLockedError:
         (study_folder(name) / "cancel").touch()
         typer.echo(f"asked the driver of study {name} to cancel it; what runs is stopped within seconds")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +22,7 @@ from flows._words import (
     progress_of,
     scores,
     test_line,
+    way_on,
     ways_to_see,
 )
 from flows._workspace import studies_home
@@ -130,7 +130,7 @@ def _state(study: Study) -> str:
     state = state_of(study)
     if study.stopped is not None:
         return f"{state}: {study.stopped.reason}"
-    return state if state == "running" else f"{state}; `hpo resume {shlex.quote(study.name)}` goes on with it"
+    return state if state == "running" else f"{state}; `{way_on(study)}` goes on with it"
 
 
 def _often(study: Study) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from flows import Result
 from flows._live import leaderboard, make_console, make_view, tell_facts
 from flows._session import Session
 from flows._signals import instead
@@ -159,6 +160,27 @@ def test_what_has_ended_the_study_is_suggested_to_be_raised() -> None:
     early = study(1.0, 2.0)
     early.stop(reason="every configuration of the space has been tried", now=20.0)
     assert what_next(early) == ["hpo show study"]
+
+
+@pytest.mark.parametrize("objective", ["__main__:loss", "study:make.<locals>.loss", "study:<lambda>"])
+def test_a_study_of_a_notebook_is_gone_on_with_there(objective: str) -> None:
+    """The commands that were suggested could not load its objective."""
+    made = study(*range(9), math.nan, meta={"request": {"objective": objective}})
+    assert what_next(made) == ["tune(..., name='study')"]
+    made.stop(reason="all 10 trials have been started", now=20.0)
+    assert what_next(made) == ["hpo show study", "tune(..., name='study', trials=20)"]
+
+
+def test_a_notebook_shows_how_a_study_ended() -> None:
+    """With leaders and failures, as plain text: whatever an objective is called, it is no markup."""
+    made = study(0.5, 0.25, math.nan, objectives={"<b>loss": "min"})
+    made.stop(reason="enough", now=20.0)
+    page = Result(study=made, name="study", ended="enough")._repr_html_()
+    assert page.startswith("<pre>study study: 2 complete, 1 failed in ")
+    assert page.count("<") == 2
+    assert [line.split()[:2] for line in page.splitlines() if "x=" in line] == [["1", "0.25"], ["0", "0.5"]]
+    assert "failed  the objective gave no finite value for &#x27;&lt;b&gt;loss&#x27;" in page
+    assert "\x1b" not in page
 
 
 def session_of(made: Study, folder: Path) -> Session:
