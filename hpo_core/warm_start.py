@@ -114,7 +114,8 @@ def fit(
     rows = []
     for outcome in past.outcomes:
         try:
-            values = _values(outcome, metrics) | _finite(outcome, bounded)
+            # An objective with a bound is the source's metric by the mapping, and NaN of what failed.
+            values = _finite(outcome, bounded) | _values(outcome, metrics)
             rows.append((outcome.key, _params(space, outcome, past.params), values))
         except Unfit as reason:
             skipped[str(reason)] += 1

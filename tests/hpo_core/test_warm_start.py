@@ -77,6 +77,17 @@ def test_failures_are_observed_as_failures(state: TrialState) -> None:
     assert math.isnan(study.history.evidence.values[0, 0])
 
 
+def test_an_objective_that_has_a_bound_is_still_the_metric_that_it_is_mapped_to() -> None:
+    """The source has a metric of the objective's own name, too, also of what failed."""
+    outcomes = [
+        Outcome(key=state.label, params=GOOD, values={"loss": 0.01, "validation": 0.5}, state=state)
+        for state in (TrialState.COMPLETE, TrialState.FAILED)
+    ]
+    source = past(*outcomes, metrics={"loss": "validation"})
+    found = fit(SPACE, {"loss": "min"}, source, bounded=["loss"])
+    assert [values["loss"] for _, _, values in found.rows] == pytest.approx([0.5, math.nan], nan_ok=True)
+
+
 @pytest.mark.parametrize(
     "objectives, terms, value",
     [
