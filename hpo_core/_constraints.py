@@ -76,7 +76,7 @@ class Constraint:
                 f"the constraint {self.source!r} asks for {name!r}, which is not in the space"
                 f"{nearest(str(name), self._names)}"
             ) from error
-        except (ArithmeticError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever a user's function raises
             raise SpaceError(
                 f"the constraint {self.source!r} cannot be evaluated for {params!r} ({error}); guard it, "
                 "as in 'b == 0 or a / b < 1'"

@@ -73,6 +73,9 @@ def test_what_cannot_be_evaluated_names_the_configuration() -> None:
     for expression in ("1 / b < 1", "log(b) < 1", "opt < 1"):
         with pytest.raises(SpaceError, match=r"cannot be evaluated for .*guard it"):
             holds(expression, a=0.0, b=0, opt="adam")
+    for function in (lambda p: p["opt"].rate < 1, lambda p: [][p["b"]]):
+        with pytest.raises(SpaceError, match=r"cannot be evaluated for .*guard it"):
+            SearchSpace(PARAMETERS, [function]).sample(np.random.default_rng(0), 1)
     assert holds("b == 0 or 1 / b < 1", a=0.0, b=0, opt="adam")
 
 
