@@ -240,7 +240,9 @@ def _rmsle(y: Array, p: Array) -> float:
 
 def _r2(y: Array, p: Array) -> float:
     total = float(((y - y.mean()) ** 2).sum())
-    return 1 - float(((y - p) ** 2).sum()) / total if total > 0 else math.nan
+    # The mean of equal values may be another float, next to them.
+    varies = total > 0 and np.ptp(y) > 0
+    return 1 - float(((y - p) ** 2).sum()) / total if varies else math.nan
 
 
 def _pinball(y: Array, p: Array, *, alpha: float) -> float:
@@ -334,7 +336,7 @@ _FURTHER: dict[Task, tuple[str, ...]] = {
 def pinball(alpha: float) -> Metric:
     """The quantile loss at level ``alpha``, minimal where a share ``alpha`` of the targets lies below."""
     function = functools.partial(_pinball, alpha=alpha)
-    return _metric(f"pinball_{alpha:g}", "min", _VALUES, function, "value")
+    return _metric(f"pinball_{alpha!r}", "min", _VALUES, function, "value")
 
 
 def pinball_level(metric: Metric) -> float | None:

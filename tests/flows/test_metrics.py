@@ -95,6 +95,9 @@ def test_undefined_values_are_nan_without_a_warning() -> None:
     assert math.isnan(METRICS["auc"](ones, np.linspace(0, 1, 4)))
     assert math.isnan(METRICS["average_precision"](0 * ones, np.linspace(0, 1, 4)))
     assert math.isnan(METRICS["r2"](ones, ones))
+    # Three times 0.1 is not 0.3: their mean is another float.
+    assert math.isnan(METRICS["r2"](np.full(3, 0.1), np.array([0.1, 0.2, 0.3])))
+    assert math.isnan(METRICS["r2"](np.array([1e-200, 2e-200]), np.zeros(2)))
     assert math.isnan(METRICS["rmse"](ones, np.array([1.0, 2.0, np.nan, 1.0])))
     assert math.isnan(METRICS["accuracy"](np.zeros(0), np.zeros(0)))
     assert METRICS["mcc"](ones, ones) == 0.0
@@ -116,6 +119,8 @@ def test_multiclass_auc_ignores_a_class_that_the_fold_lacks() -> None:
         ("ROC-AUC", "binary", "auc"),
         ("l2", "regression", "mse"),
         ("quantile_0.25", "regression", "pinball_0.25"),
+        ("pinball_.50", "regression", "pinball_0.5"),
+        ("pinball_0.9999999", "regression", "pinball_0.9999999"),  # not 1, which no model can learn
     ],
 )
 def test_names(name: str | None, task: str, expected: str) -> None:
