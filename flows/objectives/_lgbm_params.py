@@ -19,7 +19,7 @@ from hpo_core.inner import nearest
 @dataclass(frozen=True)
 class Known:
     """One LightGBM parameter: ``kind`` int, float, bool or name; the range ends are allowed values
-    unless ``open_low``; ``names`` are the allowed values of a name.
+    unless ``open_low`` or ``open_high``; ``names`` are the allowed values of a name.
     """
 
     kind: str
@@ -27,6 +27,7 @@ class Known:
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
+    open_high: bool = False
     names: tuple[str, ...] = ()
 
 
@@ -85,7 +86,7 @@ KNOWN: dict[str, Known] = {
     "alpha": Known("float", "", 0, open_low=True),
     "fair_c": Known("float", "", 0, open_low=True),
     "poisson_max_delta_step": Known("float", "", 0, open_low=True),
-    "tweedie_variance_power": Known("float", "", 1, 2),
+    "tweedie_variance_power": Known("float", "", 1, 2, open_high=True),
     "use_quantized_grad": Known("bool"),
     "num_grad_quant_bins": Known("int", "", 2),
 }
@@ -150,8 +151,7 @@ def check_domain(name: str, parameter: Parameter) -> None:
     elif isinstance(parameter, Constant):
         values = (parameter.value,)
     else:
-        low, high = getattr(parameter, "low", None), getattr(parameter, "high", None)
-        values = tuple(v for v in (low, high) if v is not None)
+        values = (parameter.decode(0.0), parameter.decode(1.0))  # a normal variable may have no bounds
         if known.kind == "int" and not isinstance(parameter, Int):
             raise InputError(f"parameter {name!r} is a whole number; give it type: int")
         if known.kind in ("bool", "name"):
@@ -176,9 +176,10 @@ def _refusal(known: Known, value: Any) -> str:
         return "it must be a number"
     if known.kind == "int" and value != int(value):
         return "it must be a whole number"
-    if value < known.low or value > known.high or (known.open_low and value == known.low):
+    below = value < known.low or (known.open_low and value == known.low)
+    if below or value > known.high or (known.open_high and value == known.high):
         left = f"{'above' if known.open_low else 'at least'} {known.low:g}"
-        right = f"at most {known.high:g}"
+        right = f"{'below' if known.open_high else 'at most'} {known.high:g}"
         bounds = [b for b, end in ((left, known.low), (right, known.high)) if math.isfinite(end)]
         return f"it must be {' and '.join(bounds)}"
     return ""

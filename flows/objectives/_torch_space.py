@@ -80,8 +80,7 @@ def check_domain(name: str, parameter: Parameter) -> None:
     elif isinstance(parameter, Constant):
         values = (parameter.value,)
     else:
-        ends = (getattr(parameter, "low", None), getattr(parameter, "high", None))
-        values = tuple(v for v in ends if v is not None)
+        values = (parameter.decode(0.0), parameter.decode(1.0))  # a normal variable may have no bounds
         if name in _NAMED:
             raise InputError(f"parameter {name!r} needs choices out of {list(_DOMAINS[name])!r}, got a range")
         if name in _WHOLE and not isinstance(parameter, Int):

@@ -121,6 +121,11 @@ def test_the_default_space_is_large_and_its_default_is_allowed(
         ("torch", {"space": {"layer": 3}}, "did you mean 'layers'"),
         ("torch", {"space": {"epochs": 3}}, "set max_epochs"),
         ("torch", {"space": {"dropout": {"high": 2.0}}}, "outside 0 to 0.95"),
+        (
+            "torch",
+            {"space": {"dropout": {"type": "normal", "mu": 0.2, "sigma": 0.1, "high": 0.9}}},
+            "outside 0 to 0.95",
+        ),
         ("torch", {"space": {"norm": ["none", "weight"]}}, "'weight' is not one of"),
         ("torch", {"space": {"norm": {"low": 0, "high": 1}}}, "needs choices"),
         ("torch", {"space": {"width": 3.5}}, "whole number"),

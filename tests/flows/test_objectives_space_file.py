@@ -137,6 +137,8 @@ def test_a_space_that_stands_on_its_own(tmp_path: Path) -> None:
         ("num_leaves: {type: integer, low: 4, high: 8}", "type 'integer' is not one of"),
         ("num_leaves: {low: many}", "whole number"),
         ("feature_fraction: {low: 0.5, high: 1.5}", "must be above 0 and at most 1"),
+        ("tweedie_variance_power: {low: 1.0, high: 2.0}", "refuses 2.0; it must be at least 1 and below 2"),
+        ("learning_rate: {type: normal, mu: 0.1, sigma: 0.05}", "it must be above 0"),
         ("feature_fraction: {low: 0.5}", "needs low and high, choices, or a type"),
         ("boosting: [gbdt, dartt]", "must be one of gbdt, dart"),
         ("boosting: {choices: gbdt}", "choices must be a list"),
