@@ -179,13 +179,11 @@ def _fewer_folds(problem: Problem, members: Rows, wanted: int) -> tuple[int, str
 
 def _deal(pools: list[Rows], folds: int) -> list[Rows]:
     """Deal shuffled pools into validation sets whose sizes differ by one at most, all in all."""
-    hands = HOLDOUT if folds == 1 else folds
-    fold_of = np.arange(sum(map(len, pools))) % hands
-    everything = np.concatenate(pools)
     if folds == 1:
         # One hand of five would miss a class with fewer than five rows: take a share of each pool.
         return [np.concatenate([p[: max(1, len(p) // HOLDOUT)] for p in pools])]
-    return [everything[fold_of == i] for i in range(folds)]
+    everything = np.concatenate(pools)
+    return [everything[i::folds] for i in range(folds)]
 
 
 def _complements(train: Rows, valid: list[Rows]) -> tuple[tuple[Rows, Rows], ...]:
