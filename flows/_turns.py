@@ -74,12 +74,17 @@ class Speech:
         self._handing = asyncio.ensure_future(self._hand_on()) if turns.in_order else None
 
     async def say(self, message: Message) -> None:
-        """Take a message; never waits for the turn, so that no trial is held up."""
+        """Take a message; never waits for the turn, so that no trial is held up.
+
+        Raises what went wrong when this one, or one before it, was heard.
+        """
         # An objective that wants its run's id waits for it, and no decision depends on that.
         if self._handing is None or isinstance(message, RunIdWanted):
             self._hear(message)
-        else:
-            self._kept.put_nowait(message)
+            return
+        if self._handing.done():
+            self._handing.result()  # raises what hearing an earlier one has raised
+        self._kept.put_nowait(message)
 
     async def end(self) -> None:
         """Everything has been said; returns when it has been heard and it is still the slot's turn."""

@@ -17,7 +17,7 @@ from flows._driver import Driver
 from flows._messages import Job, Outcome
 from flows._runner import OnMessage, Report
 from flows._turns import Turns
-from hpo_core import Categorical, Float, Journal, Study
+from hpo_core import Categorical, Float, Journal, JournalError, Study
 from hpo_core._journal import read_journal
 
 SPACE = {"x": Float(0.0, 1.0), "kind": Categorical(["a", "b", "c"])}
@@ -128,6 +128,30 @@ def test_trials_that_report_nothing_end_in_their_order_all_the_same(tmp_path: Pa
     asyncio.run(Driver(study, runner, folder=tmp_path, granularity=0.0, now=runner.clock).drive())
     ends = [t.finished_at for t in study.trials]
     assert ends == sorted(ends)
+
+
+def test_a_full_disk_ends_a_trial_at_its_next_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without turns, and not when the trial is over, which may be hours later."""
+    said = 0
+
+    class Talkative(Erratic):
+        async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
+            nonlocal said
+            for step in range(1, 100):
+                await on_message(Report(step, {"loss": 1.0}))
+                said += 1
+                await asyncio.sleep(0)
+            return Outcome(kind=m.RETURNED, values=1.0)
+
+    def full(*_: object, **__: object) -> None:
+        raise JournalError("no space left")
+
+    study = begin(tmp_path / "study", "random")
+    monkeypatch.setattr(study, "report", full)
+    runner = Talkative(np.random.default_rng(0), slots=1)
+    with pytest.raises(JournalError, match="no space"):
+        asyncio.run(Driver(study, runner, folder=tmp_path, granularity=0.0, now=runner.clock).drive())
+    assert said <= 2
 
 
 def begin(folder: Path, strategy: str, *, deterministic: bool = True) -> Study:
