@@ -343,8 +343,9 @@ def _note(wish: Wish, name: str, topic: str, data: dict[str, Any], tags: dict[st
     with opened(name) as study:
         if newest(study, topic) == data:
             return
-        study.note(topic, data, now=time.time())
+        # The topic last: what is interrupted in between is noted anew.
         study.note("tags", {"tags": tags}, now=time.time())
+        study.note(topic, data, now=time.time())
         if not newest(study, TRACKING).get("run_id"):
             return
         renew_report(study, study_folder(name))

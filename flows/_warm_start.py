@@ -67,9 +67,10 @@ def begin_with(study: Study, past: Sequence[Fitting], now: float) -> list[str]:
             "skipped": dict(fitting.skipped),
             "text": str(fitting),
         }
-        study.note(WARM_START, said, now=now)
-    origins = ", ".join(f"{label} ({count:,} results)" for label, count in origins_of(study).items())
-    study.note("tags", {"tags": {_TAG: origins}}, now=now)
+        known = {**origins_of(study), fitting.source: len(fitting.rows)}
+        origins = [f"{label} ({count:,} result{'s' * (count != 1)})" for label, count in known.items()]
+        study.note("tags", {"tags": {_TAG: ", ".join(origins)}}, now=now)
+        study.note(WARM_START, said, now=now)  # the last one: what has it is done
     return [str(fitting) for fitting in past]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flows import confirm, tune
-from flows._confirm import Wish, _fresh_seed, plan_confirmation, to_confirm
+from flows._confirm import Wish, _fresh_seed, concluded, plan_confirmation, to_confirm
 from flows._data import load_table, pose
 from flows._find import find, opened
 from flows._notes import TRACKING, newest
@@ -24,8 +24,9 @@ from flows.objectives._base import Rerun
 from flows.objectives._fresh import FreshFolds
 from hpo_core import Categorical, Float, InputError, SearchSpace, Study, TrialState
 from hpo_core._trial import repeat_seed, trial_seed
-from hpo_core.confirm import CONFIRMED, Verdict
+from hpo_core.confirm import CONFIRMED, CONFIRMS, Verdict
 from tests.flows.conftest import Place
+from tests.flows.interrupted import killed_at
 
 KINDS = {"a": 0.0, "b": 1.0, "c": 2.0, "d": 3.0}
 SPACE = {"kind": Categorical(list(KINDS))}
@@ -133,6 +134,29 @@ def test_an_interrupted_confirmation_goes_on(tracked: Place) -> None:
     assert used.isdisjoint(repeat_seed(again.history.seed, i) for i in (1, 2, 3))
     with pytest.raises(InputError, match="no argument 'seeds'"):
         confirm("mine", own, seeds=3)
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_verdict_is_kept_whole_whenever_its_command_is_killed(
+    tracked: Place, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The same command notes what is missing, also for MLflow."""
+    studied()
+    wish = Wish(study="mine", repeats=2)
+    result = run_plan(plan_confirmation(wish), tell=lambda line: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "note", killed_at(after))
+        with pytest.raises(SystemExit):
+            concluded(wish, result)
+    found = concluded(wish, result)
+    assert found is not None
+    for name, topic, tag in (
+        ("mine", CONFIRMED, "hpo.confirmation"), ("mine-confirm", CONFIRMS, "hpo.verdict"),
+    ):  # fmt: skip
+        notes = find(name).state.notes
+        said = [note.data["sentence"] for note in notes if note.topic == topic]
+        tags = [note.data["tags"][tag] for note in notes if note.topic == "tags" and tag in note.data["tags"]]
+        assert said[-1] == tags[-1] == found[0].sentence()
 
 
 def done(strategy: str = "random", complete: int = 2) -> Study:

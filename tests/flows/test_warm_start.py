@@ -18,12 +18,14 @@ import pandas
 import pytest
 
 from flows import Result, from_csv, from_hyperopt, from_optuna, from_study, tune
+from flows._warm_start import begin_with, origins_of
 from flows.cli import main
 from flows.sources import parse_source
-from hpo_core import Categorical, Float, InputError, Int, SearchSpace
-from hpo_core.warm_start import Fitting, fit
+from hpo_core import Categorical, Float, InputError, Int, SearchSpace, Study
+from hpo_core.warm_start import Fitting, Outcome, Past, fit
 from tests.databases import copy_database
 from tests.flows.conftest import Hpo, Place
+from tests.flows.interrupted import killed_at
 
 OBJECTIVE = '''
 """An objective with a space, as a user writes it."""
@@ -58,6 +60,28 @@ def gain(trial):
 gain.space = {"x": Float(-5.0, 5.0)}
 gain.objectives = {"gain": "max"}
 '''
+
+
+@pytest.mark.parametrize("after", range(1, 4))
+def test_a_driver_that_is_killed_as_it_begins_leaves_nothing_out(
+    monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Wherever it is: the next one notes what is missing."""
+    study = Study({"x": Float(0.0, 1.0)}, strategy="random")
+    outcomes = {name: Outcome(key=name, params={"x": 0.5}, values={"loss": 1.0}) for name in ("a", "b")}
+    past = [
+        fit(study.space, {"loss": "min"}, Past(source=f"csv:{name}", outcomes=[outcome]))
+        for name, outcome in outcomes.items()
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "note", killed_at(after))
+        with pytest.raises(SystemExit):
+            begin_with(study, past, 0.0)
+    begin_with(study, [each for each in past if each.source not in origins_of(study)], 1.0)
+    assert origins_of(study) == {"csv:a": 1, "csv:b": 1}
+    assert len(study.state.observed) == 2
+    tags = [note.data["tags"] for note in study.state.notes if note.topic == "tags"]
+    assert tags[-1] == {"hpo.warm_start": "csv:a (1 result), csv:b (1 result)"}
 
 
 @pytest.fixture(scope="module")
