@@ -286,7 +286,7 @@ def _by_time(
     ends = [_boundary(keys, round(cut * (i + 1) / blocks)) for i in range(blocks - 1)] + [cut]
     if plan.folds == 1:
         ends = ends[-2:]
-    if cut == 0 or cut == n or len(set(ends)) < len(ends) or ends[0] == 0:
+    if ends[0] == 0 or len(set(ends)) < len(ends):
         distinct = len(np.unique(keys))
         raise InputError(
             f"data {problem.table.source!r}: the {distinct} different times are too few, or too uneven, "
@@ -298,7 +298,7 @@ def _by_time(
 
 def _boundary(keys: NDArray[np.float64], at: int) -> int:
     """The nearest place at or before ``at`` that does not cut through rows of one time."""
-    return int(np.searchsorted(keys, keys[at], side="left")) if 0 < at < len(keys) else at
+    return int(np.searchsorted(keys, keys[at], side="left"))
 
 
 def _check(problem: Problem, split: Split) -> None:

@@ -36,6 +36,8 @@ def check(problem: Problem, split: Split) -> None:
     n = len(problem.y)
     assert not set(split.train) & set(split.test)
     assert len(split.train) + len(split.test) == n
+    for rows in (split.train, split.test, *itertools.chain(*split.folds)):
+        assert (np.diff(rows) > 0).all()
     for train, valid in split.folds:
         assert len(train)
         assert len(valid)
@@ -79,6 +81,8 @@ def test_two_classes_shrink_the_folds_rather_than_lose_the_smaller_one() -> None
     split = make_split(posed(["a"] * 40 + ["b"] * 4), SplitPlan(folds=5))
     assert len(split.folds) == 3
     assert any("3 folds instead of 5" in note for note in split.notes)
+    enough = make_split(posed(["a"] * 40 + ["b"] * 6), SplitPlan(folds=5))
+    assert (len(enough.folds), enough.notes) == (5, ())
 
 
 @settings(max_examples=40, deadline=None)
@@ -107,7 +111,27 @@ def test_groups_stay_together(n_groups: int, folds: int, seed: int, classes: boo
     assert not set(groups[split.test]) & set(groups[split.train])
     for train, valid in split.folds:
         assert not set(groups[train]) & set(groups[valid])
+        assert len(train) + len(valid) == len(split.train)
     assert 0.1 < len(split.test) / len(groups) < 0.4
+    assert len(split.folds) == folds
+    sizes = [len(valid) for _, valid in split.folds]
+    # To where it unbalances least: no group is larger than 11.
+    assert max(sizes) - min(sizes) <= 11 or classes
+    if folds == 1:
+        assert 0.1 < sizes[0] / len(split.train) < 0.3
+
+
+def test_groups_leave_every_fold_its_share_of_a_rare_class() -> None:
+    """Ten groups have all of it, five rows each; dealt without regard to it, a fold would have none."""
+    groups = np.repeat(np.arange(40), 10)
+    y = np.where((groups < 10) & (np.arange(400) % 2 == 0), "rare", "usual")
+    for seed in range(5):
+        problem = posed(y, groups=groups)
+        split = make_split(problem, SplitPlan(folds=4, seed=seed))
+        rare = [(problem.labels_of(rows) == "rare").sum() for _, rows in split.folds]
+        assert (problem.labels_of(split.test) == "rare").sum() == 10
+        assert rare == [10, 10, 10, 10]
+        assert {len(rows) for _, rows in split.folds} == {80}
 
 
 @settings(max_examples=40, deadline=None)
@@ -126,6 +150,16 @@ def test_time_never_looks_back(n: int, folds: int, seed: int, ties: int) -> None
     for train, valid in split.folds:
         assert times[train].max() < times[valid].min()
     assert set(split.folds[-1][0]) | set(split.folds[-1][1]) == set(split.train)
+
+
+def test_a_kind_that_is_said_goes_before_the_columns() -> None:
+    y, halves = np.arange(40) / 7, np.arange(40) // 2
+    both = posed(y, times=np.arange(40), groups=halves)
+    for kind, problem in (
+        ("plain", posed(y)), ("plain", both), ("grouped", posed(y, groups=halves)), ("grouped", both),
+        ("time", posed(y, times=np.arange(40))), ("time", both), ("stratified", posed(["a", "b"] * 20)),
+    ):  # fmt: skip
+        assert make_split(problem, SplitPlan(kind=kind)).kind == kind
 
 
 def test_the_seed_is_all_that_matters() -> None:
@@ -153,6 +187,13 @@ def test_the_seed_is_all_that_matters() -> None:
         ),
         (posed(np.arange(40) / 7, groups=np.arange(40) % 2), SplitPlan(), "bring more data"),
         (posed(np.arange(40) / 7, times=np.arange(40) % 3), SplitPlan(), "the 3 different times"),
+        (posed(np.arange(40) / 7, times=np.arange(40) > 20), SplitPlan(folds=1), "the 2 different times"),
+        (posed(np.arange(40) / 7, times=np.zeros(40)), SplitPlan(folds=1), "the 1 different times"),
+        (
+            posed(np.arange(40) / 7, times=np.maximum(np.arange(40), 8)),
+            SplitPlan(),
+            "the 32 different times",  # the first block would be empty
+        ),
         (
             posed(np.arange(40) / 7, times=np.arange(40), groups=np.arange(40) // 2),
             SplitPlan(),
