@@ -57,6 +57,17 @@ def test_a_course_counts_what_was_spent() -> None:
     assert found.effort(0.5, "min") is None
 
 
+def test_what_runs_or_was_not_counted_is_no_effort() -> None:
+    study = Study({"x": Float(0, 1)}, strategy="random")
+    study.tell(study.ask(), 2.0)
+    study.ask()
+    found = course(study)
+    assert (found.best.tolist(), found.steps, found.seconds) == ([2.0], None, None)
+    effort = found.effort(3.0, "min")
+    assert effort is not None
+    assert (effort.trials, effort.steps, effort.seconds) == (1, None, None)
+
+
 def test_time_without_a_driver_is_nobodys() -> None:
     """A night between two drivers is no effort."""
     study = Study({"x": Float(0, 1)}, strategy="random", now=1.0)
@@ -115,6 +126,12 @@ def test_sides_are_compared_at_equal_effort() -> None:
         f"{-difference.high:.4g} to {-difference.low:.4g}), p = 0.0286 by the Mann-Whitney test."
     )
     assert found.target == pytest.approx(3.3)
+    (turned,) = compare({"long": long, "short": short}).differences
+    assert turned.gain == pytest.approx(1.0)
+    assert compare({"long": long, "short": short}).claim() == (
+        f"After 2 trials each, short is better than long by 1 on average (95% interval "
+        f"{turned.low:.4g} to {turned.high:.4g}), p = 0.0286 by the Mann-Whitney test."
+    )
 
 
 def test_several_sides_pay_for_several_tests() -> None:
@@ -144,6 +161,15 @@ def test_one_study_a_side_claims_nothing() -> None:
     found = compare([first, second], same_folds=True).configurations
     assert found == paired_test({1: 1.0, 2: 1.0}, {1: 2.1, 2: 1.9}, "min")
     assert found.gain == pytest.approx(1.0)
+    said = "The best configuration of {} against that of {}: {} by 1 on average over 2 folds (95% interval {}"
+    far = said.format("b", "a", "better", "-1.201 to 3.201")
+    assert far in (claim := compare([first, second], same_folds=True).claim())
+    assert claim.endswith("That may be chance.")
+    worse = said.format("a", "b", "worse", "-1.201 to 3.201")
+    assert worse in compare([second, first], same_folds=True).claim()
+    sure = ran("c", [5.0], folds=[(5.0, 5.01)])
+    assert "chance" not in compare([first, sure], same_folds=True).claim()
+    assert "chance" not in compare([sure, first], same_folds=True).claim()
     repeats: dict[str, Any] = {"meta": {"step_unit": "repeat"}, "settings": {"max_steps": 2}}
     seeds = ran("b", [1.0, 4.0], folds=[(1.0, 1.0), (4.0, 4.0)], **repeats)
     assert compare([first, seeds], same_folds=True).configurations is None  # fold 1 is not seed 1

@@ -68,6 +68,7 @@ def test_leaders_that_are_alike_are_seldom_told_apart() -> None:
         ),
         ([[0.1, 1.1, 2.0], [-4.0, -3.0, -2.1]], Verdict.ANOTHER, 1, "by 5.033 (4.8"),
         ([[2.0, 3.1, 4.0], [9.0, -9.0, 2.0]], Verdict.OPEN, 9, "trial 9, and trial 1 cannot be told apart"),
+        ([[2.0, 3.1, 4.0], [1.1, 2.0, 3.0]], Verdict.OPEN, 9, "trial 9, and trial 1 cannot be told apart"),
         ([[]], Verdict.ALONE, 9, "compared with no other"),
     ],
 )

@@ -58,6 +58,7 @@ def test_folds_give_the_standard_error_of_the_best() -> None:
     single.report(0, 1, {"loss_fold": 1.0})
     single.execution.finish(0, 1.0)
     assert band(single, [0]) is None
+    assert band(ran(3, folds=3), [1]) is None  # the same on every fold: there is no band to draw
 
 
 def test_over_seeds_the_standard_error_is_not_corrected() -> None:
