@@ -84,6 +84,40 @@ def test_a_threshold_from_above_leaves_what_was_not_seen_to_the_objective() -> N
     assert conditions(study, "x") == (Condition("n", le=7),)
 
 
+@pytest.mark.parametrize(
+    "asked, condition", [((0.75, 1.0), Condition("x", ge=0.625)), ((0.125, 0.25), Condition("x", le=0.375))]
+)
+def test_a_threshold_on_a_real_number_lies_in_the_middle(
+    asked: tuple[float, float], condition: Condition
+) -> None:
+    study = Study(strategy="random")
+    for x in (0.125, 0.25, 0.5, 0.75, 1.0, 0.125, 1.0):
+        study.enqueue({"x": x})
+    low, high = asked
+
+    def part(trial: Trial) -> float:
+        x = trial.suggest_float("x", 0.0, 1.0)
+        return trial.suggest_float("y", 0.0, 1.0) if low <= x <= high else x
+
+    run(study, part, 7)
+    assert conditions(study, "y") == (condition,)
+
+
+@pytest.mark.parametrize("turned", [1, -1])
+def test_a_value_with_and_without_is_no_threshold(turned: int) -> None:
+    """What depends on two things at once stays unconditional."""
+    study = Study(strategy="random")
+    for n in (1, 2, 2, 3, 1, 3, 1, 3, 2, 2):
+        study.enqueue({"n": turned * n})
+
+    def some(trial: Trial) -> float:
+        n = turned * trial.suggest_int("n", -3, 3)
+        return trial.suggest_float("y", 0.0, 1.0) if n == 1 or (n == 2 and trial.number % 2) else 0.0
+
+    run(study, some, 10)
+    assert conditions(study, "y") == ()
+
+
 def test_nothing_is_proposed_for_a_branch_that_is_not_taken() -> None:
     """What was asked for and what was proposed are the same, once the conditions are known."""
     study = Study(strategy="random", seed=1)
