@@ -104,6 +104,11 @@ def test_undefined_values_are_nan_without_a_warning() -> None:
     assert METRICS["kappa"](ones, ones) == 0.0
 
 
+def test_a_single_row_of_a_class_counts_in_full() -> None:
+    y, p = np.array([1.0, 0, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3])
+    assert [METRICS[name](y, p) for name in ("recall", "precision", "f1", "f1_macro")] == [1.0] * 4
+
+
 def test_multiclass_auc_ignores_a_class_that_the_fold_lacks() -> None:
     y = np.array([0.0, 0, 1, 1])
     p = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1]])
@@ -134,6 +139,8 @@ def test_names(name: str | None, task: str, expected: str) -> None:
         ("zzz", "regression", "valid for a regression target: mae, mape"),
         ("rmse", "binary", "for regression targets, and this target is binary"),
         ("f1", "multiclass", "f1_macro"),
+        ("pinball_0", "regression", "level between 0 and 1"),
+        ("pinball_1", "regression", "level between 0 and 1"),
         ("pinball_2", "regression", "level between 0 and 1"),
         ("quantile", "regression", "level between 0 and 1"),
     ],
@@ -146,8 +153,10 @@ def test_refusals_are_one_line(name: str, task: str, words: str) -> None:
 
 
 def test_targets_that_rule_a_metric_out() -> None:
-    assert "0 in 1 rows" in METRICS["mape"].problem_with(np.array([0.0, 1.0]))
-    assert "negative in 2 rows" in METRICS["rmsle"].problem_with(np.array([-1.0, -2.0]))
+    assert "0 in 1 rows" in METRICS["mape"].problem_with(np.array([0.0, 1.0, 2.0]))
+    assert METRICS["mape"].problem_with(np.array([-1.0, 1.0])) == ""
+    assert "negative in 2 rows" in METRICS["rmsle"].problem_with(np.array([-1.0, -2.0, 0.0, 0.5]))
+    assert METRICS["rmsle"].problem_with(np.array([0.0, 1.0])) == ""
     assert METRICS["rmse"].problem_with(np.array([-1.0, 0.0])) == ""
 
 
@@ -170,3 +179,4 @@ def test_every_task_has_sorted_names() -> None:
         names = metric_names(task)
         assert names == sorted(names)
         assert names
+        assert ("pinball_0.9" in names) == (task == "regression")

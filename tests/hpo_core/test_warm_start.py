@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_counted(bad: Outcome, says: str) -> None:
     found = fit(SPACE, {"loss": "min"}, past(outcome(0), bad))
     assert [key for key, _, _ in found.rows] == ["k0"]
     assert dict(found.skipped) == {says: 1}
-    assert f"1 result; left out 1: 1 {says}" in str(found)
+    assert str(found) == f"warm start from old: 1 result; left out 1: 1 {says}"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,12 @@ def test_names_are_mapped_and_what_is_more_is_ignored() -> None:
     assert [row[1] for row in found.rows] == [GOOD]
     assert type(found.rows[0][1]["layers"]) is int
     assert list(found.ignored) == ["seed"]
+    assert str(found).endswith("1 result; ignored seed, which the space does not have")
+    # What the source calls as this study does is another thing where a name is mapped.
+    both = [Outcome(key=f"{lr}", params={**GOOD, **lr}, values={"loss": 1.0}) for lr in ({"lr": 0.2}, {})]
+    found = fit(SPACE, {"loss": "min"}, past(*both, params={"rate": "lr"}))
+    assert [row[1] for row in found.rows] == [{**GOOD, "rate": 0.2}]
+    assert dict(found.skipped) == {"without 'rate'": 1}
 
 
 @pytest.mark.parametrize("written", ["b", "3", "True", "None", "0.5", "5e-1", "true", "null"])
