@@ -50,6 +50,10 @@ def test_what_is_no_constraint_is_refused(given: Any) -> None:
         Settings(outcome_constraints=given)
 
 
+def test_a_single_constraint_needs_no_list() -> None:
+    assert Settings(outcome_constraints="ms <= 10").outcome_constraints == ("ms <= 10",)  # type: ignore[arg-type]
+
+
 def test_a_bound_keeps_all_its_digits() -> None:
     """`%g` has six: a bound of 0.1234567 became another one in the journal."""
     settings = Settings(outcome_constraints=("loss <= 0.123456789012",))
@@ -199,6 +203,15 @@ def test_those_that_break_them_least_come_first(rows: list[tuple[int, int]]) -> 
     broken = [(sum(max(e, 0) / m for e, m in zip(row, most, strict=True)), i) for i, row in enumerate(rows)]
     expected = [i for total, i in sorted(broken) if total > 0]
     assert broken_least(excess).tolist() == expected
+
+
+def test_the_unit_of_a_constraint_does_not_matter() -> None:
+    """Each counts by the most that it is broken by: gigabytes beside milliseconds, or seconds."""
+    ms_and_mb = np.array([[10.0, 100.0], [1.0, 900.0], [20.0, 50.0], [2.0, 1000.0]])
+    order = broken_least(ms_and_mb).tolist()
+    assert order == [0, 1, 2, 3]
+    for units in ((1e-3, 1e-3), (1e-3, 1.0), (1.0, 1e-3)):
+        assert broken_least(ms_and_mb * units).tolist() == order
 
 
 def test_what_is_not_wholly_known_is_not_known() -> None:

@@ -129,6 +129,8 @@ def test_results_from_elsewhere_are_final_ones_and_count_at_an_earlier_step_by_r
     for value in (200.0, 100.0):
         loop.observe({"x": 0.9}, value)
     assert trained(loop, 3).values[:2, 0].tolist() == [2.0, 1.0]
+    loop.history.max_steps = 3
+    assert trained(loop, 3).values[:2, 0].tolist() == [2.0, 1.0]
     loop.history.max_steps = 2
     assert trained(loop, 3).values[:2, 0].tolist() == [200.0, 100.0]
 
@@ -248,6 +250,23 @@ def test_over_folds_a_running_trial_counts_once_it_has_a_fold() -> None:
     data = trained(loop, 2)
     assert data.values[:, 0] == pytest.approx([3.5, 1.5, 5.5, 6.5])
     assert data.pending[:, 0] == pytest.approx([0.4])
+
+
+def test_over_folds_results_from_elsewhere_are_final_ones() -> None:
+    loop = over_folds([[3.0, 4.0], [1.0, 2.0], [5.0]], [COMPLETE, COMPLETE, PRUNED])
+    loop.observe({"x": 0.9}, 7.0)
+    data = trained(loop, 2)
+    assert data.values[:, 0] == pytest.approx([7.0, 3.5, 1.5, 5.5])
+    assert data.X[:, 0] == pytest.approx([0.9, 0.0, 0.1, 0.2])
+
+
+def test_over_folds_a_trial_with_no_number_for_any_fold_has_no_value() -> None:
+    """0, the mean of none, would be the best of all."""
+    loop = over_folds([[3.0, 4.0], [1.0, 2.0], [5.0]], [COMPLETE, COMPLETE, PRUNED])
+    loop.start({"x": 0.3})
+    loop.history._report(3, 1, {"loss": 2.0, "loss_fold": math.nan})
+    loop.tell(3, 2.0, state=PRUNED)
+    assert trained(loop, 2).values[:, 0] == pytest.approx([3.5, 1.5, 5.5, math.nan], nan_ok=True)
 
 
 def test_over_folds_of_a_space_that_no_trial_fits_any_more() -> None:
