@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FEW_ROWS = 200
 # Whole numbers with at most this many distinct values are classes, if each has five rows on average.
 MAX_CODES = 20
+# Beyond this a float does not tell whole numbers apart, and far beyond it no int64 holds them.
+_MOST_EXACT = 2.0**53
 # Names that a target usually has, tried when none is given.
 TARGET_NAMES = ("target", "label", "class", "y", "outcome")
 
@@ -345,7 +347,8 @@ def _class_codes(
     labels = table.labels
     if _is_number(labels):
         values = labels.to_numpy(dtype=np.float64)
-        labels = labels.astype("int64") if (values == np.round(values)).all() else labels
+        whole = (values == np.round(values)).all() and np.abs(values).max() < _MOST_EXACT
+        labels = labels.astype("int64") if whole else labels
     else:
         kinds = {type(v) for v in labels}
         labels = labels.astype(object) if len(kinds) == 1 else labels.map(str)

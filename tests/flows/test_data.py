@@ -226,6 +226,8 @@ def test_text_that_only_starts_like_a_date_stays_text(tmp_path: Path) -> None:
 
 def test_unseen_levels_become_missing(tmp_path: Path) -> None:
     problem = pose(load_table(written(tmp_path, mixed()), "y"))
+    assert [problem.columns[i] for i in problem.categorical] == list(problem.categories)
+    assert problem.categories
     row = problem.frame.head(1).copy()
     row["colour"] = "violet"
     assert np.isnan(encode(row, problem)[0, problem.columns.index("colour")])
@@ -265,7 +267,9 @@ def test_targets_that_cannot_be_predicted(tmp_path: Path) -> None:
         ([1.0, 2.0, None], "binary", (1, 2)),
         (["a", "b", "c"], "multiclass", ("a", "b", "c")),
         ([0.1, 0.2, 0.3], "regression", ()),
-        (list(range(40)), "regression", ()),
+        (list(range(20)), "multiclass", tuple(range(20))),
+        (list(range(21)), "regression", ()),
+        ([1e300, 2e300], "binary", (1e300, 2e300)),
     ],
 )
 def test_task_is_found(tmp_path: Path, values: list[object], task: str, classes: tuple[object, ...]) -> None:
@@ -276,6 +280,21 @@ def test_task_is_found(tmp_path: Path, values: list[object], task: str, classes:
     if classes:
         expected = [v for v in frame["y"] if pd.notna(v)]
         assert problem.labels_of(np.arange(len(problem.y))).tolist() == expected
+
+
+def test_few_rows_of_each_whole_number_are_no_classes(tmp_path: Path) -> None:
+    for n, task in ((40, "regression"), (50, "multiclass")):
+        frame = pd.DataFrame({"x": np.arange(n) % 7, "y": np.arange(n) % 10})
+        assert pose(load_table(written(tmp_path, frame), "y")).task == task
+
+
+def test_labels_of_several_kinds_are_text() -> None:
+    """As a table from Parquet may have them; of two kinds none is the larger."""
+    features = pd.DataFrame({"x": np.arange(40) % 7})
+    labels = pd.Series([True, "a"] * 20, dtype=object)
+    problem = pose(Table("t", "y", features, labels, None, None, "", ()))
+    assert problem.classes == ("True", "a")
+    assert problem.y.tolist() == [0.0, 1.0] * 20
 
 
 def test_forced_tasks(tmp_path: Path) -> None:
@@ -309,6 +328,10 @@ def test_group_and_time_columns(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         np.argsort(table.times, kind="stable"), frame["when"].argsort(kind="stable")
     )
+    zoned = frame.assign(when=pd.to_datetime(frame["when"]).dt.tz_localize("Europe/Berlin"))
+    times = load_table(written(tmp_path, zoned, "t.parquet"), "y", time="when").times
+    assert times is not None
+    np.testing.assert_array_equal(np.argsort(times, kind="stable"), frame["when"].argsort(kind="stable"))
     frame.loc[3, ["person", "when"]] = None
     path = written(tmp_path, frame)
     assert "missing in 1 rows" in refusal(path, "y", group="person")
