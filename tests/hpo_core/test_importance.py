@@ -10,7 +10,7 @@ import pytest
 
 from hpo_core import Categorical, Float, InputError, Int, SearchSpace, Study
 from hpo_core._disasters import worst_to_show
-from hpo_core.importance import _boxes, _tree_shares, importances, outcomes
+from hpo_core.importance import _boxes, _tree_shares, importances, mid_ranks, outcomes
 from hpo_core.samplers._trees import Trees
 from hpo_core.uncertainty import band
 from tests.hpo_core.studies import started
@@ -131,6 +131,37 @@ def test_pruned_trials_stand_where_they_stood_among_their_peers() -> None:
     order = study.history.evidence.trials[np.argsort(y)].tolist()
     assert order == [0, 2, 1, 3]
     assert len(X) == 4
+    assert (y.min(), y.max()) == (0.0, 0.75)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0], [1, 3, 0, 2]])
+def test_ranks_do_not_depend_on_which_trial_came_first(order: list[int]) -> None:
+    """Three complete trials and one that was pruned, which stands second, also as the very first trial."""
+    curves = {0: [1.0, 10.0], 1: [3.0], 2: [5.0, 20.0], 3: [9.0, 30.0]}
+    study = Study({"x": Float(0, 1)}, strategy="random", settings={"max_steps": 2})
+    for number, which in enumerate(order):
+        study.ask()
+        for step, value in enumerate(curves[which], start=1):
+            study.report(number, step, value)
+        if len(curves[which]) == 2:
+            study.execution.finish(number, curves[which][-1])
+        else:
+            study.execution.finish(number, state="pruned")
+    _, y = outcomes(study.history)
+    trials = study.history.evidence.trials
+    assert [order[trial] for trial in trials[np.argsort(y)]] == [0, 1, 2, 3]
+
+
+def test_equal_outcomes_share_a_rank_and_very_many_are_sampled() -> None:
+    assert mid_ranks(np.array([3.0, 1.0, 3.0, 3.0, 0.0])).tolist() == [3.0, 1.0, 3.0, 3.0, 0.0]
+    study = Study({"x": Float(0, 1), "y": Float(0, 1)}, strategy="random")
+    for x, y in np.random.default_rng(0).random((1300, 2)):
+        study.observe({"x": x, "y": y}, 2 * x + y)
+    first, second = importances(study)
+    assert (first.name, first.trials) == ("x", 1300)
+    # The best quarter of the sample is there in full, so the shares are not quite those of all.
+    assert first.share == pytest.approx(0.8, abs=0.1)
+    assert second.share == pytest.approx(0.2, abs=0.1)
 
 
 def test_a_disaster_is_four_times_as_far_from_the_best_as_the_worst_but_a_tenth() -> None:
