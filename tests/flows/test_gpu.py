@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows._gpu import gpu_slots
+from flows._gpu import gpu_slots, visible_gpus
 from flows._make_runner import RunnerTerms, make_runner
 from flows._messages import Job
 from flows._runner import Message
@@ -67,3 +67,24 @@ def test_a_trial_sees_its_card_only_and_fewer_slots_than_workers_are_told(
     )  # fmt: skip
     assert asyncio.run(seen()) == [5, 7]
     assert lines == ["2 at once, not 4: each trial takes 1 of GPUs 5, 7"]
+
+
+@pytest.mark.parametrize(
+    ("script", "cards"), [("echo 0; echo 1", ["0", "1"]), ("echo 'No devices were found'; exit 6", [])]
+)
+def test_without_a_variable_the_cards_are_those_that_the_driver_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, cards: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []  # there is no driver
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    assert visible_gpus() == cards
+
+
+def test_the_variable_goes_before_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, cards in (("", []), ("-1", []), ("2, 0", ["2", "0"]), ("GPU-8932f937", ["GPU-8932f937"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert visible_gpus() == cards
