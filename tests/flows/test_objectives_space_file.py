@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from flows._data import load_table, pose
 from flows._tune import _space_text, tune
 from flows.objectives import read_space
-from flows.objectives._lgbm_params import ALIASES, KNOWN, RESERVED, check_domain, resolve
+from flows.objectives._lgbm_params import ALIASES, KNOWN, RESERVED, check_domain, default_space, resolve
 from flows.objectives._space_file import build_space
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace
 from tests.flows.conftest import Place
@@ -198,6 +202,57 @@ def test_the_table_of_lightgbm_parameters_is_lightgbms() -> None:
     everything = {*theirs, *(a for aliases in theirs.values() for a in aliases)}
     assert set(RESERVED) <= everything
     assert not set(ALIASES) & set(KNOWN)
+
+
+# What LightGBM takes for something else below the range.
+_MEANS_NOTHING = {"max_depth", "bagging_freq", "num_grad_quant_bins"}
+_WHERE_IT_COUNTS = {
+    "alpha": "huber",
+    "fair_c": "fair",
+    "poisson_max_delta_step": "poisson",
+    "tweedie_variance_power": "tweedie",
+}
+
+
+def test_the_default_space_lies_within_the_ranges(tmp_path: Path) -> None:
+    problem = pose(load_table(written(tmp_path, mixed(60)), "y"))
+    rare = replace(problem, y=(np.arange(60) < 6).astype(float))
+    for posed in (problem, rare):
+        space = default_space(posed, 40)
+        for name, parameter in space.items():
+            check_domain(name, parameter)
+        assert ("scale_pos_weight" in space) == (posed is rare)
+
+
+@pytest.mark.parametrize("name", [name for name, known in KNOWN.items() if known.kind in ("int", "float")])
+def test_ranges_end_where_lightgbm_refuses(name: str) -> None:
+    import lightgbm
+
+    rng = np.random.default_rng(0)
+    quiet = {"verbosity": -1}
+    table = lightgbm.Dataset(rng.random((60, 2)), rng.random(60) + 0.1, params=quiet)
+
+    def taken(value: float) -> bool:
+        try:
+            objective = _WHERE_IT_COUNTS.get(name, "regression")
+            lightgbm.Booster({**quiet, "objective": objective, name: value}, table)
+        except lightgbm.basic.LightGBMError:
+            return False
+        return True
+
+    def ours(value: float) -> bool:
+        try:
+            check_domain(name, Constant(value))
+        except InputError:
+            return False
+        return True
+
+    known = KNOWN[name]
+    step = 1 if known.kind == "int" else 1e-3
+    for end in (known.low, known.high):
+        for value in (end - step, end, end + step) if math.isfinite(end) else ():
+            if name not in _MEANS_NOTHING or ours(value):
+                assert taken(value) == ours(value), value
 
 
 @pytest.mark.parametrize("path", sorted(Path("examples/spaces").glob("*.yaml")), ids=lambda p: p.name)
