@@ -281,8 +281,9 @@ def _pairs(so_far: Array, curves: Curves, r: int, anchors: Ints, finals: Array) 
 def _transported(own: Array, early: Array, late: Array) -> Array:
     """(q, m) the late value that holds the place among ``late`` that ``own`` has among ``early``.
 
-    ``early`` and ``late`` ``(a, m)`` are of the same trials. Without any, or for a value that is
-    missing, the result is the worst late value.
+    ``early`` and ``late`` ``(a, m)`` are of the same trials; where there are more of the one than of the
+    other, as of results from elsewhere, a place is the share of them that is better. Without any, or for a
+    value that is missing, the result is the worst late value.
     """
     out = np.full(own.shape, np.nan)
     for j in range(own.shape[1]):
@@ -290,7 +291,7 @@ def _transported(own: Array, early: Array, late: Array) -> Array:
         if not len(pool):
             continue
         before = np.sort(early[~np.isnan(early[:, j]), j])
-        better = np.searchsorted(before, own[:, j], side="left") if len(before) else len(pool)
-        place = np.where(np.isnan(own[:, j]), len(pool), better)
+        better = np.searchsorted(before, own[:, j], side="left") * len(late) // max(len(early), 1)
+        place = np.where(np.isnan(own[:, j]) | (not len(before)), len(pool), better)
         out[:, j] = pool[np.minimum(place, len(pool) - 1)]
     return out

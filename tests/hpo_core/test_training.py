@@ -135,6 +135,14 @@ def test_results_from_elsewhere_are_final_ones_and_count_at_an_earlier_step_by_r
     assert trained(loop, 3).values[:2, 0].tolist() == [200.0, 100.0]
 
 
+def test_of_many_results_from_elsewhere_each_part_counts_as_the_part_of_the_trials() -> None:
+    """Of a hundred all but the best three were as bad as the worst trial."""
+    loop = study([[5.0, 1.0], [6.0, 2.0], [8.0, 3.0], [8.5, 4.0], [9.0]], [COMPLETE] * 4 + [PRUNED])
+    for value in range(100):
+        loop.observe({"x": 0.9}, float(value))
+    assert trained(loop, 4).values[:100, 0].tolist() == [*[1.0] * 25, *[2.0] * 25, *[3.0] * 25, *[4.0] * 25]
+
+
 def test_a_trial_that_only_returned_its_result_counts_with_that() -> None:
     loop = study([[5.0, 1.0], [6.0, 2.0], [9.0]], [COMPLETE, COMPLETE, PRUNED])
     loop.start({"x": 0.3})
@@ -170,6 +178,9 @@ def test_nan_reports_are_the_worst() -> None:
     own = np.array([[math.nan], [0.5]])
     early, late = np.array([[1.0], [2.0], [math.nan]]), np.array([[10.0], [20.0], [30.0]])
     assert _transported(own, early, late).tolist() == [[30.0], [10.0]]
+    assert np.isnan(_transported(own, early[:0], late[:0])).all()
+    assert _transported(own, early[:0], late).tolist() == [[30.0], [30.0]]
+    assert _transported(own, np.full((3, 1), math.nan), late).tolist() == [[30.0], [30.0]]
     assert np.isnan(_transported(own, early, np.full((3, 1), math.nan))).all()
 
 
