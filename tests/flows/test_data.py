@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows._data import Table, encode, identity, load_table, pose
-from flows.objectives._encode import date_encoder
+from flows.objectives._encode import date_encoder, dense_encoder
 from hpo_core import InputError
 from tests.flows.small_tables import mixed, written
 
@@ -231,6 +231,28 @@ def test_unseen_levels_become_missing(tmp_path: Path) -> None:
     row = problem.frame.head(1).copy()
     row["colour"] = "violet"
     assert np.isnan(encode(row, problem)[0, problem.columns.index("colour")])
+
+
+def test_models_that_take_plain_numbers_get_them_and_what_was_missing() -> None:
+    """In the order number, whether it was missing, day, red, blue; a level never seen is none of them."""
+    features = pd.DataFrame(
+        {
+            "size": [1.0, np.nan, 3.0, 5.0] * 10,
+            "when": pd.to_datetime(["1970-01-02", "1970-01-03"] * 20).astype("datetime64[us]"),
+            "colour": ["red", "blue"] * 20,
+        }
+    )
+    problem = pose(Table("t", "y", features, pd.Series([0, 1] * 20), None, None, "", ()))
+    encoder = dense_encoder(problem, impute=True, scale=None).fit(problem.frame)
+    new = pd.DataFrame({"size": [np.nan, 7.0], "when": features["when"][:2], "colour": ["violet", "red"]})
+    assert encoder.transform(new).tolist() == [[3.0, 1.0, 1.0, 0.0, 0.0], [7.0, 0.0, 2.0, 0.0, 1.0]]
+    as_it_is = dense_encoder(problem, impute=False, scale=None).fit(problem.frame).transform(new)
+    np.testing.assert_array_equal(as_it_is, [[np.nan, 1.0, 0.0, 0.0], [7.0, 2.0, 0.0, 1.0]])
+    unit = dense_encoder(problem, impute=True, scale="unit").fit(problem.frame).transform(new)
+    assert unit.tolist() == [[0.5, 1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0, 1.0]]
+    standard = dense_encoder(problem, impute=True, scale="standard").fit(problem.frame)
+    assert standard.transform(problem.frame)[:, :3].mean(axis=0) == pytest.approx(0.0, abs=1e-12)
+    assert standard.transform(problem.frame)[:, :3].std(axis=0) == pytest.approx(1.0)
 
 
 def test_no_feature_at_all(tmp_path: Path) -> None:
