@@ -36,8 +36,6 @@ class Segment:
         self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.worker = ""
         self.reason = ""
-        # What it is to be told once it has begun: until then nobody knows where.
-        self.told: list[str] = []
         # Set when nobody waits for its outcome any more, whatever becomes of it.
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -210,8 +208,6 @@ class DaskRunner:
                         self._command(segment.key, data["worker"], "kill", "a second run of a lost segment")
                         return Outcome(kind=m.LOST, reason=f"the Dask worker {segment.worker} was lost")
                     segment.worker = data["worker"]
-                    for verb in segment.told:
-                        self._command(segment.key, segment.worker, verb)
                 elif (message := message_of(data, answer)) is not None:
                     await on_message(message)
                 continue
@@ -240,14 +236,16 @@ class DaskRunner:
 
         self._errands.start(send())
 
-    def _tell_slot(self, slot: int, verb: str) -> None:
+    def _tell_slot(self, slot: int, verb: str, text: str = "") -> None:
         segment = self._flying.in_slot(slot)
         if segment is None:
             return
         if segment.worker:
-            self._command(segment.key, segment.worker, verb)
+            self._command(segment.key, segment.worker, verb, text)
         else:
-            segment.told.append(verb)
+            # It is still queued, and nobody knows whether a worker comes for it.
+            segment.reason = segment.reason or "it had not begun"
+            segment.end()
 
     def stop(self, slot: int) -> None:
         """See :class:`flows._runner.Runner`."""
@@ -263,16 +261,12 @@ class DaskRunner:
         if segment is None:
             return
         segment.reason = reason
-        line = self._connection.whole
-        if line is None:
+        if self._connection.whole is None:
             segment.end()
             return
         # The worker may be out of reach; it ends what its scheduler has forgotten by itself.
         asyncio.get_running_loop().call_later(_KILL_SECONDS, segment.end)
-        if segment.worker:
-            self._command(segment.key, segment.worker, "kill", reason)
-        else:  # it is still queued
-            await line.client.cancel([segment.key], force=True)
+        self._tell_slot(slot, "kill", reason)
 
     async def close(self) -> None:
         """End this study's processes on the workers, and the cluster if it is ours."""

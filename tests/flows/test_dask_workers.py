@@ -190,3 +190,34 @@ def test_work_lost_with_the_last_worker_is_noticed_at_once(tmp_path: Path) -> No
     assert outcome.kind == m.LOST
     assert "the Dask worker" in outcome.reason
     assert ["has no workers any more; the study goes on when one joins" in line for line in lines] == [True]
+
+
+@pytest.mark.parametrize("ask", ["suspend", "stop", "kill"])
+def test_what_no_worker_has_begun_ends_when_it_is_asked_to(tmp_path: Path, ask: str) -> None:
+    """Who pressed Ctrl-C once waited for a worker to join, and for all of the trial then."""
+
+    async def go() -> tuple[Outcome, object]:
+        told = Told()
+
+        async def heard(message: Message) -> None: ...
+
+        async with no_workers_yet() as cluster, runner_at(cluster, tmp_path, told) as runner:
+            cluster.scale(1)
+            await cluster
+            await runner.start()
+            cluster.scale(0)
+            await asyncio.wait_for(told.any.wait(), _PATIENCE)
+            assert "has no workers any more" in told.lines[0]
+            running = asyncio.create_task(run(runner, tmp_path, heard, x=0.5))
+            for _ in range(100):  # turns of the loop, in which it comes to be queued
+                await asyncio.sleep(0)
+            asked = getattr(runner, ask)(0, *(["enough"] if ask == "kill" else []))
+            if ask == "kill":
+                await asked
+            outcome = await running
+            cluster.scale(1)
+            return outcome, await result_of(runner, tmp_path)
+
+    outcome, next_one = asyncio.run(go())
+    assert (outcome.kind, outcome.reason) == (m.LOST, "enough" if ask == "kill" else "it had not begun")
+    assert next_one == 0.25
