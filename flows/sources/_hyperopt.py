@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.sources._source import Names, digest
 from hpo_core import InputError, TrialState
-from hpo_core.inner import is_number
+from hpo_core.inner import is_number, single
 from hpo_core.warm_start import Outcome, Past
 
 __all__ = ["HyperoptTrials", "from_hyperopt"]
@@ -69,7 +69,8 @@ def _hyperopt_outcome(document: Mapping[str, Any], choices: Mapping[str, Sequenc
     state = {"ok": TrialState.COMPLETE, "fail": TrialState.FAILED}.get(
         str(result.get("status")), TrialState.RUNNING
     )
-    values = {str(name): float(value) for name, value in result.items() if is_number(value)}
+    numbers = {str(name): single(value) for name, value in result.items()}  # numpy's, too
+    values = {name: float(value) for name, value in numbers.items() if is_number(value)}
     moment = digest([sorted(drawn.items()), values.get("loss")])
     return Outcome(key=f"hyperopt:{document['tid']}:{moment}", params=params, values=values, state=state)
 

@@ -271,6 +271,21 @@ def test_a_table_as_pandas_writes_it(tmp_path: Path) -> None:
         assert not found.ignored
 
 
+def test_a_table_of_a_space_with_conditions(tmp_path: Path) -> None:
+    """An empty field is a parameter that was inactive; a comma in a choice is no decimal one."""
+    space = SearchSpace(
+        {"layers": Categorical(["[1,2]", "[3]"]), "inner": Float(0.0, 1.0).when("layers", "[1,2]")}
+    )
+    text = "layers;inner;loss\n[1,2];0,5;1,25\n\n[3];;2,5\n[1,2];;3\n"
+    (tmp_path / "t.csv").write_text(text)
+    found = fit(space, {"loss": "min"}, from_csv(tmp_path / "t.csv").read(None))
+    assert [(p, v) for _, p, v in found.rows] == [
+        ({"layers": "[1,2]", "inner": 0.5}, {"loss": 1.25}),
+        ({"layers": "[3]"}, {"loss": 2.5}),
+    ]
+    assert found.skipped == {"without 'inner'": 1}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -332,6 +347,46 @@ def test_what_optuna_calls_better_must_be_better_here(tmp_path: Path) -> None:
     assert repr([row[1:] for row in named.rows]) == repr([row[1:] for row in found.rows])
     with pytest.raises(InputError, match="has no study 'mine'"):
         ours(from_optuna(url, "mine"))
+
+
+def test_what_was_infeasible_for_optuna_is_a_failure() -> None:
+    """Above 0 is broken, as Optuna has it."""
+    study = optuna.create_study()
+    space = {"x": optuna.distributions.FloatDistribution(-2.0, 2.0)}
+    for number, constraints in enumerate(([-1.0, 0.0], [-1.0, 0.5], [0.1, -1.0], None)):
+        attributes = {} if constraints is None else {"constraints": constraints}
+        params = {"x": number / 4}
+        study.add_trial(
+            optuna.create_trial(params=params, distributions=space, value=1.0, system_attrs=attributes)
+        )
+    found = fit(SearchSpace({"x": Float(-2.0, 2.0)}), {"loss": "min"}, from_optuna(study).read(None))
+    assert [values["loss"] == 1.0 for _, _, values in found.rows] == [True, False, False, True]
+    assert found.failures == 2
+
+
+def test_a_loss_of_hyperopts_is_the_only_objective_whatever_its_name() -> None:
+    """With numbers as numpy has them, and without what a branch that was not taken would have had."""
+
+    def objective(point: dict[str, Any]) -> dict[str, Any]:
+        return {"loss": point["kind"].get("x", 1.0), "ms": np.float32(2.5), "status": hyperopt.STATUS_OK}
+
+    space = {"kind": hyperopt.hp.choice("kind", [{"x": hyperopt.hp.uniform("x", 0, 1)}, {}])}
+    trials = hyperopt.Trials()
+    hyperopt.fmin(
+        objective, space, hyperopt.rand.suggest, 9, trials=trials, rstate=np.random.default_rng(0),
+        show_progressbar=False, verbose=False,
+    )  # fmt: skip
+    declared = SearchSpace(
+        {"kind": Categorical(["with", "without"]), "x": Float(0.0, 1.0).when("kind", "with")}
+    )
+    source = from_hyperopt(trials, choices={"kind": ["with", "without"]})
+    found = fit(declared, {"error": "min"}, source.read(None), bounded=["ms"])
+    assert len(found.rows) == 9
+    assert {params["kind"] for _, params, _ in found.rows} == {"with", "without"}
+    for _, params, values in found.rows:
+        assert values == {"error": params.get("x", 1.0), "ms": 2.5}
+    with pytest.raises(InputError, match="takes the Trials object itself"):
+        from_hyperopt(object())
 
 
 def test_from_hyperopts_trials() -> None:
