@@ -14,7 +14,9 @@ def visible_gpus() -> list[str]:
     """Identifiers of the cards this process may use, by ``CUDA_VISIBLE_DEVICES`` or the driver's list."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        return [device.strip() for device in given.split(",") if device.strip() not in ("", "-1")]
+        # As for CUDA, what comes after one that is none is not there either.
+        devices = (device.strip() for device in given.split(","))
+        return [*itertools.takewhile(lambda device: device not in ("", "-1"), devices)]
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
@@ -30,7 +32,7 @@ def gpu_slots(gpus: list[str], *, gpus_per_trial: float, most: int | None) -> li
     ``gpus_per_trial``: a whole number of cards, or a fraction such as 0.25, for four trials on each.
     ``most`` limits the number of slots. Raises :class:`InputError` for amounts that no card can give.
     """
-    if not gpus_per_trial > 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
+    if not gpus_per_trial > 0 or (gpus_per_trial > 1 and gpus_per_trial % 1):
         raise InputError(
             f"gpus_per_trial must be a whole number or a fraction of at most 1, got {gpus_per_trial!r}"
         )

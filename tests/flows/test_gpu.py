@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,9 @@ def test_cards_are_filled_evenly_and_never_shared_beyond_one(
     assert gpu_slots(["0", "1", "2"], gpus_per_trial=each, most=most) == slots
 
 
-@pytest.mark.parametrize(("each", "says"), [(4, "wants 4 GPUs and this machine has 3"), (1.5, "a whole")])
+@pytest.mark.parametrize(
+    ("each", "says"), [(4, "wants 4 GPUs and this machine has 3"), (1.5, "a whole"), (math.inf, "a whole")]
+)
 def test_amounts_that_no_card_can_give_are_refused(each: float, says: str) -> None:
     with pytest.raises(InputError, match=says):
         gpu_slots(["0", "1", "2"], gpus_per_trial=each, most=None)
@@ -85,6 +88,12 @@ def test_without_a_variable_the_cards_are_those_that_the_driver_lists(
 
 
 def test_the_variable_goes_before_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    for value, cards in (("", []), ("-1", []), ("2, 0", ["2", "0"]), ("GPU-8932f937", ["GPU-8932f937"])):
+    for value, cards in (
+        ("", []),
+        ("-1", []),
+        ("2, 0", ["2", "0"]),
+        ("1,-1,0", ["1"]),
+        ("GPU-8932f937", ["GPU-8932f937"]),
+    ):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         assert visible_gpus() == cards
