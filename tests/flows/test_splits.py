@@ -81,6 +81,9 @@ def test_two_classes_shrink_the_folds_rather_than_lose_the_smaller_one() -> None
     split = make_split(posed(["a"] * 40 + ["b"] * 4), SplitPlan(folds=5))
     assert len(split.folds) == 3
     assert any("3 folds instead of 5" in note for note in split.notes)
+    third = make_split(posed(["a"] * 40 + ["b"] * 4 + ["c"] * 3), SplitPlan(folds=5))
+    assert len(third.folds) == 3
+    assert all(set(range(44, 47)) <= set(train) for train, _ in third.folds), "too few to be in every fold"
     enough = make_split(posed(["a"] * 40 + ["b"] * 6), SplitPlan(folds=5))
     assert (len(enough.folds), enough.notes) == (5, ())
 
