@@ -284,20 +284,6 @@ def test_a_trial_whose_process_is_just_being_replaced_can_be_suspended(tmp_path:
 
 
 @pytest.mark.parametrize("kind", PROCESSES)
-def test_a_segment_that_has_not_begun_can_be_suspended(kind: str, tmp_path: Path) -> None:
-    """One that waited in Dask's queue did not hear it, and ran to its end once it had begun."""
-
-    async def go() -> Outcome:
-        async with running(kind, objectives.saves_until_told, tmp_path) as runner:
-            segment = asyncio.create_task(runner.run(0, job(tmp_path), Heard()))
-            await asyncio.sleep(0)
-            runner.suspend(0)
-            return await asyncio.wait_for(segment, PATIENCE)
-
-    assert asyncio.run(go()).kind == m.SUSPENDED
-
-
-@pytest.mark.parametrize("kind", PROCESSES)
 def test_what_a_trial_prints_is_kept_with_the_trial(kind: str, tmp_path: Path) -> None:
     run_one(kind, objectives.prints, tmp_path)
     kept = (tmp_path / "artifacts" / "0" / "output.txt").read_text()
