@@ -61,9 +61,10 @@ class Metric:
         """``sign * value`` is to be minimised."""
         return sign_of(self.direction)
 
-    def watch(self, task: Task) -> Metric:
-        """The smooth metric that early stopping watches: itself, or the log loss."""
-        return self if self.smooth else METRICS["rmse" if task == "regression" else "logloss"]
+    @property
+    def watch(self) -> Metric:
+        """The smooth metric that early stopping watches: itself, or, of some of classes, the log loss."""
+        return self if self.smooth else METRICS["logloss"]
 
 
 # -- classification ------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ from flows.objectives._encode import ordinal_encoder
 from flows.objectives._lgbm_params import (
     WRAPPER_NAMES,
     check_domain,
+    check_together,
     default_space,
     first_configurations,
     resolve,
@@ -59,7 +60,7 @@ from flows.objectives._lgbm_params import (
 )
 from flows.objectives._lgbm_rounds import FoldBooster, FoldCurves, Rounds, dataset, valid_predictions
 from flows.objectives._space_file import build_space
-from hpo_core import InputError, SearchSpace, TrialPruned
+from hpo_core import InputError, TrialPruned
 from hpo_core.inner import check_whole
 
 # Fewer rounds in a step are not worth setting up a booster in every fold.
@@ -117,7 +118,7 @@ class LightGBM:
             self.table.space,
             resolve=resolve,
             check=check_domain,
-            check_space=lambda space: _check_together(space, setting, self.budget),
+            check_space=lambda space: check_together(space, setting.problem.task, self.budget),
         )
         steps = (
             (setting.n_folds, "fold") if self.budget == "folds" else (self._n_steps, f"{self.stride} rounds")
@@ -196,7 +197,7 @@ class LightGBM:
         valid = dataset(setting.problem, valid_rows, params, data)
         booster = lightgbm.Booster(params, data)
         booster.add_valid(valid, "valid")
-        watch = setting.metric.watch(setting.problem.task)
+        watch = setting.metric.watch
         y = setting.problem.y[valid_rows]
         best, best_round = math.inf, 0
         values: list[float] = []
@@ -370,31 +371,3 @@ def _takes_frame(problem: Problem) -> bool:
         and len(names) == len(problem.columns)
         and not any(_FORBIDDEN & set(c) for c in names)
     )
-
-
-def _check_together(space: SearchSpace, setting: Setting, budget: str) -> None:
-    """Raise :class:`InputError` for parameters that do not go together, or not with this table and budget."""
-    parameters = space.parameters
-    if setting.problem.task != "binary":
-        for name in ("scale_pos_weight", "is_unbalance", "pos_bagging_fraction", "neg_bagging_fraction"):
-            if name in parameters:
-                raise InputError(
-                    f"parameter {name!r} is for targets with two classes, and this one is "
-                    f"{setting.problem.task}; remove it from the space"
-                )
-    if {"scale_pos_weight", "is_unbalance"} <= set(parameters):
-        raise InputError(
-            "parameters 'scale_pos_weight' and 'is_unbalance' exclude each other; set one to null"
-        )
-    if "objective" in parameters and setting.problem.task != "regression":
-        raise InputError("parameter 'objective' can be tuned for regression only; remove it from the space")
-    if budget == "rounds":
-        for name, value, why in (
-            ("boosting", "dart", "rescales earlier trees"),
-            ("data_sample_strategy", "goss", "warms up over many rounds"),
-        ):
-            parameter = parameters.get(name)
-            if parameter is not None and parameter.contains(value):
-                raise InputError(
-                    f"{name}={value!r} {why} and cannot be paused; use budget='folds', or leave it out"
-                )

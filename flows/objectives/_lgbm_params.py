@@ -7,6 +7,7 @@ imported, and it holds only what makes sense to tune. A test holds it against th
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,3 +277,62 @@ def training_objective(problem: Problem, metric: Metric) -> dict[str, Any]:
         return {"objective": "quantile", "alpha": level}
     return {"objective": {"mae": "regression_l1", "medae": "regression_l1", "mape": "mape"}.get(
         metric.name, "regression")}  # fmt: skip
+
+
+def check_together(space: SearchSpace, task: str, budget: str) -> None:
+    """Raise :class:`InputError` for parameters that do not go together, or not with this table and budget."""
+    parameters = space.parameters
+    if task != "binary":
+        for name in ("scale_pos_weight", "is_unbalance", "pos_bagging_fraction", "neg_bagging_fraction"):
+            if name in parameters:
+                raise InputError(
+                    f"parameter {name!r} is for targets with two classes, and this one is "
+                    f"{task}; remove it from the space"
+                )
+    if {"scale_pos_weight", "is_unbalance"} <= set(parameters):
+        raise InputError(
+            "parameters 'scale_pos_weight' and 'is_unbalance' exclude each other; set one to null"
+        )
+    if "objective" in parameters and task != "regression":
+        raise InputError("parameter 'objective' can be tuned for regression only; remove it from the space")
+    _check_ranges(parameters)
+    if budget == "rounds":
+        for name, value, why in (
+            ("boosting", "dart", "rescales earlier trees"),
+            ("data_sample_strategy", "goss", "warms up over many rounds"),
+        ):
+            parameter = parameters.get(name)
+            if parameter is not None and parameter.contains(value):
+                raise InputError(
+                    f"{name}={value!r} {why} and cannot be paused; use budget='folds', or leave it out"
+                )
+
+
+def _check_ranges(parameters: Mapping[str, Parameter]) -> None:
+    """Raise for ranges that are fine by themselves, and with which LightGBM refuses every trial, or some."""
+    losses = parameters.get("objective")
+    if losses is not None and losses.contains("quantile") and _most(parameters, "alpha") >= 1:
+        raise InputError("parameter 'alpha' is the quantile's level, which must be below 1; lower its end")
+    if losses is not None and losses.contains("regression_l1") and _may(parameters, "linear_tree", True):
+        raise InputError("linear_tree does not go with objective='regression_l1'; leave one of them out")
+    if _may(parameters, "data_sample_strategy", "goss"):
+        rates = {n: _most(parameters, n, usual) for n, usual in (("top_rate", 0.2), ("other_rate", 0.1))}
+        if sum(rates.values()) > 1 or any(_may(parameters, name, 0.0) for name in rates):
+            raise InputError(
+                "'top_rate' and 'other_rate' are the shares of rows that goss takes: each must be above 0, "
+                f"both together at most 1; got up to {rates['top_rate']:g} and {rates['other_rate']:g}"
+            )
+
+
+def _may(parameters: Mapping[str, Parameter], name: str, value: Any) -> bool:
+    return name in parameters and parameters[name].contains(value)
+
+
+def _most(parameters: Mapping[str, Parameter], name: str, usual: float = 0.0) -> float:
+    """The largest value that the parameter can take, or LightGBM's own."""
+    parameter = parameters.get(name)
+    if parameter is None:
+        return usual
+    if isinstance(parameter, Categorical):
+        return max(map(float, parameter.choices))
+    return float(parameter.decode(1.0))

@@ -102,7 +102,7 @@ class FoldBooster:
     def __init__(self, setting: Setting, fold: int, params: dict[str, Any]) -> None:
         problem, (train_rows, valid_rows) = setting.problem, setting.split.folds[fold]
         self._params = params
-        self._metric, self._watch = setting.metric, setting.metric.watch(problem.task)
+        self._metric, self._watch = setting.metric, setting.metric.watch
         self._y = problem.y[valid_rows]
         self._features = (problem.matrix[train_rows], problem.matrix[valid_rows])
         train = dataset(problem, train_rows, params)

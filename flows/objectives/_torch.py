@@ -126,7 +126,7 @@ class TorchMLP:
         setting, device = load_setting(self.table), self._device()
         self._limit_threads(trial.params)
         metric = setting.metric
-        watch = metric.watch(setting.problem.task)
+        watch = metric.watch
         folds = [
             Learner(
                 setting.problem, train, trial.params, (fold_seed(trial.seed, i), device), loss_of(setting)

@@ -161,9 +161,9 @@ def test_targets_that_rule_a_metric_out() -> None:
 
 
 def test_early_stopping_watches_a_smooth_metric() -> None:
-    assert METRICS["f1"].watch("binary").name == "logloss"
-    assert METRICS["auc"].watch("binary").name == "auc"
-    assert METRICS["r2"].watch("regression").name == "r2"
+    assert METRICS["f1"].watch.name == "logloss"
+    assert METRICS["auc"].watch.name == "auc"
+    assert METRICS["r2"].watch.name == "r2"
 
 
 def test_score_all_leads_with_the_tuned_metric_and_skips_what_the_model_lacks() -> None:

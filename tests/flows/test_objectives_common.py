@@ -25,6 +25,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "torch": {"max_epochs": 2},
 }
 KINDS = sorted(QUICK)
+DIABETES, GOSS = "sklearn:diabetes", {"data_sample_strategy": "goss"}
+LINEAR_L1 = {"objective": ["regression_l1"], "linear_tree": [True]}
 
 
 def test_importing_the_objectives_imports_no_library() -> None:
@@ -115,6 +117,15 @@ def test_the_default_space_is_large_and_its_default_is_allowed(
         ("lgbm", {"space": {"objective": ["huber", "fair"]}}, "regression only"),
         ("lgbm", {"space": {"is_unbalance": True, "scale_pos_weight": 2.0}}, "exclude each other"),
         ("lgbm", {"data": "sklearn:iris", "space": {"scale_pos_weight": 2.0}}, "two classes"),
+        ("lgbm", {"data": DIABETES, "space": {"objective": ["quantile"], "alpha": [0.9, 1.0]}}, "below 1"),
+        ("lgbm", {"data": DIABETES, "space": {"objective": ["huber", "quantile"], "alpha": 1.5}}, "below 1"),
+        (
+            "lgbm",
+            {"data": DIABETES, "space": {"objective": ["regression_l1"], "linear_tree": [True]}},
+            "go with",
+        ),
+        ("lgbm", {"space": {**GOSS, "top_rate": {"low": 0.1, "high": 0.8}, "other_rate": 0.3}}, "at most 1"),
+        ("lgbm", {"space": {**GOSS, "top_rate": {"low": 0.0, "high": 0.8}}}, "each must be above 0"),
         ("lgbm", {"data": "sklearn:diabetes", "metric": "auc"}, "for binary or multiclass targets"),
         ("torch", {"device": "tpu"}, "device must be one of"),
         ("torch", {"max_epochs": True}, "max_epochs must be"),
