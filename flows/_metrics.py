@@ -366,6 +366,10 @@ def get_metric(name: str | None, task: Task) -> Metric:
     metric = _as_pinball(wanted) or METRICS.get(wanted)
     valid = ", ".join(metric_names(task))
     if metric is None:
+        if "," in name:
+            raise InputError(
+                f"a ready objective tunes one metric, got {name!r}; a function of yours may return several"
+            )
         hint = nearest(wanted, [*METRICS, *_ALIASES])
         raise InputError(f"unknown metric {name!r}{hint} (valid for a {task} target: {valid})")
     if task not in metric.tasks:

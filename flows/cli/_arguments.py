@@ -22,7 +22,10 @@ Objective = Annotated[
 Data = Annotated[str | None, typer.Option(help="CSV or Parquet file, or sklearn:NAME")]
 Target = Annotated[str | None, typer.Option(help="Column to predict")]
 Metric = Annotated[
-    str | None, typer.Option(help="Metric to tune, such as auc; of a function or project rmse=min")
+    list[str] | None,
+    typer.Option(
+        "--metric", help="Metric to tune, such as auc; of a function or project rmse=min, may be repeated"
+    ),
 ]
 Task = Annotated[str | None, typer.Option(help="binary, multiclass or regression")]
 Space = Annotated[str | None, typer.Option(help="YAML or JSON file that narrows or replaces the space")]

@@ -96,6 +96,7 @@ def _request(said: dict[str, Any]) -> Request:
         del said[beside]
     options = {name: said.pop(name) for name in ("estimator", "folds", "split", "group")}
     said["register_as"] = said.pop("register")
+    said["metric"] = None if said["metric"] is None else ",".join(said["metric"])
     options |= {"time": said.pop("time_column"), **_key_values(said.pop("option") or [])}
     return Request(
         **{

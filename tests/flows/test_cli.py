@@ -255,6 +255,14 @@ def test_a_result_that_breaks_a_constraint_does_not_count(objectives: str, hpo: 
     assert "'METRIC <= NUMBER' or 'METRIC >= NUMBER', got 'ms < 9'" in refused.err
 
 
+@pytest.mark.parametrize("metrics", [["size=max", "speed=min"], ["size=max,speed=min"]])
+def test_a_function_may_have_several_metrics(objectives: str, hpo: Hpo, metrics: list[str]) -> None:
+    """Of a repeated --metric the last one alone was tuned, without a word."""
+    given = [word for metric in metrics for word in ("--metric", metric)]
+    assert hpo(*tune(objectives, "both", *given, "--offline")).code == 0
+    assert json.loads(hpo("show", "mine", "--json").out)["objectives"] == {"size": "max", "speed": "min"}
+
+
 def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) -> None:
     limits: list[object] = ["--timeout", 90, "--max-failures", 7, "--stop-when", "noise"]
     limits += ["--max-cost", 5400, "--max-total-steps", 5000]

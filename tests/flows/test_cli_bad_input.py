@@ -224,6 +224,7 @@ def test_a_target_that_is_no_column_or_tells_nothing(hpo: Hpo, place: Place, tab
     [
         (["lgbm", "--metric", "acu"], ["'acu'", "'auc'"]),
         (["lgbm", "--metric", "rmse"], ["rmse"]),
+        (["lgbm", "--metric", "auc", "--metric", "logloss"], ["tunes one metric, got 'auc,logloss'"]),
         (["lgbm", "--task", "binari"], ["'binari'"]),
         (["lgbm", "--strategy", "gpp"], ["'gpp'", "'gp'"]),
         (["lgbm", "--split", "stratifed"], ["stratifed", "stratified"]),
