@@ -54,13 +54,24 @@ def racing(chosen: Strategy, prepared: Prepared) -> Strategy:
     return make_strategy("auto+race") if chosen.name == "auto" and folds else chosen
 
 
-def forking(chosen: Strategy, prepared: Prepared) -> Strategy:
-    """The strategy, whose forks keep what a model in training cannot change; for `pbt`, where nobody has said
-    what it may change.
+def forking(chosen: Strategy, prepared: Prepared, given: Any) -> Strategy:
+    """The strategy, whose forks keep what a model in training cannot change.
+
+    Raises :class:`StrategyError` where `pbt` is told to change some of that, but not for a strategy that was
+    made before, as in a study that goes on.
     """
     asked = chosen.config.get("scheduler")
     options = dict(asked) if isinstance(asked, Mapping) else {"name": asked}
-    if options["name"] != "pbt" or "parameters" in options or not prepared.settled & {*prepared.space.names}:
+    if options["name"] != "pbt" or not prepared.settled & {*prepared.space.names}:
         return chosen
     names = [name for name in prepared.space.names if name not in prepared.settled]
-    return make_strategy({**chosen.config, "scheduler": {**options, "parameters": names}})
+    told = options.get("parameters")
+    if told is None:
+        return make_strategy({**chosen.config, "scheduler": {**options, "parameters": names}})
+    wrong = [name for name in told if name in prepared.settled]
+    if wrong and not isinstance(given, Strategy):
+        raise StrategyError(
+            f"pbt cannot change {wrong[0]!r} of a model in training; leave it out of parameters (out of "
+            f"{', '.join(names)})"
+        )
+    return chosen

@@ -318,7 +318,7 @@ def _plan_table(request: Request, strategy: Any, settings: Mapping[str, Any]) ->
     prepared = table.prepare()
     if request.may_end_early and request.trials is None:
         chosen = racing(chosen, prepared)
-    chosen = forking(chosen, prepared)
+    chosen = forking(chosen, prepared, strategy)
     max_steps = request.max_steps or prepared.n_steps
     terms = Terms(
         name=request.name or _table_name(request, prepared.digest, *_asked(request, strategy, settings)),

@@ -98,7 +98,7 @@ def test_what_changes_during_training_is_refused_over_folds(
         ("random+pbt", "sklearn", {"estimator": "mlp"}, {"alpha", "beta_1"}, {"hidden_layer_sizes"}),
         ('{"name": "pbt", "interval": 3}', "sklearn", {"estimator": "sgd"}, {"alpha", "eta0"}, {"average"}),
         ("pbt", "sklearn", {"estimator": "gradient_boosting"}, {"max_depth"}, {"learning_rate"}),
-        ('{"name": "pbt", "parameters": ["width"]}', "torch", {}, {"width"}, {"dropout"}),
+        ('{"name": "pbt", "parameters": ["momentum"]}', "torch", {}, {"momentum"}, {"dropout"}),
     ],
 )
 def test_forks_change_what_a_model_in_training_can_change(
@@ -113,6 +113,26 @@ def test_forks_change_what_a_model_in_training_can_change(
     assert not kept & may_change
     again = plan_request(request, strategy=terms.strategy).terms.strategy
     assert again.config == terms.strategy.config == make_strategy(terms.strategy.config).config
+
+
+def test_forks_are_not_told_to_change_what_they_cannot(hpo: Hpo, place: Place) -> None:
+    """Every fork failed, for the reason that could be known before."""
+    command = (
+        "tune",
+        "torch",
+        "--data",
+        TABLE,
+        "--strategy",
+        '{"name": "pbt", "parameters": ["width", "lr"]}',
+    )
+    said = hpo(*command, "--trials", 8)
+    assert said.code == 2
+    assert "pbt cannot change 'width' of a model in training" in said.err
+    assert place.studies == []
+    # A study that was begun when nobody looked can be gone on with.
+    before = make_strategy({"name": "pbt", "parameters": ["width"]})
+    request = Request(objective="torch", data=TABLE, trials=8)
+    assert plan_request(request, strategy=before).terms.strategy.config == before.config
 
 
 @pytest.mark.parametrize("name", ["objective", "sigmoid"])
