@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from flows import _messages as m
 from flows._clock import steady_clock
 from flows._late import Late, discard, find
-from flows._messages import Outcome
 from flows._room import Room
-from flows._runner import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved
 from flows._segment import Running, job_of, keep_traceback, settle
 from flows._stretch import Orchestrate, Stretch, bare
 from flows._turns import Speech, Turns
 from flows._words import all_failed
+from flows.runners import _messages as m
+from flows.runners._messages import Outcome
+from flows.runners._port import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved
 from hpo_core import HpoError, Segment, Study, TrialState
 from hpo_core.inner import Finish, unheard
 

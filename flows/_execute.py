@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flows import _messages as m
-from flows._messages import Job, Outcome
 from flows._run_context import running_trial
 from flows._trial import Channel, LiveTrial, NoSpace, Signals, is_full
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
 from hpo_core import Infeasible, InputError, TrialPaused, TrialPruned
 from hpo_core.inner import checked_metrics, single
 from tracking import redacted

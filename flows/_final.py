@@ -183,7 +183,7 @@ def register(
     study: Study, connection: Connection, plan: Plan, note: Mapping[str, Any], wanted: Registration
 ) -> Promotion:
     """Register the noted model of a ready objective through the gate."""
-    from flows._metrics import get_metric
+    from flows.objectives._metrics import get_metric
 
     metric = wanted.metric or note["metric"]
     if metric not in note["scores"]:
@@ -332,9 +332,9 @@ def _champion_on(plan: Plan, connection: Connection, metric: str) -> Callable[[s
     """Scores a registered model on the rows that the study held out; may raise :class:`NotComparable`."""
 
     def score(uri: str) -> Mapping[str, float]:
-        from flows._metrics import get_metric
         from flows.objectives._base import load_setting
         from flows.objectives._fitted import outputs_of
+        from flows.objectives._metrics import get_metric
 
         setting = load_setting(plan.table.table)
         problem, test = setting.problem, setting.split.test

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows import _messages as m
-from flows._messages import Job, Outcome
-from flows._runner import Message, Saved, data_of, message_of
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import Message, Saved, data_of, message_of
 
 # Shorter segments are cheaper to repeat than to keep.
 WORTH_SECONDS = 1.0

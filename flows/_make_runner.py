@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flows import _messages as m
-from flows._child_process import Crew
 from flows._execute import Objective
-from flows._runner import Runner, TrialLimits, Work
+from flows.runners import _messages as m
+from flows.runners._child_process import Crew
+from flows.runners._port import Runner, TrialLimits, Work
 from hpo_core import InputError
 from hpo_core.inner import nearest
 
@@ -75,15 +75,15 @@ def make_runner(
         limits=terms.limits,
     )
     if terms.isolation == "thread":
-        from flows._threads import ThreadRunner
+        from flows.runners._threads import ThreadRunner
 
         return ThreadRunner(work, slots=terms.workers, objective=objective)
     if terms.runner == "dask":
         return _dask_runner(work, terms, tell)
-    from flows._local import LocalRunner
+    from flows.runners._local import LocalRunner
 
     if terms.runner == "gpu":
-        from flows._gpu import gpu_slots, visible_gpus
+        from flows.runners._gpu import gpu_slots, visible_gpus
 
         gpus = visible_gpus()
         if gpus:
@@ -102,7 +102,7 @@ async def check_runner(terms: RunnerTerms) -> None:
     """Raise :class:`InputError` when what the trials shall run on does not answer; nothing is made then."""
     if terms.runner == "dask":
         with _needs_distributed():
-            from flows._dask_connection import check_scheduler
+            from flows.runners._dask_connection import check_scheduler
         if terms.dask is not None:
             await check_scheduler(terms.dask)
 
@@ -119,8 +119,8 @@ def _needs_distributed() -> Iterator[None]:
 
 def _dask_runner(work: Work, terms: RunnerTerms, tell: Callable[[str], None]) -> Runner:
     with _needs_distributed():
-        from flows._dask import DaskRunner
-        from flows._dask_connection import PATIENCE_SECONDS
+        from flows.runners._dask import DaskRunner
+        from flows.runners._dask_connection import PATIENCE_SECONDS
     resources = {} if terms.gpus_per_trial is None else {"GPU": terms.gpus_per_trial}
     patience = os.environ.get("HPO_DASK_PATIENCE", f"{PATIENCE_SECONDS:g}")
     seconds = math.nan

@@ -15,8 +15,8 @@ from typing import Any
 from flows._execute import Objective
 from flows._files import not_there
 from flows._importing import make_importable
-from flows._messages import pack
 from flows._mlproject import ProjectEntry
+from flows.runners._messages import pack
 from hpo_core import ObjectiveError, SearchSpace
 from hpo_core.inner import nearest
 

@@ -14,8 +14,8 @@ from typing import Any
 from flows._experiment import TrackingTerms
 from flows._make_runner import RunnerTerms
 from flows._named import READY
-from flows._runner import TrialLimits
 from flows._workspace import study_folder
+from flows.runners._port import TrialLimits
 from hpo_core import InputError, Limits, Settings
 from hpo_core.inner import IMPROVEMENTS, check_whole, is_number, nearest, single
 from tracking import UPLOADED, check_registered, redacted

@@ -20,9 +20,9 @@ from typing import Any
 from flows._execute import execute
 from flows._notes import identity_of
 from flows._provenance import changes_since, provenance
-from flows._runner import Message, Report
 from flows._segment import Running, job_of, settle
 from flows._trial import Signals
+from flows.runners._port import Message, Report
 from hpo_core import InputError, Segment, Study, TrialRecord, TrialState
 from hpo_core.folds import FOLD
 from hpo_core.inner import trial_seed

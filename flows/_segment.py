@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows import _messages as m
-from flows._messages import Job, Outcome
 from flows._run_context import prefect_runs
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
 from hpo_core import InputError, Segment, Study, TrialState
 from hpo_core.inner import parameter_from_json
 from tracking import open_artifact

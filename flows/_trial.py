@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, SupportsFloat
 
-from flows import _messages as m
-from flows._messages import Job
-from flows._runner import Curve, Message, Report, Saved
+from flows.runners import _messages as m
+from flows.runners._messages import Job
+from flows.runners._port import Curve, Message, Report, Saved
 from hpo_core import InputError, TrialPaused, TrialPruned
 from hpo_core.inner import Suggesting, Suggestions, checked_metrics, checked_step, single
 

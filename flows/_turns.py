@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from flows._runner import Message, RunIdWanted
+from flows.runners._port import Message, RunIdWanted
 
 
 class Turns:

@@ -15,7 +15,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flows._splits import SplitPlan as SplitPlan
 from flows.objectives._base import FinalModel as FinalModel
 from flows.objectives._base import Prepared as Prepared
 from flows.objectives._base import Rerun as Rerun
@@ -25,6 +24,7 @@ from flows.objectives._base import TrialInfo as TrialInfo
 from flows.objectives._lgbm import LightGBM as LightGBM
 from flows.objectives._sklearn import SklearnModel as SklearnModel
 from flows.objectives._space_file import read_space as read_space
+from flows.objectives._splits import SplitPlan as SplitPlan
 from flows.objectives._torch import TorchMLP as TorchMLP
 from hpo_core import InputError as _InputError
 from hpo_core.inner import nearest as _nearest

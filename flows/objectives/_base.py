@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flows._data import Problem, identity, load_table, pose
-from flows._metrics import Array, Metric, Needs, get_metric, score_all
 from flows._saving import Checkpoint
 from flows._saving import Saving as Saving
-from flows._splits import Split, SplitPlan, make_split
+from flows.objectives._data import Problem, identity, load_table, pose
+from flows.objectives._metrics import Array, Metric, Needs, get_metric, score_all
+from flows.objectives._splits import Split, SplitPlan, make_split
 from hpo_core import InputError, SearchSpace
 from hpo_core.inner import SPREAD, check_whole
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows._clean import epoch
-from flows._data import Problem
+from flows.objectives._data import Problem
 
 if TYPE_CHECKING:
     from sklearn.compose import ColumnTransformer

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows._data import Problem
 from flows._importing import make_importable
-from flows._metrics import Needs
+from flows.objectives._data import Problem
 from flows.objectives._encode import dense_encoder, ordinal_encoder
+from flows.objectives._metrics import Needs
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter
 from hpo_core.inner import nearest
 

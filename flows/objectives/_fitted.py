@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from flows._data import Problem
-from flows._metrics import Array, Needs
+from flows.objectives._data import Problem
 from flows.objectives._estimators import last_step
+from flows.objectives._metrics import Array, Needs
 from hpo_core import Infeasible
 
 

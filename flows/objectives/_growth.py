@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from flows._metrics import Array
 from flows._retune import retune
 from flows.objectives._base import Setting
+from flows.objectives._metrics import Array
 from hpo_core import ObjectiveError
 
 

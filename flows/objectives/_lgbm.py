@@ -21,8 +21,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flows._data import Problem
-from flows._metrics import Array
 from flows.objectives._base import (
     CURVE_POINTS,
     EXAMPLE_ROWS,
@@ -48,6 +46,7 @@ from flows.objectives._base import (
     thinned,
     useful_threads,
 )
+from flows.objectives._data import Problem
 from flows.objectives._encode import ordinal_encoder
 from flows.objectives._lgbm_params import (
     WRAPPER_NAMES,
@@ -59,6 +58,7 @@ from flows.objectives._lgbm_params import (
     training_objective,
 )
 from flows.objectives._lgbm_rounds import FoldBooster, FoldCurves, Rounds, dataset, valid_predictions
+from flows.objectives._metrics import Array
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, TrialPruned
 from hpo_core.inner import check_whole

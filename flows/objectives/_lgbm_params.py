@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flows._data import Problem
-from flows._metrics import Metric, pinball_level
+from flows.objectives._data import Problem
+from flows.objectives._metrics import Metric, pinball_level
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace
 from hpo_core.inner import nearest
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from flows._data import Problem
-from flows._metrics import Array
-from flows._splits import Rows
 from flows.objectives._base import Setting, Trial
+from flows.objectives._data import Problem
+from flows.objectives._metrics import Array
+from flows.objectives._splits import Rows
 
 
 @dataclass

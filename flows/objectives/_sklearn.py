@@ -24,7 +24,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flows._metrics import Array, Needs
 from flows.objectives import _estimators as estimators
 from flows.objectives._base import (
     EXAMPLE_ROWS,
@@ -50,6 +49,7 @@ from flows.objectives._base import (
 )
 from flows.objectives._fitted import names_codes, needed, outputs_of, packages_of, pipeline_of, unbound
 from flows.objectives._growth import FoldRows, Grown, Growth, Run, own_parameters
+from flows.objectives._metrics import Array, Needs
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, Parameter, TrialPruned
 from hpo_core.inner import check_whole, nearest, parameter_from_json

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from flows._metrics import Array
 from flows.objectives._base import (
     EXAMPLE_ROWS,
     FinalModel,
@@ -39,6 +38,7 @@ from flows.objectives._base import (
     requirements,
     useful_threads,
 )
+from flows.objectives._metrics import Array
 from flows.objectives._space_file import build_space
 from flows.objectives._torch_learner import Learner, Run, loss_of, packed, restored
 from flows.objectives._torch_space import SETTLED, check_domain, check_together, default_space, resolve

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows._data import Problem
-from flows._metrics import Array, pinball_level
-from flows._splits import Rows
 from flows.objectives._base import Setting, fold_seed
+from flows.objectives._data import Problem
+from flows.objectives._metrics import Array, pinball_level
+from flows.objectives._splits import Rows
 from hpo_core import ObjectiveError
 
 if TYPE_CHECKING:

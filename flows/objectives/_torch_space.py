@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flows._data import Problem
+from flows.objectives._data import Problem
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace
 from hpo_core.inner import nearest
 

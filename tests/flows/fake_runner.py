@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from flows import _messages as m
 from flows._driver import Driver
-from flows._messages import Job, Outcome
-from flows._runner import OnMessage
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import OnMessage
 from hpo_core import Float, Journal, Study
 from hpo_core._journal import read_journal
 

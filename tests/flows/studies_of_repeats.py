@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows import _messages as m
 from flows._execute import execute
-from flows._messages import Outcome
-from flows._runner import Curve, Message, Report, Saved
 from flows._segment import Running, job_of, settle
 from flows._trial import Signals
+from flows.runners import _messages as m
+from flows.runners._messages import Outcome
+from flows.runners._port import Curve, Message, Report, Saved
 from hpo_core import Segment, Study, TrialState
 
 

@@ -15,8 +15,6 @@ import pytest
 
 from flows import _saving
 from flows._execute import execute
-from flows._messages import PAUSED, RAISED, RETURNED, STOPPED, Job, Outcome
-from flows._runner import Message, Report, Saved
 from flows._trial import Signals
 from flows.callbacks import (
     epochs,
@@ -26,6 +24,8 @@ from flows.callbacks import (
     partial_fits,
     xgboost_arguments,
 )
+from flows.runners._messages import PAUSED, RAISED, RETURNED, STOPPED, Job, Outcome
+from flows.runners._port import Message, Report, Saved
 from hpo_core import InputError
 
 RNG = np.random.default_rng(0)

@@ -13,15 +13,15 @@ import pytest
 
 from flows import confirm, tune
 from flows._confirm import Wish, _fresh_seed, concluded, plan_confirmation, to_confirm
-from flows._data import load_table, pose
 from flows._find import find, opened
 from flows._notes import TRACKING, newest
-from flows._splits import SplitPlan, make_split
 from flows._tune import run_plan
 from flows.cli import main
 from flows.objectives import TableConfig, make_objective
 from flows.objectives._base import Rerun
+from flows.objectives._data import load_table, pose
 from flows.objectives._fresh import FreshFolds
+from flows.objectives._splits import SplitPlan, make_split
 from hpo_core import Categorical, Float, InputError, SearchSpace, Study, TrialState
 from hpo_core._trial import repeat_seed, trial_seed
 from hpo_core.confirm import CONFIRMED, CONFIRMS, Verdict

@@ -8,10 +8,10 @@ from typing import cast
 
 import pytest
 
-from flows._dask import DaskRunner, Segment
-from flows._dask_connection import Line
 from flows._embedded import free_port
-from flows._runner import Work
+from flows.runners._dask import DaskRunner, Segment
+from flows.runners._dask_connection import Line
+from flows.runners._port import Work
 from hpo_core import InputError
 
 
@@ -51,7 +51,7 @@ def test_a_scheduler_that_nobody_has_started_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What Dask gives to wait for after a vain try is no coroutine, and that was what the user was told."""
-    monkeypatch.setattr("flows._dask_connection._CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("flows.runners._dask_connection._CONNECT_SECONDS", 0.2)
     address = f"tcp://127.0.0.1:{free_port()}"
 
     async def go() -> None:

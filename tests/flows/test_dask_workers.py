@@ -13,16 +13,16 @@ from typing import Any
 import mlflow
 import pytest
 
-from flows import _messages as m
 from flows import tune
-from flows._messages import Job, Outcome
-from flows._runner import Message, OnMessage, Work
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import Message, OnMessage, Work
 from hpo_core import InputError
 from tests.flows import objectives_for_tests as objectives
 from tests.flows.conftest import Place
 
 distributed = pytest.importorskip("distributed")
-from flows._dask import DaskRunner  # noqa: E402 - only where there is Dask
+from flows.runners._dask import DaskRunner  # noqa: E402 - only where there is Dask
 
 _PATIENCE = 60.0
 
@@ -138,7 +138,7 @@ def test_a_study_that_no_worker_could_begin_is_nowhere(
             tune(objectives.square, trials=2, name="idle", runner="dask", dask=at)
     assert tracked.studies == []
     assert experiments(tracked) == ["Default"]
-    monkeypatch.setattr("flows._dask_connection._CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("flows.runners._dask_connection._CONNECT_SECONDS", 0.2)
     monkeypatch.setattr("flows._tune._under_prefect", None)
     with pytest.raises(InputError, match=f"no Dask scheduler answers at '{at}'"):
         tune(objectives.square, trials=2, name="idle", runner="dask", dask=at)

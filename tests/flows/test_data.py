@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows._data import Table, encode, identity, load_table, pose
+from flows.objectives._data import Table, encode, identity, load_table, pose
 from flows.objectives._encode import date_encoder, dense_encoder
 from hpo_core import InputError
 from tests.flows.small_tables import mixed, written

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from flows import _drive_session
-from flows import _messages as m
 from flows._carry import carry_out
 from flows._driver import Driver
-from flows._messages import Job, Outcome
 from flows._plan import plan_callable
 from flows._request import Request
 from flows._room import Room
-from flows._runner import Curve, OnMessage, Report, RunIdWanted, Saved
 from flows._stretch import Stretch
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import Curve, OnMessage, Report, RunIdWanted, Saved
 from hpo_core import HpoError, Journal, SearchSpace, Segment, Strategy, Study, TrialState
 from hpo_core._events import CurveLogged
 from hpo_core._journal import read_journal

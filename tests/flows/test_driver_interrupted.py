@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from flows import _driver
-from flows import _messages as m
 from flows._driver import Driver
-from flows._messages import Job, Outcome
-from flows._runner import OnMessage, Report, RunnerGone, Saved
 from flows._stretch import Stretch
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import OnMessage, Report, RunnerGone, Saved
 from hpo_core import HpoError, TrialState
 from tests.flows.fake_runner import FakeRunner, at_once, drive, make_study, replayed
 from tracking import save_checkpoint

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from flows import _messages as m
 from flows._late import leave
-from flows._messages import Job, Outcome
-from flows._runner import OnMessage, Report
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import OnMessage, Report
 from hpo_core import Segment, Study
 from tests.flows.fake_runner import FakeRunner, at_once, drive, make_study
 

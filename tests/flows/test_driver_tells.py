@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flows import _messages as m
-from flows._messages import Job, Outcome
-from flows._runner import OnMessage, Report
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import OnMessage, Report
 from hpo_core.inner import unheard
 from tests.flows.fake_runner import FakeRunner, at_once, drive, make_study
 

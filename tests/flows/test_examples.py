@@ -10,8 +10,8 @@ import pytest
 
 import flows
 from flows import tune
-from flows._messages import RETURNED
 from flows._prefect import prefect_api
+from flows.runners._messages import RETURNED
 from tests.flows.conftest import Place
 from tests.flows.test_callbacks import run
 

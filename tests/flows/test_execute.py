@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows import _messages as m
 from flows._execute import execute
-from flows._messages import Job
-from flows._runner import Curve, Message, Report, Saved
 from flows._trial import Signals, checkpoint_folder
+from flows.runners import _messages as m
+from flows.runners._messages import Job
+from flows.runners._port import Curve, Message, Report, Saved
 from tracking import save_checkpoint
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from flows._gpu import gpu_slots, visible_gpus
 from flows._make_runner import RunnerTerms, make_runner
-from flows._messages import Job
-from flows._runner import Message
 from flows._session import Session
+from flows.runners._gpu import gpu_slots, visible_gpus
+from flows.runners._messages import Job
+from flows.runners._port import Message
 from hpo_core import Float, InputError, Study
 from tests.flows import objectives_for_tests as objectives
 from tracking import StudyTracker

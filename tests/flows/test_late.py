@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import _messages as m
 from flows._late import discard, find, leave
-from flows._messages import Job, Outcome
-from flows._runner import Curve, Message, Report, Saved
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import Curve, Message, Report, Saved
 
 RETURNED = Outcome(kind=m.RETURNED, values={"loss": 0.5}, params={"x": 1}, found={"x": {"type": "int"}})
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from flows._metrics import METRICS, get_metric, metric_names, pinball_level, score_all
+from flows.objectives._metrics import METRICS, get_metric, metric_names, pinball_level, score_all
 from hpo_core import InputError
 
 CLASS_REFERENCE = {

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows._metrics import METRICS
 from flows.objectives import LightGBM, TrialInfo, _base, make_objective
 from flows.objectives._base import load_setting
+from flows.objectives._metrics import METRICS
 from hpo_core import Constant, Float, Int, TrialPruned
 from tests.flows.fake_trial import FakeTrial
 from tests.flows.small_tables import mixed, written

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows._data import load_table, pose
 from flows._tune import _space_text, tune
 from flows.objectives import read_space
+from flows.objectives._data import load_table, pose
 from flows.objectives._lgbm_params import ALIASES, KNOWN, RESERVED, check_domain, default_space, resolve
 from flows.objectives._space_file import build_space
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace

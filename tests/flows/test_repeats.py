@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import _messages as m
 from flows import tune
 from flows._plan import plan_callable
 from flows._provenance import provenance
@@ -22,6 +21,7 @@ from flows._repeats import Repeated, with_spread
 from flows._request import Request
 from flows._rerun import rerun
 from flows._trial import LiveTrial
+from flows.runners import _messages as m
 from hpo_core import (
     Float,
     Infeasible,

@@ -16,16 +16,16 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import _messages as m
-from flows._child_process import Crew
-from flows._dask import DaskRunner
-from flows._local import LocalRunner
 from flows._make_runner import RunnerTerms, make_runner
-from flows._messages import Job, Outcome
 from flows._repeats import Repeated
-from flows._runner import Message, Report, RunIdWanted, Runner, Saved, TrialLimits, Work
 from flows._session import Session
-from flows._threads import ThreadRunner
+from flows.runners import _messages as m
+from flows.runners._child_process import Crew
+from flows.runners._dask import DaskRunner
+from flows.runners._local import LocalRunner
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import Message, Report, RunIdWanted, Runner, Saved, TrialLimits, Work
+from flows.runners._threads import ThreadRunner
 from hpo_core import Float, InputError, Limits, ObjectiveError, Study
 from tests.flows import objectives_for_tests as objectives
 from tracking import StudyTracker
@@ -594,7 +594,7 @@ def test_a_trial_that_says_more_than_can_be_heard_fails_and_the_next_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ended the study with an error of asyncio's."""
-    monkeypatch.setattr("flows._child_process._LINE_LIMIT", 2**13)
+    monkeypatch.setattr("flows.runners._child_process._LINE_LIMIT", 2**13)
 
     async def go() -> list[Outcome]:
         async with running("local", objectives.long_winded, tmp_path) as runner:

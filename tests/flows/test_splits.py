@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows._data import Problem, Table, pose
-from flows._splits import Split, SplitPlan, make_split
+from flows.objectives._data import Problem, Table, pose
+from flows.objectives._splits import Split, SplitPlan, make_split
 from hpo_core import InputError
 
 

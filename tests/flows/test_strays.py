@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows._strays import MARK, Guard
+from flows.runners._strays import MARK, Guard
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard reads /proc")
 
@@ -21,7 +21,7 @@ PATIENCE = 30.0
 DRIVER = """
 import os, subprocess, sys
 sys.path.insert(0, sys.argv[1])
-from flows._strays import Guard
+from flows.runners._strays import Guard
 
 def sleeper(environment):
     return subprocess.Popen(

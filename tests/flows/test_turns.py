@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import _messages as m
 from flows._driver import Driver
-from flows._messages import Job, Outcome
-from flows._runner import OnMessage, Report
 from flows._turns import Turns
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import OnMessage, Report
 from hpo_core import Categorical, Float, Journal, JournalError, Study
 from hpo_core._journal import read_journal
 

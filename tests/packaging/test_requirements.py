@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 OWN = {"hpo_core", "tracking", "flows"}
 # Modules that are imported only by those who asked for an extra, and what they may then need.
 ALLOWED_IN = {
-    "flows/_dask.py": {"dask"},
-    "flows/_dask_connection.py": {"distributed"},
-    "flows/_dask_outpost.py": {"distributed"},
-    "flows/_dask_worker.py": {"distributed"},
+    "flows/runners/_dask.py": {"dask"},
+    "flows/runners/_dask_connection.py": {"distributed"},
+    "flows/runners/_dask_outpost.py": {"distributed"},
+    "flows/runners/_dask_worker.py": {"distributed"},
     "flows/objectives/_mlp.py": {"torch"},
     "hpo_core/testing.py": {"hypothesis", "pytest"},
 }

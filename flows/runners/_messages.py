@@ -3,7 +3,7 @@
 Worker to driver: ``ready`` (``problem``), then ``report``, ``curve``, ``saved``, ``run_id`` (a question), and
 ``done`` (``trial``, ``attempt``, ``outcome``). Driver to worker: ``study`` (``tracking``, ``output``), then
 ``run`` (a job), ``stop``, ``suspend``, ``run_id`` (the answer: ``trial``, ``attempt``, ``run_id``). What a
-trial says is typed in :mod:`flows._runner`, and a dict on the line only. The objective itself travels
+trial says is typed in :mod:`flows.runners._port`, and a dict on the line only. The objective itself travels
 pickled, once, from the driver to its own workers.
 """
 

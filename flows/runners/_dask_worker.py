@@ -15,10 +15,10 @@ from typing import Any
 
 from distributed import get_worker
 
-from flows import _messages as m
-from flows._local import LocalRunner
-from flows._messages import Job
-from flows._runner import Message, RunIdWanted, Work, data_of
+from flows.runners import _messages as m
+from flows.runners._local import LocalRunner
+from flows.runners._messages import Job
+from flows.runners._port import Message, RunIdWanted, Work, data_of
 
 # How often a worker looks whether its segment is still wanted, and how long a warm process may idle.
 _LOOK_SECONDS, _IDLE_SECONDS = 1.0, 30.0

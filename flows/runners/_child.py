@@ -1,4 +1,4 @@
-"""A worker process: ``python -m flows._child FD``. Warm, spawned, one segment at a time.
+"""A worker process: ``python -m flows.runners._child FD``. Warm, spawned, one segment at a time.
 
 It loads the objective that standard input names, is told by the socket ``FD`` of the study, reads jobs from
 there and writes reports and outcomes to it. It dies with its driver:
@@ -22,11 +22,11 @@ import threading
 import time
 from typing import Any, BinaryIO
 
-from flows import _messages as m
 from flows._execute import Objective, execute
 from flows._late import WORTH_SECONDS, leave
-from flows._runner import Message, RunIdWanted, data_of
 from flows._trial import Signals, checked_run_id
+from flows.runners import _messages as m
+from flows.runners._port import Message, RunIdWanted, data_of
 from tracking import uncollected
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h

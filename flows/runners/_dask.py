@@ -17,12 +17,12 @@ from typing import Any
 
 import dask
 
-from flows import _messages as m
-from flows._dask_connection import PATIENCE_SECONDS, Connection, Errands, Line
-from flows._dask_outpost import Outpost
-from flows._dask_worker import command, run_segment
-from flows._messages import Job, Outcome
-from flows._runner import OnMessage, Work, message_of
+from flows.runners import _messages as m
+from flows.runners._dask_connection import PATIENCE_SECONDS, Connection, Errands, Line
+from flows.runners._dask_outpost import Outpost
+from flows.runners._dask_worker import command, run_segment
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import OnMessage, Work, message_of
 
 # How long a worker that is told to kill its segment may take to say so.
 _KILL_SECONDS = 3.0
@@ -138,7 +138,7 @@ class DaskRunner:
     # -- segments ------------------------------------------------------------------------------
 
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         segment = Segment(f"{self._outpost.topic}-{job.trial}-{job.attempt}-{uuid.uuid4().hex[:8]}")
         self._flying.begin(slot, segment)
         try:
@@ -248,15 +248,15 @@ class DaskRunner:
             segment.end()
 
     def stop(self, slot: int) -> None:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         self._tell_slot(slot, "stop")
 
     def suspend(self, slot: int) -> None:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         self._tell_slot(slot, "suspend")
 
     async def kill(self, slot: int, reason: str) -> None:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         segment = self._flying.in_slot(slot)
         if segment is None:
             return

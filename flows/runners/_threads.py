@@ -9,11 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from flows import _messages as m
 from flows._execute import Objective, execute
-from flows._messages import Job, Outcome
-from flows._runner import Message, OnMessage, RunIdWanted, Work
 from flows._trial import Signals, checked_run_id
+from flows.runners import _messages as m
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import Message, OnMessage, RunIdWanted, Work
 from hpo_core import InputError
 
 
@@ -52,7 +52,7 @@ class ThreadRunner:
             await asyncio.to_thread(self._settings.enter_context, self._active_run.held())
 
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         loop = asyncio.get_running_loop()
         inbox: asyncio.Queue[Message | Outcome] = asyncio.Queue()
 
@@ -82,11 +82,11 @@ class ThreadRunner:
             await on_message(said)
 
     def stop(self, slot: int) -> None:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         self._signals[slot].stop.set()
 
     def suspend(self, slot: int) -> None:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         self._signals[slot].suspend.set()
 
     async def kill(self, slot: int, reason: str) -> None:

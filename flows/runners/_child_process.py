@@ -16,18 +16,19 @@ from typing import Any
 
 import psutil
 
-from flows import _messages as m
 from flows._importing import python_command
-from flows._strays import Guard
+from flows.runners import _messages as m
+from flows.runners._strays import Guard
 
 _LINE_LIMIT = 64 * 2**20
-_START = "from flows._child import main; main(sys.argv)"
+_START = "from flows.runners._child import main; main(sys.argv)"
 
 
 class ChildProcess:
     """One worker process, which loads the objective at once, and the line to it.
 
-    ``objective``: packed by :func:`flows._messages.pack`. ``environment``: what its own has and ours has not.
+    ``objective``: packed by :func:`flows.runners._messages.pack`. ``environment``: what its own has and
+    ours has not.
     """
 
     def __init__(self, objective: str, environment: Mapping[str, str]) -> None:
@@ -55,7 +56,7 @@ class ChildProcess:
     async def open(self, tracking: Mapping[str, Any], output: Path) -> None:
         """Tell it of the study and wait until it is ready; ``problem`` says what is wrong.
 
-        ``tracking``: see :class:`flows._runner.Work`. ``output``: the file that takes what it prints.
+        ``tracking``: see :class:`flows.runners._port.Work`. ``output``: the file that takes what it prints.
         """
         if self._reader is not None:
             return

@@ -17,8 +17,8 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 
-from flows._dask_outpost import Outpost
-from flows._runner import RunnerGone
+from flows.runners._dask_outpost import Outpost
+from flows.runners._port import RunnerGone
 from hpo_core import InputError
 from tracking import redacted
 

@@ -9,9 +9,9 @@ from typing import Any
 import cloudpickle
 from distributed import Client
 
-from flows import _messages as m
-from flows._dask_worker import leave, try_objective, warm_up
-from flows._runner import Work
+from flows.runners import _messages as m
+from flows.runners._dask_worker import leave, try_objective, warm_up
+from flows.runners._port import Work
 from hpo_core import ObjectiveError
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flows._data import Problem
+from flows.objectives._data import Problem
 from hpo_core import InputError
 from hpo_core.inner import check_whole, nearest
 

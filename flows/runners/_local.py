@@ -9,11 +9,11 @@ import shutil
 import time
 from pathlib import Path
 
-from flows import _messages as m
-from flows._child_process import ChildProcess, Crew
-from flows._messages import Job, Outcome
-from flows._runner import OnMessage, Work, message_of
-from flows._strays import Guard
+from flows.runners import _messages as m
+from flows.runners._child_process import ChildProcess, Crew
+from flows.runners._messages import Job, Outcome
+from flows.runners._port import OnMessage, Work, message_of
+from flows.runners._strays import Guard
 from hpo_core import ObjectiveError
 from tracking import open_artifact
 
@@ -81,7 +81,7 @@ class LocalRunner:
         return child
 
     async def run(self, slot: int, job: Job, on_message: OnMessage) -> Outcome:
-        """Run the segment in the slot's process; see :class:`flows._runner.Runner`."""
+        """Run the segment in the slot's process; see :class:`flows.runners._port.Runner`."""
         self._killed.pop(slot, None)
         asked = self._asked[slot] = []
         child = self._children[slot]
@@ -142,11 +142,11 @@ class LocalRunner:
             child.end()
 
     def stop(self, slot: int) -> None:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         self._ask(slot, "stop")
 
     def suspend(self, slot: int) -> None:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         self._ask(slot, "suspend")
 
     def _ask(self, slot: int, kind: str) -> None:
@@ -155,7 +155,7 @@ class LocalRunner:
             child.send({"type": kind})
 
     async def kill(self, slot: int, reason: str) -> None:
-        """See :class:`flows._runner.Runner`."""
+        """See :class:`flows.runners._port.Runner`."""
         self._condemn(slot, m.LOST, reason)
 
     async def _discard(self, slot: int) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from flows._clean import MIN_ROWS, as_dates, clean_features, epoch, is_text
 from flows._files import read_source
-from flows._metrics import TASKS, Task
+from flows.objectives._metrics import TASKS, Task
 from hpo_core import InputError
 from hpo_core.inner import nearest
 

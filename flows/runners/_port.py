@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from flows._messages import Job, Outcome
+from flows.runners._messages import Job, Outcome
 from hpo_core import HpoError
 
 
@@ -34,7 +34,7 @@ class TrialLimits:
 class Work:
     """What every worker needs before its first job.
 
-    ``objective``: packed by :func:`flows._messages.pack`. ``tracking``: how workers make a trial's
+    ``objective``: packed by :func:`flows.runners._messages.pack`. ``tracking``: how workers make a trial's
     MLflow run the active one, ``{}`` without tracking. ``environment``: variables set before the
     worker imports anything. ``folder``: the study's.
     """
