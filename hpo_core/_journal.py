@@ -165,6 +165,8 @@ class Journal:
     """
 
     def __init__(self, path: Path | str) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"a journal's path must be text or a Path, got {path!r}")
         self.path = Path(path)
         self.events: list[Event] = []
         self._file = -1

@@ -136,6 +136,8 @@ class Study:
         name cannot describe. Raises :class:`StudyStateError` for events that make no study,
         :class:`JournalError` for those of a later version.
         """
+        if isinstance(events, str) or not isinstance(events, Iterable):
+            raise InputError(f"a study is replayed from events, such as Journal(path).events; got {events!r}")
         stream = iter(events)
         first = next(stream, None)
         if not isinstance(first, ev.StudyCreated):

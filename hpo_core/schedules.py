@@ -24,7 +24,9 @@ from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hpo_core._domain import checked_number
 from hpo_core._errors import InputError, nearest
+from hpo_core._is_study import check_study
 from hpo_core._parameters import Categorical, Constant, Parameter
 
 if TYPE_CHECKING:
@@ -55,9 +57,12 @@ class Schedule(Protocol):
         ...
 
 
-def _positive(kind: str, **values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
+def _check_numbers(kind: str, schedule: Any, *positive: str) -> None:
+    """Every field is a number, and those that are named are positive ones."""
+    for name in (field.name for field in fields(schedule)):
+        value = getattr(schedule, name)
+        checked_number(value, f"{kind}: {name}")
+        if name in positive and not value > 0:
             raise InputError(f"{kind}: {name} must be positive, got {value!r}")
 
 
@@ -72,7 +77,7 @@ class Cosine:
     steps: int
 
     def __post_init__(self) -> None:
-        _positive("cosine", steps=self.steps)
+        _check_numbers("cosine", self, "steps")
 
     def __call__(self, step: int) -> float:
         """The value at a step."""
@@ -95,7 +100,7 @@ class Exponential:
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        _positive("exponential", decay=self.decay, every=self.every)
+        _check_numbers("exponential", self, "decay", "every")
 
     def __call__(self, step: int) -> float:
         """The value at a step."""
@@ -115,7 +120,7 @@ class Triangular:
     shrink: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("triangular", period=self.period, shrink=self.shrink)
+        _check_numbers("triangular", self, "period", "shrink")
 
     def __call__(self, step: int) -> float:
         """The value at a step."""
@@ -137,7 +142,7 @@ class WarmRestarts:
     growth: float = 2.0
 
     def __post_init__(self) -> None:
-        _positive("warm_restarts", period=self.period)
+        _check_numbers("warm_restarts", self, "period")
         if self.growth < 1:
             raise InputError(f"warm_restarts: growth must be at least 1, got {self.growth!r}")
 
@@ -193,7 +198,7 @@ def searched(name: str, /, **kinds: Mapping[str, Any]) -> dict[str, Parameter]:
     list, as the values and starts of ``piecewise`` are, each element. With several kinds, which one to take
     is searched, too, and the options of the others are inactive.
 
-    Raises :class:`InputError` for unknown kinds and options, and for options left out.
+    Raises :class:`InputError` for unknown kinds and options, for options left out, and for what is no number.
     """
     if not kinds:
         raise InputError(f"searched({name!r}) needs at least one kind of schedule out of {list(SCHEDULES)}")
@@ -224,17 +229,23 @@ def _check_options(kind: str, options: Mapping[str, Any]) -> None:
             f"unknown schedule {kind!r}{nearest(kind, SCHEDULES)} (known: {', '.join(SCHEDULES)})"
         )
     known = {f.name: f for f in fields(SCHEDULES[kind])}
+    if not isinstance(options, Mapping):
+        raise InputError(f"schedule {kind!r} takes a dict of its options {list(known)}, got {options!r}")
     for option in options:
         if option not in known:
             raise InputError(
                 f"schedule {kind!r} has no option {option!r}{nearest(option, known)} (it has {list(known)})"
             )
         given = options[option]
-        if isinstance(given, Parameter) and given.numeric and str(known[option].type).startswith("Sequence"):
+        of_numbers = str(known[option].type).startswith("Sequence")
+        searched_whole = isinstance(given, Parameter) and not (of_numbers and given.numeric)
+        if of_numbers and not isinstance(given, list | tuple) and not searched_whole:
             raise InputError(
                 f"schedule {kind!r} takes a list for {option!r}, each element of which may be searched, as "
                 f"in [{given!r}], got {given!r}"
             )
+        if not of_numbers and not searched_whole:
+            checked_number(given, f"{kind}: {option}")
     missing = [n for n, f in known.items() if n not in options and _required(f)]
     if missing:
         raise InputError(f"schedule {kind!r} needs {missing[0]!r}, too (it has {list(known)})")
@@ -284,6 +295,7 @@ def lineage(study: Study, trial: int | None = None) -> tuple[Stretch, ...]:
     A trial without forks among its ancestors is one stretch. Raises :class:`StudyStateError` for an
     unknown trial.
     """
+    check_study(study, "lineage reads")
     number: int | None = study.best.number if trial is None else study.state.trial(trial).number
     stretches: list[Stretch] = []
     end: int | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_core import Float, InputError, Int, SearchSpace, Study
+from hpo_core import Float, InputError, Int, SearchSpace, Study, schedules
 from hpo_core.schedules import (
     SCHEDULES,
     Cosine,
@@ -104,6 +105,12 @@ def test_what_makes_no_schedule_is_refused() -> None:
         (lambda: searched("lr", cosin={}), "did you mean 'cosine'"),
         (lambda: searched("lr", cosine={"begin": 1}), "begin"),
         (lambda: searched("lr", cosine={"start": 1.0}), "'steps'"),
+        (lambda: searched("lr", cosine=cast(Any, 3)), "takes a dict of its options .*'start'.*, got 3"),
+        (lambda: searched("lr", cosine={"start": "high", "steps": 9}), "start must be a number, got 'high'"),
+        (lambda: searched("lr", piecewise={"values": 3}), "takes a list for 'values'.* got 3"),
+        (lambda: Cosine(start=cast(Any, "high"), steps=9), "cosine: start must be a number, got 'high'"),
+        (lambda: WarmRestarts(start=math.nan, period=9), "start must be a finite number, got nan"),
+        (lambda: schedules.lineage(cast(Any, None)), "lineage reads a Study, got None"),
         (lambda: built("lr", {"rate.schedule": "cosine"}), "searched"),
     ]:
         with pytest.raises(InputError, match=word):
