@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -159,7 +160,9 @@ def check_shippable(function: Objective) -> None:
 def code_of(function: Objective) -> str:
     """SHA-256 of the file that defines it; that of nothing where there is none."""
     named = inspect.unwrap(function if inspect.isroutine(function) else type(function))
-    source = Path(inspect.getsourcefile(named) or "")
+    source = Path()
+    with contextlib.suppress(TypeError):  # it is built in
+        source = Path(inspect.getsourcefile(named) or "")
     return hashlib.sha256(source.read_bytes() if source.is_file() else b"").hexdigest()
 
 

@@ -248,7 +248,10 @@ def settings_of(request: Request, workers: int, max_steps: int | None, more: Map
         raise InputError(f"settings must be a dict of names and values, got {more!r}")
     unknown = [name for name in more if name not in Settings.__slots__]
     if unknown:
-        raise InputError(f"unknown setting {unknown[0]!r}{nearest(unknown[0], Settings.__slots__)}")
+        known = Settings.__slots__
+        raise InputError(
+            f"unknown setting {unknown[0]!r}{nearest(unknown[0], known)} (known: {', '.join(known)})"
+        )
     given = {
         "workers": workers,
         "max_steps": max_steps,
@@ -281,8 +284,10 @@ def _configuration(given: Any) -> dict[str, Any]:
 
 def tracking_terms_of(request: Request) -> TrackingTerms:
     """Where the study is shown."""
-    if not isinstance(request.tracking_uri, str | None):
-        raise InputError(f"tracking_uri must be text such as 'sqlite:///x.db', got {request.tracking_uri!r}")
+    for term, example in (("tracking_uri", "sqlite:///x.db"), ("experiment", "churn")):
+        given = getattr(request, term)
+        if not isinstance(given, str | None):
+            raise InputError(f"{term} must be text such as {example!r}, got {given!r}")
     uploaded = request.upload_checkpoints
     if uploaded not in UPLOADED:
         raise InputError(

@@ -208,10 +208,14 @@ def test_a_class_is_no_objective() -> None:
     for name in ("functools:partial", f"{objectives.__name__}:Prepared"):
         with pytest.raises(ObjectiveError, match=f"{name} is a class, .* give an object of it a name"):
             plan_request(Request(objective=name))
-    with pytest.raises(
-        ObjectiveError, match=r"got the class 'Prepared'; hand over an object .* Prepared\(\.\.\.\)"
-    ):
-        tune(objectives.Prepared)  # type: ignore[arg-type]  # as a user does
+    forgotten: Any = objectives.Prepared
+    with pytest.raises(ObjectiveError, match=r"class 'Prepared'; hand over an object .* Prepared\(\.\.\.\)"):
+        tune(forgotten)
+
+
+def test_a_built_in_function_has_a_name_though_no_file() -> None:
+    """`hpo tune math:sin` was a traceback; its trials say what is wrong with it."""
+    assert plan_request(Request(objective="math:sin")).terms.name.startswith("math-sin-")
 
 
 def plan(**fields: Any) -> Any:
@@ -358,6 +362,7 @@ def test_what_no_trial_can_be_evaluated_with_is_refused(place: Place, function: 
         ({"name": 5}, "a study's name has letters"),
         ({"name": "\u65e5" * 90}, "240 bytes"),
         ({"tracking_uri": Path("x.db")}, "tracking_uri must be text"),
+        ({"experiment": 2026}, "experiment must be text such as 'churn', got 2026"),
         ({"dask": "tcp://127.0.0.1:1"}, "goes with the runner 'dask', got 'local'"),
         ({"gpus_per_trial": 0.5}, "goes with the runners 'gpu' and 'dask'"),
         ({"isolation": "thread", "runner": "dask"}, "leave one of them out"),
