@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from flows._clock import steady_clock
 from flows._late import Late, discard, find
 from flows._room import Room
-from flows._segment import Running, job_of, keep_traceback, settle
+from flows._segment import Running, job_of, keep_traceback, not_used, settle
 from flows._stretch import Orchestrate, Stretch, bare
 from flows._turns import Speech, Turns
 from flows._words import all_failed
@@ -337,6 +337,8 @@ class Driver:
         if running.state is TrialState.PRUNED and self._turns.in_order:
             outcome = replace(outcome, kind=m.STOPPED)  # and so is whether it notices at all
         settle(self._study, running, outcome, leaving=self._draining, now=self._now())
+        if unused := not_used(self._study, running, outcome):
+            self._tell(f"trial {running.segment.trial} {unused}")
         if (hopeless := all_failed(self._study)) and hopeless not in self._told:
             self._told.add(hopeless)
             self._tell(hopeless)

@@ -9,7 +9,7 @@ from flows._run_context import prefect_runs
 from flows.runners import _messages as m
 from flows.runners._messages import Job, Outcome
 from hpo_core import InputError, Segment, Study, TrialState
-from hpo_core.inner import parameter_from_json
+from hpo_core.inner import nearest, parameter_from_json
 from tracking import open_artifact
 from tracking.tags import ATTEMPT, STUDY, STUDY_ID, TRIAL
 
@@ -82,6 +82,25 @@ def settle(study: Study, running: Running, outcome: Outcome, *, leaving: str, no
             execution.lost(trial, outcome.reason or "its worker stopped it unasked", now=now)
         case kind:
             execution.finish(trial, state=_END_STATES[kind], reason=outcome.reason, now=now)
+
+
+def not_used(study: Study, running: Running, outcome: Outcome) -> str:
+    """What of an enqueued configuration an objective that asks as it goes made no use of; mostly nothing."""
+    record, given = study.trials[running.segment.trial], running.segment.params
+    if record.origin != "enqueued" or outcome.kind != m.RETURNED:
+        return ""
+    asked, used = study.space.parameters, record.params
+    said = [
+        f"{name}={value!r}, which {asked[name]} leaves out: it ran with {used[name]!r}"
+        for name, value in given.items()
+        if name in used and used[name] != value
+    ]
+    said += [
+        f"{name}={value!r}, which the objective has not asked for{nearest(name, asked)}"
+        for name, value in given.items()
+        if name not in asked
+    ]
+    return f"was enqueued with {'; and with '.join(said)}" if said else ""
 
 
 def keep_traceback(folder: Path, trial: int, text: str) -> None:

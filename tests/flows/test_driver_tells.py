@@ -11,6 +11,7 @@ import pytest
 from flows.runners import _messages as m
 from flows.runners._messages import Job, Outcome
 from flows.runners._port import OnMessage, Report
+from hpo_core import Float, Int, Journal, Study
 from hpo_core.inner import unheard
 from tests.flows.fake_runner import FakeRunner, at_once, drive, make_study
 
@@ -22,6 +23,28 @@ def test_what_all_trials_have_to_say_is_told_once(tmp_path: Path) -> None:
     lines: list[str] = []
     drive(make_study(tmp_path), FakeRunner(alike, slots=1), tmp_path, tell=lines.append)
     assert lines == ["trial 0 began anew"]
+
+
+def test_what_an_enqueued_configuration_has_in_vain_is_told(tmp_path: Path) -> None:
+    """Its trial was said to be given beforehand, though what was given is not what ran."""
+    asked = {"x": Float(0.0, 1.0), "depth": Int(1, 9)}
+    found = {name: parameter.to_json() for name, parameter in asked.items()}
+
+    async def asking(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        given = {n: v for n, v in job.params.items() if n in asked and asked[n].contains(v)}
+        params = {"x": 0.25, "depth": 2, **given}
+        return Outcome(kind=m.RETURNED, values=params["x"], params=params, found=found)
+
+    journal = Journal(tmp_path / "journal.jsonl")
+    study = Study(strategy="random", limits={"trials": 4}, journal=journal)
+    for params in ({"x": 5}, {"dept": 3, "x": 0.5}, {"x": 1.0, "depth": 9}):
+        study.enqueue(params)
+    lines: list[str] = []
+    drive(study, FakeRunner(asking, slots=1), tmp_path, tell=lines.append)
+    assert lines == [
+        "trial 0 was enqueued with x=5, which Float(0.0, 1.0) leaves out: it ran with 0.25",
+        "trial 1 was enqueued with dept=3, which the objective has not asked for; did you mean 'depth'?",
+    ]
 
 
 def test_a_study_whose_first_trials_all_fail_says_so_while_it_runs(tmp_path: Path) -> None:
