@@ -222,8 +222,9 @@ def _known_target(frame: pd.DataFrame, source: str, target: str, notes: list[str
     frame = frame[known].reset_index(drop=True)
     if frame[target].nunique() == 1:
         only = frame[target].astype(object).iloc[0]
+        rest = f" in the rows where it is neither missing nor infinite ({missing} are not)" if missing else ""
         raise InputError(
-            f"data {source!r}: the target {target!r} has one value only, {only!r}; "
+            f"data {source!r}: the target {target!r} has one value only, {only!r}{rest}; "
             "there is nothing to predict"
         )
     return frame

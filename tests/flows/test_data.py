@@ -31,6 +31,8 @@ def refusal(*args: object, **kwargs: object) -> str:
 
 def test_a_target_of_one_value_is_shown_as_the_user_knows_it(tmp_path: Path) -> None:
     assert "has one value only, 1; there" in refusal(written(tmp_path, mixed(60).assign(y=1)), "y")
+    infinite = mixed(60).assign(y=[1.0, np.inf] * 30)
+    assert "neither missing nor infinite (30 are not)" in refusal(written(tmp_path, infinite), "y")
 
 
 # -- reading -------------------------------------------------------------------------------------
