@@ -25,9 +25,9 @@ def lightning_checkpoint(trial: Trial) -> str | None:
 def lightning_callback(trial: Trial) -> Any:
     """A callback for ``Trainer(callbacks=[...])``: reports every metric that the module logged for an epoch.
 
-    Works with ``lightning`` and ``pytorch_lightning``. Where an optimizer was made with other settings than
-    the checkpoint's was (a fork's learning rate), its own hold. Raises :class:`InputError` where neither is
-    installed.
+    Works with ``lightning`` and ``pytorch_lightning``. Where an optimizer or a scheduler was made with other
+    settings than the checkpoint's was (a fork's learning rate), its own hold, as in :func:`epochs`. Raises
+    :class:`InputError` where neither is installed.
     """
 
     class Report(_callback_class()):  # type: ignore[misc]  # of whichever Lightning is there
@@ -35,7 +35,7 @@ def lightning_callback(trial: Trial) -> Any:
             super().__init__()
             self._folder = tempfile.TemporaryDirectory(prefix="hpo-lightning-")
             self._trainer: Any = None
-            # What the optimizers were made with, here and where the checkpoint was saved.
+            # What optimizers and schedulers were made with, here and where the checkpoint was saved.
             self._own: list[Any] = []
             self._theirs: list[Any] = []
             self._saving = Saving(trial, self._content)
@@ -54,12 +54,11 @@ def lightning_callback(trial: Trial) -> Any:
         def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
             # They are made by now, and the checkpoint's states are loaded into them after this.
             del pl_module
-            self._own = [made_with(optimizer) for optimizer in trainer.optimizers]
+            self._own = [made_with(thing) for thing in _tuned(trainer)]
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             del pl_module
-            for optimizer, own, theirs in zip(trainer.optimizers, self._own, self._theirs, strict=False):
-                keep_own(optimizer, own, theirs)
+            keep_own(zip(_tuned(trainer), self._own, self._theirs, strict=False))
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             del pl_module
@@ -83,6 +82,11 @@ def lightning_callback(trial: Trial) -> Any:
             self._folder.cleanup()
 
     return Report()
+
+
+def _tuned(trainer: Any) -> list[Any]:
+    """What a fork may have made with settings of its own."""
+    return [*trainer.optimizers, *(config.scheduler for config in trainer.lr_scheduler_configs)]
 
 
 def _callback_class() -> Any:

@@ -22,8 +22,9 @@ def epochs(trial: Trial, n: int, **states: Any) -> Iterator[int]:
     ``states``: whatever has ``state_dict`` and ``load_state_dict``: ``model=``, ``optimizer=``,
     ``scheduler=``. They are loaded from the checkpoint and saved when the trial is interrupted, with the
     state of torch's random generator on the CPU, so that a resumed trial draws there what an unbroken one
-    would; what is drawn on a GPU, such as dropout, is not the same. Where an optimizer was made with other
-    settings than the checkpoint's was (a fork's learning rate), its own hold.
+    would; what is drawn on a GPU, such as dropout, is not the same. Where an optimizer or a scheduler was
+    made with other settings than the checkpoint's was (a fork's learning rate), its own hold: a rate as far
+    along its schedule as the checkpoint's.
     """
     import torch
 
@@ -47,7 +48,7 @@ def epochs(trial: Trial, n: int, **states: Any) -> Iterator[int]:
         saved = trial.checkpoint.load()
         for name, thing in states.items():
             thing.load_state_dict(saved["states"][name])
-            keep_own(thing, own[name], saved[_OPTIONS][name])
+        keep_own((thing, own[name], saved[_OPTIONS][name]) for name, thing in states.items())
         torch.set_rng_state(saved[_GENERATOR])
     saving, done = Saving(trial, content), 0
     for step in trial.steps(n):

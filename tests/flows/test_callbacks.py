@@ -167,7 +167,8 @@ def with_lightning(trial: Any) -> float:
 
         def configure_optimizers(self) -> Any:
             optimizer = torch.optim.Adam(self.parameters(), lr=trial.params.get("lr", 0.05))
-            return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)]
+            decay = trial.params.get("decay", 0.9)
+            return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)]
 
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -259,8 +260,8 @@ def test_metrics_of_the_last_data_set_go_by_their_own_names(
 
 def test_a_fork_trains_on_with_its_own_settings(tmp_path: Path) -> None:
     line, _ = run(with_torch, tmp_path / "torch", 2, None, params=[{"lr": 0.05}, {"lr": 0.2}])
-    # The decay of its source's schedule goes on, from the fork's own rate.
-    assert [line.reports[s]["lr"] for s in (1, 2, 3, 4)] == pytest.approx([0.05, 0.045, 0.2, 0.18])
+    # Its own rate, as far down its schedule as its source's was.
+    assert [line.reports[s]["lr"] for s in (1, 2, 3, 4)] == pytest.approx([0.05, 0.045, 0.162, 0.1458])
     line, _ = run(with_partial_fit, tmp_path / "sklearn", 2, None, params=[{"alpha": 1e-3}, {"alpha": 0.5}])
     assert [line.reports[s]["alpha"] for s in (2, 3, 5)] == [1e-3, 0.5, 0.5]
     assert line.reports[5]["size"] < line.reports[2]["size"] / 2, "strongly regularised from there on"
@@ -271,12 +272,78 @@ def test_a_fork_trains_on_with_its_own_settings(tmp_path: Path) -> None:
     assert line.reports[5]["loss"] < 0.99 * line.reports[3]["loss"]
 
 
+def scheduled(kind: str) -> Callable[[Any], float]:
+    """An objective that only reports its rates; parameters: ``lr``, and ``decay`` of what decays."""
+
+    def objective(trial: Any) -> float:
+        import torch
+        from torch.optim import lr_scheduler as schedulers
+
+        model = torch.nn.Linear(2, 1)
+        rate, decay = trial.params["lr"], trial.params.get("decay", 0.9)
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        scheduler: Any = {
+            "exponential": lambda: schedulers.ExponentialLR(optimizer, decay),
+            "milestones": lambda: schedulers.MultiStepLR(optimizer, [1, 4], decay),
+            "function": lambda: schedulers.LambdaLR(optimizer, lambda epoch: 0.9**epoch),
+            "warm-up": lambda: schedulers.LinearLR(optimizer, 0.1, total_iters=2),
+            "cosine": lambda: schedulers.CosineAnnealingLR(optimizer, 10),
+            "one cycle": lambda: schedulers.OneCycleLR(optimizer, rate, total_steps=10),
+            "cycles": lambda: schedulers.CyclicLR(optimizer, rate / 10, rate, 4, cycle_momentum=False),
+            "two": lambda: schedulers.SequentialLR(
+                optimizer,
+                [
+                    schedulers.LinearLR(optimizer, 0.1, total_iters=2),
+                    schedulers.ExponentialLR(optimizer, decay),
+                ],
+                [2],
+            ),
+        }[kind]()
+        for epoch in epochs(trial, 5, scheduler=scheduler, model=model, optimizer=optimizer):
+            said = scheduler.get_last_lr()[0]
+            trial.report(epoch, lr=optimizer.param_groups[0]["lr"], said=said)
+            optimizer.step()
+            scheduler.step()
+        return 0.0
+
+    return objective
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of schedulers in schedulers
+@pytest.mark.parametrize(
+    "kind",
+    ["exponential", "milestones", "function", "warm-up", "cosine", "one cycle", "cycles", "two"],
+)
+def test_a_fork_has_the_rates_that_its_own_would_have_come_to(kind: str, tmp_path: Path) -> None:
+    """Schedulers loaded their source's rate with their state, and went on with it from the second epoch."""
+    own, _ = run(scheduled(kind), tmp_path / "own", None, params=[{"lr": 0.2}])
+    fork, _ = run(scheduled(kind), tmp_path / "fork", 3, None, params=[{"lr": 0.05}, {"lr": 0.2}])
+    assert fork.reports[3]["lr"] == pytest.approx(own.reports[3]["lr"] / 4)
+    for step in (4, 5):
+        assert fork.reports[step]["lr"] == pytest.approx(own.reports[step]["lr"])
+        assert fork.reports[step]["said"] == fork.reports[step]["lr"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ["exponential", "milestones", "two"])
+def test_a_fork_decays_by_its_own_schedule(kind: str, tmp_path: Path) -> None:
+    """It had its source's to the end."""
+    line, _ = run(
+        scheduled(kind), tmp_path, 3, None, params=[{"lr": 0.1, "decay": 0.9}, {"lr": 0.1, "decay": 0.5}]
+    )
+    before = {"exponential": 0.1 * 0.9**3, "milestones": 0.09, "two": 0.09}[kind]
+    assert line.reports[4]["lr"] == pytest.approx(before), "what training had come to"
+    assert line.reports[5]["lr"] == pytest.approx(before / 2)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_fork_of_lightning_trains_on_with_its_own_settings(tmp_path: Path) -> None:
     """Its trainer loaded its source's rate along with the optimizer."""
     pytest.importorskip("pytorch_lightning")
     line, _ = run(with_lightning, tmp_path / "fork", 2, None, params=[{"lr": 0.05}, {"lr": 0.2}])
-    assert [line.reports[s]["lr"] for s in (1, 2, 3, 4)] == pytest.approx([0.05, 0.045, 0.2, 0.18])
+    assert [line.reports[s]["lr"] for s in (1, 2, 3, 4)] == pytest.approx([0.05, 0.045, 0.162, 0.1458])
+    line, _ = run(with_lightning, tmp_path / "decay", 2, None, params=[{"decay": 0.9}, {"decay": 0.5}])
+    assert [line.reports[s]["lr"] for s in (2, 3, 4)] == pytest.approx([0.045, 0.0405, 0.02025])
     line, _ = run(with_lightning, tmp_path / "pause", 2, None, params=[{"lr": 0.05}, {"lr": 0.05}])
     assert [line.reports[s]["lr"] for s in (3, 4)] == pytest.approx([0.05 * 0.9**2, 0.05 * 0.9**3])
 
