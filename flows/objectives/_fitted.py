@@ -23,12 +23,14 @@ def outputs_of(model: Any, inputs: Any, problem: Problem, needs: Needs, labels: 
     if not problem.classes:
         return np.asarray(model.predict(inputs), dtype=np.float64).reshape(len(inputs))
     position = {label: code for code, label in enumerate(labels or range(len(problem.classes)))}
+    if needs == "class":
+        # What its users get: it may draw the line elsewhere than at the likelier class.
+        codes = [position[label] for label in np.ravel(model.predict(inputs)).tolist()]
+        scores = np.eye(len(problem.classes))[codes]
+        return scores[:, 1] if problem.task == "binary" else scores
     known = [position[label] for label in np.asarray(model.classes_).tolist()]
     if hasattr(model, "predict_proba"):
         raw = np.asarray(model.predict_proba(inputs), dtype=np.float64)
-    elif needs == "class":
-        predicted = np.asarray(model.predict(inputs)).tolist()
-        raw = np.eye(len(known))[[known.index(position[label]) for label in predicted]]
     elif needs == "ranking" and hasattr(model, "decision_function"):
         raw = np.asarray(model.decision_function(inputs), dtype=np.float64)
         if raw.ndim == 1:  # two classes: those of the problem, or those that a fold has of more

@@ -196,6 +196,50 @@ def test_models_without_probabilities_are_ranked_or_refused(tmp_path: Path) -> N
         hinge(FakeTrial({"loss": "hinge"}))
 
 
+PIPELINE_WITH_A_THRESHOLD = """
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.pipeline import make_pipeline
+
+def make():
+    return make_pipeline(FixedThresholdClassifier(LogisticRegression()))
+"""
+
+
+def test_metrics_of_classes_are_of_the_classes_that_a_model_predicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The likelier class was taken, whatever threshold was tuned, and the second one in a tie."""
+    from sklearn.metrics import f1_score
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4, (200, 2))
+    data = written(tmp_path, pd.DataFrame(x, columns=["a", "b"]).assign(y=x[:, 0] + rng.normal(size=200) > 3))
+    (tmp_path / "with_a_threshold.py").write_text(PIPELINE_WITH_A_THRESHOLD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    threshold = "fixedthresholdclassifier__threshold"
+    space = {threshold: {"type": "float", "low": 0.05, "high": 0.9}}
+    low, high, tied = (
+        (objective(data, "with_a_threshold:make", metric="f1", space=space), {threshold: 0.1}),
+        (objective(data, "with_a_threshold:make", metric="f1", space=space), {threshold: 0.6}),
+        (objective(data, "knn", metric="f1"), {"n_neighbors": 2}),
+    )
+    assert low[0](FakeTrial(low[1])) != high[0](FakeTrial(high[1]))
+    for tuned, params in (low, high, tied):
+        trial, setting = FakeTrial(params), load_setting(tuned.table)
+        value = tuned(trial)
+        final = tuned.finalise(params, TrialInfo(seed=trial.seed))
+        frame, y = setting.problem.frame, setting.problem.y
+        test = setting.split.test
+        assert final.score == pytest.approx(f1_score(y[test], final.model.predict(frame.iloc[test])))
+        folds = []
+        for train, valid in setting.split.folds:
+            final.model.fit(frame.iloc[train], y[train])
+            folds.append(f1_score(y[valid], final.model.predict(frame.iloc[valid])))
+        assert value == pytest.approx(np.mean(folds))
+
+
 def test_every_fold_has_as_many_rows_as_a_default_space_asks_for_neighbours(tmp_path: Path) -> None:
     """The first fold in time trains on a sixth of the rows; trials with more neighbours failed."""
     tuned = objective(written(tmp_path, mixed(task="regression")), "knn", time="order", folds=5)
@@ -301,7 +345,7 @@ def test_a_value_that_stands_still_is_no_better_one() -> None:
         patience=3,
     )
     assert tuned.prepare().step_unit == "1 of n_estimators"
-    trial = FakeTrial({"learning_rate": 1e-9})
+    trial = FakeTrial({"min_samples_split": 1000})  # trees of one leaf
     tuned(trial)
     assert [(step, metrics["steps"]) for step, metrics in trial.reports] == [(1, 1), (2, 1), (3, 1), (4, 1)]
     passes = objective("sklearn:iris", "sgd", metric="accuracy", budget="steps").prepare()
