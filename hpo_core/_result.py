@@ -45,7 +45,8 @@ def value_by_rule(fold: Fold, trial: TrialRecord, returned: Mapping[str, float])
 def by_rule(series: Sequence[float], rule: str, direction: str) -> float:
     """What counts of the results, at least one, of one objective in their order."""
     sign = sign_of(direction)
-    return sign * result([sign * value for value in series], rule)
+    # Plus nothing: a maximised 0 would be read as -0.
+    return sign * result([sign * value for value in series], rule) + 0.0
 
 
 def column_of(history: History, objective: str | None) -> int:

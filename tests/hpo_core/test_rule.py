@@ -95,3 +95,15 @@ def test_what_a_trial_says_of_other_metrics_is_no_result_of_it() -> None:
     found = training_set(study.history, 2, Memo())
     assert (found.step, found.values[:, 0].tolist()) == (2, [0.3, 0.1, 0.2])
     assert found.pending.tolist() == study.history.X[3:].tolist()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_nothing_has_no_sign(direction: str, rule: str) -> None:
+    """A maximised 0 was journaled and shown as -0."""
+    study = Study({"x": Float(0.0, 1.0)}, objectives={"f1": direction}, settings={"rule": rule})
+    reported, told = study.ask(), study.ask()
+    study.report(reported, 1, {"f1": 0.0})
+    assert study.execution.finish(reported) is TrialState.COMPLETE
+    study.tell(told, 0.0)
+    assert [math.copysign(1.0, trial.values["f1"]) for trial in study.trials] == [1.0, 1.0]
