@@ -200,11 +200,6 @@ def offers(model: Any, problem: Problem) -> set[Needs]:
 # -- default spaces ------------------------------------------------------------------------------
 
 
-def settled(kind: str) -> tuple[str, ...]:
-    """Parameters that an estimator cannot learn on with, once it has learned with others."""
-    return _SETTLED.get(kind.removesuffix("Classifier").removesuffix("Regressor"), ())
-
-
 def default_space(kind: str, problem: Problem, n_train: int) -> dict[str, Parameter] | None:
     """The default space of an estimator class, ``None`` for a class that has none.
 
@@ -386,18 +381,6 @@ def _xgb(problem: Problem, n: int) -> Space:
         "reg_lambda": Float(1e-3, 100.0, log=True, default=1.0),
     }
 
-
-# By class name without Classifier or Regressor.
-_SETTLED = {
-    "MLP": ("hidden_layer_sizes", "activation", "solver"),
-    "SGD": ("average", "loss", "fit_intercept"),
-    # Its trees are scaled when it predicts, all of them by the newest rate.
-    "GradientBoosting": ("learning_rate", "loss", "init"),
-    # Its trees are gone through by the numbers of bins.
-    "HistGradientBoosting": ("loss", "max_bins"),
-    # It takes off the newest value what it has put on by the one before.
-    "GaussianNB": ("var_smoothing",),
-}
 
 # Ranges of penalties and of epsilon are for a standardised target, see scales_target.
 # By class name, or by class name without Classifier or Regressor.

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from flows._retune import settled
 from flows.objectives import _estimators as estimators
 from flows.objectives._base import (
     EXAMPLE_ROWS,
@@ -126,9 +127,9 @@ class SklearnModel:
                if self.budget == "steps" else {}),
         }  # fmt: skip
         own = own_parameters(model)
-        never = {None, *estimators.settled(found.kind)}
-        settled = (name for name in space.names if own.get(name) in never)
-        return prepared(self, setting, space, steps=steps, question=question, settled=settled)
+        never = {None, *settled(found.kind)}
+        fixed = (name for name in space.names if own.get(name) in never)
+        return prepared(self, setting, space, steps=steps, question=question, settled=fixed)
 
     def over_training(self) -> SklearnModel | None:
         """The same over steps, where the estimator learns bit by bit."""

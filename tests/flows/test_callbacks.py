@@ -272,6 +272,23 @@ def test_a_fork_trains_on_with_its_own_settings(tmp_path: Path) -> None:
     assert line.reports[5]["loss"] < 0.99 * line.reports[3]["loss"]
 
 
+def test_a_fork_that_asks_for_another_shape_fails(tmp_path: Path) -> None:
+    """It trained its source's, and was noted with its own."""
+    from sklearn.neural_network import MLPClassifier
+
+    def objective(trial: Any) -> float:
+        model = MLPClassifier([trial.params["width"]], random_state=0)
+        for step, fitted in partial_fits(trial, 5, model, X[TRAIN], Y[TRAIN]):
+            trial.report(step, loss=float(fitted.loss_))
+        return 0.0
+
+    _, outcomes = run(objective, tmp_path / "fork", 2, None, params=[{"width": 4}, {"width": 8}])
+    assert [outcome.kind for outcome in outcomes] == [PAUSED, RAISED]
+    assert "hidden_layer_sizes=[4] cannot go on with [8]" in outcomes[-1].reason
+    _, outcomes = run(objective, tmp_path / "same", 2, None, params=[{"width": 4}, {"width": 4}])
+    assert [outcome.kind for outcome in outcomes] == [PAUSED, RETURNED]
+
+
 def scheduled(kind: str) -> Callable[[Any], float]:
     """An objective that only reports its rates; parameters: ``lr``, and ``decay`` of what decays."""
 

@@ -165,6 +165,17 @@ def test_forks_of_a_perceptron_learn_at_their_own_rate(solver: str) -> None:
     assert unchanged.metric("logloss")[-1] < 0.99 * unchanged.metric("logloss")[2]
 
 
+def test_what_an_estimator_cannot_learn_on_with_is_refused() -> None:
+    """Where a strategy was told to change it, a later rate rescaled all the trees that were there."""
+    tuned = make_objective("sklearn", data="sklearn:iris", estimator="gradient_boosting", folds=2,
+                           budget="steps", n_steps=4, max_size=8)  # fmt: skip
+    first = FakeTrial({"learning_rate": 0.1, "max_depth": 2}, target=2)
+    tuned(first)
+    with pytest.raises(ObjectiveError, match=r"learning_rate=0\.1 cannot go on with 0\.2"):
+        tuned(first.resumed(params={"learning_rate": 0.2, "max_depth": 2}))
+    tuned(first.resumed(params={"learning_rate": 0.1, "max_depth": 3}))
+
+
 PIPELINE = """
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import SGDClassifier
