@@ -67,6 +67,8 @@ from hpo_core.inner import check_whole
 _MIN_STRIDE = 10
 # What raw scores mean, so trees that were grown for another value cannot be added to.
 _SETTLED = ("objective", "reg_sqrt", "sigmoid")
+# More than any split gains, so that a tree is one leaf.
+_NO_GAIN = 1e300
 # LightGBM builds a JSON of its own from feature names and refuses these characters in them.
 _FORBIDDEN = set('[]{}":,')
 
@@ -304,22 +306,27 @@ class LightGBM:
 
         Where a chain of forks made it, each turn's rounds go on from the trees before.
         """
-        from sklearn.pipeline import Pipeline
-
-        problem, split = setting.problem, setting.split
-        features, labels = problem.frame.iloc[split.train], problem.labels_of(split.train)
-        before, done = None, 0
+        before, done = self._beginning(setting, turns[0][0], seed), 0
         for params, last in turns:
             estimator = self._estimator(setting, params, last - done, seed)
-            if _takes_frame(problem):
-                model = estimator.fit(features, labels, init_model=before)
-            else:
-                model = Pipeline([("encode", ordinal_encoder(problem)), ("model", estimator)])
-                given = {"categorical_feature": problem.categorical or "auto", "init_model": before}
-                model.fit(features, labels, **{f"model__{k}": v for k, v in given.items()})
+            model = _fit_after(before, setting, estimator)
             before, done = estimator, last
         estimator.set_params(n_estimators=done)
         return model, estimator
+
+    def _beginning(self, setting: Setting, params: Mapping[str, Any], seed: int) -> Any:
+        """What the first tree is added to, where LightGBM would not begin where it began in the folds.
+
+        That is at the share of each class. It leaves ``scale_pos_weight`` out of account there, but not
+        weights of classes, which may have to take its place.
+        """
+        weighted = self._estimator(setting, params, 1, seed)
+        if weighted.class_weight is None or not params.get("boost_from_average", True):
+            return None
+        rest = {name: value for name, value in params.items() if name != "scale_pos_weight"}
+        constant = self._estimator(setting, {**rest, "min_gain_to_split": _NO_GAIN}, 1, seed)
+        _fit_after(None, setting, constant)
+        return constant
 
     def _estimator(self, setting: Setting, params: Mapping[str, Any], rounds: int, seed: int) -> Any:
         """LightGBM's own estimator with a configuration."""
@@ -333,6 +340,19 @@ class LightGBM:
         settings = {WRAPPER_NAMES.get(k, k): v for k, v in _sorted_classes(settings, problem).items()}
         kind = LGBMRegressor if problem.task == "regression" else LGBMClassifier
         return kind(**settings, n_estimators=rounds, random_state=seed, n_jobs=threads)
+
+
+def _fit_after(before: Any, setting: Setting, estimator: Any) -> Any:
+    """Fit the estimator on all training rows, from another one's trees on; the model that users call."""
+    from sklearn.pipeline import Pipeline
+
+    problem, train = setting.problem, setting.split.train
+    features, labels = problem.frame.iloc[train], problem.labels_of(train)
+    if _takes_frame(problem):
+        return estimator.fit(features, labels, init_model=before)
+    model = Pipeline([("encode", ordinal_encoder(problem)), ("model", estimator)])
+    given = {"categorical_feature": problem.categorical or "auto", "init_model": before}
+    return model.fit(features, labels, **{f"model__{k}": v for k, v in given.items()})
 
 
 def _predictions(model: Any, frame: Any, problem: Problem) -> Array:

@@ -359,19 +359,23 @@ def test_rounds_are_found_again_when_the_trial_lost_them() -> None:
         assert known.scores == lost.scores
 
 
-def test_the_weight_goes_with_the_class_that_is_named_positive(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"sigmoid": 2.0}, {"boost_from_average": False}])
+def test_the_weight_goes_with_the_class_that_is_named_positive(tmp_path: Path, more: dict[str, Any]) -> None:
     """scikit-learn numbers classes by name; what is meant for the positive one must not follow it there."""
     frame = mixed(200)
     named = objective(written(tmp_path, frame, "named.csv"), positive="no")
     # The same table, with names in whose order 'no' comes last.
     frame["y"] = frame["y"].map({"yes": "a", "no": "z"})
     sorted_ = objective(written(tmp_path, frame, "sorted.csv"))
-    params = {**RANDOM, "scale_pos_weight": 6.0, "pos_bagging_fraction": 0.9, "neg_bagging_fraction": 0.5}
+    shares = {"pos_bagging_fraction": 0.9, "neg_bagging_fraction": 0.5}
+    params = {**RANDOM, "scale_pos_weight": 6.0, **shares, **more}
     assert named(FakeTrial(params)) == sorted_(FakeTrial(params))
     info = TrialInfo(seed=1, metrics={"rounds": 30.0})
     one, two = (o.finalise(params, info) for o in (named, sorted_))
     rows = load_setting(named.table).problem.frame
     column = one.model.classes_.tolist().index("no")
-    # Equal up to where boosting starts: LightGBM counts weights of classes there, not scale_pos_weight.
+    # Where boosting starts, too: LightGBM counts weights of classes there, not scale_pos_weight.
     gap = one.model.predict_proba(rows)[:, column] - two.model.predict_proba(rows)[:, 1]
-    assert np.abs(gap).mean() < 0.1
+    assert np.abs(gap).max() < 1e-9
+    assert one.scores == pytest.approx(two.scores, abs=1e-9)
+    assert one.importance["splits"].tolist() == two.importance["splits"].tolist()
