@@ -10,16 +10,16 @@ import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from flows._notes import FINAL_MODEL, final_model, identity_of, newest
 from flows._plan import Plan
 from flows._session import Session
-from flows.objectives import FinalModel, TrialInfo
+from flows.objectives import FinalModel, TableObjective, TrialInfo
 from hpo_core import InputError, Study, TrialRecord
-from hpo_core.folds import FOLD, fold_results
+from hpo_core.folds import fold_results
 from hpo_core.inner import trial_seed
 from hpo_core.schedules import Recorded, followed
 from tracking import (
@@ -37,7 +37,7 @@ from tracking import (
     promote,
     version_note,
 )
-from tracking.tags import CONFIG_SHA256, OBJECTIVE, PARAMS, PARENT_TRIAL, STUDY, STUDY_ID, TRIAL
+from tracking.tags import CONFIG_SHA256, OBJECTIVE, OPTIONS, PARAMS, PARENT_TRIAL, STUDY, STUDY_ID, TRIAL
 
 _RUN_ID_SECONDS = 60.0
 # Tells the final model of a trial from those that its objective may have logged.
@@ -197,7 +197,7 @@ def register(
         model=LoggedModel(model_id, str(note.get("run_id", ""))),
         scores=note["scores"],
         data_digest=plan.terms.identity["question"],
-        lineage=lineage_of(study, trial),
+        lineage={**lineage_of(study, trial), OPTIONS: json.dumps(_options(plan.table))},
         description=version_note(
             study.name,
             trial.number,
@@ -259,7 +259,7 @@ def _on_folds(study: Study, plan: Plan, trial: TrialRecord, wanted: Registration
                 f"trial {trial.number} came about by forks, and folds have no models for it to go on from; "
                 "promote it by --gate margin"
             )
-        known = _evaluated_on_folds(plan, trial.params, trial_seed(study.created.seed, trial.number))
+        known = _evaluated_on_folds(plan.table, trial.params, trial_seed(study.created.seed, trial.number))
     return {"folds": known, "folds_digest": _folds_digest(plan)} if known else {}
 
 
@@ -275,20 +275,18 @@ def _folds_digest(plan: Plan) -> str:
     return digest.hexdigest()
 
 
-def _evaluated_on_folds(plan: Plan, params: Mapping[str, Any], seed: int) -> dict[int, float]:
+def _evaluated_on_folds(table: TableObjective, params: Mapping[str, Any], seed: int) -> dict[int, float]:
     """Cross-validate a configuration once more, fold by fold; empty for an objective without folds."""
-    from flows.objectives import Rerun
     from flows.objectives._base import load_setting
 
-    table = plan.table
-    if "budget" not in table.__dataclass_fields__ or load_setting(table.table).n_folds < 2:
+    if load_setting(table.table).n_folds < 2:
         return {}
-    trial = Rerun(params, seed)
-    replace(table, budget="folds")(trial)
-    name = f"{next(iter(plan.terms.objectives))}{FOLD}"
-    return {
-        step: found[name] for step, found in trial.reports.items() if math.isfinite(found.get(name, math.nan))
-    }
+    return {step: value for step, value in table.on_folds(params, seed).items() if math.isfinite(value)}
+
+
+def _options(table: TableObjective) -> dict[str, Any]:
+    """An objective's own options, with which its configurations have to be evaluated."""
+    return {f.name: getattr(table, f.name) for f in fields(table) if f.name != "table"}  # type: ignore[arg-type]  # a protocol of dataclasses
 
 
 def _version_on_folds(plan: Plan, connection: Connection, version: Any) -> dict[int, float]:
@@ -313,8 +311,14 @@ def _version_on_folds(plan: Plan, connection: Connection, version: Any) -> dict[
         raise NotComparable("the tag of its configuration is no JSON") from None
     if version.tags.get(CONFIG_SHA256) != config_sha256(params):
         raise NotComparable("the configuration in its run is not the one that it was registered with")
-    with _comparing("its configuration fails on these folds"):
-        return _evaluated_on_folds(plan, params, plan.terms.seed or 0)
+    if OPTIONS not in version.tags:
+        raise NotComparable("it does not say with which options of the objective it was made")
+    try:
+        with _comparing("its configuration fails on these folds"):
+            table = replace(plan.table, **json.loads(version.tags[OPTIONS]))
+            return _evaluated_on_folds(table, params, plan.terms.seed or 0)
+    except InputError as error:
+        raise NotComparable(f"its configuration cannot be evaluated here: {error}") from error
 
 
 @contextlib.contextmanager

@@ -59,6 +59,8 @@ FLOW_RUN = "hpo.flow_run"
 
 # The objective by which a registered model was made.
 OBJECTIVE = "hpo.objective"
+# JSON: the options of a ready objective that its configurations have to be evaluated with.
+OPTIONS = "hpo.objective_options"
 
 
 def trial_uid(study_id: str, trial: int) -> str:

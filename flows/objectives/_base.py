@@ -30,7 +30,7 @@ from flows.objectives._data import Problem, identity, load_table, pose
 from flows.objectives._metrics import Array, Metric, Needs, get_metric, score_all
 from flows.objectives._splits import Split, SplitPlan, make_split
 from hpo_core import InputError, SearchSpace
-from hpo_core.inner import SPREAD, check_whole
+from hpo_core.inner import FOLD, SPREAD, check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,8 +262,18 @@ class TableObjective(Protocol):
     def __call__(self, trial: Trial) -> float:
         """Evaluate ``trial.params``; the value of the metric."""
 
+    def on_folds(self, params: Mapping[str, Any], seed: int) -> dict[int, float]:
+        """Evaluate a configuration once more, fold by fold; empty where folds are not told apart."""
+
     def finalise(self, params: Mapping[str, Any], info: TrialInfo) -> FinalModel:
         """Refit on all training rows, score once on the test rows."""
+
+
+def reported_on_folds(objective: TableObjective, params: Mapping[str, Any], seed: int) -> dict[int, float]:
+    """What an objective whose steps are folds reports of each."""
+    trial, name = Rerun(params, seed), f"{load_setting(objective.table).metric.name}{FOLD}"
+    objective(trial)
+    return {step: metrics[name] for step, metrics in trial.reports.items()}
 
 
 def load_setting(config: TableConfig) -> Setting:

@@ -94,18 +94,19 @@ def own_parameters(model: Any) -> dict[str, str]:
 
 @dataclass
 class Run:
-    """A trial on the ``steps`` axis so far: what a checkpoint holds."""
+    """A trial on the ``steps`` axis so far: what a checkpoint holds. ``best_scores``: on each fold."""
 
     folds: list[Grown]
     step: int = 0
     best_step: int = 0
     best_value: float = field(default=math.nan)
+    best_scores: list[float] = field(default_factory=list)
 
-    def add(self, step: int, value: float, sign: float) -> None:
-        """Note one step; ``sign * value`` is to be minimised."""
+    def add(self, step: int, value: float, scores: list[float], sign: float) -> None:
+        """Note one step, of ``scores`` on the folds and their mean; ``sign * value`` is to be minimised."""
         self.step = step
         if not self.best_step or sign * value < sign * self.best_value:
-            self.best_step, self.best_value = step, value
+            self.best_step, self.best_value, self.best_scores = step, value, scores
 
 
 @dataclass(frozen=True)

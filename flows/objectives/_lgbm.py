@@ -41,6 +41,7 @@ from flows.objectives._base import (
     load_setting,
     mean,
     prepared,
+    reported_on_folds,
     requirements,
     spread,
     thinned,
@@ -251,6 +252,10 @@ class LightGBM:
         if not run.step:
             raise TrialPruned("stopped before the first step was finished")
         return run.best_value
+
+    def on_folds(self, params: Mapping[str, Any], seed: int) -> dict[int, float]:
+        """Each fold at the number of rounds that is best for it."""
+        return reported_on_folds(replace(self, budget="folds"), params, seed)
 
     # -- final model -----------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ from flows.objectives._base import (
     mean,
     permutation_importance,
     prepared,
+    reported_on_folds,
     requirements,
     spread,
     useful_threads,
@@ -252,7 +253,7 @@ class SklearnModel:
         setting = load_setting(self.table)
         with self._quiet(setting):
             if self.budget == "steps":
-                return self._over_steps(trial, setting)
+                return self._over_steps(trial, setting, self._begun(trial, setting))
             return self._over_folds(trial, setting)
 
     def _over_folds(self, trial: Trial, setting: Setting) -> float:
@@ -274,15 +275,17 @@ class SklearnModel:
             raise TrialPruned("stopped before the first fold was finished")
         return mean(values)
 
-    def _over_steps(self, trial: Trial, setting: Setting) -> float:
-        metric = setting.metric
+    def _begun(self, trial: Trial, setting: Setting) -> Run:
+        """From the checkpoint, or from nothing."""
         if trial.checkpoint is None:
-            folds = [self._grown(setting, trial.params, trial.seed, i) for i in range(setting.n_folds)]
-            run = Run(folds)
-        else:
-            run = trial.checkpoint.load()
-            for fold in run.folds:
-                fold.take(trial.params)
+            return Run([self._grown(setting, trial.params, trial.seed, i) for i in range(setting.n_folds)])
+        run: Run = trial.checkpoint.load()
+        for fold in run.folds:
+            fold.take(trial.params)
+        return run
+
+    def _over_steps(self, trial: Trial, setting: Setting, run: Run) -> float:
+        metric = setting.metric
         parts = [FoldRows.of(setting, fold, i) for i, fold in enumerate(run.folds)]
         # As an object, which is kept as a pickle that says so: none is taken from MLflow.
         saving = Saving(trial, lambda: run)
@@ -293,7 +296,7 @@ class SklearnModel:
                 predictions = outputs_of(fold.last, part.valid, setting.problem, metric.needs)
                 scores.append(metric(part.y, fold.unscaled(predictions)))
             value = mean(scores)
-            run.add(step, value, metric.sign)
+            run.add(step, value, scores, metric.sign)
             over = step - run.best_step >= self.patience or not math.isfinite(value)
             if not over:  # else the next attempt would try one more step
                 saving.passed(step)
@@ -305,6 +308,16 @@ class SklearnModel:
         if not run.step:
             raise TrialPruned("stopped before the first step was finished")
         return run.best_value
+
+    def on_folds(self, params: Mapping[str, Any], seed: int) -> dict[int, float]:
+        """Over steps, each fold at the step that is best for all: the folds that the trial's value is of."""
+        if self.budget == "folds":
+            return reported_on_folds(self, params, seed)
+        setting, trial = load_setting(self.table), Rerun(params, seed)
+        with self._quiet(setting):
+            run = self._begun(trial, setting)
+            self._over_steps(trial, setting, run)
+        return dict(enumerate(run.best_scores, start=1))
 
     def _size(self, step: int) -> int:
         """Trees or iterations after ``step``: an even share of ``max_size`` for each step."""

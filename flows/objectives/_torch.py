@@ -175,6 +175,11 @@ class TorchMLP:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 
+    def on_folds(self, params: Mapping[str, Any], seed: int) -> dict[int, float]:
+        """Nothing: all folds are trained at once."""
+        del params, seed
+        return {}
+
     # -- final model -----------------------------------------------------------------------------
 
     def finalise(self, params: Mapping[str, Any], info: TrialInfo) -> FinalModel:

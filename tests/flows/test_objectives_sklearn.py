@@ -352,6 +352,17 @@ def test_a_value_that_stands_still_is_no_better_one() -> None:
     assert passes.step_unit == "pass over the data"
 
 
+@pytest.mark.parametrize("name", ["gradient_boosting", "sgd"])
+def test_folds_of_what_grows_are_those_of_its_value(name: str) -> None:
+    """They were measured at scikit-learn's own number of trees or passes, whatever the steps had come to."""
+    tuned = objective("sklearn:iris", name, metric="logloss", budget="steps", n_steps=4, max_size=12)
+    params = {"max_depth": 2} if name == "gradient_boosting" else {"loss": "log_loss"}
+    value = tuned(FakeTrial(params, seed=5))
+    folds = tuned.on_folds(params, 5)
+    assert sorted(folds) == [1, 2, 3]
+    assert np.mean(list(folds.values())) == pytest.approx(value, rel=1e-12)
+
+
 def test_an_interrupted_trial_of_folds_goes_on_at_the_next_fold() -> None:
     tuned = objective("sklearn:wine")
     params = {"max_depth": 3}

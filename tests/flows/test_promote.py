@@ -20,7 +20,10 @@ import pandas as pd
 import pytest
 
 from flows._notes import FINAL_MODEL, TRACKING, newest
+from flows.objectives import make_objective
 from hpo_core import Study
+from hpo_core.folds import paired_test
+from hpo_core.inner import trial_seed
 from tests.flows.conftest import Hpo, Place
 from tests.flows.small_tables import mixed, written
 from tracking import config_sha256
@@ -318,3 +321,32 @@ def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked
         refused = json.loads(hpo("promote", "newer", "--trial", other, "--gate", "folds", "--json").out)
         assert (refused["promoted"], refused["champion"]) == (False, holder)
         assert refused["reason"].startswith(f"cannot be compared with version {holder}: {says}")
+
+
+def test_a_gate_on_folds_evaluates_each_configuration_as_it_was_made(tracked: Place, hpo: Hpo) -> None:
+    """The holder's was with the other study's options, its estimator even, and both with 100 trees."""
+    table = written(tracked.folder, mixed(160, task="regression"))
+    command = [
+        *("tune", "sklearn", "--data", table, "--target", "y", "--folds", 3, "--trials", 1),
+        *("--isolation", "thread", "--workers", 1),
+    ]
+    forest = {"estimator": "random_forest", "budget": "steps", "n_steps": 3, "max_size": 6}
+    trees = {"estimator": "extra_trees", "budget": "steps", "n_steps": 2, "max_size": 4}
+    given = [[f"--option={key}={value}" for key, value in options.items()] for options in (forest, trees)]
+    assert hpo(*command, *given[0], "--name", "first", "--register", "m").code == 0
+    assert hpo(*command, *given[1], "--name", "second").code == 0
+    said = hpo("promote", "second", "--model", "m", "--gate", "folds", "--json")
+    first, second = (tracked.study(name).best for name in ("first", "second"))
+    own = trial_seed(tracked.study("second").created.seed, second.number)
+    old, new = (
+        make_objective("sklearn", data=table, target="y", folds=3, options=options).on_folds(params, seed)
+        for options, params, seed in ((forest, first.params, 0), (trees, second.params, own))
+    )
+    assert sum(new.values()) / 3 == pytest.approx(second.values["rmse"])
+    assert f"rmse {paired_test(new, old, 'min')}, against version 1" in json.loads(said.out)["reason"]
+
+    client = tracked_by(tracked)
+    client.delete_model_version_tag("m", "1", "hpo.objective_options")
+    client.set_model_version_tag("m", "1", "hpo.folds_digest", "of other folds")
+    said = hpo("promote", "second", "--model", "m", "--gate", "folds", "--json")
+    assert "does not say with which options of the objective it was made" in json.loads(said.out)["reason"]
