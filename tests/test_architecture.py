@@ -126,6 +126,18 @@ def test_arrows_point_down() -> None:
     assert broken(rule, *PACKAGES) == {}
 
 
+def test_dask_is_known_to_runners_alone_and_prefect_to_none_of_them() -> None:
+    """Who awaits a runner need not know where it computes, nor the runner who waits."""
+
+    def rule(path: Path) -> list[tuple[int, str]]:
+        of_a_runner = relative(path).startswith("flows/runners/")
+        forbidden = {"prefect"} if of_a_runner else {"dask", "distributed"}
+        return [found for found in imports(tree(path)) if found[1] in forbidden]
+
+    assert sources("flows/runners")
+    assert broken(rule, "flows") == {}
+
+
 def test_no_two_modules_need_each_other() -> None:
     """Not even for annotations. The face of a package hands names on, and is no part of a circle."""
     modules = {
