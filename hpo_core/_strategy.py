@@ -149,13 +149,23 @@ class Scheduler(Protocol):
         ...
 
 
+# Elements of a list that a line about a strategy has room for.
+_LISTED = 3
+
+
 def strategy_words(config: Mapping[str, Any]) -> str:
     """What a strategy's JSON says, as :attr:`Strategy.words`."""
     parts = (config.get(what) for what in ("sampler", "scheduler"))
     options = (part.items() for part in parts if isinstance(part, Mapping))
-    given = [f"{name}={value}" for items in options for name, value in items if name != "name"]
+    given = [_option_words(name, value) for items in options for name, value in items if name != "name"]
     name = str(config.get("name", ""))
     return f"{name} ({', '.join(given)})" if given else name
+
+
+def _option_words(name: str, value: Any) -> str:
+    """An option of a strategy in a line about it, of long lists how long they are: ``7 parameters``."""
+    long = isinstance(value, list | tuple) and len(value) > _LISTED
+    return f"{len(value)} {name}" if long else f"{name}={value}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,6 +112,10 @@ def test_a_strategy_says_which_options_it_was_given() -> None:
         "grid+asha (resolution=3, eta=2)"
     )
     assert make_strategy("bohb").words == "bohb"
+    names = ["rate", "decay", "momentum"]
+    assert make_strategy({"name": "pbt", "parameters": names}).words == f"pbt (parameters={names})"
+    # Of pbt with a ready objective it was the whole width of the list of studies, and more.
+    assert make_strategy({"name": "pbt", "parameters": [*names, "size"]}).words == "pbt (4 parameters)"
 
 
 def test_a_scheduler_alone_goes_with_the_default_sampler() -> None:

@@ -30,6 +30,7 @@ class Script:
         repeats: int = 1,
         constraints: Sequence[str] = (),
         confirms: Script | None = None,
+        strategy: Any = "random",
     ) -> None:
         self.folder = folder
         self.at = at
@@ -37,7 +38,7 @@ class Script:
         self.study = Study(
             SPACE if space is None else space,
             objectives or {"loss": "min"},
-            "random",
+            strategy,
             0,
             name=name,
             limits={"trials": trials},

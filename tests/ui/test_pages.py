@@ -8,6 +8,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -382,7 +383,9 @@ def test_results_of_any_size_have_places_and_ticks_that_are_told_apart(
 @pytest.mark.parametrize("width", [375, 1200])
 def test_long_names_leave_the_rest_on_the_page(site: Site, tab: Tab, width: int) -> None:
     """Of a study, an objective and a parameter: no page is wider than its window; the list shows states."""
-    script = site.study(f"{width:N<120}", space={"p" * 120: Float(0, 1)}, objectives={"o" * 120: "min"})
+    strategy = {"name": "random+threshold", "upper": 1.0, "metric": "m" * 120}
+    names: dict[str, Any] = {"space": {"p" * 120: Float(0, 1)}, "objectives": {"o" * 120: "min"}}
+    script = site.study(f"{width:N<120}", strategy=strategy, **names)
     script.run(0.25)
     run = site.show(script)
     tab.size(width, 900)
@@ -398,6 +401,8 @@ def test_long_names_leave_the_rest_on_the_page(site: Site, tab: Tab, width: int)
     tab.open(f"{site.server.uri}/hpo")
     tab.until("document.querySelector('.scroll td')")
     assert tab.run("document.querySelector('td .state').getBoundingClientRect().left < innerWidth")
+    begun = "document.querySelector('td:last-child').getBoundingClientRect().right <= innerWidth"
+    assert tab.run(begun) == (width == 1200)
 
 
 def test_names_of_many_choices_do_not_lie_upon_one_another(site: Site, tab: Tab) -> None:

@@ -94,7 +94,7 @@ function listPage() {
         el("td", { title: s.reason }, state(s.state)),
         el("td", null, `${s.done}${s.planned ? ` of ${s.planned}` : ""}`),
         el("td", { class: "name" }, s.best ? scores(s.best) : "–"),
-        el("td", null, s.strategy),
+        el("td", { class: "name" }, s.strategy),
         el("td", { class: "name" }, s.experiment),
         el("td", null, new Date(s.start).toLocaleString()),
       ))))));
