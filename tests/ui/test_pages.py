@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from hpo_core import Categorical, Float
+from hpo_core import Categorical, Float, Int
 from tests.ui.browser import Tab
 from tests.ui.conftest import Site
 
@@ -403,6 +403,19 @@ def test_long_names_leave_the_rest_on_the_page(site: Site, tab: Tab, width: int)
     assert tab.run("document.querySelector('td .state').getBoundingClientRect().left < innerWidth")
     begun = "document.querySelector('td:last-child').getBoundingClientRect().right <= innerWidth"
     assert tab.run(begun) == (width == 1200)
+
+
+def test_an_axis_of_whole_numbers_has_no_ticks_between_them(site: Site, tab: Tab) -> None:
+    """A network of 3 layers stood between 2.8 and 3.2 of them."""
+    script = site.study("whole", space={"layers": Int(3, 4)})
+    for _ in range(2):
+        script.run(0.5)
+    tab.open(f"{site.server.uri}/hpo/studies/{site.show(script)}")
+    tab.until("document.querySelector('.slices svg')")
+    below = "document.querySelectorAll('.slices text:not([text-anchor=end])')"
+    ticks = tab.run(f"[...{below}].map(t => t.textContent)")
+    assert ticks
+    assert {float(tick) for tick in ticks} <= {3.0, 4.0}
 
 
 def test_names_of_many_choices_do_not_lie_upon_one_another(site: Site, tab: Tab) -> None:

@@ -273,7 +273,7 @@ function sliceChart(place, data, link, room) {
   const range = data.range || [0, 1];
   const values = data.points.map((p) => p[0]);
   const x = data.numeric
-    ? { low: Math.min(...values), high: Math.max(...values), log: data.log }
+    ? { low: Math.min(...values), high: Math.max(...values), log: data.log, whole: !data.log && values.every(Number.isInteger) }
     : { choices: data.choices };
   const chart = frame(place, {
     height: 150, left: 48, room, x, y: { low: range[0], high: range[1] },
