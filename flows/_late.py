@@ -67,9 +67,13 @@ def find(job: Job) -> Late | None:
 
 
 def discard(job: Job) -> None:
-    """Forget what this attempt and those before it left: the journal has it, or goes on without it."""
+    """Forget what this attempt and those before it left, halves of it too: the journal has it, or goes on
+    without it.
+    """
     for attempt in range(1, job.attempt + 1):
-        _path(Path(job.folder), job.trial, attempt).unlink(missing_ok=True)
+        path = _path(Path(job.folder), job.trial, attempt)
+        for left in path.parent.glob(f"{path.stem}.*"):
+            left.unlink(missing_ok=True)
 
 
 def _unanswered(run_id: str) -> None:

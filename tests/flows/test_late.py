@@ -11,6 +11,7 @@ from flows._late import discard, find, leave
 from flows.runners import _messages as m
 from flows.runners._messages import Job, Outcome
 from flows.runners._port import Curve, Message, Report, Saved
+from tests.full_disk import small_files
 
 RETURNED = Outcome(kind=m.RETURNED, values={"loss": 0.5}, params={"x": 1}, found={"x": {"type": "int"}})
 
@@ -77,6 +78,18 @@ def test_what_is_journaled_is_forgotten_with_all_before_it(tmp_path: Path) -> No
     left = [attempt for attempt in (1, 2, 3) if find(job(tmp_path, attempt + 1)) is not None]
     assert left == [3]
     assert find(job(tmp_path, 2, trial=4)) is not None
+
+
+def test_half_of_a_result_goes_when_the_whole_is_forgotten(tmp_path: Path) -> None:
+    """A full disk kept what had still fitted on it, and a killed process what it had begun."""
+    leave(job(tmp_path, 1, trial=3), [], RETURNED)
+    leave(job(tmp_path, 1, trial=4), [], RETURNED)
+    with small_files(20):
+        leave(job(tmp_path, 2, trial=3), [], RETURNED)
+    assert len(list((tmp_path / "outcomes").iterdir())) == 3
+    discard(job(tmp_path, 2))
+    (kept,) = (tmp_path / "outcomes").iterdir()
+    assert find(job(tmp_path, 2, trial=4)) is not None, kept
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"target": 9}', '{"target": 9, "said": [{}]}'])
