@@ -17,11 +17,12 @@ from typing import Any
 
 from hpo_core._errors import InputError, SpaceError, nearest
 from hpo_core._fitting import Unfit, fitted
+from hpo_core._outcome_constraints import OutcomeConstraint
 from hpo_core._space import SearchSpace
 from hpo_core._states import INFORMATIVE, TrialState
 from hpo_core._study import Study
 
-__all__ = ["Fitting", "Outcome", "Past", "adopt", "fit"]
+__all__ = ["Fitting", "Outcome", "Past", "adopt", "fit", "unjudged"]
 
 _MOST_NAMES = 5
 
@@ -135,6 +136,18 @@ def fit(
         ignored=sorted(met - used),
         text=frozenset(o.key for o in past.outcomes if o.text and space is None),
     )
+
+
+def unjudged(
+    state: TrialState, values: Mapping[str, float], bounds: Iterable[OutcomeConstraint]
+) -> TrialState:
+    """How a trial that measured ``values`` came out but for the ``bounds`` on outcomes of its own study.
+
+    What broke one has been measured, and whoever takes it over judges it by other bounds; what the objective
+    itself said to be infeasible has not.
+    """
+    broken = any(bound.excess(values.get(bound.metric, math.nan)) > 0.0 for bound in bounds)
+    return TrialState.COMPLETE if state is TrialState.INFEASIBLE and broken else state
 
 
 def adopt(study: Study, fitting: Fitting, now: float = 0.0) -> int:

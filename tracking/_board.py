@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -136,11 +136,7 @@ class BoardStudy:
     @property
     def constraints(self) -> list[str]:
         """Bounds on metrics that a result must keep, in words."""
-        try:
-            found: list[str] = json.loads(self.tags.get(CONSTRAINTS, "[]"))
-        except ValueError:  # too many for a tag, which ends somewhere then
-            return []
-        return found
+        return bounds_of(self.tags)
 
     @property
     def objectives(self) -> dict[str, str]:
@@ -461,6 +457,15 @@ def parsed(text: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def bounds_of(tags: Mapping[str, str]) -> list[str]:
+    """The bounds on outcomes of the study whose run has these tags."""
+    try:
+        found: list[str] = json.loads(tags.get(CONSTRAINTS, "[]"))
+    except ValueError:  # too many for a tag, which ends somewhere then
+        return []
+    return found
 
 
 def parsed_all(texts: list[str]) -> list[dict[str, Any]]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError, TrialState
-from hpo_core.inner import nearest
-from hpo_core.warm_start import Outcome, Past
+from hpo_core.inner import OutcomeConstraint, nearest
+from hpo_core.warm_start import Outcome, Past, unjudged
 from tracking import _sqlite
-from tracking._board import parsed
+from tracking._board import bounds_of, parsed
 from tracking._connection import Connection, probe, unusable
 from tracking._errors import brief
-from tracking.tags import PARAMS, ROLE, STATE, UID
+from tracking.tags import PARAMS, PARENT_RUN_ID, ROLE, STATE, UID
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -42,8 +42,13 @@ def past_runs(
     """
     connection = _open(tracking_uri, experiment)
     try:
-        runs = [run for run in connection.runs("") if run.data.tags.get(ROLE) not in ("study", "repeat")]
-        outcomes = [_outcome(run) for run in runs]
+        runs = list(connection.runs(""))
+        bounds = {run.info.run_id: bounds_of(run.data.tags) for run in runs if _role(run) == "study"}
+        outcomes = [
+            _outcome(run, bounds.get(run.data.tags.get(PARENT_RUN_ID, ""), []))
+            for run in runs
+            if _role(run) not in ("study", "repeat")
+        ]
     except Exception as error:
         raise unusable(connection.uri, brief(error)) from error
     return Past(
@@ -73,14 +78,21 @@ def _open(tracking_uri: str | None, experiment: str) -> Connection:
     return Connection(client, uri, found.experiment_id, path)
 
 
-def _outcome(run: Run) -> Outcome:
-    tags = run.data.tags
+def _role(run: Run) -> str | None:
+    role: str | None = run.data.tags.get(ROLE)
+    return role
+
+
+def _outcome(run: Run, bounds: list[str]) -> Outcome:
+    """``bounds``: on outcomes, of the study whose trial it is."""
+    tags, metrics = run.data.tags, dict(run.data.metrics)
     exact: dict[str, Any] = parsed(tags.get(PARAMS))
-    state = tags.get(STATE)
+    label = tags.get(STATE)
+    state = _STATES.get(run.info.status, TrialState.RUNNING) if label is None else TrialState.of(label)
     return Outcome(
         key=tags.get(UID) or f"run:{run.info.run_id}",
         params=exact or dict(run.data.params),
-        values=dict(run.data.metrics),
-        state=_STATES.get(run.info.status, TrialState.RUNNING) if state is None else TrialState.of(state),
+        values=metrics,
+        state=unjudged(state, metrics, map(OutcomeConstraint.of, bounds)),
         text=not exact,
     )

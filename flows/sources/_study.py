@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.sources._source import Names
-from hpo_core import InputError, Study
+from hpo_core import InputError, Study, TrialState
 from hpo_core.inner import JOURNAL, nearest, read_journal
 from hpo_core.inner import events as ev
-from hpo_core.warm_start import Outcome, Past
+from hpo_core.warm_start import Outcome, Past, unjudged
 
 __all__ = ["EarlierStudy", "from_study"]
 
@@ -52,17 +54,24 @@ class EarlierStudy:
         events = [event for _, event, _ in read_journal(journal)]
         study = Study.replay(events)
         uid = study.created.study_id
+        measured = [{**trial.metrics, **trial.values} for trial in study.trials]
         trials = [
             Outcome(
                 key=f"{uid}:{trial.number}",
                 params=trial.params,
-                values={**trial.metrics, **trial.values},
-                state=trial.state,
+                values=values,
+                state=unjudged(trial.state, values, study.state.outcome_constraints),
             )
-            for trial in study.trials
+            for trial, values in zip(study.trials, measured, strict=True)
         ]
         elsewhere = [
-            Outcome(key=e.source or f"{uid}:observed-{i}", params=e.params, values=e.values, text=e.text)
+            Outcome(
+                key=e.source or f"{uid}:observed-{i}",
+                params=e.params,
+                values=e.values,
+                state=_observed(e, study.objectives),
+                text=e.text,
+            )
             for i, e in enumerate(events)
             if isinstance(e, ev.Observed)
         ]
@@ -73,6 +82,12 @@ class EarlierStudy:
             params=self.params,
             metrics=self.metrics,
         )
+
+
+def _observed(event: ev.Observed, objectives: Iterable[str]) -> TrialState:
+    """A failure is observed as a value that is not finite."""
+    finite = all(math.isfinite(event.values.get(name, math.nan)) for name in objectives)
+    return TrialState.COMPLETE if finite else TrialState.FAILED
 
 
 def from_study(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -19,10 +20,11 @@ import pytest
 
 from flows import Result, from_csv, from_hyperopt, from_optuna, from_study, tune
 from flows._warm_start import begin_with, origins_of
+from flows._workspace import study_folder
 from flows.cli import main
 from flows.sources import parse_source
-from hpo_core import Categorical, Float, InputError, Int, SearchSpace, Study
-from hpo_core.warm_start import Fitting, Outcome, Past, fit
+from hpo_core import Categorical, Float, InputError, Int, Journal, SearchSpace, Study, TrialState
+from hpo_core.warm_start import Fitting, Outcome, Past, adopt, fit
 from tests.databases import copy_database
 from tests.flows.conftest import Hpo, Place
 from tests.flows.interrupted import killed_at
@@ -347,6 +349,35 @@ def test_what_optuna_calls_better_must_be_better_here(tmp_path: Path) -> None:
     assert repr([row[1:] for row in named.rows]) == repr([row[1:] for row in found.rows])
     with pytest.raises(InputError, match="has no study 'mine'"):
         ours(from_optuna(url, "mine"))
+
+
+def test_the_bounds_of_an_earlier_study_are_not_those_of_this_one(tmp_path: Path) -> None:
+    """What broke a bound there has been measured and counts; what failed there, or before it, has not."""
+    space, folder = {"x": Float(0.0, 1.0)}, study_folder("old", tmp_path)
+    folder.mkdir(parents=True)
+    bound = {"outcome_constraints": ["ms <= 10"]}
+    with Journal(folder / "journal.jsonl") as journal:
+        old = Study(space, strategy="random", name="old", settings=bound, journal=journal)
+        old.observe({"x": 0.1}, {"loss": 0.1, "ms": 15.0})
+        old.observe({"x": 0.2}, {"loss": math.nan})
+        for ms in (5.0, 20.0):
+            old.tell(old.ask(), {"loss": ms / 100, "ms": ms})
+        raised = old.ask()
+        old.report(raised, 1, {"loss": 0.3})
+        old.tell(raised, state="infeasible")
+    past = from_study("old", home=tmp_path).read(None)
+    new = Study(space, strategy="random", settings={"outcome_constraints": ["ms <= 17"]})
+    assert adopt(new, fit(new.space, new.objectives, past, bounded=["ms"])) == 5
+    np.testing.assert_array_equal(
+        new.history.evidence.values[:, 0], [0.1, math.nan, 0.05, math.nan, math.nan]
+    )
+    states = [TrialState(state).label for state in new.history.evidence.states.tolist()]
+    assert states == ["complete", "failed", "complete", "infeasible", "failed"]
+    assert new.history.evidence.measured[3, 0] == 0.2
+    free = fit(new.space, new.objectives, past)
+    assert [values["loss"] for _, _, values in free.rows] == pytest.approx(
+        [0.1, math.nan, 0.05, 0.2, math.nan], nan_ok=True
+    )
 
 
 def test_what_was_infeasible_for_optuna_is_a_failure() -> None:

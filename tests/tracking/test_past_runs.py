@@ -82,6 +82,23 @@ def test_runs_of_trials_count_by_their_trials_state(sqlite_uri: str, experiment:
     script.close()
 
 
+def test_what_broke_a_bound_of_its_own_study_has_been_measured(
+    sqlite_uri: str, experiment: str, tmp_path: Path
+) -> None:
+    """It counted as a failure in a study without that bound; what the objective itself refused is one."""
+    script = Script(tmp_path, name=experiment, constraints=["loss >= 0.5"])
+    script.run(0.25)
+    script.run(0.75)
+    script.finish(script.begin(), state="infeasible", reason="raised")
+    tracker = StudyTracker(script.folder, sqlite_uri, experiment)
+    tracker.start()
+    assert tracker.close(60.0)
+    script.close()
+    found = fit(SearchSpace(TRIED), {"loss": "min"}, past_runs(sqlite_uri, experiment))
+    by_trial = {key.rpartition(":")[2]: values["loss"] for key, _, values in found.rows}
+    assert by_trial == pytest.approx({"0": 0.25, "1": 0.75, "2": float("nan")}, nan_ok=True)
+
+
 def test_an_experiment_that_is_not_there_is_not_made(sqlite_uri: str, tmp_path: Path) -> None:
     """Nor is a database; near names are told."""
     client = MlflowClient(sqlite_uri)
