@@ -301,7 +301,8 @@ def history(study: BoardStudy) -> dict[str, Any]:
         "places": len(ended),
         "points": thinned(points, MOST_POINTS, lambda row: row[0] in kept),
         "bad": thinned(bad, MOST_POINTS // 4),
-        "steps": thinned(steps, MOST_POINTS // 2),
+        # The last is the best of all, where the line ends.
+        "steps": thinned(steps, MOST_POINTS // 2, lambda row: row is steps[-1]),
         "range": _axis([row[1] for row in points], direction),
     }
 

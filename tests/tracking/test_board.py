@@ -182,6 +182,19 @@ def test_slices_keep_the_best_and_are_thinned() -> None:
     assert [row[2] for row in x["points"] if row[3]] == [700]
 
 
+@pytest.mark.parametrize("direction, turned", [("min", 1.0), ("max", -1.0)])
+def test_the_line_of_the_best_ends_at_the_best(direction: str, turned: float) -> None:
+    """Where each of many trials is better than all before, the last was among those thinned out."""
+    study = BoardStudy("run", "0", "e", "s", "FINISHED", 0, 1, {"hpo.objectives": f'{{"a": "{direction}"}}'})
+    for n in range(1001):
+        values = {"a": -turned * n}
+        study.trials[n] = BoardTrial(n, f"r{n}", "FINISHED", n, n + 1, "complete", {}, values)
+    steps = views.history(study)["steps"]
+    assert steps[0] == [1, 0.0, 0]
+    assert steps[-1] == [1001, -turned * 1000, 1000]
+    assert len(steps) < 400
+
+
 def test_choices_stand_in_the_order_of_the_space() -> None:
     """They stood in that of the alphabet, numbers too: 128 before 16. What was not tried has no place."""
     declared = {"size": ["small", "medium", "large"], "batch": [16, 128, 1024]}
