@@ -200,7 +200,9 @@ def ticks(parameter: Parameter, longest: int = 28) -> tuple[list[float], list[st
     inside = [v for v in wanted if low < v < high]
     units = [(_unit(parameter, v), number(v)) for v in inside]
     # The ends are labelled, so what is too close to them is not.
-    units = [(0.0, number(low)), *((u, t) for u, t in units if 0.06 < u < 0.94), (1.0, number(high))]
+    first, last = parameter.canonical(np.array([0.0, 1.0])).tolist()
+    between = [(u, t) for u, t in units if first + 0.06 < u < last - 0.06]
+    units = [(first, number(low)), *between, (last, number(high))]
     return [u for u, _ in units], [t for _, t in units]
 
 
@@ -210,7 +212,10 @@ def _unit(parameter: Parameter, value: float) -> float:
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if float(parameter.decode(middle)) < value else (low, middle)
-    return (low + high) / 2
+    # Of whole numbers and steps each has the middle of its cell, where trials are, and others lie between.
+    below, above = map(float, parameter.canonical(np.array([low, high])))
+    a, b = float(parameter.decode(below)), float(parameter.decode(above))
+    return below + (above - below) * (value - a) / (b - a) if a < value < b else above
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -221,7 +226,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _even_ticks(low: float, high: float) -> list[float]:
-    span = (high - low) / 5
+    span = high / 5 - low / 5  # the whole range need not be a double
     if not span > 0:
         return []
     power = 10.0 ** math.floor(math.log10(span))
@@ -260,5 +265,5 @@ def axis_of(study: Study, name: str, across: float = math.inf, longest: int = 16
 
 def _padded(low: float, high: float) -> list[float]:
     """The whole range of a parameter, tried or not, with a margin."""
-    margin = 0.04 * (high - low) or 0.5
+    margin = 0.04 * high - 0.04 * low or 0.5
     return [low - margin, high + margin]

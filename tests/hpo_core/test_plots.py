@@ -91,6 +91,30 @@ def test_parallel_coordinates_label_real_values(study: Study) -> None:
 
 
 def test_long_labels_of_the_first_axis_have_room() -> None:
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        Int(1, 20),
+        Int(3, 13),
+        Int(1, 1000, log=True),
+        Int(10, 400, step=10),
+        Float(0.0, 1.0, step=0.05),
+        Float(-1e308, 1e308),
+    ],
+)
+def test_ticks_of_parallel_coordinates_are_where_trials_of_that_value_are(parameter: Any) -> None:
+    """Those of whole numbers and steps were up to half a cell off: 1 on a log scale lay a tenth higher."""
+    made = Study({"x": parameter}, strategy="random", seed=0)
+    made.tell(made.ask(), 1.0)
+    axis = plots.parallel_coordinates(made).data[0].dimensions[0]
+    shown = {float(text): place for text, place in zip(axis.ticktext, axis.tickvals, strict=True)}
+    tried = {value: place for value, place in shown.items() if parameter.contains(value)}
+    assert len(tried) >= 4
+    assert list(tried.values()) == pytest.approx([parameter.encode(value) for value in tried], abs=1e-9)
+    # What no trial can have lies between its neighbours.
+    assert sorted(shown.values()) == [shown[value] for value in sorted(shown)]
+
+
     """There is no axis left of them to stand over; they were cut off."""
     made = Study({"kind": Categorical(["short", "a choice with a very long name"]), "x": Float(0.0, 1.0)})
     for _ in range(4):
