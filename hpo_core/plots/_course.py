@@ -169,9 +169,10 @@ def timeline(study: Study, events: Iterable[ev.Event] = ()) -> Figure:
         raise c.nothing(study, "no times")
     begin, end = min(s.start for s in known), max(s.end for s in known)
     names = sorted({s.worker for s in known}, key=lambda w: (len(w), w))
-    busy = sum(s.end - s.start for s in known)
     slots = max(len(names), study.history.workers)
-    used = busy / (slots * (end - begin)) if end > begin else 0.0
+    # A paused trial was nobody's work, and nights without a driver were nobody's time.
+    driven = min(end - begin, study.state.seconds_spent)
+    used = study.state.cost_spent / (slots * driven) if driven > 0 else 0.0
     names = names[:_MOST_WORKERS]
     shown = [s for s in known if s.worker in set(names)]
     longer = _longer(shown)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hpo_core import Categorical, Float, InputError, Int, Segment, Study, TrialState, plots
 from hpo_core.plots.inner import labels
 from hpo_core.schedules import followed
+from hpo_core.simulate import Curves, simulate
 
 TWENTY = {"workers": 4, "max_steps": 20}
 LONG = "a_category_with_a_long_name_that_is_cut_in_the_middle_of_it_"
@@ -90,7 +91,6 @@ def test_parallel_coordinates_label_real_values(study: Study) -> None:
     assert last.label == "loss"
 
 
-def test_long_labels_of_the_first_axis_have_room() -> None:
 @pytest.mark.parametrize(
     "parameter",
     [
@@ -115,6 +115,7 @@ def test_ticks_of_parallel_coordinates_are_where_trials_of_that_value_are(parame
     assert sorted(shown.values()) == [shown[value] for value in sorted(shown)]
 
 
+def test_long_labels_of_the_first_axis_have_room() -> None:
     """There is no axis left of them to stand over; they were cut off."""
     made = Study({"kind": Categorical(["short", "a choice with a very long name"]), "x": Float(0.0, 1.0)})
     for _ in range(4):
@@ -241,6 +242,23 @@ def test_workers_are_as_busy_as_they_were(study: Study) -> None:
     assert "50%" in figure.layout.title.text
     assert len(traces(figure)["failed"].x) == 6
     assert sum(plots.failures(study).data[0].x) == 6
+
+
+def test_workers_are_no_busier_than_they_can_be() -> None:
+    """Without the journal's events a paused trial looks busy, and "Workers: 517% of 3 busy" was said."""
+    settings = {"max_steps": 9, "workers": 3}
+    study = Study({"x": Float(0, 1)}, strategy="asha", seed=1, settings=settings, limits={"trials": 30})
+    curves = Curves(lambda params, step: params["x"], seconds=2.0)
+    made = simulate(study, curves, workers=3, steps=9)
+    assert f"{made.utilisation():.0%} of 3 busy" in plots.timeline(study).layout.title.text
+
+
+def test_nights_without_a_driver_are_nobodys_time() -> None:
+    study = Study({"x": Float(0, 1)}, strategy="random", seed=1, now=1.0)
+    study.tell(study.ask(now=1.0), 0.5, now=101.0)
+    study.execution.take_over("in the morning", now=30_000.0)
+    study.tell(study.ask(now=30_000.0), 0.5, now=30_100.0)
+    assert "100% of 1 busy" in plots.timeline(study).layout.title.text
 
 
 def test_of_too_many_segments_the_longer_ones_are_drawn_and_some_of_all_of_the_time() -> None:
