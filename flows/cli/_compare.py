@@ -21,6 +21,7 @@ from flows._workspace import studies_home, study_names
 from hpo_core import InputError, Study
 from hpo_core.compare import Comparison, Effort, Side
 from hpo_core.compare import compare as compared
+from hpo_core.folds import repeats_of
 from tracking import duration, number_text
 
 # Options of the ready objectives that decide which rows a fold has.
@@ -99,6 +100,13 @@ def _notes(studies: Sequence[Study]) -> list[str]:
     data = {str(identity_of(s.created.meta).get("data")) for s in studies}
     if len(data) > 1:
         notes.append("The studies were not run on the same data: their scores may not mean the same.")
+    if len({frozenset(s.state.settings.outcome_constraints) for s in studies}) > 1:
+        notes.append("The studies bound outcomes differently: what is best in one may not count in another.")
+    if len({(s.state.settings.rule, repeats_of(s)) for s in studies}) > 1:
+        notes.append(
+            "A result is not the same in all studies, by its rule or the number of its repeats: the best of "
+            "noisier ones looks better than it is."
+        )
     open_ = [study.name for study in studies if study.stopped is None]
     if open_:
         notes.append(f"Not finished: {', '.join(open_)}.")

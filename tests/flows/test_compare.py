@@ -94,3 +94,22 @@ def test_a_study_that_is_still_open_is_named() -> None:
     studies = [Study({"x": Float(0.0, 1.0)}, name=name) for name in ("ended", "open")]
     studies[0].stop()
     assert _notes(studies) == ["Not finished: open."]
+
+
+def test_results_that_are_not_alike_are_named() -> None:
+    """A single run's luck stood beside means of five without a word, and what a bound ruled out beside it."""
+    space, settings = {"x": Float(0.0, 1.0)}, {"max_steps": 5}
+    bound = {"outcome_constraints": ["ms <= 10"]}
+    plain, bounded, best = (
+        Study(space, strategy="random", settings=s) for s in ({}, bound, {"rule": "best"})
+    )
+    mean = Study(space, strategy="random", settings=settings, meta={"step_unit": "repeat"})
+    for study in (plain, bounded, best, mean):
+        study.stop()
+    assert _notes([plain, plain]) == _notes([mean, mean]) == []
+    assert [note.partition(":")[0] for note in _notes([plain, bounded])] == [
+        "The studies bound outcomes differently"
+    ]
+    for other in (best, mean):
+        (note,) = _notes([plain, other])
+        assert "not the same in all studies" in note
