@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -68,6 +69,9 @@ def read_text(parameter: Parameter, text: Any) -> Any:
         if len(found) != 1:
             raise SpaceError(f"{text!r} stands for {found or 'none'} of the choices {list(choices)!r}")
         return found[0]
+    if isinstance(parameter, Int):
+        with contextlib.suppress(ValueError):
+            return int(text)  # a float has no digits for large ones
     try:
         number = float(text)
     except ValueError:

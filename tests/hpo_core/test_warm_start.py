@@ -236,6 +236,15 @@ def as_text(key: str, loss: float = 0.5, **params: object) -> Outcome:
     return Outcome(key=key, params={**given, "author": "me"}, values={"loss": loss}, text=True)
 
 
+def test_whole_numbers_beyond_a_floats_digits_are_read_as_they_are() -> None:
+    """Text of them went through a float: 2^53 + 1 was taken for its neighbour, or for out of range."""
+    first = 2**53 + 1
+    space = SearchSpace({"n": Int(first, first + 100)})
+    rows = [as_text(str(n), n=n) for n in (first, first + 6, first + 100)]
+    found = fit(space, {"loss": "min"}, past(*rows, as_text("float", n=f"{float(first + 7)}")))
+    assert [params["n"] for _, params, _ in found.rows] == [first, first + 6, first + 100, first + 7]
+
+
 def test_define_by_run_reads_text_once_the_objective_has_asked() -> None:
     """MLflow keeps text, which has no type before that; such runs were refused: declare the space."""
     runs = [
