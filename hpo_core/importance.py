@@ -122,10 +122,10 @@ def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:
     evidence = history.evidence
     y = evidence.values[:, objective]
     known = with_value(history, objective)
-    pruned = np.flatnonzero((evidence.states == TrialState.PRUNED) & (evidence.trials >= 0))
-    if not len(pruned):
+    if not by_rank(history):
         shown = np.minimum(y[known], worst_to_show(y[known]))
         return evidence.X[known], np.clip(shown, -FAR, FAR)
+    pruned = np.flatnonzero(_pruned(history))
     by_trial = dict(zip(evidence.trials[known].tolist(), mid_ranks(y[known]).tolist(), strict=True))
     placed = _placed(history, objective, by_trial, evidence.trials[pruned])
     # An observation has no steps to be compared at: it stands by its value among the complete.
@@ -134,6 +134,16 @@ def outcomes(history: History, objective: int = 0) -> tuple[Array, Array]:
     score[pruned] = [placed.get(t, np.nan) for t in evidence.trials[pruned].tolist()]
     rows = ~np.isnan(score)
     return evidence.X[rows], mid_ranks(score[rows]) / max(int(rows.sum()), 1)
+
+
+def by_rank(history: History) -> bool:
+    """Whether :func:`outcomes` are ranks: not where the space was edited and has no pruned trial any more."""
+    return bool(_pruned(history).any())
+
+
+def _pruned(history: History) -> NDArray[np.bool_]:
+    evidence = history.evidence
+    return np.asarray((evidence.states == TrialState.PRUNED) & (evidence.trials >= 0))
 
 
 def _placed(history: History, objective: int, scores: dict[int, float], pruned: Ints) -> dict[int, float]:

@@ -13,7 +13,7 @@ from hpo_core._disasters import robust_range
 from hpo_core._result import column_of
 from hpo_core._states import TrialState
 from hpo_core._study import Study
-from hpo_core.importance import importances, outcomes
+from hpo_core.importance import by_rank, importances, outcomes
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Array, Figure, Ints
 from hpo_core.samplers._trees import Trees
@@ -180,7 +180,7 @@ def contour(study: Study, *, objective: str | None = None, names: Sequence[str] 
     active = ~np.isnan(X[:, at]).any(axis=1)
     if active.sum() < _FEW:
         raise c.nothing(study, f"hardly a trial in which {pair[0]} and {pair[1]} are both active")
-    ranked = bool(history.count(TrialState.PRUNED))
+    ranked = by_rank(history)
     X, y = X[active], y[active] * (1.0 if ranked else history.signs[column])
     grid = [_grid(study, n) for n in pair]
     z = _marginal(study, X, y, at, grid)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_core import Categorical, Float, InputError, Int, Segment, Study, TrialState, plots
+from hpo_core import Categorical, Float, InputError, Int, SearchSpace, Segment, Study, TrialState, plots
 from hpo_core.plots.inner import labels
 from hpo_core.schedules import followed
 from hpo_core.simulate import Curves, simulate
@@ -182,6 +182,22 @@ def test_axes_name_as_many_choices_as_there_is_room_for() -> None:
     axis = plots.parallel_coordinates(study).data[0].dimensions[0]
     assert len(axis.ticktext) == len(axis.tickvals) <= 20
     assert len(plots.contour(study, names=["x", "city"]).layout.yaxis.ticktext) <= 20
+
+
+def test_a_contour_is_of_values_where_no_pruned_trial_is_in_the_space_any_more() -> None:
+    """Values to be maximised were shown as ranks, with their signs turned."""
+    space = {"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}
+    made = Study(space, {"score": "max"}, "random", seed=0, settings={"max_steps": 2})
+    for _ in range(20):
+        trial = made.ask()
+        score = 10.0 + trial.params["x"] + trial.params["y"]
+        made.report(trial, 1, {"score": score})
+        made.tell(trial, score, state="pruned" if trial.params["x"] > 0.7 else "complete")
+    assert plots.contour(made, names=["x", "y"]).data[0].colorbar.title.text == "rank"
+    made.change_space(SearchSpace({**space, "x": Float(0.0, 0.7)}))
+    field = plots.contour(made, names=["x", "y"]).data[0]
+    assert field.colorbar.title.text == "score"
+    assert np.asarray(field.z).min() > 10.0
 
 
 def test_slices_use_the_spaces_scale(study: Study) -> None:
