@@ -25,8 +25,10 @@ class Plan:
     exact: bool = True
     lines: tuple[str, ...] = ()
 
-    def seconds(self, workers: int, seconds_per_step: float) -> float | None:
+    def seconds(self, workers: int, seconds_per_step: float, set_up: float = 0.0) -> float | None:
         """Wall time on ``workers`` workers when every step takes this long; ``None`` without rungs.
+
+        ``set_up``: seconds before the first step of a trial, and again wherever it goes on from a checkpoint.
 
         The rungs are run as a list schedule: free workers take the oldest bracket's next trial, and a
         rung opens when the one below it is done. An asynchronous scheduler does not wait for that, so
@@ -34,15 +36,18 @@ class Plan:
         """
         if not self.rungs:
             return None
-        return _list_schedule(self.rungs, workers) * seconds_per_step
+        return _list_schedule(self.rungs, workers, seconds_per_step, set_up)
 
 
-def _list_schedule(rungs: tuple[tuple[int, int, int, int], ...], workers: int) -> float:
-    """Steps of wall time until the last rung is done."""
-    brackets: dict[int, list[tuple[int, int]]] = {}
+def _list_schedule(
+    rungs: tuple[tuple[int, int, int, int], ...], workers: int, seconds_per_step: float, set_up: float
+) -> float:
+    """Seconds of wall time until the last rung is done."""
+    brackets: dict[int, list[tuple[int, float]]] = {}
     below: dict[int, int] = {}
     for bracket, _, trials, step in sorted(rungs):
-        brackets.setdefault(bracket, []).append((trials, step - below.get(bracket, 0)))
+        length = set_up + (step - below.get(bracket, 0)) * seconds_per_step
+        brackets.setdefault(bracket, []).append((trials, length))
         below[bracket] = step
     rung = dict.fromkeys(brackets, 0)
     left = {b: chain[0][0] for b, chain in brackets.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -25,8 +25,8 @@ def explain(plan: Plan, *, as_json: bool) -> int:
     terms, workers = plan.terms, plan.runner_terms.workers
     explained = terms.strategy.explain(terms.limits.trials, terms.settings.max_steps)
     with only_json(as_json):
-        step = _step_seconds(plan)
-    seconds = None if step is None else explained.seconds(workers, step)
+        pace = _measured(plan)
+    seconds = None if pace is None else explained.seconds(workers, pace.step, pace.set_up)
     if as_json:
         typer.echo(
             json.dumps(
@@ -37,7 +37,8 @@ def explain(plan: Plan, *, as_json: bool) -> int:
                     "trials": explained.total_trials,
                     "steps": explained.total_steps,
                     "step_unit": terms.meta.get("step_unit"),
-                    "step_seconds": step,
+                    "step_seconds": None if pace is None else pace.step,
+                    "set_up_seconds": None if pace is None else pace.set_up,
                     "seconds": seconds,
                     "limits": terms.limits.to_json(),
                     "constraints": terms.settings.outcome_constraints,
@@ -52,7 +53,7 @@ def explain(plan: Plan, *, as_json: bool) -> int:
         typer.echo(f"  {name}: {parameter!r}")
     for constraint in terms.settings.outcome_constraints:
         typer.echo(f"a result counts where {constraint}")
-    for line in (*explained.lines, *_ends(terms.limits), *_cost(plan, explained, step, seconds)):
+    for line in (*explained.lines, *_ends(terms.limits), *_cost(plan, explained, pace, seconds)):
         typer.echo(line)
     for note in (*plan.notes, *(plan.past or ())):
         typer.echo(f"note: {note}")
@@ -77,7 +78,7 @@ def _ends(limits: Limits) -> Iterator[str]:
         yield f"ends when all further trials are expected to gain less than {less}"
 
 
-def _cost(plan: Plan, explained: Explained, step: float | None, seconds: float | None) -> Iterator[str]:
+def _cost(plan: Plan, explained: Explained, pace: Pace | None, seconds: float | None) -> Iterator[str]:
     """Total steps, and the wall time that they should take."""
     from tracking import duration
 
@@ -85,26 +86,44 @@ def _cost(plan: Plan, explained: Explained, step: float | None, seconds: float |
     if explained.total_steps is not None:
         one = unit if not unit or unit[0].isdigit() else f"one {unit}"
         yield f"total: {explained.total_steps:,} steps" + (f"; a step is {one}" if one else "")
-    if step is not None and seconds is not None:
+    if pace is not None and seconds is not None:
+        before = f" and {pace.set_up:.2g} s before the first" if pace.set_up else ""
         yield (
-            f"estimate: {duration(seconds)} on {workers} workers, at {step:.2g} s a step (measured with the "
-            "default configuration)"
+            f"estimate: {duration(seconds)} on {workers} workers, at {pace.step:.2g} s a step{before} "
+            "(measured with the default configuration)"
         )
     elif (steps := explained.seconds(workers, 1.0)) is not None:
         yield f"on {workers} workers: as long as {steps:,.0f} steps in a row"
 
 
-def _step_seconds(plan: Plan) -> float | None:
-    """Seconds of a step, measured with the default configuration; ``None`` for a function of the user's
-    own, which a dry run must not call.
+class Pace(NamedTuple):
+    """Seconds of a step, and those before the first step of a trial."""
+
+    step: float
+    set_up: float
+
+
+def _measured(plan: Plan) -> Pace | None:
+    """With the default configuration; ``None`` for a function of the user's own, which a dry run must not
+    call.
     """
     if plan.table is None or plan.terms.space is None:
         return None
     from flows.objectives import Rerun
 
-    space = plan.terms.space
-    trial = Rerun(space.decode(space.default_unit()), plan.terms.seed or 0, most=1)
-    plan.table(Rerun(trial.params, trial.seed, most=1))  # imports and reads what a worker does only once
-    start = time.perf_counter()
-    plan.table(trial)
-    return time.perf_counter() - start
+    params = plan.terms.space.decode(plan.terms.space.default_unit())
+
+    def run(steps: int) -> float:
+        start = time.perf_counter()
+        plan.table(Rerun(params, plan.terms.seed or 0, most=steps))
+        return time.perf_counter() - start
+
+    run(1)  # imports and reads what a worker does only once
+    return pace_of(run(1), run(2)) if plan.terms.settings.max_steps != 1 else Pace(run(1), 0.0)
+
+
+def pace_of(one: float, two: float) -> Pace:
+    """From the seconds of a trial of one step and of one of two."""
+    step = min(two - one, two / 2)
+    # The clock's noise must not make steps of no time.
+    return Pace(step, one - step if step < one else 0.0) if step > 0.0 else Pace(one, 0.0)

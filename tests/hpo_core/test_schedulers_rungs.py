@@ -273,6 +273,8 @@ def test_plans_add_up(trials: int, workers: int) -> None:
         assert 2.0 * steps / workers <= seconds * (1 + 1e-9)
         assert seconds <= 2.0 * steps
         assert plan.seconds(1, 2.0) == pytest.approx(2.0 * steps)
+        begun = sum(n for _, _, n, _ in plan.rungs)
+        assert plan.seconds(1, 2.0, 5.0) == pytest.approx(2.0 * steps + 5.0 * begun)
 
 
 @pytest.mark.parametrize("scheduler", [ASHA(brackets=2), ASHAStopping(), Levels()])
