@@ -13,7 +13,8 @@ from tracking import _sqlite
 from tracking._board import bounds_of, parsed
 from tracking._connection import Connection, probe, unusable
 from tracking._errors import brief
-from tracking.tags import PARAMS, PARENT_RUN_ID, ROLE, STATE, UID
+from tracking._text import safe_key
+from tracking.tags import OBJECTIVES, PARAMS, PARENT_RUN_ID, ROLE, STATE, UID
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,15 +36,16 @@ def past_runs(
     """The active runs of an experiment: parameters, and each metric's last value.
 
     Runs of trials count by their trial's state and exact configuration; runs that stand for a whole study, or
-    for one repeat of a trial, do not count. ``params`` and ``metrics``: see
-    :class:`~hpo_core.warm_start.Past`.
+    for one repeat of a trial, do not count, but a study's says which way its objectives are better.
+    ``params`` and ``metrics``: see :class:`~hpo_core.warm_start.Past`.
 
     Raises :class:`InputError` when the server does not answer or has no such experiment; makes nothing.
     """
     connection = _open(tracking_uri, experiment)
     try:
         runs = list(connection.runs(""))
-        bounds = {run.info.run_id: bounds_of(run.data.tags) for run in runs if _role(run) == "study"}
+        studies = [run for run in runs if _role(run) == "study"]
+        bounds = {run.info.run_id: bounds_of(run.data.tags) for run in studies}
         outcomes = [
             _outcome(run, bounds.get(run.data.tags.get(PARENT_RUN_ID, ""), []))
             for run in runs
@@ -54,6 +56,7 @@ def past_runs(
     return Past(
         source=f"mlflow:{experiment}",
         outcomes=outcomes,
+        directions=_directions(studies),
         params=dict(params or {}),
         metrics=dict(metrics or {}),
     )
@@ -76,6 +79,15 @@ def _open(tracking_uri: str | None, experiment: str) -> Connection:
         what = "is deleted" if found is not None else "does not exist"
         raise InputError(f"the experiment {experiment!r} {what} on {uri}{nearest(experiment, known)}")
     return Connection(client, uri, found.experiment_id, path)
+
+
+def _directions(studies: list[Run]) -> dict[str, str]:
+    """Of the objectives on which all of the studies agree; one under another name in MLflow is not known."""
+    ways: dict[str, set[str]] = {}
+    for run in studies:
+        for name, way in parsed(run.data.tags.get(OBJECTIVES)).items():
+            ways.setdefault(name, set()).add(way)
+    return {name: way.pop() for name, way in ways.items() if len(way) == 1 and safe_key(name) == name}
 
 
 def _role(run: Run) -> str | None:

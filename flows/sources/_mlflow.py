@@ -43,8 +43,9 @@ def from_mlflow(
     """The runs of an MLflow experiment, whoever logged them: parameters, and each metric's last value.
 
     ``params`` and ``metrics``: this study's name to MLflow's, where they differ; ``-NAME`` turns a metric's
-    sign. MLflow does not know which way a metric is better: that is yours to say. ``tracking_uri``: by
-    default this study's. Runs that failed count as failures, those that were killed or still run do not.
+    sign. MLflow does not know which way a metric is better: that is yours to say, unless it is of this tool's
+    studies, whose runs say it. ``tracking_uri``: by default this study's. Runs that failed count as failures,
+    those that were killed or still run do not.
     """
     return MlflowRuns(
         experiment=experiment, params=params or {}, metrics=metrics or {}, tracking_uri=tracking_uri

@@ -99,6 +99,31 @@ def test_what_broke_a_bound_of_its_own_study_has_been_measured(
     assert by_trial == pytest.approx({"0": 0.25, "1": 0.75, "2": float("nan")}, nan_ok=True)
 
 
+def test_a_studys_runs_say_which_way_its_objectives_are_better(
+    sqlite_uri: str, experiment: str, tmp_path: Path
+) -> None:
+    """A study that maximised what these had minimised took their worst for the best, without a word."""
+
+    def project(name: str, direction: str) -> None:
+        script = Script(tmp_path / name, name=name, objectives={"loss": direction})
+        script.run(0.25)
+        tracker = StudyTracker(script.folder, sqlite_uri, experiment)
+        tracker.start()
+        assert tracker.close(60.0)
+        script.close()
+
+    project("one", "min")
+    with pytest.raises(InputError, match=r"minimised there and 'score' maximised here; .* say score=-loss"):
+        fit(
+            SearchSpace(TRIED), {"score": "max"}, past_runs(sqlite_uri, experiment, metrics={"score": "loss"})
+        )
+    turned = past_runs(sqlite_uri, experiment, metrics={"score": "-loss"})
+    ((_, _, values),) = fit(SearchSpace(TRIED), {"score": "max"}, turned).rows
+    assert values == {"score": -0.25}
+    project("two", "max")
+    assert past_runs(sqlite_uri, experiment).directions == {}
+
+
 def test_an_experiment_that_is_not_there_is_not_made(sqlite_uri: str, tmp_path: Path) -> None:
     """Nor is a database; near names are told."""
     client = MlflowClient(sqlite_uri)
