@@ -31,8 +31,8 @@ class Plan:
         ``set_up``: seconds before the first step of a trial, and again wherever it goes on from a checkpoint.
 
         The rungs are run as a list schedule: free workers take the oldest bracket's next trial, and a
-        rung opens when the one below it is done. An asynchronous scheduler does not wait for that, so
-        its time lies between ``total_steps / workers`` and this.
+        rung opens when the one below it is done. An asynchronous scheduler does not wait for that: its time
+        is often less, and more where a promotion comes late.
         """
         if not self.rungs:
             return None
