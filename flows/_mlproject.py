@@ -31,9 +31,11 @@ _FILE = "mlproject"
 ENV_MANAGERS = ("local", "virtualenv", "uv", "conda")
 _LOOK_SECONDS = 1.0
 _END_SECONDS = 5.0
-# Of what a project printed, what an error says; MLflow's own log of the run says nothing new.
+# Of what a project printed, what an error says.
 _LAST_LINES = 20
-_OF_MLFLOW = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d [A-Z]+ mlflow[.:]")
+# MLflow's own log of the run says nothing new, but for why a command could not be run at all.
+_OF_MLFLOW = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ([A-Z]+) mlflow[.:]\S* (=== )?(.*?)( ===)?\s*$")
+_NOTHING_NEW = "Run (ID"
 
 
 def is_project(reference: str) -> bool:
@@ -188,8 +190,8 @@ class _Output:
     def _hand_on(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.strip() and not _OF_MLFLOW.match(line):
-                self._last.append(line)
+            if news := _news(line):
+                self._last.append(news)
             sys.stdout.write(line)
             sys.stdout.flush()
 
@@ -206,6 +208,15 @@ class _Output:
     def tail(self) -> str:
         """The last lines."""
         return "".join(self._last).strip()
+
+
+def _news(line: str) -> str:
+    """What a line says of what went wrong; empty for one that says nothing of it."""
+    of_mlflow = _OF_MLFLOW.match(line)
+    if of_mlflow is None:
+        return line if line.strip() else ""
+    level, said = of_mlflow[1], of_mlflow[3]
+    return f"{said}\n" if level == "ERROR" and not said.startswith(_NOTHING_NEW) else ""
 
 
 def _over(process: subprocess.Popen[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -90,6 +91,7 @@ def tune(
 
 def _request(said: dict[str, Any]) -> Request:
     """What the arguments of :func:`tune` ask for. Those of one objective go to its options."""
+    from flows._mlproject import is_project
     from flows._request import Request
 
     for beside in ("dry_run", "as_json"):
@@ -97,7 +99,9 @@ def _request(said: dict[str, Any]) -> Request:
     options = {name: said.pop(name) for name in ("estimator", "folds", "split", "group")}
     said["register_as"] = said.pop("register")
     said["metric"] = None if said["metric"] is None else ",".join(said["metric"])
-    options |= {"time": said.pop("time_column"), **_key_values(said.pop("option") or [])}
+    # An entry point of a project reads its parameters itself: what is 1.10 to it is no number.
+    read = str if is_project(said["objective"]) else _plain
+    options |= {"time": said.pop("time_column"), **_key_values(said.pop("option") or [], read)}
     return Request(
         **{
             **said,
@@ -148,8 +152,8 @@ def watched(plan: Plan, *, as_json: bool, conclude: bool = False) -> Result | No
     return result
 
 
-def _key_values(pairs: list[str]) -> dict[str, Any]:
-    """``key=value`` pairs, values read as JSON where they are JSON."""
+def _key_values(pairs: list[str], read: Callable[[str], Any]) -> dict[str, Any]:
+    """``key=value`` pairs, with the values as ``read`` has them."""
     from hpo_core import InputError
 
     options: dict[str, Any] = {}
@@ -157,8 +161,13 @@ def _key_values(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise InputError(f"--option takes KEY=VALUE, got {pair!r}")
-        try:
-            options[key.strip()] = json.loads(value)
-        except ValueError:
-            options[key.strip()] = value
+        options[key.strip()] = read(value)
     return options
+
+
+def _plain(text: str) -> Any:
+    """What the text says as JSON, where it is JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

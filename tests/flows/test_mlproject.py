@@ -15,7 +15,7 @@ from flows._mlproject import _Log, open_project, parse_metrics
 from flows._plan import plan_request
 from flows._request import Request
 from hpo_core import Float, InputError, Int, SearchSpace, TrialPruned
-from tests.flows.conftest import Place
+from tests.flows.conftest import Hpo, Place
 from tests.flows.fake_trial import FakeTrial
 
 MLPROJECT = """
@@ -130,6 +130,29 @@ def test_a_failure_says_what_the_project_said(tracked: Place, project: Callable[
         entry(FakeTrial({"x": 0.5}))
 
 
+def test_what_mlflow_refuses_to_run_is_said_with_its_reason(
+    tracked: Place, project: Callable[[str], Path]
+) -> None:
+    """It was said that the project had printed nothing."""
+    folder = project("")
+    (folder / "MLproject").write_text(MLPROJECT.replace("rows: float", "rows: uri"), encoding="utf-8")
+    entry = open_project(
+        f"{folder}#other", space=SearchSpace(SPACE), metrics=("rmse",), fixed={"rows": "here.csv"}
+    )
+    with pytest.raises(RuntimeError, match=r"^Expected URI for parameter rows but got here.csv \(entry"):
+        entry(FakeTrial({"x": 0.5}))
+
+
+def test_a_project_that_ends_without_a_word_is_said_to_have_printed_nothing(
+    tracked: Place, project: Callable[[str], Path]
+) -> None:
+    entry = open_project(
+        str(project("import sys\nsys.exit(3)\n")), space=SearchSpace(SPACE), metrics=("rmse",)
+    )
+    with pytest.raises(RuntimeError, match=r"^it printed nothing \(entry"):
+        entry(FakeTrial({"x": 0.5}))
+
+
 def test_a_metric_that_was_never_logged_is_named(tracked: Place, project: Callable[[str], Path]) -> None:
     """Logged to the project's run from here: that a project's own metrics get there is shown above."""
     import mlflow
@@ -211,6 +234,19 @@ def test_mistakes_are_found_before_anything_runs(
     with pytest.raises(InputError, match=message):
         plan_for(reference, **more)
     assert place.studies == []
+
+
+def test_what_is_fixed_on_the_command_line_is_the_text_that_was_typed(
+    place: Place, project: Callable[[], Path], hpo: Hpo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `mlflow run -P`: a version 1.10 became 1.1, true became True, and a list of JSON Python's."""
+    planned: list[Any] = []
+    monkeypatch.setattr("flows.cli._tune.explain", lambda plan, **how: planned.append(plan))
+    command = ("tune", project(), "--space", '{"x": {"low": 0.0, "high": 1.0}}', "--metric", "rmse=min")
+    for text in ("1.10", "true", '["a"]', "two words"):
+        said = hpo(*command, "--dry-run", "--option", f"depth={text}")
+        assert said.code == 0, said.err
+        assert planned.pop().objective.given(FakeTrial({"x": 0.5})) == {"x": 0.5, "depth": text}
 
 
 def test_a_parameter_that_only_some_trials_have_needs_a_default(
