@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
     if ready and (confirmed := request.get("confirms")):
         raise InputError(
             f"study {study.name!r} confirms trials of {confirmed!r} and makes no models; promote those: "
-            f"hpo promote {confirmed}"
+            f"hpo promote {shlex.quote(confirmed)}"
         )
     plan = plan_of(study, tracking_uri=uri) if ready else None
     registration = _final.Registration(
@@ -204,7 +205,7 @@ def _logged_model(connection: Connection, run_id: str, trial: TrialRecord) -> Lo
     found = find_model(connection, run_id)
     if found is None:
         raise InputError(
-            f"trial {trial.number} logged no model; call trial.log_model(model) in the objective, or "
-            "promote a trial that did"
+            f"trial {trial.number} logged no model; call trial.log_model(model) in the objective (in an "
+            "MLflow project, log_model of MLflow's), or promote a trial that did"
         )
     return found

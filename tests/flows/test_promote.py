@@ -210,15 +210,15 @@ def test_a_driver_that_ends_while_it_registers_leaves_one_model_and_one_version(
 
 @pytest.mark.slow
 def test_a_confirmation_of_a_ready_objective_has_no_model_to_promote(tracked: Place, hpo: Hpo) -> None:
-    """It ended in a traceback."""
+    """It ended in a traceback, and then in a command that names two studies where a name has a space."""
     hpo(
         *("tune", "sklearn", "--data", "sklearn:wine", "--estimator", "decision_tree", "--trials", 2),
-        *("--isolation", "thread", "--workers", 1, "--folds", 2, "--name", "mine"),
+        *("--isolation", "thread", "--workers", 1, "--folds", 2, "--name", "my trees"),
     )
-    assert hpo("confirm", "mine", "--top", 2, "--repeats", 2).code == 0
-    said = hpo("promote", "mine-confirm")
+    assert hpo("confirm", "my trees", "--top", 2, "--repeats", 2).code == 0
+    said = hpo("promote", "my trees-confirm")
     assert said.code == 2
-    assert said.err.endswith("promote those: hpo promote mine\n")
+    assert said.err.endswith("promote those: hpo promote 'my trees'\n")
 
 
 CODES = """
