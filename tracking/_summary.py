@@ -47,7 +47,7 @@ def failure_lines(ended: Iterable[tuple[int, str, str]]) -> list[str]:
     by_reason: dict[str, list[int]] = {}
     for number, state, reason in ended:
         label = "" if state in ("", "failed") else f"{state.replace('_', ' ')}: "
-        by_reason.setdefault(f"{label}{reason}"[:_LONGEST], []).append(number)
+        by_reason.setdefault(_shortened(f"{label}{reason}"), []).append(number)
     ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     lines = []
     for reason, numbers in ordered[:_REASONS]:
@@ -56,6 +56,11 @@ def failure_lines(ended: Iterable[tuple[int, str, str]]) -> list[str]:
     if (left := len(ordered) - _REASONS) > 0:
         lines.append(f"and {left} more reason{'s' if left > 1 else ''}")
     return lines
+
+
+def _shortened(reason: str) -> str:
+    """So many letters, with a sign that there are more: what ends within a word reads as if it were all."""
+    return reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST].rstrip()} ..."
 
 
 def note(standing: Standing, run_id: str | None) -> str:

@@ -72,6 +72,16 @@ def test_failures_are_told_by_frequency() -> None:
     assert failures(made) == ["often (trials 2, 3)", "rare (trial 1)", "timed out: too long (trial 4)"]
 
 
+def test_a_reason_that_is_cut_short_says_so() -> None:
+    """It ended in the middle of a word, as if that were all."""
+    made = study(1.0)
+    made.execution.finish(made.ask().number, state="failed", reason="no such table " + "x" * 1000)
+    (line,) = failures(made)
+    assert line.startswith("no such table xxx")
+    assert line.endswith("xxx ... (trial 1)")
+    assert len(line) < 200
+
+
 def test_why_nothing_is_complete_is_said_whatever_ended_the_trials() -> None:
     """A study of which every trial broke a constraint said that no trial is complete, and nothing more."""
     made = study(3.0, 4.0, settings={"outcome_constraints": ["loss <= 2"]})
