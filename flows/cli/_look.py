@@ -109,14 +109,14 @@ def why(name: str, number_: int | None) -> None:
 def _why(study: Study, trial: TrialRecord) -> str:
     label = trial.state.label.replace("_", " ")
     interrupted = trial.state is TrialState.RUNNING and not is_driven(study.name)
+    if trial.state is TrialState.WAITING:
+        label += " for a free worker" if is_driven(study.name) else " until the study goes on"
     parts = [f"trial {trial.number} is {'interrupted' if interrupted else label}"]
     if trial.step:
         parts.append(f"at step {trial.step}")
     if known := {name: value for name, value in trial.values.items() if math.isfinite(value)}:
         parts.append(f"with {scores(known)}")
-    if trial.state is TrialState.WAITING:
-        parts.append("waiting for a free worker")
-    elif trial.state is TrialState.RUNNING:
+    if trial.state is TrialState.RUNNING:
         whose = "; its driver has ended" if interrupted else ""
         parts.append(f"on {trial.worker}, attempt {trial.attempt}{whose}")
     text = " ".join(parts)
@@ -128,9 +128,9 @@ def _why(study: Study, trial: TrialRecord) -> str:
 
 def _state(study: Study) -> str:
     state = state_of(study)
-    if study.stopped is not None:
-        return f"{state}: {study.stopped.reason}"
-    return state if state == "running" else f"{state}; `{way_on(study)}` goes on with it"
+    said = state if study.stopped is None else f"{state}: {study.stopped.reason}"
+    may_go_on = state == "interrupted" if study.stopped is None else study.stopped.resumable
+    return f"{said}; `{way_on(study)}` goes on with it" if may_go_on else said
 
 
 def _often(study: Study) -> str:

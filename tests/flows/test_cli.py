@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from flows._find import flow_runs_of, tracking_of
+from flows._again import run_again
+from flows._find import flow_runs_of, opened, tracking_of
 from flows._prefect import prefect_api
 from hpo_core import TrialState
 from tests.flows.cli_studies import OBJECTIVES, runs
@@ -359,6 +360,15 @@ def test_failed_trials_are_run_once_more_on_request(objectives: str, hpo: Hpo, t
     run = runs(tracked)[2]
     assert (run.info.status, run.data.tags["hpo.state"]) == ("FINISHED", "complete")
     assert hpo("retry", "mine", "--trial", 1).code == 2
+
+
+def test_why_says_what_a_trial_waits_for(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    """It was a free worker, also where there was none and none would come."""
+    hpo(*tune(objectives, "fragile", "--offline"))
+    run_again("mine", wanted=lambda number: number == 1)
+    assert hpo("why", "mine", 1).out.startswith("trial 1 is waiting until the study goes on")
+    with opened("mine"):
+        assert hpo("why", "mine", 1).out.startswith("trial 1 is waiting for a free worker")
 
 
 def test_a_cancelled_study_goes_on_when_it_is_resumed(objectives: str, hpo: Hpo, tracked: Place) -> None:

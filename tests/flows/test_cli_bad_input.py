@@ -363,6 +363,9 @@ def test_commands_to_copy_hold_for_a_name_with_a_space(hpo: Hpo, place: Place) -
     existing("my study", place)
     assert "`hpo resume 'my study'` goes on with it" in hpo("show", "my study").out
     assert "`hpo resume 'my study'` goes on with it" in hpo("cancel", "my study").out
+    for look in ("show", "why"):
+        told = hpo(look, "my study").out
+        assert "cancelled: cancelled on request; `hpo resume 'my study'` goes on with it" in told
 
 
 def test_a_name_that_is_another_studys_offers_to_resume_or_rename(
