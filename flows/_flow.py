@@ -170,13 +170,16 @@ async def tune_flow(
 
 
 def _request(given: dict[str, Any]) -> Request:
-    """What the parameters ask for. JSON that a command line or a form has read is text again."""
+    """What the parameters ask for. JSON that a command line or a form has read is text again, and a field of
+    a form that was left empty asks for nothing.
+    """
+    given = {name: value for name, value in given.items() if value != "" or name == "objective"}
     for name in ("space", "strategy"):
-        if isinstance(given[name], dict):
+        if isinstance(given.get(name), dict):
             given[name] = json.dumps(given[name])
     for name in ("warm_start", "enqueue", "outcome_constraints"):
-        given[name] = tuple(given[name] or ())
-    return Request(**{**given, "options": given["options"] or {}})
+        given[name] = tuple(given.get(name) or ())
+    return Request(**{**given, "options": given.get("options") or {}})
 
 
 @flow(name="resume", flow_run_name="resume-{study}", persist_result=False)

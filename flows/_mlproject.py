@@ -40,7 +40,8 @@ _NOTHING_NEW = "Run (ID"
 
 def is_project(reference: str) -> bool:
     """Whether an objective's name means a folder: no function or ready objective is named like one."""
-    return Path(reference.partition("#")[0]).expanduser().is_dir()
+    place = reference.partition("#")[0]
+    return bool(place) and Path(place).expanduser().is_dir()
 
 
 @dataclass(frozen=True, kw_only=True)

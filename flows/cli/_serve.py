@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefect import serve
-from prefect.deployments.runner import EntrypointType
+from prefect.deployments.runner import EntrypointType, RunnerDeployment
 
 from flows._flow import resume_flow, tune_flow
 from flows._named import READY
@@ -16,8 +16,17 @@ _ABOUT = {
 
 
 def main() -> None:
-    """Serve ``tune/`` each ready objective, ``tune/function`` and ``resume/study`` until the process ends."""
-    deployments = [
+    """Serve the deployments until the process ends."""
+    serve(*deployments())
+
+
+def deployments() -> list[RunnerDeployment]:
+    """``tune/`` each ready objective, ``tune/function`` and ``resume/study``.
+
+    Of schedules they say nothing: to say that there are none would take away those that users have made on
+    Prefect's pages, each time that they are served.
+    """
+    ready = [
         tune_flow.to_deployment(
             name,
             description=_ABOUT[name],
@@ -39,4 +48,7 @@ def main() -> None:
         tags=["hpo"],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    serve(going_on, own, *deployments)
+    served = [going_on, own, *ready]
+    for deployment in served:
+        deployment.model_fields_set.discard("schedules")
+    return served

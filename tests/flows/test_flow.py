@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,9 +14,11 @@ from prefect.utilities.callables import parameter_schema
 
 from flows._embedded import free_port
 from flows._find import flow_runs_of
-from flows._flow import resume_flow, tune_flow
+from flows._flow import _request, resume_flow, tune_flow
 from flows._make_runner import RUNNERS
 from flows._prefect import expect_nothing_if_away, prefect_api
+from flows._request import Request
+from flows.cli._serve import deployments
 from hpo_core import Study, TrialState
 from tests.flows.conftest import Hpo, Place
 from tracking import UPLOADED
@@ -99,6 +102,39 @@ def test_the_server_refuses_what_does_not_fit_and_names_it(
     assert field in refused.value.response.json()["detail"]
 
 
+def test_a_schedule_that_a_user_has_made_outlives_a_restart(prefect_server: None) -> None:
+    """They were gone whenever `hpo up` was started again."""
+    from datetime import timedelta
+
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    nightly = IntervalSchedule(interval=timedelta(days=1))
+    first, again = deployments()[0], deployments()[0]
+
+    async def restarted() -> list[Any]:
+        deployment = await first.aapply()
+        async with get_client() as client:
+            await client.create_deployment_schedules(deployment, [(nightly, True)])
+            assert await again.aapply() == deployment
+            return await client.read_deployment_schedules(deployment)
+
+    with prefect_api() as ready:
+        ready()
+        (kept,) = asyncio.run(restarted())
+    assert kept.active
+    assert kept.schedule.interval == nightly.interval
+
+
+def test_what_a_form_leaves_empty_is_not_asked_for() -> None:
+    """An empty field for data was taken for a file of that name, and an empty name for a bad one."""
+    defaults = {name: shown.default for name, shown in signature(tune_flow.fn).parameters.items()}
+    del defaults["mlflow_run_id"]
+    texts = {name: "" for name, default in defaults.items() if default is None}
+    given = {**defaults, **texts, "strategy": "", "objective": "mine.py:f", "trials": 3}
+    assert _request(given) == Request(objective="mine.py:f", trials=3)
+
+
 def test_a_study_goes_on_by_its_name_and_takes_nothing_back(begun: Place) -> None:
     assert ended(study="mine", trials=5).is_completed()
     assert len(begun.study("mine").trials) == 5
@@ -128,6 +164,7 @@ def test_a_study_of_another_machine_is_fetched(begun: Place, monkeypatch: pytest
     [
         (resume_flow, {"study": "mine"}, "there is no study 'mine'"),
         (tune_flow, {"objective": "nowhere.py:f", "trials": 1}, "nowhere.py"),
+        (tune_flow, {"objective": "", "trials": 1}, "an objective is one of lgbm"),
     ],
 )
 def test_what_cannot_be_run_is_a_line_on_the_flow_runs_page(
