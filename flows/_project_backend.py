@@ -288,7 +288,9 @@ def _deployment(client: Any, name: str) -> Any:
     try:
         return client.read_deployment_by_name(name)
     except (ObjectNotFound, ValueError):
-        known = ", ".join(sorted(d.name for d in client.read_deployments())) or "none"
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        served = sorted(f"{flows.get(d.flow_id, '?')}/{d.name}" for d in client.read_deployments())
+        known = ", ".join(served) or "none"
         raise ExecutionException(
             f"there is no deployment {name!r} at {client.api_url} (there: {known}); `hpo up` serves "
             'those of the ready objectives, --backend-config \'{"deployment": "flow/name"}\' chooses another'
