@@ -47,9 +47,9 @@ def retry(name: str, failed: bool, trials: list[int], *, as_json: bool, **terms:
     bad = {trial.number for trial in study.trials if trial.state in BAD}
     lacking = ", ".join(str(number) for number in trials if number not in bad)
     if lacking or not bad:
+        there = f"; `hpo show {shlex.quote(name)}` lists those that did" if bad else ""
         raise InputError(
-            f"study {name!r} has no trial {f'{lacking} ' * bool(lacking)}that ended badly; `hpo show "
-            f"{shlex.quote(name)}` lists them"
+            f"study {name!r} has no trial {f'{lacking} ' * bool(lacking)}that ended badly{there}"
         )
     count = run_again(name, wanted=lambda number: failed or number in trials)
     typer.echo(f"{count} trial{'s' if count > 1 else ''} will run once more", err=as_json)

@@ -349,7 +349,9 @@ def test_failed_trials_are_run_once_more_on_request(objectives: str, hpo: Hpo, t
     (tracked.folder / "mended").touch()
     refused = hpo("retry", "mine", "--trial", 1, "--trial", 99)
     assert (refused.code, tracked.study("mine").trials[1].attempt) == (2, 1)
-    assert "study 'mine' has no trial 99 that ended badly" in refused.err
+    assert (
+        "study 'mine' has no trial 99 that ended badly; `hpo show mine` lists those that did" in refused.err
+    )
     said = hpo("retry", "mine", "--trial", 1)
     assert (said.code, said.err) == (0, "")
     assert "1 trial will run once more" in said.out
@@ -360,6 +362,11 @@ def test_failed_trials_are_run_once_more_on_request(objectives: str, hpo: Hpo, t
     run = runs(tracked)[2]
     assert (run.info.status, run.data.tags["hpo.state"]) == ("FINISHED", "complete")
     assert hpo("retry", "mine", "--trial", 1).code == 2
+
+
+def test_where_nothing_failed_nothing_is_said_to_be_listed(objectives: str, hpo: Hpo, tracked: Place) -> None:
+    hpo(*tune(objectives, "loss", "--offline"))
+    assert hpo("retry", "mine", "--failed").err == "hpo: study 'mine' has no trial that ended badly\n"
 
 
 def test_why_says_what_a_trial_waits_for(objectives: str, hpo: Hpo, tracked: Place) -> None:
