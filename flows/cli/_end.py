@@ -15,7 +15,7 @@ from flows._words import way_on
 from flows._workspace import study_folder
 from flows.cli._output import complain
 from hpo_core import InputError, JournalError, Study, StudyLockedError, TrialState
-from tracking import Belongings, Connection, belongings, redacted, take_out
+from tracking import Away, Belongings, Connection, belongings, redacted, take_out
 
 _DELIVER_SECONDS = 600.0
 
@@ -66,7 +66,10 @@ def _shown_by(study: Study, tracking_uri: str | None) -> Connection | None:
 
     experiment = experiment_of(study)
     uri = tracking_of(study, tracking_uri)
-    return connect_to_study(uri, study.name, experiment, run_in(study, experiment))
+    try:
+        return connect_to_study(uri, study.name, experiment, run_in(study, experiment))
+    except Away as error:
+        raise InputError(f"{error}; or leave the study's runs where they are, with --keep-runs") from None
 
 
 def _count(number: int, thing: str) -> str:

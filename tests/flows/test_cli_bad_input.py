@@ -359,6 +359,15 @@ def test_studies_that_do_not_exist(command: str, hpo: Hpo, place: Place) -> None
     assert "did you mean 'something'?" in said.err
 
 
+def test_a_study_whose_server_is_gone_can_be_deleted_here(hpo: Hpo, place: Place) -> None:
+    """Nothing said how."""
+    existing("old", place)
+    said = hpo("delete", "old", "--tracking-uri", f"http://127.0.0.1:{free_port()}")
+    assert said.code == 2
+    assert said.err.endswith("with --keep-runs\n")
+    assert hpo("delete", "old", "--keep-runs").code == 0
+
+
 def test_commands_to_copy_hold_for_a_name_with_a_space(hpo: Hpo, place: Place) -> None:
     existing("my study", place)
     assert "`hpo resume 'my study'` goes on with it" in hpo("show", "my study").out
