@@ -149,7 +149,7 @@ def test_mistakes_are_found_before_a_run_is_made(api: str) -> None:
     """An unknown deployment or setting is refused in a line that says what there is."""
     client = MlflowClient()
     experiment = client.create_experiment("nothing")
-    with pytest.raises(ExecutionException, match=r"no deployment 'probe/mian'.*there: probe/main\)"):
+    with pytest.raises(ExecutionException, match=r"no deployment 'probe/mian'.*\(there: [^)]*probe/main\b"):
         submit(api, experiment, deployment="probe/mian")
     with pytest.raises(ExecutionException, match="got 'deploymnet'; did you mean 'deployment'"):
         submit(api, experiment, deploymnet="probe/main")
