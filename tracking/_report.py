@@ -53,8 +53,8 @@ def write_report(study: Study, folder: Path, events: Iterable[Event] = ()) -> li
     """Write ``report.html`` and ``plots/*.png`` into ``folder``; returns the files.
 
     ``events``: the journal's, for the timeline of workers. Figures for which the study has nothing to
-    show are left out; a study without a complete trial still gets its page. Where the best trial is a fork,
-    what it was trained with over its steps is in ``schedule.json``, for
+    show are left out; a study without a complete trial still gets its page. Of a study with forks,
+    what the best trial was trained with over its steps is in ``schedule.json``, for
     :meth:`hpo_core.schedules.Recorded.from_json`.
     """
     from tracking._report_plots import draw_plots
@@ -68,9 +68,11 @@ def write_report(study: Study, folder: Path, events: Iterable[Event] = ()) -> li
 
 def _write_schedule(study: Study, folder: Path) -> Iterator[Path]:
     best = leaders(study.history)[:1].tolist()
-    if best and study.trials[best[0]].parent is not None:
+    # Of a winner that is no fork, too: MLflow may have that of the fork which it has left behind.
+    if best and any(trial.parent is not None for trial in study.trials):
         file = folder / SCHEDULE
-        file.write_text(json.dumps(followed(study, best[0]).to_json()), encoding="utf-8")
+        said = {"trial": best[0], **followed(study, best[0]).to_json()}
+        file.write_text(json.dumps(said), encoding="utf-8")
         yield file
 
 

@@ -138,6 +138,16 @@ def test_the_schedule_that_the_winner_followed_is_beside_the_report(tmp_path: Pa
     files = write_report(study, tmp_path)
     (schedule,) = [path for path in files if path.name == "schedule.json"]
     assert Recorded.from_json(json.loads(schedule.read_text())) == followed(study)
+    # A better trial that is no fork leaves no schedule of the one before in MLflow.
+    study.extend(trials=99)
+    newest = study.execution.next()
+    assert isinstance(newest, Segment)
+    assert newest.parent is None
+    study.execution.started(newest)
+    study.execution.finish(newest.trial, -1e9)
+    write_report(study, tmp_path)
+    said = json.loads(schedule.read_text())
+    assert (said["trial"], len(said["changes"])) == (newest.trial, 1)
     assert not [path for path in write_report(ran(5), tmp_path / "other") if path.suffix == ".json"]
 
 
