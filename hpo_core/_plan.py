@@ -16,13 +16,15 @@ class Plan:
     ``rungs`` has a row per bracket and rung: ``(bracket, rung, trials, step)``, where ``step`` is the
     step at which those trials are compared. ``total_steps`` is the sum over all trials when none
     fails, promotions going on from their checkpoints; ``None`` where nothing is known. ``exact`` is
-    false where counts depend on results. ``lines`` is for people.
+    false where counts depend on results; ``most``, whether they are then the most that can come. ``lines`` is
+    for people.
     """
 
     rungs: tuple[tuple[int, int, int, int], ...] = ()
     total_trials: int | None = None
     total_steps: int | None = None
     exact: bool = True
+    most: bool = False
     lines: tuple[str, ...] = ()
 
     def seconds(self, workers: int, seconds_per_step: float, set_up: float = 0.0) -> float | None:

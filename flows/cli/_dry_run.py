@@ -36,6 +36,7 @@ def explain(plan: Plan, *, as_json: bool) -> int:
                     "rungs": explained.rungs,
                     "trials": explained.total_trials,
                     "steps": explained.total_steps,
+                    "steps_are": "exact" if explained.exact else "most" if explained.most else "about",
                     "step_unit": terms.meta.get("step_unit"),
                     "step_seconds": None if pace is None else pace.step,
                     "set_up_seconds": None if pace is None else pace.set_up,
@@ -83,17 +84,18 @@ def _cost(plan: Plan, explained: Explained, pace: Pace | None, seconds: float | 
     from tracking import duration
 
     workers, unit = plan.runner_terms.workers, plan.terms.meta.get("step_unit")
+    bound = "" if explained.exact else "at most " if explained.most else "about "
     if explained.total_steps is not None:
         one = unit if not unit or unit[0].isdigit() else f"one {unit}"
-        yield f"total: {explained.total_steps:,} steps" + (f"; a step is {one}" if one else "")
+        yield f"total: {bound}{explained.total_steps:,} steps" + (f"; a step is {one}" if one else "")
     if pace is not None and seconds is not None:
         before = f" and {pace.set_up:.2g} s before the first" if pace.set_up else ""
         yield (
-            f"estimate: {duration(seconds)} on {workers} workers, at {pace.step:.2g} s a step{before} "
+            f"estimate: {bound}{duration(seconds)} on {workers} workers, at {pace.step:.2g} s a step{before} "
             "(measured with the default configuration)"
         )
     elif (steps := explained.seconds(workers, 1.0)) is not None:
-        yield f"on {workers} workers: as long as {steps:,.0f} steps in a row"
+        yield f"on {workers} workers: as long as {bound}{steps:,.0f} steps in a row"
 
 
 class Pace(NamedTuple):

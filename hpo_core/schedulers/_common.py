@@ -103,5 +103,6 @@ def plan_to_the_end(trials: int | None, max_steps: int | None, rule: str = "") -
         total_trials=trials,
         total_steps=total,
         exact=not rule,
+        most=bool(rule),
         lines=(line, f"stopped on the way: {rule}; the steps are the most it can cost") if rule else (line,),
     )

@@ -277,6 +277,31 @@ def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) ->
     assert tracked.studies == []
 
 
+@pytest.mark.parametrize(
+    ("strategy", "total", "are"),
+    [
+        ("random", "total: 63", "exact"),
+        ("median", "total: at most 63", "most"),
+        ("asha", "total: about 17", "about"),
+    ],
+)
+def test_a_dry_run_says_whether_its_numbers_are_bounds(
+    objectives: str, hpo: Hpo, tracked: Place, strategy: str, total: str, are: str
+) -> None:
+    """All steps of all trials were given as the total of strategies that stop most of them."""
+    command = (
+        *tune(objectives, "loss", "--strategy", strategy, "--max-steps", 9, "--dry-run"),
+        "--trials",
+        7,
+    )
+    said = hpo(*command)
+    assert f"{total} steps\n" in said.out
+    bound = total.removeprefix("total: ").rpartition(" ")[0]
+    assert f"workers: as long as {bound}{' ' if bound else ''}" in said.out
+    assert json.loads(hpo(*command, "--json").out)["steps_are"] == are
+    assert tracked.studies == []
+
+
 def test_a_strategy_with_options_and_the_rules_of_a_study_can_be_typed(
     objectives: str, hpo: Hpo, tracked: Place
 ) -> None:
