@@ -9,9 +9,11 @@ import typer
 from rich.table import Table
 
 from flows._confirm import Wish, concluded, plan_confirmation, results_table
+from flows._find import find
 from flows._live import make_console
 from flows._words import printable
 from flows.cli._output import only_json
+from flows.cli._promote import has_model
 from flows.cli._tune import watched
 
 
@@ -44,5 +46,6 @@ def confirm(wish: Wish, *, as_json: bool) -> int:
             typer.echo(printable(f"trial {leader.trial} failed on fresh seeds: {leader.reason}"))
     if found.trial is None:
         return 1
-    typer.echo(f"hpo promote {shlex.quote(wish.study)} --trial {found.trial}")
+    if has_model(find(wish.study), found.trial, (wish.terms or {}).get("tracking_uri")):
+        typer.echo(f"hpo promote {shlex.quote(wish.study)} --trial {found.trial}")
     return 0

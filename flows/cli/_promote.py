@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import typer
@@ -19,7 +19,7 @@ from flows._notes import FINAL_MODEL, PROMOTION, newest, request_data, run_in
 from flows._plan import Plan
 from flows._session import Session
 from flows._workspace import study_folder
-from hpo_core import InputError, Study, TrialRecord, TrialState
+from hpo_core import HpoError, InputError, Study, TrialRecord, TrialState
 from hpo_core.folds import fold_results, repeats_of
 from hpo_core.inner import nearest
 from tracking import (
@@ -29,6 +29,7 @@ from tracking import (
     LoggedModel,
     Promotion,
     check_registered,
+    connect_to_study,
     find_model,
     probe,
     version_note,
@@ -92,6 +93,19 @@ def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
             note = {"trial": trial.number, **_final.outcome_of(promotion)}
             current.study.note(PROMOTION, note, now=time.time())
     return _say(promotion, as_json=as_json)
+
+
+def has_model(study: Study, trial: int, tracking_uri: str | None) -> bool:
+    """Whether there is, or can be made, a model of the trial to promote, as far as MLflow answers."""
+    if request_data(study.created.meta).get("objective") in READY:
+        return True
+    with suppress(HpoError):
+        experiment = experiment_of(study)
+        run = run_in(study, experiment)
+        connection = connect_to_study(tracking_of(study, tracking_uri), study.name, experiment, run)
+        runs = connection.trial_runs(study.created.study_id, trial) if connection else ()
+        return any(connection and find_model(connection, run.info.run_id) for run in runs)
+    return False
 
 
 def roll_back(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 
 from flows._notes import FINAL_MODEL, TRACKING, newest
+from flows.cli._promote import has_model
 from flows.objectives import make_objective
 from hpo_core import Study
 from hpo_core.folds import paired_test
@@ -114,6 +115,15 @@ def test_the_alias_the_metric_and_the_margin_are_the_users(study: Place, hpo: Hp
     wrong = hpo("promote", "mine", "--trial", trial.number, "--metric", "los")
     assert (wrong.code, wrong.out) == (2, "")
     assert "must be one of loss, got 'los'" in wrong.err
+
+
+def test_promotion_is_offered_only_where_there_is_a_model(study: Place, hpo: Hpo) -> None:
+    """`hpo confirm` ended with a command that could only fail."""
+    found = study.study("mine")
+    assert [has_model(found, trial, None) for trial in range(3)] == [True, True, False]
+    said = hpo("confirm", "mine", "--top", 1, "--repeats", 2)
+    best = found.best.number
+    assert (f"hpo promote mine --trial {best}" in said.out) is (best != 2)
 
 
 def test_a_trial_without_a_model_says_what_to_do(study: Place, hpo: Hpo) -> None:
