@@ -120,7 +120,17 @@ def test_torch_is_installed_only_without_cuda(
     monkeypatch.setenv("HPO_REQUIRE_TORCH", required)
     assert torch_script.main("constraints.txt") == code
     assert [call for call in calls if "--dry-run" not in call] == (
-        [("install", "--quiet", "--no-compile", "--constraint", "constraints.txt", "torch")]
+        [
+            (
+                "install",
+                "--quiet",
+                "--no-compile",
+                "--constraint",
+                "constraints.txt",
+                "torch",
+                "pytorch-lightning",
+            )
+        ]
         if installs
         else []
     )
