@@ -166,8 +166,12 @@ def roll_back(connection: Connection, *, name: str, alias: str = "champion") -> 
     Raises :class:`InputError` if none did, and where that one was deleted.
     """
     client, champion = connection.client, _holder(connection, name, alias)
-    past = [] if champion is None else _replaced(champion, alias)
-    if champion is None or not past:
+    if champion is None:
+        raise InputError(
+            f"no version of a model {name!r} has the alias {alias}; there is nothing to roll back"
+        )
+    past = _replaced(champion, alias)
+    if not past:
         raise InputError(
             f"{name}@{alias} has no earlier version to go back to; set the alias to a version by hand"
         )

@@ -309,6 +309,17 @@ def test_rolling_back_goes_back_step_by_step(connection: Connection, models: Mod
     assert (again.champion, again.promoted) == ("4", True)
 
 
+def test_an_alias_that_nothing_holds_is_not_said_to_lack_an_earlier_version(
+    connection: Connection, models: Models, name: str
+) -> None:
+    """Of a model that was never registered it was said that its alias should be set by hand."""
+    with pytest.raises(InputError, match=f"no version of a model '{name}' has the alias champion"):
+        roll_back(connection, name=name)
+    promote(connection, models.candidate(0.7), name=name, gate=GATE)
+    with pytest.raises(InputError, match="has the alias staging; there is nothing to roll back"):
+        roll_back(connection, name=name, alias="staging")
+
+
 def test_going_back_ends_where_a_version_held_the_alias_twice(
     connection: Connection, models: Models, name: str
 ) -> None:
