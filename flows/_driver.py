@@ -26,7 +26,7 @@ from flows._words import all_failed
 from flows.runners import _messages as m
 from flows.runners._messages import Outcome
 from flows.runners._port import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved
-from hpo_core import HpoError, Segment, Study, TrialState
+from hpo_core import HpoError, Segment, StrategyError, Study, TrialState
 from hpo_core.inner import Finish, unheard
 
 # How long a trial that was asked to end may take before its process is killed; a cancellation, which takes
@@ -103,7 +103,7 @@ class Driver:
         self._changed = asyncio.Event()
         self._told: set[str] = set()
         self._draining = ""
-        self._cancelled = False
+        self._end = ""  # the state that the study is stopped in before its plan is done
         self._gone: HpoError | None = None
         self._now = now or steady_clock()
         self._room = Room(study, folder, tell, quota)
@@ -141,8 +141,8 @@ class Driver:
         return reason
 
     def _conclude(self) -> str:
-        if self._cancelled:
-            self._study.stop("cancelled", self._draining, now=self._now())
+        if self._end:
+            self._study.stop(self._end, self._draining, now=self._now())
             self._notify()
             return self._draining
         if self._draining:
@@ -336,7 +336,12 @@ class Driver:
             keep_traceback(self._folder, running.segment.trial, outcome.traceback)
         if running.state is TrialState.PRUNED and self._turns.in_order:
             outcome = replace(outcome, kind=m.STOPPED)  # and so is whether it notices at all
-        settle(self._study, running, outcome, leaving=self._draining, now=self._now())
+        try:
+            settle(self._study, running, outcome, leaving=self._draining, now=self._now())
+        except StrategyError as error:
+            # Of what all trials ask for as of what some do: the former would fail, every one.
+            if not self._study.history.count(TrialState.COMPLETE) and not self._draining:
+                self._stop("failed", str(error))
         if unused := not_used(self._study, running, outcome):
             self._tell(f"trial {running.segment.trial} {unused}")
         if (hopeless := all_failed(self._study)) and hopeless not in self._told:
@@ -386,8 +391,10 @@ class Driver:
 
     def cancel(self, reason: str) -> None:
         """End the study as cancelled: what runs is stopped, then killed. It can be resumed."""
-        self._cancelled = True
-        self._draining = reason
+        self._stop("cancelled", reason)
+
+    def _stop(self, state: str, reason: str) -> None:
+        self._end, self._draining = state, reason
         self._end_running(TrialState.CANCELLED, reason)
         self._wake()
 

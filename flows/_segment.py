@@ -8,7 +8,7 @@ from pathlib import Path
 from flows._run_context import prefect_runs
 from flows.runners import _messages as m
 from flows.runners._messages import Job, Outcome
-from hpo_core import InputError, Segment, Study, TrialState
+from hpo_core import InputError, Segment, StrategyError, Study, TrialState
 from hpo_core.inner import nearest, parameter_from_json
 from tracking import open_artifact
 from tracking.tags import ATTEMPT, STUDY, STUDY_ID, TRIAL
@@ -56,7 +56,11 @@ def job_of(study: Study, segment: Segment, folder: Path) -> Job:
 
 
 def settle(study: Study, running: Running, outcome: Outcome, *, leaving: str, now: float) -> None:
-    """Journal how the segment ended. ``leaving``: why the driver ends what runs, if it does."""
+    """Journal how the segment ended. ``leaving``: why the driver ends what runs, if it does.
+
+    Raises :class:`StrategyError`, the trial having failed by it, where the strategy cannot handle what the
+    objective asked for.
+    """
     execution, trial = study.execution, running.segment.trial
     if outcome.found:
         try:
@@ -64,6 +68,8 @@ def settle(study: Study, running: Running, outcome: Outcome, *, leaving: str, no
             execution.resolved(trial, outcome.params, found)
         except InputError as error:
             execution.finish(trial, state=TrialState.FAILED, reason=str(error), now=now)
+            if isinstance(error, StrategyError):
+                raise
             return
     match outcome.kind:
         case m.RETURNED:

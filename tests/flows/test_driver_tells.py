@@ -11,7 +11,7 @@ import pytest
 from flows.runners import _messages as m
 from flows.runners._messages import Job, Outcome
 from flows.runners._port import OnMessage, Report
-from hpo_core import Float, Int, Journal, Study
+from hpo_core import Categorical, Float, Int, Journal, Study, TrialState
 from hpo_core.inner import unheard
 from tests.flows.fake_runner import FakeRunner, at_once, drive, make_study
 
@@ -69,6 +69,30 @@ def test_a_study_whose_first_trials_all_fail_says_so_while_it_runs(tmp_path: Pat
     assert told("few", 5) == [], "nothing goes on"
     failing.remove(1)
     assert told("some", 8) == []
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_what_no_trial_can_ask_for_ends_the_study_at_its_first(tmp_path: Path, first: int) -> None:
+    """Every trial of the plan was run to its end, and failed for the strategy's sake.
+
+    ``first``: the trial that asks for it. Where others are complete it may be one branch of many.
+    """
+    unordered = Categorical(["a", "b", "c"])
+
+    async def asking(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        found = {"kind": unordered.to_json()} if job.trial >= first else {"x": Float(0.0, 1.0).to_json()}
+        params = {"kind": "a"} if job.trial >= first else {"x": 0.5}
+        return Outcome(kind=m.RETURNED, values=1.0, params=params, found=found)
+
+    study = Study(strategy="cmaes", limits={"trials": 6}, journal=Journal(tmp_path / "journal.jsonl"))
+    drive(study, FakeRunner(asking, slots=1), tmp_path)
+    assert study.history.count(TrialState.FAILED) == (3 if first else 1)
+    assert study.stopped is not None
+    if first:
+        assert study.stopped.state == "finished"
+    else:
+        assert study.stopped.state == "failed"
+        assert "cannot order the 3 choices of parameter 'kind'" in study.stopped.reason
 
 
 @pytest.mark.parametrize(
