@@ -89,7 +89,8 @@ class Study:
         limits = record_of(Limits, limits)
         if limits.improvement not in (None, "never") and len(objectives) > 1:
             raise InputError(
-                f"the limit improvement is for one objective, the study has {list(objectives)}; leave it out"
+                f"the limit improvement (--stop-when) is for one objective, the study has "
+                f"{list(objectives)}; leave it out"
             )
         settings = record_of(Settings, settings)
         chosen.check(space, len(objectives), settings.max_steps)

@@ -131,7 +131,8 @@ class Threshold:
                 check_real("threshold", option, getattr(self, option), math.isfinite, "a finite number")
         if self.lower is None and self.upper is None:
             raise StrategyError(
-                "threshold: give lower=, upper= or both; without them nothing is ever stopped"
+                "threshold: give lower=, upper= or both, as in {'name': 'threshold', 'upper': 0.5}; without "
+                "them nothing is ever stopped"
             )
         if self.lower is not None and self.upper is not None and self.lower > self.upper:
             raise StrategyError(

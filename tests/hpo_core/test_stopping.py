@@ -138,7 +138,7 @@ def test_limits_that_make_no_sense_are_refused() -> None:
     for value in (0, -1.0, "nois", float("nan"), float("inf"), True):
         with pytest.raises(InputError, match="'noise' or 'never' or a positive number"):
             study_of(LINE, value)
-    with pytest.raises(InputError, match="improvement is for one objective"):
+    with pytest.raises(InputError, match=r"improvement \(--stop-when\) is for one objective"):
         study_of(LINE, "noise", objectives={"a": "min", "b": "max"})
 
 
