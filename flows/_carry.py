@@ -22,7 +22,7 @@ from tracking import load_writers
 Finalise = Callable[[Session, Plan], Awaitable[None]]
 
 # What models the end of a study writes, by ready objective.
-_FLAVORS = {"lgbm": ("lightgbm", "sklearn"), "sklearn": ("sklearn",), "torch": ("pytorch",)}
+_FLAVORS = {"lgbm": ("lightgbm", "sklearn"), "sklearn": ("sklearn",), "torch": ("pyfunc",)}
 _FOR_THE_REPORT = ("matplotlib.figure", "matplotlib.backends.backend_agg")
 # How often is looked whether the first trial is there.
 _LOOK_SECONDS = 0.5

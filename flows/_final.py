@@ -344,7 +344,7 @@ def _champion_on(plan: Plan, connection: Connection, metric: str) -> Callable[[s
         problem, test = setting.problem, setting.split.test
         wanted = get_metric(metric, problem.task)
         with _comparing("its model cannot be loaded here"):
-            model = load_own_model(connection, uri).get_raw_model()
+            model = _unwrapped(load_own_model(connection, uri))
         with _comparing("its model fails on these rows"):
             rows = problem.frame.iloc[test]
             labels = _labels(connection, uri, model, problem.classes)
@@ -352,6 +352,16 @@ def _champion_on(plan: Plan, connection: Connection, metric: str) -> Callable[[s
             return {metric: wanted(problem.y[test], predictions)}
 
     return score
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model that MLflow's ``pyfunc`` holds, with the methods that scikit-learn's models have."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return model.unwrap_python_model()
+    except MlflowException:  # of a library's own flavor
+        return model.get_raw_model()
 
 
 def _labels(connection: Connection, uri: str, model: Any, classes: Sequence[Any]) -> Sequence[Any]:

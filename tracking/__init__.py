@@ -39,6 +39,7 @@ if typing.TYPE_CHECKING:
     from tracking._fetch import Fetched as Fetched
     from tracking._fetch import fetch_checkpoints as fetch_checkpoints
     from tracking._fetch import fetch_journal as fetch_journal
+    from tracking._models import CodeModel as CodeModel
     from tracking._models import LoggedModel as LoggedModel
     from tracking._models import find_model as find_model
     from tracking._models import load_writers as load_writers
@@ -83,8 +84,8 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "UPLOADED", "Away", "Belongings", "Board", "BoardStudy", "BoardTrial", "Candidate", "CheckpointError",
-    "Connection", "Fetched", "Gate", "LoggedModel", "NoRunYet", "NotComparable", "Promotion", "Removable",
-    "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator",
+    "CodeModel", "Connection", "Fetched", "Gate", "LoggedModel", "NoRunYet", "NotComparable", "Promotion",
+    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator",
     "absolute_uri", "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_registered",
     "check_version",
     "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file", "database_uri",
@@ -108,7 +109,7 @@ _HOMES = {
     "_delete": "Belongings belongings take_out",
     "_errors": "Away NoRunYet NotComparable TrackingError brief",
     "_fetch": "Fetched fetch_checkpoints fetch_journal",
-    "_models": "LoggedModel find_model load_writers log_model log_trial_model",
+    "_models": "CodeModel LoggedModel find_model load_writers log_model log_trial_model",
     "_past_runs": "past_runs",
     "_options": "UPLOADED TrackerOptions",
     "_registry": "Candidate Gate Promotion load_own_model promote roll_back",

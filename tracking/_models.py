@@ -34,12 +34,13 @@ _WRITERS = {
     "lightgbm": ("lightgbm", "mlflow.lightgbm"),
     "sklearn": ("mlflow.sklearn",),
     "pytorch": ("torch", "mlflow.pytorch"),
+    "pyfunc": ("torch.export", "mlflow.pyfunc"),
 }
 # MLflow's model API takes the tracking server from the process, so only one server at a time.
 _server = threading.RLock()
 _BASE = ("mlflow", "numpy", "pandas", "scipy", "cloudpickle")
 _NOISY = (
-    *("mlflow.sklearn", "mlflow.pytorch", "mlflow.models.model"),
+    *("mlflow.sklearn", "mlflow.pytorch", "mlflow.pyfunc", "mlflow.models.model"),
     "mlflow.store.model_registry.abstract_store",
 )
 _LIBRARIES = {
@@ -67,6 +68,25 @@ class LoggedModel:
     def uri(self) -> str:
         """``models:/m-...``."""
         return f"models:/{self.model_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeModel:
+    """A model that is read from files by code of its own: no pickle, and no module that must be installed.
+
+    ``code``: a Python file that defines an ``mlflow.pyfunc.PythonModel`` and hands it to
+    ``mlflow.models.set_model``. ``files``: what its ``load_context`` finds at ``context.artifacts[name]``.
+    """
+
+    code: Path
+    files: Mapping[str, bytes]
+
+    def written(self, folder: Path) -> dict[str, Any]:
+        """Write the files; how MLflow is told where."""
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+        paths = {name: str(folder / name) for name in self.files}
+        return {"python_model": str(self.code), "artifacts": paths}
 
 
 def load_writers(*flavors: str) -> None:
@@ -111,8 +131,8 @@ def log_model(
     flavor = flavor or _flavor_of(model)
     requirements = list(pip_requirements or _requirements(flavor, model))
     failed: list[str] = []
-    with using_server(connection):
-        for serialization, arguments in _attempts(flavor, model, options):
+    with using_server(connection), tempfile.TemporaryDirectory() as folder:
+        for serialization, arguments in _attempts(flavor, model, options, Path(folder)):
             try:
                 info = _log_once(
                     flavor,
@@ -178,8 +198,8 @@ def _log_once(flavor: str, run_id: str, arguments: dict[str, Any], tags: dict[st
 Attempt = tuple[str, Callable[[], dict[str, Any]]]
 
 
-def _attempts(flavor: str, model: Any, options: Mapping[str, Any]) -> list[Attempt]:
-    """Forms to try, the most trustworthy first."""
+def _attempts(flavor: str, model: Any, options: Mapping[str, Any], folder: Path) -> list[Attempt]:
+    """Forms to try, the most trustworthy first. ``folder``: for files, until the model is logged."""
     match flavor:
         case "lightgbm":
             return [("lightgbm", lambda: {"lgb_model": model})]
@@ -198,6 +218,8 @@ def _attempts(flavor: str, model: Any, options: Mapping[str, Any]) -> list[Attem
                 ("pt2", lambda: {"pytorch_model": model, "serialization_format": "pt2"})
             ]
             return (exported if "input_example" in options else []) + [("pickle", lambda: pickled)]
+        case "pyfunc" if isinstance(model, CodeModel):
+            return [("code", lambda: model.written(folder))]
         case "pyfunc":
             return [("cloudpickle", lambda: {"python_model": model})]
         case _:

@@ -217,9 +217,9 @@ class TrialInfo:
 class FinalModel:
     """A model fitted on all training rows and scored once on the test rows.
 
-    ``flavor``        lightgbm, sklearn or pytorch: the MLflow flavor to log ``model`` with
+    ``flavor``        lightgbm, sklearn or pyfunc: the MLflow flavor to log ``model`` with
     ``log_options``   further arguments of that flavor's ``log_model``
-    ``example``       a few test rows as the model takes them; ``example_output``: what it returns
+    ``example``       a few test rows; ``example_output``: what the model returns for them
     ``requirements``  pinned, ``name==version``
     ``score``         the tuned metric on the test rows; ``scores``: that and the task's usual ones
     ``importance``    DataFrame: feature, importance (and more), the most important first
@@ -428,30 +428,24 @@ def all_needs(predictions: Array, task: str) -> dict[Needs, Array]:
 
 
 def permutation_importance(
-    setting: Setting, inputs: Any, predict: Callable[[Any], Array], seed: int
+    setting: Setting, inputs: pd.DataFrame, predict: Callable[[pd.DataFrame], Array], seed: int
 ) -> pd.DataFrame:
     """How much worse the metric gets on test rows when one feature is shuffled, feature by feature.
 
-    ``inputs``: test rows as ``predict`` takes them, a DataFrame or an (n, f) array in column order.
+    ``inputs``: test rows as ``predict`` takes them.
     Breiman (2001), Random Forests, section 10.
     """
-    import pandas as pd
-
     rng = np.random.default_rng(seed)
     y = setting.problem.y[setting.split.test]
     rows = rng.permutation(len(y))[:_IMPORTANCE_ROWS]
-    framed = isinstance(inputs, pd.DataFrame)
-    inputs = inputs.iloc[rows].reset_index(drop=True) if framed else inputs[rows]
+    inputs = inputs.iloc[rows].reset_index(drop=True)
     y, metric = y[rows], setting.metric
     base = metric.sign * metric(y, predict(inputs))
     losses = []
-    for j, name in enumerate(setting.problem.columns):
+    for name in setting.problem.columns:
         shuffled = inputs.copy()
         order = rng.permutation(len(y))
-        if framed:
-            shuffled[name] = inputs[name].to_numpy()[order]
-        else:
-            shuffled[:, j] = inputs[order, j]
+        shuffled[name] = inputs[name].to_numpy()[order]
         losses.append(metric.sign * metric(y, predict(shuffled)) - base)
     return importance_table(setting.problem.columns, importance=np.asarray(losses))
 

@@ -36,14 +36,18 @@ class TabularNet(nn.Module):
         missing = np.isnan(numbers)
         counts = np.maximum((~missing).sum(axis=0), 1)
         filled = np.where(missing, 0.0, numbers)
-        mean = filled.sum(axis=0) / counts
-        spread = np.sqrt((np.where(missing, 0.0, numbers - mean) ** 2).sum(axis=0) / counts)
+        mean = (filled / counts).sum(axis=0)
+        away = np.where(missing, 0.0, numbers - mean)
+        # Squares of 1e-300 are 0, and those of 1e200 infinite.
+        far = np.abs(away).max(axis=0)
+        spread = far * np.sqrt(((away / np.where(far > 0, far, 1.0)) ** 2).sum(axis=0) / counts)
         # That of equal numbers is not 0 but what their sum was rounded by, and other rows have other numbers.
         alike = np.where(missing, np.inf, numbers).min(axis=0) >= np.where(missing, -np.inf, numbers).max(
             axis=0
         )
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(np.where(alike, 1.0, spread), dtype=torch.float32))
+        # Of a time in seconds since 1970 single precision knows two minutes, and of 1e-50 nothing.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
+        self.register_buffer("std", torch.tensor(np.where(alike, 1.0, spread), dtype=torch.float64))
         self.register_buffer("flagged", torch.tensor(np.flatnonzero(missing.any(axis=0))))
         self.squash = bool(params.get("squash", False))
         width = int(params.get("embedding_size", 8))
@@ -63,10 +67,10 @@ class TabularNet(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(size, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, f) float with NaN for missing -> (n, outputs)."""
+        """(n, f) float64 with NaN for missing -> (n, outputs) float32."""
         numbers = x[:, : self.n_numbers]
         missing = torch.isnan(numbers)
-        z = torch.where(missing, torch.zeros_like(numbers), (numbers - self.mean) / self.std)
+        z = torch.where(missing, torch.zeros_like(numbers), (numbers - self.mean) / self.std).float()
         if self.squash:
             z = torch.sign(z) * torch.log1p(torch.abs(z))
         parts = [z, missing.index_select(1, self.flagged).to(z.dtype)]
@@ -105,7 +109,7 @@ class Predictor(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, f) float with NaN for missing."""
+        """(n, f) float64 with NaN for missing."""
         raw = self.net(x)
         if self.scale is not None:
             return raw * self.scale[1] + self.scale[0]

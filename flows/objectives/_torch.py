@@ -11,12 +11,14 @@ of (trial, fold, epoch). On the CPU an interrupted trial has the same losses bit
 from __future__ import annotations
 
 import importlib
+import inspect
+import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
 
 from flows.objectives._base import (
     EXAMPLE_ROWS,
@@ -38,6 +40,7 @@ from flows.objectives._base import (
     requirements,
     useful_threads,
 )
+from flows.objectives._fitted import outputs_of
 from flows.objectives._metrics import Array
 from flows.objectives._space_file import build_space
 from flows.objectives._torch_learner import Learner, Run, loss_of, packed, restored
@@ -185,12 +188,10 @@ class TorchMLP:
     def finalise(self, params: Mapping[str, Any], info: TrialInfo) -> FinalModel:
         """Refit for the number of epochs that cross-validation found.
 
-        The model takes the encoded matrix, not the table: numbers, dates as days since 1970, category
-        codes as listed in ``contract``, NaN for missing.
+        The model takes the table's rows as they are, see :class:`TableNetwork`.
         """
-        import torch
-
-        from flows.objectives._mlp import predictions
+        from flows.objectives._table_network import TableNetwork
+        from tracking import CodeModel
 
         setting = load_setting(self.table)
         problem, split = setting.problem, setting.split
@@ -200,29 +201,34 @@ class TorchMLP:
             self(again)
             epochs = again.last["epochs"]
         model = self._trained(setting, info.stretches(params, round(epochs)), info.seed)
-        test = problem.matrix[split.test].astype(np.float32)
+        test = problem.frame.iloc[split.test]
+        knows = contract(problem)
+        served = TableNetwork.of(model, knows)
 
         def predict(rows: Any) -> Array:
-            return predictions(model, torch.from_numpy(np.ascontiguousarray(rows)))
+            return outputs_of(served, rows, problem, "probability", problem.classes)
 
         scores = final_scores(setting, all_needs(predict(test), problem.task))
-        example = test[:EXAMPLE_ROWS]
-        with torch.no_grad():
-            example_output = model(torch.from_numpy(example)).numpy()
+        example = test.head(EXAMPLE_ROWS)
         return FinalModel(
-            model=model,
-            flavor="pytorch",
-            # The traced graph loads without this project; a pickled module would not.
-            log_options={"serialization_format": "pt2"},
+            model=CodeModel(
+                code=Path(inspect.getfile(TableNetwork)),
+                files={
+                    "network.pt2": _exported(model, len(problem.columns)),
+                    "contract.json": json.dumps(knows).encode(),
+                },
+            ),
+            flavor="pyfunc",
+            log_options={},
             example=example,
-            example_output=example_output,
+            example_output=served.predict(example),
             requirements=requirements("torch", "numpy", "pandas"),
             metric=setting.metric.name,
             score=scores.get(setting.metric.name, math.nan),
             scores=scores,
             importance=permutation_importance(setting, test, predict, info.seed),
             params={**params, "epochs": round(epochs)},
-            contract=contract(problem),
+            contract=knows,
         )
 
     def _trained(self, setting: Setting, stretches: Sequence[Stretch], seed: int) -> nn.Module:
@@ -239,3 +245,18 @@ class TorchMLP:
                 learner.epoch(step, self.max_epochs)
             state, done = packed(Run(), [learner]), last
         return learner.predictor.cpu().eval()
+
+
+def _exported(model: nn.Module, columns: int) -> bytes:
+    """The network as a program that torch runs without this project, for any number of rows."""
+    import torch
+
+    buffer = io.BytesIO()
+    # Of a single row, torch takes the number for a constant.
+    program = torch.export.export(
+        model,
+        (torch.zeros(2, columns, dtype=torch.float64),),
+        dynamic_shapes=({0: torch.export.Dim("rows")},),
+    )
+    torch.export.save(program, buffer)
+    return buffer.getvalue()

@@ -97,7 +97,7 @@ class Learner:
         """Rows of the matrix on the device."""
         import torch
 
-        return torch.tensor(self._problem.matrix[rows], dtype=torch.float32, device=self._device)
+        return torch.tensor(self._problem.matrix[rows], dtype=torch.float64, device=self._device)
 
     def predict(self, x: torch.Tensor) -> Array:
         """Probabilities or values, float64."""

@@ -14,10 +14,12 @@ torch = pytest.importorskip("torch")
 
 from flows.objectives import TorchMLP, TrialInfo, make_objective  # noqa: E402
 from flows.objectives._base import load_setting  # noqa: E402
+from flows.objectives._data import encode  # noqa: E402
 from flows.objectives._mlp import TabularNet  # noqa: E402
 from flows.objectives._torch_learner import Learner  # noqa: E402
 from hpo_core import InputError, ObjectiveError, TrialPruned  # noqa: E402
 from tests.flows.fake_trial import FakeTrial  # noqa: E402
+from tests.flows.served import served  # noqa: E402
 from tests.flows.small_tables import mixed, written  # noqa: E402
 
 # Everything that draws random numbers or keeps state is on.
@@ -166,12 +168,12 @@ def test_losses_follow_the_metric() -> None:
 def test_missing_values_and_unseen_levels_are_taken(tmp_path: Path) -> None:
     tuned = objective(written(tmp_path, mixed()))
     final = tuned.finalise(FULL, TrialInfo(seed=1, metrics={"epochs": 3.0}))
-    rows = torch.full((2, final.example.shape[1]), float("nan"))
-    rows[1, -1] = 77.0
-    with torch.no_grad():
-        out = final.model(rows)
-    assert torch.isfinite(out).all()
-    assert torch.equal(out[0], out[1]), "an unseen level counts as missing"
+    rows = final.example.iloc[[0, 0]].astype(object)
+    rows.iloc[:] = None
+    rows.iloc[1, rows.columns.get_loc("colour")] = "violet"
+    out = served(final).predict_proba(rows)
+    assert np.isfinite(out).all()
+    assert out[0].tolist() == out[1].tolist(), "an unseen level counts as missing"
 
 
 def test_odd_tables(tmp_path: Path) -> None:
@@ -200,8 +202,8 @@ def test_a_quantile_has_its_share_of_targets_below(tmp_path: Path) -> None:
     frame = pd.DataFrame({"x": np.arange(2000) % 2, "y": 100 + 10 * rng.normal(size=2000)})
     tuned = objective(written(tmp_path, frame), metric="pinball_0.9")
     params = {"learning_rate": 0.05, "layers": 1, "width": 4, "schedule": "cosine"}
-    model = tuned.finalise(params, TrialInfo(seed=1, metrics={"epochs": 6.0})).model
-    assert np.mean(frame["y"] < model(torch.zeros((1, 1))).item()) == pytest.approx(0.9, abs=0.04)
+    model = served(tuned.finalise(params, TrialInfo(seed=1, metrics={"epochs": 6.0})))
+    assert np.mean(frame["y"] < model.predict(frame[["x"]].head(1))[0]) == pytest.approx(0.9, abs=0.04)
 
 
 def test_a_network_that_squashes_takes_extremes_for_little_more_than_large() -> None:
@@ -237,14 +239,15 @@ def test_balanced_class_weights_give_each_class_the_same_say(tmp_path: Path, tas
     tuned = objective(written(tmp_path, frame), max_epochs=60)
     params = {"learning_rate": 0.05, "layers": 1, "width": 4, "batch_size": 400}
     info = TrialInfo(seed=1, metrics={"epochs": 60.0})
-    rows = torch.zeros((1, 1))
     plain, balanced = (
-        tuned.finalise({**params, "class_weight": kind}, info).model(rows).tolist()[0]
+        served(tuned.finalise({**params, "class_weight": kind}, info))
+        .predict_proba(frame.head(1))[0]
+        .tolist()
         for kind in ("none", "balanced")
     )
     classes = 2 if task == "binary" else 3
-    assert plain == pytest.approx([0.25] if classes == 2 else [0.6, 0.2, 0.2], abs=0.07)
-    assert balanced == pytest.approx([0.5] if classes == 2 else [1 / 3] * 3, abs=0.07)
+    assert plain == pytest.approx([0.75, 0.25] if classes == 2 else [0.6, 0.2, 0.2], abs=0.07)
+    assert balanced == pytest.approx([1 / classes] * classes, abs=0.07)
 
 
 def test_what_is_the_same_in_all_training_rows_says_little_of_others(tmp_path: Path) -> None:
@@ -254,11 +257,11 @@ def test_what_is_the_same_in_all_training_rows_says_little_of_others(tmp_path: P
     test = load_setting(objective(written(tmp_path, frame, "a.csv"), target="y").table).split.test
     frame["c"] = np.where(frame.index == test[0], 0.2, 0.1)
     tuned = objective(written(tmp_path, frame, "b.csv"), target="y")
-    model = tuned.finalise(FULL, TrialInfo(seed=1, metrics={"epochs": 2.0})).model
+    model = served(tuned.finalise(FULL, TrialInfo(seed=1, metrics={"epochs": 2.0})))
     problem = load_setting(tuned.table).problem
-    rows = torch.tensor(problem.matrix[[test[0]] * 2], dtype=torch.float32)
-    rows[1, problem.columns.index("c")] = 0.1
-    first, second = model(rows)[:, 0].tolist()
+    rows = problem.frame.iloc[[test[0]] * 2].reset_index(drop=True)
+    rows.loc[1, "c"] = 0.1
+    first, second = model.predict(rows).tolist()
     assert abs(first - second) < float(np.std(problem.y))
 
 
@@ -279,23 +282,58 @@ def test_the_final_model(table: str) -> None:
     final = tuned.finalise(FULL, TrialInfo(seed=2, metrics=trial.reports[-1][1]))
     setting = load_setting(tuned.table)
     problem, rows = setting.problem, setting.split.test
-    with torch.no_grad():
-        out = final.model(torch.tensor(problem.matrix[rows], dtype=torch.float32)).numpy().astype(float)
-    predictions = out[:, 0] if out.shape[1] == 1 else out / out.sum(axis=1, keepdims=True)
+    model, frame = served(final), problem.frame.iloc[rows]
+    if problem.classes:
+        scores = model.predict_proba(frame)
+        assert model.predict(frame).tolist() == model.classes_[scores.argmax(axis=1)].tolist()
+        predictions = scores[:, 1] if problem.task == "binary" else scores
+    else:
+        predictions = model.predict(frame)
     assert (
         final.score
         == final.scores[final.metric]
         == pytest.approx(setting.metric(problem.y[rows], predictions))
     )
     assert final.params["epochs"] == round(trial.metric("epochs")[-1])
-    assert final.flavor == "pytorch"
-    assert final.example.dtype == np.float32
-    assert len(final.example_output) == len(final.example) > 1
+    assert final.flavor == "pyfunc"
+    assert final.example.equals(frame.head(len(final.example)))
+    assert final.example_output.tolist() == model.predict(frame).tolist()[: len(final.example)]
     assert set(final.importance["feature"]) == set(problem.columns)
     assert final.contract["categories"] == {"colour": ["blue", "green", "red"]}
     assert not any("+" in r for r in final.requirements), "local build tags cannot be installed"
     lost = tuned.finalise(FULL, TrialInfo(seed=2))
     assert lost.score == final.score
+
+
+def test_the_model_reads_rows_as_training_does(tmp_path: Path) -> None:
+    """It took the encoded matrix, and nobody but this project could have made that of a row."""
+    frame = mixed()
+    tuned = objective(written(tmp_path, frame))
+    final = tuned.finalise(FULL, TrialInfo(seed=1, metrics={"epochs": 2.0}))
+    problem, model = load_setting(tuned.table).problem, served(final)
+    assert problem.dates == ("when",)
+    np.testing.assert_array_equal(model.encoded(problem.frame), problem.matrix)
+    rows = problem.frame.head(3).copy()
+    strange = rows.assign(colour=["red", "violet", None], b=[np.inf, -np.inf, np.nan])
+    np.testing.assert_array_equal(
+        model.encoded(strange), encode(strange.assign(b=np.nan).astype({"colour": object}), problem)
+    )
+    as_text = rows.assign(when=rows["when"].astype(str))[[*rows.columns[::-1]]]
+    assert model.predict(as_text).tolist() == model.predict(rows).tolist()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e200])
+@pytest.mark.parametrize("offset", [0.0, 2.0**31])
+def test_numbers_of_any_size_are_told_apart(scale: float, offset: float) -> None:
+    """In single precision seconds since 1970 were two minutes apart; the spread of 1e-300 was 0."""
+    x = scale * (offset + np.arange(8.0))[:, None]
+    torch.manual_seed(0)
+    net = TabularNet(x, [], 1, {}).eval()
+    seen: list[Any] = []
+    net.layers.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    net(torch.tensor(x))
+    expected = (np.arange(8.0) - 3.5) / np.std(np.arange(8.0))
+    assert seen[0][:, 0].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_cuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +357,7 @@ def test_on_the_gpu_a_resumed_trial_follows_the_unbroken_one(table: str) -> None
     second = first.resumed()
     assert tuned(second) == pytest.approx(expected, rel=1e-3)
     final = tuned.finalise(FULL, TrialInfo(seed=5, metrics=whole.reports[-1][1]))
-    assert next(final.model.parameters()).device.type == "cpu"
+    assert served(final).predict(final.example).tolist() == final.example_output.tolist()
 
 
 def test_levels_that_training_has_not_seen_say_nothing() -> None:

@@ -262,6 +262,27 @@ def test_a_holder_that_knows_classes_by_number_is_measured_on_new_rows(tracked: 
 
 
 @pytest.mark.slow
+def test_a_network_predicts_rows_and_is_measured_on_those_of_another_study(tracked: Place, hpo: Hpo) -> None:
+    """It took matrices that only its own study could make, so it held its alias whatever came after it."""
+    pytest.importorskip("torch")
+    table = written(tracked.folder, mixed(300))
+    command = [
+        *("--data", table, "--target", "y", "--strategy", "random", "--trials", 1, "--register", "churn"),
+        *("--isolation", "thread", "--workers", 1, "--folds", 2),
+    ]
+    said = hpo("tune", "torch", *command, "--name", "net", "--option", "max_epochs=2")
+    assert (said.code, said.err) == (0, "")
+    rows = pd.read_csv(Path(table), parse_dates=["when"]).drop(columns="y")
+    labels = served("models:/churn@champion", tracked, rows)
+    assert set(labels) <= {"no", "yes"}
+    assert len(labels) == 300
+    written(tracked.folder, mixed(400, seed=1))
+    newer = hpo("tune", "lgbm", *command, "--name", "trees", "--option", "max_rounds=20")
+    assert newer.code == 0
+    assert re.search(r"auc [\d.]+ against [\d.]+ of version 1\)", newer.out)
+
+
+@pytest.mark.slow
 def test_a_ready_objective_is_refitted_and_measured_on_the_rows_held_out(tracked: Place, hpo: Hpo) -> None:
     table = written(tracked.folder, mixed(400))
     command = [
