@@ -23,18 +23,27 @@ def date_encoder() -> Any:
     """
     import pandas as pd
     from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import FunctionTransformer
-
-    def step(function: Any, **arguments: Any) -> Any:
-        return FunctionTransformer(function, kw_args=arguments, feature_names_out="one-to-one")
 
     return Pipeline(
         [
-            ("parse", step(pd.DataFrame.astype, dtype="datetime64[us]")),
-            ("since", step(pd.DataFrame.sub, other=epoch())),
-            ("days", step(pd.DataFrame.div, other=pd.Timedelta("1D"))),
+            ("parse", _step(pd.DataFrame.astype, dtype="datetime64[us]")),
+            ("since", _step(pd.DataFrame.sub, other=epoch())),
+            ("days", _step(pd.DataFrame.div, other=pd.Timedelta("1D"))),
         ]
     )
+
+
+def finite_numbers() -> Any:
+    """Numbers, with NaN for infinite ones: they count as missing in the table that models are trained on."""
+    import pandas as pd
+
+    return _step(pd.DataFrame.replace, to_replace=[np.inf, -np.inf], value=np.nan)
+
+
+def _step(function: Any, **arguments: Any) -> Any:
+    from sklearn.preprocessing import FunctionTransformer
+
+    return FunctionTransformer(function, kw_args=arguments, feature_names_out="one-to-one")
 
 
 def ordinal_encoder(problem: Problem, *, max_levels: int | None = None) -> ColumnTransformer:
@@ -55,7 +64,7 @@ def ordinal_encoder(problem: Problem, *, max_levels: int | None = None) -> Colum
     )
     return ColumnTransformer(
         [
-            ("numbers", "passthrough", list(problem.numbers)),
+            ("numbers", finite_numbers(), list(problem.numbers)),
             ("dates", date_encoder() if problem.dates else "drop", list(problem.dates)),
             ("categories", codes, list(problem.categories)),
         ]
@@ -74,8 +83,8 @@ def dense_encoder(problem: Problem, *, impute: bool, scale: str | None) -> Colum
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
-    def numeric(first: Any = None) -> Any:
-        steps: list[tuple[str, Any]] = [("days", first)] if first is not None else []
+    def numeric(name: str, first: Any) -> Any:
+        steps: list[tuple[str, Any]] = [(name, first)]
         if impute:
             steps.append(
                 ("impute", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True))
@@ -84,15 +93,15 @@ def dense_encoder(problem: Problem, *, impute: bool, scale: str | None) -> Colum
             steps.append(("scale", StandardScaler()))
         elif scale == "unit":
             steps.append(("scale", MinMaxScaler(clip=True)))
-        return Pipeline(steps) if steps else "passthrough"
+        return Pipeline(steps)
 
     one_hot = OneHotEncoder(
         handle_unknown="infrequent_if_exist", max_categories=ONE_HOT_LEVELS, sparse_output=False
     )
     return ColumnTransformer(
         [
-            ("numbers", numeric(), list(problem.numbers)),
-            ("dates", numeric(date_encoder()) if problem.dates else "drop", list(problem.dates)),
+            ("numbers", numeric("finite", finite_numbers()), list(problem.numbers)),
+            ("dates", numeric("days", date_encoder()) if problem.dates else "drop", list(problem.dates)),
             ("categories", one_hot, list(problem.categories)),
         ]
     )

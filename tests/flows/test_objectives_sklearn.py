@@ -178,6 +178,22 @@ def test_regressors_see_a_standardised_target_and_users_see_units(tmp_path: Path
     assert abs(float(np.mean(final.example_output)) - 1e6) < 1e6
 
 
+@pytest.mark.parametrize("estimator", ["random_forest", "linear", "hist_gradient_boosting"])
+def test_what_is_infinite_counts_as_missing_where_the_model_is_used_too(
+    tmp_path: Path, estimator: str
+) -> None:
+    """Trained with such values as missing, a model raised for them, or took them for large."""
+    frame = mixed(300)
+    frame.loc[::7, "a"] = np.inf
+    frame.loc[1::7, "a"] = -np.inf
+    tuned = objective(written(tmp_path, frame), estimator, target="y")
+    model = tuned.finalise(default_params(tuned), TrialInfo(seed=1)).model
+    rows = pd.read_csv(tmp_path / "table.csv", parse_dates=["when"]).drop(columns="y").head(30)
+    assert np.isinf(rows["a"]).sum() > 5
+    missing = rows.replace([np.inf, -np.inf], np.nan)
+    assert model.predict_proba(rows).tolist() == model.predict_proba(missing).tolist()
+
+
 def test_models_without_probabilities_are_ranked_or_refused(tmp_path: Path) -> None:
     path = written(tmp_path, mixed())
     ranked = objective(path, "sklearn.svm.LinearSVC", metric="auc", space={"C": {"low": 0.01, "high": 1.0}})
