@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +48,20 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what trains networks where PyTorch was left out, see .ci/torch."""
+    if importlib.util.find_spec("torch") is not None:
+        return
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if item.get_closest_marker("torch") or "torch" in filter(_is_text, parameters.values()):
+            item.add_marker(pytest.mark.skip(reason="needs PyTorch"))
 
 
 @pytest.fixture(scope="session")

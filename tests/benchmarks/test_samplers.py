@@ -158,6 +158,8 @@ def test_every_peer_that_is_installed_stays_inside_the_space(name):
     """Also past its start-up phase, with failures, conditions and trials in flight."""
     if peer_version(name) is None:
         pytest.skip(f"{PEERS[name][3]} is not installed")
+    if name == "optuna-gp":
+        pytest.importorskip("torch")
     if name.startswith("cmaes"):
         pytest.importorskip("cocoex")
         chosen = problem("bbob2-f08-i1")

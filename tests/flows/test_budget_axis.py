@@ -59,6 +59,7 @@ def test_a_study_that_only_the_time_ends_races_over_folds(given: dict[str, Any],
     assert bool(plan.terms.first) == ("auto" in strategy)
 
 
+@pytest.mark.torch
 def test_each_objective_has_its_own_axis_of_training() -> None:
     assert planned("sklearn", "asha")[:2] == ("steps", 30)
     assert planned("sklearn", "pbt", estimator="mlp")[:2] == ("steps", 30)
@@ -116,6 +117,7 @@ def test_forks_change_what_a_model_in_training_can_change(
     assert again.config == terms.strategy.config == make_strategy(terms.strategy.config).config
 
 
+@pytest.mark.torch
 def test_forks_are_not_told_to_change_what_they_cannot(hpo: Hpo, place: Place) -> None:
     """Every fork failed, for the reason that could be known before."""
     command = (

@@ -258,6 +258,7 @@ def test_metrics_of_the_last_data_set_go_by_their_own_names(
     assert set(line.reports[1]) == {"auc", loss, "training_auc", f"training_{loss}"}
 
 
+@pytest.mark.torch
 def test_a_fork_trains_on_with_its_own_settings(tmp_path: Path) -> None:
     line, _ = run(with_torch, tmp_path / "torch", 2, None, params=[{"lr": 0.05}, {"lr": 0.2}])
     # Its own rate, as far down its schedule as its source's was.
@@ -326,6 +327,7 @@ def scheduled(kind: str) -> Callable[[Any], float]:
     return objective
 
 
+@pytest.mark.torch
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of schedulers in schedulers
 @pytest.mark.parametrize(
     "kind",
@@ -341,6 +343,7 @@ def test_a_fork_has_the_rates_that_its_own_would_have_come_to(kind: str, tmp_pat
         assert fork.reports[step]["said"] == fork.reports[step]["lr"]
 
 
+@pytest.mark.torch
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["exponential", "milestones", "two"])
 def test_a_fork_decays_by_its_own_schedule(kind: str, tmp_path: Path) -> None:
@@ -377,6 +380,7 @@ def test_training_without_validation_data_is_an_error(tmp_path: Path) -> None:
     assert "give the library validation data" in outcome.reason
 
 
+@pytest.mark.torch
 def test_what_cannot_learn_in_steps_is_refused() -> None:
     from sklearn.svm import SVC
 

@@ -81,9 +81,8 @@ def network(data: str) -> Any:
 LAYERS = {"learning_rate": 0.02, "width": 16, "batch_size": 32, "optimizer": "sgd", "schedule": "constant"}
 
 
+@pytest.mark.torch
 def test_a_network_keeps_what_it_has_learned_under_the_next_settings(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-
     def said(made: FinalModel) -> Any:
         return served(made).predict_proba(made.example)
 

@@ -180,7 +180,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("a: 1")
     with pytest.raises(InputError, match=r"beside it there is 'space\.yaml'"):
         build_space(DEFAULT, str(tmp_path / "spaces.yaml"), resolve=resolve)
-    (tmp_path / "bad.json").write_text('{"a": 1,\n}')
+    (tmp_path / "bad.json").write_text('{"a": 1,\n"b"}')
     with pytest.raises(InputError, match="line 2"):
         build_space(DEFAULT, str(tmp_path / "bad.json"), resolve=resolve)
     with pytest.raises(InputError, match="space, line 1"):
@@ -255,11 +255,12 @@ def test_ranges_end_where_lightgbm_refuses(name: str) -> None:
                 assert taken(value) == ours(value), value
 
 
-@pytest.mark.parametrize("path", sorted(Path("examples/spaces").glob("*.yaml")), ids=lambda p: p.name)
-def test_the_examples_can_be_read(path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind, path", [(p.name.partition("_")[0], p) for p in sorted(Path("examples/spaces").glob("*.yaml"))]
+)
+def test_the_examples_can_be_read(kind: str, path: Path) -> None:
     from flows.objectives import make_objective
 
-    kind = path.name.partition("_")[0]
     extra: dict[str, Any] = {"estimator": "linear"} if kind == "sklearn" else {}
     make_objective(kind, data="sklearn:breast_cancer", space=str(path), **extra).prepare()
 

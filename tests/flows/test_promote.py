@@ -262,9 +262,9 @@ def test_a_holder_that_knows_classes_by_number_is_measured_on_new_rows(tracked: 
 
 
 @pytest.mark.slow
+@pytest.mark.torch
 def test_a_network_predicts_rows_and_is_measured_on_those_of_another_study(tracked: Place, hpo: Hpo) -> None:
     """It took matrices that only its own study could make, so it held its alias whatever came after it."""
-    pytest.importorskip("torch")
     table = written(tracked.folder, mixed(300))
     command = [
         *("--data", table, "--target", "y", "--strategy", "random", "--trials", 1, "--register", "churn"),
