@@ -325,8 +325,13 @@ def _refuse_ids(table: Table) -> None:
     if distinct > len(table.labels) / 2:
         raise InputError(
             f"data {table.source!r}: the target {table.target!r} has {distinct} different values in "
-            f"{len(table.labels)} rows, such as {table.labels.iloc[0]!r}; that is a name, not a class"
+            f"{len(table.labels)} rows, such as {_example(table)}; that is a name, not a class"
         )
+
+
+def _example(table: Table) -> str:
+    """A value of the target, as Python writes it."""
+    return repr(table.labels.iloc[:1].tolist()[0])
 
 
 def _check_forced(table: Table, task: Task) -> None:
@@ -334,7 +339,7 @@ def _check_forced(table: Table, task: Task) -> None:
     distinct = table.labels.nunique()
     if task == "regression":
         if not _is_number(table.labels):
-            raise InputError(f"{where}, which holds {table.labels.iloc[0]!r}; regression needs numbers")
+            raise InputError(f"{where}, which holds {_example(table)}; regression needs numbers")
         return
     if (distinct == 2) != (task == "binary"):
         fits = "binary" if distinct == 2 else "multiclass or regression"

@@ -151,8 +151,10 @@ def _check_task(path: str, model: Any, problem: Problem) -> None:
     wrong = is_regressor(model) if problem.classes else is_classifier(model)
     if wrong:
         other = ("Regressor", "Classifier") if problem.classes else ("Classifier", "Regressor")
-        hint = f"; use {path.replace(*other)}" if other[0] in path else ""
-        raise InputError(f"estimator {path!r} is not for a {problem.task} target{hint}, or force the task")
+        instead = path.replace(*other) if other[0] in path else f"a {other[1].lower()}"
+        raise InputError(
+            f"estimator {path!r} is not for a {problem.task} target; use {instead}, or force the task"
+        )
 
 
 def with_preprocessing(estimator: Estimator, problem: Problem) -> Any:

@@ -113,7 +113,7 @@ def _resolve(problem: Problem, kind: str) -> str:
     if kind == "grouped" and table.groups is None:
         raise InputError("split='grouped' needs a group column; name it with group")
     if kind == "time" and table.times is None:
-        raise InputError("split='time' needs a time column; name it with time")
+        raise InputError("split='time' needs a time column; name it with time (--time-column)")
     return kind
 
 
@@ -277,7 +277,7 @@ def _by_time(
     del rng, dealer  # nothing is random about time
     times = problem.table.times
     if times is None:  # _resolve has seen to it; this tells the type checker
-        raise InputError("split='time' needs a time column; name it with time")
+        raise InputError("split='time' needs a time column; name it with time (--time-column)")
     order = np.argsort(times, kind="stable")
     keys = times[order]
     n = len(order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -324,6 +325,10 @@ def test_labels_of_several_kinds_are_text() -> None:
 def test_forced_tasks(tmp_path: Path) -> None:
     path = written(tmp_path, mixed(task="binary"))
     assert "regression needs numbers" in refusal(path, "y", task="regression")
+    frame = mixed().assign(y=lambda table: table["y"] == "yes")
+    path = written(tmp_path, frame, "flags.parquet")
+    assert re.search("which holds (True|False); regression", refusal(path, "y", task="regression"))
+    path = written(tmp_path, mixed(task="binary"))
     assert "use binary" in refusal(path, "y", task="multiclass")
     assert "did you mean 'regression'" in refusal(path, "y", task="regresion")
     assert "use multiclass or regression" in refusal("sklearn:iris", task="binary")

@@ -146,6 +146,12 @@ def test_the_default_space_is_large_and_its_default_is_allowed(
         ("torch", {"space": {"label_smoothing": 0.1}}, "more than two classes"),
         ("sklearn", {"budget": "rounds"}, "'folds' or 'steps'"),
         ("sklearn", {"n_steps": 0}, "n_steps must be"),
+        ("sklearn", {"estimator": "sklearn.linear_model.Ridge"}, "use a classifier, or force the task"),
+        (
+            "sklearn",
+            {"estimator": "sklearn.tree.ExtraTreeRegressor"},
+            "use sklearn.tree.ExtraTreeClassifier, or",
+        ),
         ("sklearn", {"n_steps": 50, "max_size": 20}, "cannot be spread"),
     ],
 )
