@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hpo_core import Strategy, StrategyError, make_strategy
+from hpo_core.schedulers import Full
 
 if TYPE_CHECKING:
     from flows.objectives._base import Prepared
@@ -31,7 +33,7 @@ def on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str,
     ``asked``: the axis that the user named; it wins where it can work at all.
     """
     if not strategy.training_steps or asked not in (None, "folds"):
-        return table, ()
+        return _on_folds(table, strategy), ()
     training = table.over_training()
     if strategy.training_steps == "needed" and (training is None or asked == "folds"):
         other = "leave out the option budget" if training is not None else "use another estimator, or asha"
@@ -41,8 +43,18 @@ def on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str,
         )
     if asked == "folds" or training is None:
         why = "" if asked else " (the estimator does not learn step by step)"
-        return table, (f"{strategy.name} compares trials by folds{why}, so it has few rungs",)
+        return _on_folds(table, strategy), (
+            f"{strategy.name} compares trials by folds{why}, so it has few rungs",
+        )
     return training, ()
+
+
+def _on_folds(table: Any, strategy: Strategy) -> Any:
+    """The objective, with its usual folds where the strategy stops trials by them and none were asked for."""
+    if isinstance(strategy.scheduler, Full) or getattr(table, "budget", "") != "folds":
+        return table
+    plan = table.table.plan
+    return replace(table, table=replace(table.table, plan=replace(plan, folds=plan.n_folds)))
 
 
 def racing(chosen: Strategy, prepared: Prepared) -> Strategy:

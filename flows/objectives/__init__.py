@@ -57,7 +57,7 @@ _TABLE = (
     "data", "target", "metric", "task", "positive", "group", "time", "drop", "space", "threads",
 )  # fmt: skip
 # A network is trained in all folds for every epoch; three of them tell enough.
-_DEFAULTS: dict[str, dict[str, Any]] = {"torch": {"folds": 3}}
+_USUAL_FOLDS = {"torch": 3}
 
 
 def objective_names() -> list[str]:
@@ -90,7 +90,7 @@ def make_objective(
         if name not in known:
             hint = _nearest(name, known) or f" (it has {', '.join(known)})"
             raise _InputError(f"objective {kind!r} has no option {name!r}{hint}")
-    given = {**_DEFAULTS.get(kind, {}), **{k: v for k, v in asked.items() if v is not None}}
+    given = {k: v for k, v in asked.items() if v is not None}
     data = given.get("data")
     if not isinstance(data, str) or not data:
         got = f"got {data!r}" if isinstance(data, str | int | float | None) else f"got {type(data)}"
@@ -99,7 +99,8 @@ def make_objective(
             f"objective {kind!r} needs data: a path to CSV or Parquet, sklearn:NAME, or in tune() a "
             f"DataFrame of pandas; {got}{convert}"
         )
-    plan = SplitPlan(**{_PLAN[k]: given.pop(k) for k in list(given) if k in _PLAN})
+    split = {_PLAN[k]: given.pop(k) for k in list(given) if k in _PLAN}
+    plan = SplitPlan(usual=_USUAL_FOLDS.get(kind, SplitPlan.usual), **split)
     table = {k: given.pop(k) for k in list(given) if k in _TABLE}
     table["drop"] = _names(table.get("drop", ()))
     if isinstance(table.get("space"), Mapping):

@@ -36,31 +36,44 @@ HOLDOUT = 5
 _GROUP_SHUFFLES = 20
 
 
+# Where nobody says how many folds: so many rows, of each class and in so many groups, are enough for one.
+_MANY_ROWS, _MANY_OF_A_CLASS, _MANY_GROUPS = 50_000, 1_000, 100
+
+
 @dataclass(frozen=True, kw_only=True)
 class SplitPlan:
     """How rows are split. ``folds=1`` is a single validation set of a fifth of the training rows.
 
-    ``deal``: another number deals the training rows into other folds; the test rows do not depend on it.
+    ``folds=None``: ``usual`` ones, and 1 where there are so many rows that a single validation set tells
+    configurations apart: many more of them are tried in the same time. ``deal``: another number deals the
+    training rows into other folds; the test rows do not depend on it.
 
     Raises :class:`InputError` for numbers out of range and for an unknown kind.
     """
 
     kind: str = "auto"
-    folds: int = 5
+    folds: int | None = None
     test_size: float = 0.2
     seed: int = 0
     deal: int | None = None
+    usual: int = 5
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(
                 f"unknown split {self.kind!r}{nearest(self.kind, KINDS)} (one of {', '.join(KINDS)})"
             )
-        if isinstance(self.folds, bool) or not isinstance(self.folds, int) or not 1 <= self.folds <= 50:
+        folds = self.n_folds
+        if isinstance(folds, bool) or not isinstance(folds, int) or not 1 <= folds <= 50:
             raise InputError(f"folds must be a whole number from 1 to 50, got {self.folds!r}")
         if not 0 < self.test_size <= 0.5:
             raise InputError(f"test_size must be above 0 and at most 0.5, got {self.test_size!r}")
         check_whole("seed", self.seed, 0)
+
+    @property
+    def n_folds(self) -> int:
+        """How many folds are asked for."""
+        return self.usual if self.folds is None else self.folds
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +98,11 @@ def make_split(problem: Problem, plan: SplitPlan) -> Split:
     make = {"stratified": _stratified, "plain": _plain, "grouped": _grouped, "time": _by_time}[kind]
     # Without a number of their own, folds follow from where the test's draws ended.
     dealer = rng if plan.deal is None else np.random.default_rng([plan.seed, 0xF01D5, plan.deal])
-    split = make(problem, plan, rng, dealer)
+    single = plan.folds is None and plan.usual > 1 and _is_plenty(problem, kind)
+    split = make(problem, replace(plan, folds=1) if single else plan, rng, dealer)
+    if single:
+        note = f"one validation set in place of {plan.usual} folds, for so many rows; --folds says otherwise"
+        split = replace(split, notes=(*split.notes, note))
     split = replace(
         split,
         train=np.sort(split.train),
@@ -117,6 +134,16 @@ def _resolve(problem: Problem, kind: str) -> str:
     return kind
 
 
+def _is_plenty(problem: Problem, kind: str) -> bool:
+    """Whether a validation set of a part of the rows has many of everything that is dealt out."""
+    if len(problem.y) < _MANY_ROWS:
+        return False
+    if problem.classes and np.bincount(problem.y.astype(np.int64)).min() < _MANY_OF_A_CLASS:
+        return False
+    groups = problem.table.groups
+    return kind != "grouped" or (groups is not None and int(groups.max()) + 1 >= _MANY_GROUPS)
+
+
 def _share(n: int, test_size: float) -> int:
     return max(1, round(n * test_size))
 
@@ -129,7 +156,7 @@ def _stratified(
 ) -> Split:
     codes = problem.y.astype(np.int64)
     members = np.bincount(codes, minlength=len(problem.classes))
-    folds, notes = plan.folds, []
+    folds, notes = plan.n_folds, []
     # With one fold, a class needs a member to train, one to validate and one to test.
     wanted = max(folds, 2)
     common = members >= wanted + 1
@@ -197,9 +224,9 @@ def _plain(problem: Problem, plan: SplitPlan, rng: np.random.Generator, dealer: 
     rows = rng.permutation(len(problem.y))
     held = _share(len(rows), plan.test_size)
     test, train = rows[:held], _shuffled(rows[held:], rng, dealer)
-    if len(train) < 2 * plan.folds:
-        raise InputError(_too_few(problem, f"{len(train)} training rows", plan.folds, len(train) // 2))
-    return Split("plain", train, test, _complements(train, _deal([train], plan.folds)))
+    if len(train) < 2 * plan.n_folds:
+        raise InputError(_too_few(problem, f"{len(train)} training rows", plan.n_folds, len(train) // 2))
+    return Split("plain", train, test, _complements(train, _deal([train], plan.n_folds)))
 
 
 def _too_few(problem: Problem, what: str, folds: int, possible: int) -> str:
@@ -214,7 +241,7 @@ def _grouped(
     if groups is None:  # _resolve has seen to it; this tells the type checker
         raise InputError("split='grouped' needs a group column; name it with group")
     n_groups = int(groups.max()) + 1
-    folds = plan.folds
+    folds = plan.n_folds
     if n_groups < max(folds, 2) + 1:
         raise InputError(_too_few(problem, f"{n_groups} groups", folds, n_groups - 1 if n_groups > 2 else 0))
     counts = _class_counts(problem, groups, n_groups)
@@ -282,15 +309,15 @@ def _by_time(
     keys = times[order]
     n = len(order)
     cut = _boundary(keys, n - _share(n, plan.test_size))
-    blocks = HOLDOUT if plan.folds == 1 else plan.folds + 1
+    blocks = HOLDOUT if plan.n_folds == 1 else plan.n_folds + 1
     ends = [_boundary(keys, round(cut * (i + 1) / blocks)) for i in range(blocks - 1)] + [cut]
-    if plan.folds == 1:
+    if plan.n_folds == 1:
         ends = ends[-2:]
     if ends[0] == 0 or len(set(ends)) < len(ends):
         distinct = len(np.unique(keys))
         raise InputError(
             f"data {problem.table.source!r}: the {distinct} different times are too few, or too uneven, "
-            f"for folds={plan.folds} and a test of the newest {plan.test_size:.0%}; use fewer folds"
+            f"for folds={plan.n_folds} and a test of the newest {plan.test_size:.0%}; use fewer folds"
         )
     folds = tuple((order[:a], order[a:b]) for a, b in itertools.pairwise(ends))
     return Split("time", order[:cut], order[cut:], folds)

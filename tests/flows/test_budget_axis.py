@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,10 +11,18 @@ import pytest
 from flows._plan import plan_request
 from flows._request import Request
 from flows.cli._dry_run import pace_of
+from flows.objectives import _base, _splits
 from hpo_core import StrategyError, TrialState, make_strategy
 from tests.flows.conftest import Hpo, Place
 
 TABLE = "sklearn:wine"
+
+
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a table of more than a hundred rows were a large one."""
+    monkeypatch.setattr(_splits, "_MANY_ROWS", 100)
+    monkeypatch.setattr(_splits, "_MANY_OF_A_CLASS", 10)
+    _base._load.cache_clear()
 
 
 def planned(objective: str, strategy: str, **options: object) -> tuple[object, int | None, str]:
@@ -198,3 +207,36 @@ def test_a_dry_run_says_rungs_steps_and_time(hpo: Hpo, place: Place) -> None:
         said["steps"] * said["step_seconds"] + begun * said["set_up_seconds"]
     )
     assert place.studies == []
+
+
+@pytest.fixture(autouse=True)
+def _as_usual() -> Iterator[None]:
+    yield
+    _base._load.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "folds"), [("auto", 1), ("random", 1), ("asha", 1), ("random+median", 5), ("auto+race", 5)]
+)
+def test_who_stops_trials_by_folds_has_some(
+    strategy: str, folds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many rows are validated on once, and such a strategy would have nothing to stop a trial by."""
+    few_are_many(monkeypatch)
+    plan = plan_request(Request(objective="lgbm", data=TABLE, strategy=strategy, trials=9))
+    assert plan.terms.meta["summary"]["folds"] == folds
+    by_time = plan_request(Request(objective="lgbm", data=TABLE, timeout=9.0))
+    assert by_time.terms.strategy.name == "auto"
+
+
+def test_a_study_keeps_its_folds_whatever_is_usual_by_now(
+    hpo: Hpo, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older version's study of a large table would have been refused for another question."""
+    command = ("tune", "lgbm", "--data", TABLE, "--strategy", "random", "--name", "mine", "--offline")
+    few = ("--isolation", "thread", "--workers", 1, "--option", "max_rounds=5")
+    assert hpo(*command, *few, "--trials", 1).code == 0
+    few_are_many(monkeypatch)
+    said = hpo("extend", "mine", "--trials", 2)
+    assert (said.code, said.err) == (0, "")
+    assert [trial.step for trial in place.study("mine").trials] == [5, 5]

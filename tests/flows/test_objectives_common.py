@@ -165,7 +165,7 @@ def test_refusals_are_one_line(kind: str, options: dict[str, Any], words: str) -
 def test_options_may_come_as_a_mapping() -> None:
     flat = make_objective("lgbm", data="sklearn:wine", max_rounds=7, folds=None)
     assert flat == make_objective("lgbm", data="sklearn:wine", options={"max_rounds": 7})
-    assert flat.table.plan.folds == 5
+    assert flat.table.plan.n_folds == 5
 
 
 def test_every_objective_lists_its_options() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -231,3 +232,35 @@ def test_refusals(problem: Problem, plan: SplitPlan, words: str) -> None:
 def test_plans_out_of_range(options: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         SplitPlan(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "rows, options, folds",
+    [
+        (50_000, {}, 1),
+        (49_999, {}, 5),
+        (50_000, {"folds": 5}, 5),
+        (50_000, {"usual": 3}, 1),
+        (60_000, {"rare": 999}, 5),
+        (60_000, {"rare": 1_000}, 1),
+        (50_000, {"groups": 99}, 5),
+        (50_000, {"groups": 100}, 1),
+        (50_000, {"times": True}, 1),
+    ],
+)
+def test_many_rows_are_validated_on_once(rows: int, options: dict[str, Any], folds: int) -> None:
+    """Five folds of 400,000 rows took longer than a study of 90 seconds had: it ended without a result."""
+    target = np.arange(rows) / 7
+    if "rare" in options:
+        target = np.where(np.arange(rows) < options["rare"], "a", "b")
+    columns: dict[str, Any] = {}
+    if "groups" in options:
+        columns["groups"] = np.arange(rows) % options["groups"]
+    if "times" in options:
+        columns["times"] = np.arange(rows)
+    plan = {name: options[name] for name in ("folds", "usual") if name in options}
+    problem = posed(target, **columns)
+    split = make_split(problem, SplitPlan(**plan))
+    assert len(split.folds) == folds
+    assert any("one validation set in place of" in note for note in split.notes) == (folds == 1)
+    assert make_split(problem, SplitPlan(folds=5)).test.tolist() == split.test.tolist()
