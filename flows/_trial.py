@@ -218,7 +218,10 @@ class LiveTrial(Suggesting):
         self._signals.stop.wait(seconds)
 
     def log_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
-        """Points of a curve that are to be seen in MLflow and that no decision reads."""
+        """Points of a curve that are to be seen in MLflow and that no decision reads.
+
+        An attempt that repeats steps which an earlier one of the trial has logged adds nothing there.
+        """
         checked_metrics({name: 0.0}, ())
         counted = [_whole("a step of trial.log_curve", s, 0) for s in steps]
         points = [float(v) for v in values]

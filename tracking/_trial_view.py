@@ -66,6 +66,8 @@ class TrialView:
     __slots__ = (
         "_busy",
         "_diverged",
+        "_drawing",
+        "_drawn",
         "_end",
         "_last",
         "_sent_params",
@@ -114,6 +116,9 @@ class TrialView:
         self._since = 0
         self._last: dict[str, tuple[int, float, int]] = {}
         self._diverged: dict[str, tuple[int, str]] = {}
+        # By curve the last step that earlier attempts have logged, and that of this one.
+        self._drawn: dict[str, int] = {}
+        self._drawing: dict[str, int] = {}
         # Step to where the checkpoint lies.
         self.checkpoints: dict[int, str] = {}
         self._sent_tags: dict[str, str] = {}
@@ -163,6 +168,7 @@ class TrialView:
                 if not self.attempt:
                     self._start = at or self._start
                 self.state, self.attempt, self._since = "running", event.attempt, at
+                self._drawn = {**self._drawn, **self._drawing}
                 if self._busy or BUSY in self._tags:
                     self._tag_busy()
                 if event.worker:
@@ -171,9 +177,7 @@ class TrialView:
                 self.step = event.step
                 self._add(event.metrics, at, event.step, new=seq > self.written_seq)
             case ev.CurveLogged():
-                if seq > self.written_seq:
-                    for step, value in zip(event.steps, event.points, strict=True):
-                        self._add({event.name: value}, at, step, new=True)
+                self._draw(event, at, new=seq > self.written_seq)
             case ev.TrialResolved():
                 self.params = event.params
             case ev.TrialPausedAt():
@@ -224,6 +228,15 @@ class TrialView:
         if event.reason:
             self._tags[REASON] = preview(event.reason, MAX_TAG)
         self._add({**event.metrics, **event.values}, at, self.step, new=new, final=True)
+
+    def _draw(self, event: ev.CurveLogged, at: int, *, new: bool) -> None:
+        """Add points of a curve; what an attempt repeats since it was lost, or failed, is there already."""
+        known = self._drawn.get(event.name, -1)
+        points = [(s, p) for s, p in zip(event.steps, event.points, strict=True) if s > known]
+        if points:
+            self._drawing[event.name] = max(self._drawing.get(event.name, -1), max(points)[0])
+        for step, value in points if new else ():
+            self._add({event.name: value}, at, step, new=True)
 
     def _add(self, metrics: dict[str, float], at: int, step: int, *, new: bool, final: bool = False) -> None:
         for name, value in metrics.items():
@@ -317,6 +330,8 @@ class TrialView:
             # Ten thousand of these stay in memory; only a requeued trial needs them again.
             self._sent_tags = {}
             self._last = {}
+            if self.state == "complete":  # the only end that is for good
+                self._drawn, self._drawing = {}, {}
 
     def restore(self, *, run_id: str | None, seq: int, status: str | None, intended: bool) -> None:
         """Take over from the cursor file what an earlier projector had written."""

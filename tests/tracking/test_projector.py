@@ -287,6 +287,34 @@ def test_a_long_trial_shows_up_early_and_streams(tmp_path: Path) -> None:
     script.close()
 
 
+def test_points_of_a_curve_that_a_later_attempt_repeats_are_shown_once(tmp_path: Path) -> None:
+    """By the same projector, by the next driver's, and of a trial that failed and is run once more."""
+    script = Script(tmp_path)
+    mlflow = FakeMlflow()
+    execution, trial = script.study.execution, script.begin()
+    execution.curve(trial, "loss/repeat-1", [1, 2], [0.5, 0.4], now=script.now())
+    execution.lost(trial, "killed", now=script.now())
+    for least in (1, 2):
+        if least == 2:
+            project(tmp_path, mlflow)
+            execution.finish(trial, state="failed", now=script.now())
+            project(tmp_path, mlflow)
+            script.study.requeue(trial, script.now())
+        again = execution.next(script.now())
+        assert isinstance(again, Segment)
+        execution.started(again, now=script.now())
+        execution.curve(trial, "loss/repeat-1", [1], [0.5], now=script.now())
+        execution.curve(trial, "loss/repeat-1", [2, 3], [0.4, 0.3], now=script.now())
+        execution.curve(trial, "loss/repeat-2", [1], [0.6], now=script.now())
+    script.finish(trial, 0.3)
+    project(tmp_path, mlflow)
+    script.close()
+    run = next(r for r in mlflow.stored.values() if r.name == "trial-0000")
+    points = sorted((key, step, value) for key, value, _, step in run.points if "repeat" in key)
+    first = [("loss/repeat-1", 1, 0.5), ("loss/repeat-1", 2, 0.4), ("loss/repeat-1", 3, 0.3)]
+    assert points == [*first, ("loss/repeat-2", 1, 0.6)]
+
+
 def test_leaving_an_open_study_closes_its_runs_and_coming_back_opens_them(tmp_path: Path) -> None:
     """Paused trials are RUNNING only as long as a driver lives."""
     script = Script(tmp_path)
