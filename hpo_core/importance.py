@@ -202,14 +202,16 @@ def _shares(space: SearchSpace, U: Array, z: Array, rng: np.random.Generator) ->
         rest = rng.permutation(order[_MOST_ROWS // 4 :])[: _MOST_ROWS - _MOST_ROWS // 4]
         chosen = np.concatenate([order[: _MOST_ROWS // 4], rest])
         U, z = U[chosen], z[chosen]
-    grown = _FOREST.fit(space, _filled(space, U, rng), z, rng)
+    grown = _FOREST.fit(space, filled(space, U, rng), z, rng)
     return _tree_shares(grown, _FOREST.number)
 
 
-def _filled(space: SearchSpace, U: Array, rng: np.random.Generator) -> Array:
-    """Inactive values replaced by draws from the prior, on which outcomes then do not depend.
+def filled(space: SearchSpace, U: Array, rng: np.random.Generator) -> Array:
+    """Rows ``U`` ``(n, d)`` with inactive values replaced by draws from the prior, on which outcomes then do
+    not depend.
 
-    Left as they are, they would tell a tree what the parent's value is and take its share.
+    Left as they are, they would tell a tree what the parent's value is and take its share; and with another
+    value for the parent a row would be no configuration, which no tree has seen.
     """
     out = U.copy()
     for c in np.flatnonzero(np.isnan(U).any(axis=0)).tolist():

@@ -13,7 +13,7 @@ from hpo_core._disasters import robust_range
 from hpo_core._result import column_of
 from hpo_core._states import TrialState
 from hpo_core._study import Study
-from hpo_core.importance import by_rank, importances, outcomes
+from hpo_core.importance import by_rank, filled, importances, outcomes
 from hpo_core.plots import _common as c
 from hpo_core.plots._common import Array, Figure, Ints
 from hpo_core.samplers._trees import Trees
@@ -298,6 +298,7 @@ def _marginal(study: Study, X: Array, y: Array, at: list[int], grid: list[Array]
         order = np.argsort(y, kind="stable")
         rows = np.unique(np.concatenate([order[:250], rng.permutation(order)[:750], order[-50:]]))
         X, y = X[rows], y[rows]
+    X = filled(study.space, X, rng)
     grown = _FOREST.fit(study.space, X, y, rng)
     others = X[rng.integers(len(X), size=min(_DRAWS, len(X)))]
     a, b = np.meshgrid(grid[0], grid[1])

@@ -184,6 +184,21 @@ def test_axes_name_as_many_choices_as_there_is_room_for() -> None:
     assert len(plots.contour(study, names=["x", "city"]).layout.yaxis.ticktext) <= 20
 
 
+@pytest.mark.parametrize("sign", [-3.0, 3.0])
+def test_a_contour_over_a_condition_is_fair_to_the_choice_that_has_more_parameters(sign: float) -> None:
+    """Both choices are as good on average, however what only one of them has goes."""
+    made = Study(
+        {"x": Float(0, 1), "kind": Categorical(["a", "b"]), "extra": Float(0, 1).when("kind", "b")},
+        {"loss": "min"},
+        "random",
+    )
+    for trial in (made.ask() for _ in range(200)):
+        params = trial.params
+        made.tell(trial, params["x"] + sign * (params.get("extra", 0.5) - 0.5))
+    a, b = plots.contour(made, names=["x", "kind"]).data[0].z.mean(axis=1)
+    assert (a, b) == pytest.approx((0.5, 0.5), abs=0.3)
+
+
 def test_a_contour_is_of_values_where_no_pruned_trial_is_in_the_space_any_more() -> None:
     """Values to be maximised were shown as ranks, with their signs turned."""
     space = {"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}
