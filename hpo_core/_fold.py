@@ -295,6 +295,7 @@ class Fold:
             # A result that was taken over, not computed, has cost no steps.
             self.steps_spent += running * (event.step - trial.step)
             trial.step = event.step
+        trial.steps_until_end = self.steps_spent
         self.history._finish(event.trial, state, {**event.metrics, **event.values}, trial.step)
 
     def _requeued(self, event: ev.TrialRequeued) -> None:

@@ -40,9 +40,10 @@ class TrialRecord:
     ``values`` are the objectives in the user's directions by the study's rule; ``metrics`` whatever
     else the objective returned. ``attempt`` is the number of the latest attempt (0: never started),
     ``segments`` how many segments ended properly. ``ended_after``: seconds that the study had been driven
-    when the trial ended, time without a driver left out. ``reported_at``: when the present segment last
-    reported, 0 before. ``checkpoints`` maps steps to ``(uri, bytes)``; ``from_step`` is that of the one that
-    the latest segment began from, 0 for none.
+    when the trial ended, time without a driver left out; ``steps_until_end``: steps that all trials together
+    had taken by then. ``reported_at``: when the present segment last reported, 0 before. ``checkpoints`` maps
+    steps to ``(uri, bytes)``; ``from_step`` is that of the one that the latest segment began from,
+    0 for none.
     """
 
     number: int
@@ -65,6 +66,7 @@ class TrialRecord:
     started_at: float = 0.0
     finished_at: float = 0.0
     ended_after: float = 0.0
+    steps_until_end: int = 0
     busy_seconds: float = 0.0
     segment_started_at: float = 0.0
     from_step: int = 0

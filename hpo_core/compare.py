@@ -52,7 +52,8 @@ class Course:
     """The best value so far of one study, after each trial that ended, all ``(k,)``.
 
     ``best``: in the objective's own units, NaN before the first complete trial. ``steps``: of all trials
-    that had ended. ``seconds``: of driving. Either is ``None`` where the study did not count it.
+    by then, of those that had not ended too. ``seconds``: of driving. Either is ``None`` where the study did
+    not count it.
     """
 
     study: str
@@ -183,12 +184,12 @@ def course(study: Study, objective: str | None = None) -> Course:
     if not np.isfinite(values).any():
         raise InputError(f"study {study.name!r} has no complete trial, so there is nothing to compare")
     best = np.fmin.accumulate(values) * history.signs[column]
-    steps = np.cumsum([max(trials[n].step - trials[n].start_step, 0) for n in order], dtype=float)
+    steps = np.array([trials[n].steps_until_end for n in order], dtype=float)
     seconds = np.array([trials[n].ended_after for n in order])
     return Course(
         study=study.name,
         best=np.asarray(best),
-        steps=steps if steps[-1] > 0 else None,
+        steps=np.maximum.accumulate(steps) if steps.any() else None,
         seconds=np.maximum.accumulate(seconds) if seconds[-1] > 0 else None,
     )
 

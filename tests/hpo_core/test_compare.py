@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hpo_core import Float, InputError, Study, plots
+from hpo_core import Float, InputError, Segment, Study, TrialState, plots
 from hpo_core.compare import compare, course, rank_test
 from hpo_core.folds import fold_results, paired_test, spread_of, standard_error
 
@@ -55,6 +55,27 @@ def test_a_course_counts_what_was_spent() -> None:
     assert effort is not None
     assert (effort.trials, effort.steps, effort.seconds) == (4, 8, 40.0)
     assert found.effort(0.5, "min") is None
+
+
+def test_steps_of_trials_that_pause_are_effort_from_when_they_were_taken() -> None:
+    """Paused trials end with the study, and the rungs below the first complete trial come before it."""
+    study = Study({"x": Float(0, 1)}, {"loss": "min"}, "random+asha", settings={"max_steps": 4})
+    taken = 0
+    while not study.history.count(TrialState.COMPLETE):
+        segment = study.execution.next()
+        assert isinstance(segment, Segment)
+        study.execution.started(segment)
+        for step in range(study.trials[segment.trial].step + 1, (segment.target or 4) + 1):
+            study.report(segment.trial, step, {"loss": segment.params["x"]})
+            taken += 1
+        if segment.target is None:
+            study.execution.finish(segment.trial)
+        else:
+            study.execution.paused(segment.trial)
+    assert study.history.count(TrialState.PAUSED) > 1
+    found = course(study)
+    assert found.steps is not None
+    assert (found.steps.tolist(), taken > 4) == ([taken], True)
 
 
 def test_what_runs_or_was_not_counted_is_no_effort() -> None:
