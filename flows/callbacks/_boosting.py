@@ -59,6 +59,9 @@ def lightgbm_arguments(
     ``rounds``: of a complete trial. ``every``: rounds in one step of the trial; the study's
     ``max_steps`` is ``rounds / every``. ``callbacks``: more of the user's own. The metrics of the last
     validation set are reported under their own names (``auc``), others as ``training_auc``.
+
+    A model has no state of the library's random numbers. So where rows or columns are sampled (bagging, DART,
+    ``extra_trees``), a trial that goes on from a checkpoint draws others than an unbroken one would.
     """
     watch = _Watch(trial, rounds, every)
 
