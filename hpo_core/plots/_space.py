@@ -227,13 +227,18 @@ def _pair(study: Study, names: Sequence[str], numbers: Ints) -> Sequence[str]:
 
 
 def _complete(study: Study, column: int) -> tuple[Ints, Array]:
-    """Numbers of the complete trials and their values, minimised."""
+    """Numbers of the complete trials and their values, minimised; without those that an edit of the space has
+    taken out of it, which have no place on any axis.
+    """
     history = study.history
-    numbers = np.flatnonzero(history.states == TrialState.COMPLETE)
-    if not len(numbers):
+    complete = history.states == TrialState.COMPLETE
+    if not complete.any():
         raise c.nothing(study, "no complete trial")
     if not study.space.dims:
         raise c.nothing(study, "no searched parameter")
+    numbers = np.flatnonzero(complete & ~np.isnan(history.X).all(axis=1))
+    if not len(numbers):
+        raise c.nothing(study, "no complete trial in its space as it was edited")
     return numbers, history.values[numbers, column]
 
 

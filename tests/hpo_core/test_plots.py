@@ -199,6 +199,23 @@ def test_a_contour_over_a_condition_is_fair_to_the_choice_that_has_more_paramete
     assert (a, b) == pytest.approx((0.5, 0.5), abs=0.3)
 
 
+def test_trials_that_an_edit_has_taken_out_of_the_space_are_not_drawn_in_it() -> None:
+    """They were lines through "inactive" on every axis, the best ones bright."""
+    made = Study({"x": Float(0, 1), "y": Float(0, 1)}, {"loss": "min"}, "random")
+    for trial in (made.ask() for _ in range(20)):
+        made.tell(trial, trial.params["x"])
+    made.change_space(SearchSpace({"x": Float(0.5, 1), "y": Float(0, 1)}))
+    there = sorted(trial.params["x"] for trial in made.trials if trial.params["x"] >= 0.5)
+    x, y, loss = plots.parallel_coordinates(made).data[0].dimensions
+    assert sorted(loss.values) == there
+    assert "inactive" not in (*x.ticktext, *y.ticktext)
+    ranks = sorted(rank for _, rank in plots.rank(made).data[0].customdata)
+    assert ranks == pytest.approx(range(1, len(there) + 1))
+    made.change_space(SearchSpace({"x": Float(2, 3), "y": Float(0, 1)}))
+    with pytest.raises(InputError, match="no complete trial in its space as it was edited"):
+        plots.slices(made)
+
+
 def test_a_contour_is_of_values_where_no_pruned_trial_is_in_the_space_any_more() -> None:
     """Values to be maximised were shown as ranks, with their signs turned."""
     space = {"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}
