@@ -22,7 +22,7 @@ from flows._room import Room
 from flows._segment import Running, job_of, keep_traceback, not_used, settle
 from flows._stretch import Orchestrate, Stretch, bare
 from flows._turns import Speech, Turns
-from flows._words import all_failed
+from flows._words import all_failed, left_out
 from flows.runners import _messages as m
 from flows.runners._messages import Outcome
 from flows.runners._port import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved
@@ -336,12 +336,15 @@ class Driver:
             keep_traceback(self._folder, running.segment.trial, outcome.traceback)
         if running.state is TrialState.PRUNED and self._turns.in_order:
             outcome = replace(outcome, kind=m.STOPPED)  # and so is whether it notices at all
+        queued = [*self._study.state.queue]
         try:
             settle(self._study, running, outcome, leaving=self._draining, now=self._now())
         except StrategyError as error:
             # Of what all trials ask for as of what some do: the former would fail, every one.
             if not self._study.history.count(TrialState.COMPLETE) and not self._draining:
                 self._stop("failed", str(error))
+        if gone := left_out(self._study, queued):
+            self._tell(gone)
         if unused := not_used(self._study, running, outcome):
             self._tell(f"trial {running.segment.trial} {unused}")
         if (hopeless := all_failed(self._study)) and hopeless not in self._told:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from flows._notes import request_data
@@ -100,6 +101,12 @@ def all_failed(study: Study) -> str:
         f"the first {bad} trials have all failed: {'; '.join(failures(study))}. The study goes on; "
         f"`hpo cancel {shlex.quote(study.name)}` ends it, and --max-failures does so by itself"
     )
+
+
+def left_out(study: Study, queued: Iterable[dict[str, Any]]) -> str:
+    """What of the configurations that were ``queued`` a change of the space has taken out; mostly nothing."""
+    gone = [params for params in queued if params not in study.state.queue]
+    return f"not tried, as the search space leaves it out: {', '.join(map(str, gone))}" if gone else ""
 
 
 def best_line(study: Study) -> str:

@@ -37,11 +37,12 @@ def test_what_an_enqueued_configuration_has_in_vain_is_told(tmp_path: Path) -> N
 
     journal = Journal(tmp_path / "journal.jsonl")
     study = Study(strategy="random", limits={"trials": 4}, journal=journal)
-    for params in ({"x": 5}, {"dept": 3, "x": 0.5}, {"x": 1.0, "depth": 9}):
+    for params in ({"x": 5}, {"dept": 3, "x": 0.5}, {"x": 1.0, "depth": 9}, {"x": 7}):
         study.enqueue(params)
     lines: list[str] = []
     drive(study, FakeRunner(asking, slots=1), tmp_path, tell=lines.append)
     assert lines == [
+        "not tried, as the search space leaves it out: {'x': 7}",
         "trial 0 was enqueued with x=5, which Float(0.0, 1.0) leaves out: it ran with 0.25",
         "trial 1 was enqueued with dept=3, which the objective has not asked for; did you mean 'depth'?",
     ]

@@ -235,8 +235,13 @@ def test_an_edited_space_is_taken_on_purpose_and_keeps_what_fits() -> None:
     first.journal.close()
     value = first.study.trials[0].params["x"]
     edited = SearchSpace({"x": Float(value / 2, 2.0)})
+    waiting = opened()
+    for x in (value / 4, value):
+        waiting.study.enqueue({"x": x})
+    waiting.journal.close()
     again = opened(edit=True, space=edited)
     assert "the search space was changed" in again.lines[0]
+    assert again.lines[1] == f"not tried, as the search space leaves it out: {{'x': {value / 4}}}"
     assert len(again.study.history.evidence) == 1
     again.journal.close()
     assert read_study(again.folder).state.declared.digest() == edited.digest()
