@@ -20,6 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from hpo_core._errors import InputError
 from hpo_core._logs import sign_of
@@ -35,6 +36,7 @@ __all__ = [
     "Verdict",
     "around",
     "confirmed",
+    "overtaken",
     "said_of",
 ]
 
@@ -169,13 +171,18 @@ def around(sentence: str, *, confirms: bool, changed: bool = False) -> tuple[str
     return before, f": {sentence}.{' Another trial has become the best since.' * changed}"
 
 
+def overtaken(study: Study, confirmation: Mapping[str, Any]) -> bool:
+    """Whether another trial has become the best since that ``confirmation`` was noted of the study."""
+    return len(study.objectives) == 1 and study.best.number != confirmation["trials"][0]["trial"]
+
+
 def said_of(study: Study) -> str:
     """What was noted of a confirmation of the study, or by it of another one, in a line; empty if nothing."""
     newest = {note.topic: note.data for note in study.state.notes}
     if CONFIRMED in newest:
         data = newest[CONFIRMED]
-        changed = len(study.objectives) == 1 and study.best.number != data["trials"][0]["trial"]
-        return str(data["study"]).join(around(data["sentence"], confirms=False, changed=changed))
+        words = around(data["sentence"], confirms=False, changed=overtaken(study, data))
+        return str(data["study"]).join(words)
     if CONFIRMS in newest:
         data = newest[CONFIRMS]
         return str(data["study"]).join(around(data["sentence"], confirms=True))

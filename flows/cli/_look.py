@@ -28,7 +28,7 @@ from flows._words import (
 from flows._workspace import studies_home
 from flows.cli._output import complain
 from hpo_core import Study, TrialRecord, TrialState
-from hpo_core.confirm import CONFIRMED, CONFIRMS
+from hpo_core.confirm import CONFIRMED, CONFIRMS, overtaken
 from hpo_core.folds import repeats_of
 from tracking import duration, finite, number_text
 
@@ -85,7 +85,9 @@ def show(name: str, *, as_json: bool) -> None:
             facts += [("", f"{key} = {_value(value)}") for key, value in study.best.params.items()]
     else:
         facts = []
-    facts += [("confirmed", said)] if (said := newest(study, CONFIRMED).get("sentence")) else []
+    if known := newest(study, CONFIRMED):
+        since = "; another trial has become the best since" * overtaken(study, known)
+        facts.append(("confirmed", f"{known['sentence']}{since}"))
     facts += ended_badly(study)
     final = final_model(study)
     if final:

@@ -109,6 +109,19 @@ def test_a_lucky_winner_is_found_out_and_that_is_kept(
     assert "study 'mine' is no confirmation of 'mine'" in capsys.readouterr().err
 
 
+def test_a_verdict_on_a_winner_that_was_overtaken_is_shown_as_such(
+    tracked: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stood beside the best trial, which nobody had confirmed."""
+    best = studied().best.number
+    for winner, since in ((best, ""), (best + 1, "; another trial has become the best since")):
+        with opened("mine") as study:
+            study.note(CONFIRMED, {"study": "again", "sentence": "it holds", "trials": [{"trial": winner}]})
+        main(["show", "mine"])
+        (said,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("confirmed"))
+        assert said.split(maxsplit=1)[1].rstrip() == f"it holds{since}"
+
+
 def test_an_interrupted_confirmation_goes_on(tracked: Place) -> None:
     """Also that of a study of repeats, whose seeds are not used again, of a function that has no name."""
 
