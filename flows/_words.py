@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,8 @@ _ALL_FAILED = 5
 # So many trials are named, and scores said.
 LEADERS = 10
 _SCORES = 4
+# The limit on trials, and the steps that the strategy plans for it.
+_PLANNED: weakref.WeakKeyDictionary[Study, tuple[int | None, int | None]] = weakref.WeakKeyDictionary()
 _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -33,8 +36,8 @@ def progress_of(study: Study) -> dict[str, Any]:
     best = study.best if history.count(TrialState.COMPLETE) else None
     spent = study.state.seconds_spent
     limits, left = study.state.limits, []
-    if planned and done and spent:
-        left.append(spent / done * (planned - done))
+    if planned and spent and (seconds := _left(study, done, planned, spent)) is not None:
+        left.append(seconds)
     if limits.seconds is not None:
         left.append(limits.seconds - spent)
     if limits.cost is not None:
@@ -50,6 +53,32 @@ def progress_of(study: Study) -> dict[str, Any]:
         "spent": spent,
         "left": max(min(left), 0.0) if left else None,
     }
+
+
+def _left(study: Study, done: int, planned: int, spent: float) -> float | None:
+    """Seconds until ``planned`` trials are through, ``done`` of them after ``spent``; ``None`` before one is.
+
+    Where trials pause hardly one is done before the end. There it is by the steps of the scheduler's plan, or
+    by the trials that have begun, if that is longer: asynchronous promotions exceed their plan.
+    """
+    paused, steps = study.history.count(TrialState.PAUSED), study.state.steps_spent
+    total = _planned_steps(study) if paused and steps else None
+    if total is None:
+        return spent / done * (planned - done) if done else None
+    begun = done + paused
+    return max(spent / steps * (total - steps), spent / begun * (planned - begun))
+
+
+def _planned_steps(study: Study) -> int | None:
+    """Planned once for a limit on trials; ``None`` where forks come on top of them."""
+    if study.strategy.training_steps == "needed":
+        return None
+    trials = study.state.limits.trials
+    known = _PLANNED.get(study)
+    if known is None or known[0] != trials:
+        plan = study.strategy.explain(trials, study.state.settings.max_steps)
+        known = _PLANNED[study] = trials, plan.total_steps
+    return known[1]
 
 
 def scores(values: dict[str, float]) -> str:

@@ -20,7 +20,7 @@ from flows._session import Session
 from flows._signals import instead
 from flows._words import ended_badly, failures, progress_of, ways_to_see, what_next
 from flows._words import test_line as line_of_test
-from hpo_core import Float, Study, TrialState
+from hpo_core import Float, Segment, Study, TrialState
 from tracking import StudyTracker
 
 
@@ -48,6 +48,31 @@ def test_progress_counts_and_estimates() -> None:
     assert progress_of(limited)["left"] == 59.0
     limited = study(3.0, limits={"seconds": 60.0, "cost": 101.0}, settings={"workers": 4})
     assert progress_of(limited)["left"] == 25.0, "a hundred worker-seconds, of four workers"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "off"), [("random+asha", 3.0), ("random+multi_fidelity", 1.01), ("random+hyperband", 1.01)]
+)
+def test_the_time_left_of_trials_that_pause_is_not_that_of_those_which_are_done(
+    strategy: str, off: float
+) -> None:
+    """Hardly any is before the end: with two minutes to go two hours were said to be left."""
+    made = Study(
+        {"x": Float(0.0, 1.0)}, strategy=strategy, limits={"trials": 60}, settings={"max_steps": 27}, now=1.0
+    )
+    now, said = 1.0, []
+    while isinstance(segment := made.execution.next(now), Segment):
+        made.execution.started(segment, now=now)
+        for step in range(made.trials[segment.trial].step + 1, (segment.target or 27) + 1):
+            now += 1.0
+            made.report(segment.trial, step, {"loss": segment.params["x"]}, now=now)
+        if segment.target is None:
+            made.execution.finish(segment.trial, now=now)
+        else:
+            made.execution.paused(segment.trial, now=now)
+        said.append((now, progress_of(made)["left"]))
+    middle, left = min(said, key=lambda at: abs(at[0] - now / 2))
+    assert (now - middle) / off < left < (now - middle) * off
 
 
 def test_the_leaderboard_keeps_numbers_whole_and_cuts_the_configuration() -> None:
