@@ -61,7 +61,9 @@ def lightgbm_arguments(
     validation set are reported under their own names (``auc``), others as ``training_auc``.
 
     A model has no state of the library's random numbers. So where rows or columns are sampled (bagging, DART,
-    ``extra_trees``), a trial that goes on from a checkpoint draws others than an unbroken one would.
+    ``extra_trees``), a trial that goes on from a checkpoint draws others than an unbroken one would. Nor has
+    it that of the library's early stopping, which begins anew there: ``best_score`` is then that of the
+    rounds since. Where trials pause, leave it out, and take the study's rule ``best``.
     """
     watch = _Watch(trial, rounds, every)
 
