@@ -21,6 +21,7 @@ from hpo_core._trial import trial_seed
 
 # So many reused results in a row, and the sampler is taken to repeat itself for ever.
 _MOST_REUSES = 16
+_TAKEN_OUT = "the search space as it was edited does not have its configuration"
 
 
 class Checkpoint(NamedTuple):
@@ -118,11 +119,15 @@ class Decider:
     def ask_scheduler(self, *, exhausted: bool = False) -> Action:
         """The scheduler's next action; decisions are pure, so asking changes nothing.
 
+        A trial that an edit has taken out of the space is closed where the scheduler would have it go on.
         ``exhausted``: the sampler has no configuration left, so new trials cannot be started.
         """
         history = self._fold.history.without_new_trials() if exhausted else self._fold.history
         rng = np.random.default_rng([self._fold.created.seed, history.n_trials, 1])
-        return self._strategy.scheduler.next(history, rng)
+        action = self._strategy.scheduler.next(history, rng)
+        if isinstance(action, Resume) and not history.may_hold(history.params_of(action.trial)):
+            return Close(action.trial, _TAKEN_OUT)
+        return action
 
     def _decide(self, now: float) -> Segment | Wait | Finish:
         fold = self._fold

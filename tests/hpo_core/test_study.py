@@ -136,6 +136,35 @@ def test_a_queue_that_makes_no_sense_is_refused_at_once() -> None:
     assert params["b"] <= 0.3 + 1e-12
 
 
+@pytest.mark.parametrize("strategy", ["random+asha", "random+multi_fidelity", "random+hyperband"])
+def test_a_paused_trial_that_an_edit_took_out_of_the_space_does_not_go_on(strategy: str) -> None:
+    """It was trained to its end, with the best places of its rungs."""
+    terms: dict[str, Any] = {"limits": {"trials": 24}, "settings": {"max_steps": 9}}
+    study, journal = recorded({"x": Float(0, 1)}, strategy=strategy, **terms)
+
+    def go_on(segments: int) -> list[int]:
+        ran: list[int] = []
+        while len(ran) < segments and isinstance(segment := study.execution.next(), Segment):
+            study.execution.started(segment)
+            for step in range(study.trials[segment.trial].step + 1, (segment.target or 9) + 1):
+                study.report(segment.trial, step, {"loss": segment.params["x"]})
+            if segment.target is None:
+                study.execution.finish(segment.trial)
+            else:
+                study.execution.paused(segment.trial)
+            ran.append(segment.trial)
+        return ran
+
+    go_on(8)
+    study.change_space(SearchSpace({"x": Float(0.5, 1)}))
+    assert all(study.trials[number].params["x"] >= 0.5 for number in go_on(200))
+    taken_out = [trial for trial in study.trials if "as it was edited" in trial.reason]
+    assert taken_out
+    assert {trial.state for trial in taken_out} == {TrialState.PRUNED}
+    assert study.history.count(TrialState.COMPLETE)
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
 def test_a_queue_survives_a_space_that_changes_under_it() -> None:
     study, journal = recorded(LINE)
     study.enqueue({"x": 0.9})
