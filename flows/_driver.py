@@ -22,7 +22,7 @@ from flows._room import Room
 from flows._segment import Running, job_of, keep_traceback, not_used, settle
 from flows._stretch import Orchestrate, Stretch, bare
 from flows._turns import Speech, Turns
-from flows._words import all_failed, left_out
+from flows._words import all_failed, beyond, left_out
 from flows.runners import _messages as m
 from flows.runners._messages import Outcome
 from flows.runners._port import Curve, Message, Report, RunIdWanted, Runner, RunnerGone, Saved
@@ -351,6 +351,9 @@ class Driver:
             self._told.add(hopeless)
             self._tell(hopeless)
         self._check_heard(running.segment.trial)
+        if (further := beyond(self._study, running.segment.trial)) and "beyond" not in self._told:
+            self._told.add("beyond")
+            self._tell(further)
 
     def _check_heard(self, trial: int) -> None:
         """Say once that the strategy cannot use what trials report: they would be pruned for it, or never."""

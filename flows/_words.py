@@ -132,6 +132,17 @@ def all_failed(study: Study) -> str:
     )
 
 
+def beyond(study: Study, trial: int) -> str:
+    """What to say of a trial that got further than the study takes a complete one to get; mostly nothing."""
+    end, step = study.state.settings.max_steps, study.trials[trial].step
+    if end is None or step <= end:
+        return ""
+    return (
+        f"trial {trial} went on to step {step}, and the study takes trials for complete at max_steps {end}, "
+        f"on which rungs and limits on steps count; if {step} is the last step, begin a study that says so"
+    )
+
+
 def left_out(study: Study, queued: Iterable[dict[str, Any]]) -> str:
     """What of the configurations that were ``queued`` a change of the space has taken out; mostly nothing."""
     gone = [params for params in queued if params not in study.state.queue]

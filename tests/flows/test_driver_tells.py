@@ -136,6 +136,24 @@ def test_reports_that_the_strategy_cannot_use_are_told_once(
         assert {trial.reason for trial in study.trials} == {f"no {name} reported up to step 1"}
 
 
+def test_trials_that_go_beyond_the_last_step_are_told_once(tmp_path: Path) -> None:
+    """The limit on steps was overshot without a word."""
+
+    async def script(job: Job, on_message: OnMessage, runner: FakeRunner) -> Outcome:
+        for step in range(1, 28):
+            await on_message(Report(step, {"loss": 1.0}))
+        return Outcome(kind=m.RETURNED, values=1.0)
+
+    lines: list[str] = []
+    for end in (27, 9):
+        study = make_study(tmp_path / str(end), settings={"max_steps": end}, limits={"trials": 2})
+        drive(study, FakeRunner(script, slots=1), tmp_path / str(end), tell=lines.append)
+    (line,) = lines
+    assert line.startswith(
+        "trial 0 went on to step 27, and the study takes trials for complete at max_steps 9, on"
+    )
+
+
 def test_several_objectives_are_compared_where_one_report_has_them_all(tmp_path: Path) -> None:
     study = make_study(
         tmp_path, strategy="random+median", objectives={"a": "min", "b": "max"}, limits={"trials": 1}
