@@ -39,6 +39,7 @@ from flows._request import (
     plain_request,
     queue_of,
     refuse,
+    refuse_beside_project,
     runner_terms_of,
     settings_of,
     tracking_terms_of,
@@ -144,7 +145,7 @@ def _plan_project(
     """The plan for an entry point of an MLflow project."""
     from flows.objectives import read_space
 
-    refuse(request, OF_TABLES)
+    refuse_beside_project(request)
     if request.space is None:
         raise InputError("a project does not say what is to be tuned; give the ranges in a file with --space")
     space = read_space(request.space)

@@ -152,6 +152,20 @@ def refuse(request: Request, names: Iterable[str]) -> None:
             )
 
 
+def refuse_beside_project(request: Request) -> None:
+    """Raise for fields that an MLflow project does not take. Its parameters, which are the options, may have
+    any name.
+    """
+    for name in OF_TABLES:
+        given = getattr(request, name)
+        if given is not None:
+            term = name.removesuffix("_as")
+            raise InputError(
+                f"the option {term!r} goes with the ready objectives ({', '.join(READY)}), not with "
+                f"{request.objective!r}; a parameter of the project is given as --option {term}={given}"
+            )
+
+
 def plain_request(request: Request, label: str, strategy: Any) -> dict[str, Any]:
     """The request as resume needs it; secrets do not belong into a journal.
 

@@ -221,7 +221,7 @@ def test_a_resumed_study_runs_the_same_entry_point(place: Place, project: Callab
         ("probe", {"metric": None}, "--metric val_rmse=min"),
         ("probe", {"metric": "rmse"}, "got 'rmse'"),
         ("probe", {"space": None}, "--space"),
-        ("probe", {"data": "table.csv"}, "'data' goes with the ready objectives"),
+        ("probe", {"data": "table.csv"}, "'data' goes with .* is given as --option data=table.csv"),
         ("probe", {"env_manager": "condo"}, "env_manager must be one of local, virtualenv, uv, conda"),
         (".", {}, "has no file MLproject"),
         ("lgbm", {"env_manager": "uv", "data": "sklearn:iris"}, "'env_manager' goes with MLflow projects"),
@@ -247,6 +247,19 @@ def test_what_is_fixed_on_the_command_line_is_the_text_that_was_typed(
         said = hpo(*command, "--dry-run", "--option", f"depth={text}")
         assert said.code == 0, said.err
         assert planned.pop().objective.given(FakeTrial({"x": 0.5})) == {"x": 0.5, "depth": text}
+
+
+def test_a_project_may_have_parameters_with_the_names_of_other_options(
+    place: Place, project: Callable[[], Path]
+) -> None:
+    """The commonest of all, `data`, was refused as the ready objectives' own."""
+    parameters = "{x: float, data: path, target: string, task: string, register_as: string}"
+    text = MLPROJECT.replace("{x: float, rows: float}", parameters)
+    (project() / "MLproject").write_text(text, encoding="utf-8")
+    fixed = {"data": "my.csv", "target": "y", "task": "t", "register_as": "m"}
+    plan = plan_for("probe#other", options=fixed)
+    assert plan.objective.given(FakeTrial({"x": 0.5})) == {"x": 0.5, **fixed}
+    assert plan.register_as is None
 
 
 def test_a_parameter_that_only_some_trials_have_needs_a_default(
