@@ -36,6 +36,9 @@ _LAST_LINES = 20
 # MLflow's own log of the run says nothing new, but for why a command could not be run at all.
 _OF_MLFLOW = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ([A-Z]+) mlflow[.:]\S* (=== )?(.*?)( ===)?\s*$")
 _NOTHING_NEW = "Run (ID"
+_TRACEBACK = "Traceback (most recent call last):"
+# MLflow's traceback of a command of its own, such as pip's, which has said before what was wrong.
+_OF_A_COMMAND = "mlflow.utils.process.ShellCommandException: "
 
 
 def is_project(reference: str) -> bool:
@@ -185,16 +188,26 @@ class _Output:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._before_traceback: deque[str] = deque(maxlen=_LAST_LINES)
+        self._command_failed = False
         self._thread = threading.Thread(target=self._hand_on, daemon=True)
         self._thread.start()
 
     def _hand_on(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if news := _news(line):
-                self._last.append(news)
+            self._note(line)
             sys.stdout.write(line)
             sys.stdout.flush()
+
+    def _note(self, line: str) -> None:
+        if line.startswith(_TRACEBACK):
+            self._before_traceback = self._last.copy()
+        if line.startswith(_OF_A_COMMAND) and self._before_traceback:
+            self._last = self._before_traceback
+            self._command_failed = True
+        if not self._command_failed and (news := _news(line)):
+            self._last.append(news)
 
     def join(self) -> None:
         """Wait for the last line; not for a process that the project has left behind."""
@@ -215,7 +228,8 @@ def _news(line: str) -> str:
     """What a line says of what went wrong; empty for one that says nothing of it."""
     of_mlflow = _OF_MLFLOW.match(line)
     if of_mlflow is None:
-        return line if line.strip() else ""
+        # MLflow's frame around several lines ends on one of its own.
+        return line if line.strip() not in ("", "===") else ""
     level, said = of_mlflow[1], of_mlflow[3]
     return f"{said}\n" if level == "ERROR" and not said.startswith(_NOTHING_NEW) else ""
 
@@ -295,7 +309,8 @@ def _declared(folder: Path, entry: str) -> Mapping[str, Any] | None:
         project = load_project(str(folder))
         found = project.get_entry_point(entry)
     except Exception as error:  # noqa: BLE001 - whatever MLflow says of a project it cannot read
-        said = next(iter(str(error).splitlines()), type(error).__name__)
+        # That of a file that is no YAML is several lines, of which the last says where.
+        said = "; ".join(line.strip() for line in str(error).splitlines()) or type(error).__name__
         raise ObjectiveError(f"project {str(folder)!r}: {said}") from None
     if (folder / entry).is_file():
         return None

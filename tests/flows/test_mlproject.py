@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from flows import tune
-from flows._mlproject import _Log, open_project, parse_metrics
+from flows._mlproject import _Log, _Output, open_project, parse_metrics
 from flows._plan import plan_request
 from flows._request import Request
 from hpo_core import Float, InputError, Int, SearchSpace, TrialPruned
@@ -141,6 +141,58 @@ def test_what_mlflow_refuses_to_run_is_said_with_its_reason(
     )
     with pytest.raises(RuntimeError, match=r"^Expected URI for parameter rows but got here.csv \(entry"):
         entry(FakeTrial({"x": 0.5}))
+
+
+class _Says:
+    """A process that has printed these lines."""
+
+    def __init__(self, text: str) -> None:
+        self.stdout = text.splitlines(keepends=True)
+
+
+OF_PIP = """
+ERROR: No matching distribution found for nowhere==9.9
+2026/11/23 19:19:48 WARNING mlflow.utils.virtualenv: Encountered an unexpected error
+Traceback (most recent call last):
+  File "mlflow/utils/process.py", line 140, in _exec_cmd
+    raise ShellCommandException.from_completed_process(comp_process)
+mlflow.utils.process.ShellCommandException: Non-zero exit code: 1
+Command: ['bash', '-c', 'python -m pip install -r requirements.txt']
+"""
+OF_DOCKER = """
+2026/11/23 19:19:53 ERROR mlflow.cli: === Ran `docker info` and it failed with the following output:
+Server:
+Cannot connect to the Docker daemon.
+ ===
+"""
+OF_THE_SCRIPT = """
+Traceback (most recent call last):
+  File "train.py", line 3, in <module>
+ValueError: too large
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        (OF_PIP, "ERROR: No matching distribution found for nowhere==9.9"),
+        (OF_DOCKER, "Cannot connect to the Docker daemon."),
+        (OF_THE_SCRIPT, "ValueError: too large"),
+    ],
+)
+def test_why_an_environment_could_not_be_made_is_what_its_tool_said(text: str, last: str) -> None:
+    """It was the command that MLflow had given to pip, or the end of MLflow's frame around Docker's words."""
+    said = _Output(_Says(text))  # type: ignore[arg-type] # all that it reads of one
+    said.join()
+    assert said.last == last
+
+
+def test_a_project_that_is_no_yaml_is_answered_with_the_place(
+    place: Place, project: Callable[[], Path]
+) -> None:
+    (project() / "MLproject").write_text("entry_points: [\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"parsing a flow node; expected .*MLproject.*, line 2, column 1"):
+        plan_for("probe")
 
 
 def test_a_project_that_ends_without_a_word_is_said_to_have_printed_nothing(
