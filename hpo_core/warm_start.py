@@ -18,6 +18,7 @@ from typing import Any
 from hpo_core._errors import InputError, SpaceError, nearest
 from hpo_core._fitting import Unfit, fitted
 from hpo_core._outcome_constraints import OutcomeConstraint
+from hpo_core._parameters import Categorical
 from hpo_core._space import SearchSpace
 from hpo_core._states import INFORMATIVE, TrialState
 from hpo_core._study import Study
@@ -49,7 +50,8 @@ class Past:
     ``directions``: of its metrics, ``"min"`` or ``"max"``, as far as it knows them; in its own order.
     ``params`` and ``metrics``: this study's name to the source's; names that are the same may be left out.
     A metric that is written ``-NAME`` counts with its sign turned. ``positional``: the source's metrics
-    have no names of their own, so that they are this study's objectives one by one.
+    have no names of their own, so that they are this study's objectives one by one. ``numbered``: parameters
+    whose values may be the numbers of options and not the options, and how to say what these were.
     """
 
     source: str
@@ -58,6 +60,7 @@ class Past:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
     positional: bool = False
+    numbered: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ class Fitting:
 
     ``skipped``: how many results were left out, by reason. ``ignored``: parameters of the source that the
     space does not have. ``text``: keys of the rows whose configuration is still text, for want of a declared
-    space.
+    space. ``remarks``: what the user should know of the values.
     """
 
     source: str
@@ -74,6 +77,7 @@ class Fitting:
     skipped: Mapping[str, int]
     ignored: Sequence[str] = ()
     text: frozenset[str] = frozenset()
+    remarks: Sequence[str] = ()
 
     @property
     def failures(self) -> int:
@@ -91,6 +95,7 @@ class Fitting:
             out.append(f"ignored {_listed(self.ignored)}, which the space does not have")
         if self.text:
             out.append("its parameters are matched with those that the objective asks for")
+        out += self.remarks
         return "; ".join(out)
 
 
@@ -111,6 +116,7 @@ def fit(
         hint = nearest(ours, known)
         raise InputError(f"{past.source}: {ours!r} is neither a parameter nor an objective here{hint}")
     metrics = _metrics(objectives, past)
+    remarks = _numbers(space, past)
     skipped: Counter[str] = Counter()
     rows = []
     for outcome in past.outcomes:
@@ -135,6 +141,7 @@ def fit(
         skipped=dict(skipped.most_common()),
         ignored=sorted(met - used),
         text=frozenset(o.key for o in past.outcomes if o.text and space is None),
+        remarks=remarks,
     )
 
 
@@ -161,6 +168,20 @@ def adopt(study: Study, fitting: Fitting, now: float = 0.0) -> int:
         with contextlib.suppress(SpaceError):
             study.observe(params, values, source=key, text=key in fitting.text, now=now)
     return len(known) - before
+
+
+def _numbers(space: SearchSpace | None, past: Past) -> list[str]:
+    """What to say of values that may be numbers of options. Raises :class:`InputError` where they must be."""
+    if space is None:
+        taken = dict(past.numbered)
+    else:
+        taken = {n: past.numbered[t] for n in space.names if (t := past.params.get(n, n)) in past.numbered}
+        for name, how in taken.items():
+            if isinstance(space.parameters[name], Categorical):
+                raise InputError(
+                    f"{past.source} has numbers of options for {name!r} and not the options; {how}"
+                )
+    return [f"the numbers of {n!r} are taken as they are; if they count options, {taken[n]}" for n in taken]
 
 
 def _metrics(objectives: Mapping[str, str], past: Past) -> dict[str, tuple[str, float]]:

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flows.sources._source import Names, digest
 from hpo_core import InputError, TrialState
 from hpo_core.inner import is_number, single
 from hpo_core.warm_start import Outcome, Past
 
 __all__ = ["HyperoptTrials", "from_hyperopt"]
+
+_SAY = "say what hp.choice had to choose from, as in from_hyperopt(trials, choices={{{0!r}: [...]}})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,7 @@ class HyperoptTrials:
     @property
     def label(self) -> str:
         """``hyperopt``, and which trials."""
-        return f"hyperopt:{digest([document['tid'] for document in self.trials.trials])}"
+        return f"hyperopt:{digest([_key(document) for document in self.trials.trials])}"
 
     def read(self, tracking_uri: str | None) -> Past:  # noqa: ARG002 - the protocol's
         """Its trials."""
@@ -38,7 +42,20 @@ class HyperoptTrials:
             params=self.params,
             metrics=self.metrics,
             positional=True,
+            numbered={label: _SAY.format(label) for label in self._numbered()},
         )
+
+    def _numbered(self) -> list[str]:
+        """Labels of ``hp.choice`` whose options nobody has given, and of ``hp.randint``, which look the same;
+        all others draw floats.
+        """
+        drawn = dict.fromkeys(
+            label
+            for document in self.trials.trials
+            for label, value in _drawn(document).items()
+            if isinstance(value, int | np.integer)
+        )
+        return [label for label in drawn if label not in self.choices]
 
 
 def from_hyperopt(
@@ -62,17 +79,26 @@ def from_hyperopt(
     return HyperoptTrials(trials=trials, choices=choices or {}, params=params or {}, metrics=metrics or {})
 
 
+def _drawn(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {label: found[0] for label, found in document["misc"]["vals"].items() if len(found)}
+
+
+def _key(document: Mapping[str, Any]) -> str:
+    """The number alone would be that of a trial of any other ``Trials``, too."""
+    loss = single((document.get("result") or {}).get("loss"))
+    moment = digest([sorted(_drawn(document).items()), float(loss) if is_number(loss) else None])
+    return f"hyperopt:{document['tid']}:{moment}"
+
+
 def _hyperopt_outcome(document: Mapping[str, Any], choices: Mapping[str, Sequence[Any]]) -> Outcome:
-    drawn = {label: found[0] for label, found in document["misc"]["vals"].items() if len(found)}
-    params = {label: _chosen(label, value, choices) for label, value in drawn.items()}
+    params = {label: _chosen(label, value, choices) for label, value in _drawn(document).items()}
     result = document.get("result") or {}
     state = {"ok": TrialState.COMPLETE, "fail": TrialState.FAILED}.get(
         str(result.get("status")), TrialState.RUNNING
     )
     numbers = {str(name): single(value) for name, value in result.items()}  # numpy's, too
     values = {name: float(value) for name, value in numbers.items() if is_number(value)}
-    moment = digest([sorted(drawn.items()), values.get("loss")])
-    return Outcome(key=f"hyperopt:{document['tid']}:{moment}", params=params, values=values, state=state)
+    return Outcome(key=_key(document), params=params, values=values, state=state)
 
 
 def _chosen(label: str, value: Any, choices: Mapping[str, Sequence[Any]]) -> Any:

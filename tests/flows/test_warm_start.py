@@ -439,7 +439,7 @@ def test_from_hyperopts_trials() -> None:
         objective, space, hyperopt.rand.suggest, 25, trials=trials, rstate=np.random.default_rng(0),
         show_progressbar=False, verbose=False,
     )  # fmt: skip
-    with pytest.raises(InputError, match="25 with 'kind' outside its range"):
+    with pytest.raises(InputError, match=r"numbers of options for 'kind'.*choices=\{'kind': \[...\]\}"):
         ours(from_hyperopt(trials))
     found = ours(from_hyperopt(trials, choices={"kind": ["b", "a"]}))
     assert len(found.rows) == 25
@@ -450,6 +450,40 @@ def test_from_hyperopts_trials() -> None:
         assert type(params["n"]) is int
         if document["result"]["status"] == "ok":
             assert values == {"loss": document["result"]["loss"]}
+
+
+def drawn(seed: int) -> hyperopt.Trials:
+    """Trials that chose one of three numbers, and drew one of three others."""
+    space = {"batch": hyperopt.hp.choice("batch", [1, 2, 4]), "layers": hyperopt.hp.randint("layers", 1, 4)}
+    trials = hyperopt.Trials()
+    hyperopt.fmin(
+        lambda point: point["batch"] + point["layers"], space, hyperopt.rand.suggest, 12, trials=trials,
+        rstate=np.random.default_rng(seed), show_progressbar=False, verbose=False,
+    )  # fmt: skip
+    return trials
+
+
+def test_the_number_of_an_option_of_hyperopts_is_not_taken_for_the_option() -> None:
+    """Of the options 1, 2 and 4 the second is number 1. Those of `randint` are values, and look the same."""
+    space = SearchSpace({"batch": Categorical([1, 2, 4]), "layers": Int(1, 3)})
+    with pytest.raises(InputError, match=r"has numbers of options for 'batch' and not the options; say what"):
+        fit(space, {"loss": "min"}, from_hyperopt(drawn(0)).read(None))
+    told = from_hyperopt(drawn(0), choices={"batch": [1, 2, 4]})
+    found = fit(space, {"loss": "min"}, told.read(None))
+    assert all(values["loss"] == params["batch"] + params["layers"] for _, params, values in found.rows)
+    assert "the numbers of 'layers' are taken as they are; if they count options, say what" in str(found)
+    unknown = str(fit(None, {"loss": "min"}, from_hyperopt(drawn(0)).read(None)))
+    assert "the numbers of 'batch' are taken as they are" in unknown
+    as_numbers = SearchSpace({"batch": Int(0, 4), "layers": Int(1, 3)})
+    assert "the numbers of 'batch'" in str(
+        fit(as_numbers, {"loss": "min"}, from_hyperopt(drawn(0)).read(None))
+    )
+
+
+def test_trials_of_two_searches_of_hyperopts_are_two_sources() -> None:
+    """Both count their trials from 0, so the second search was taken for the first and left out."""
+    same = [from_hyperopt(drawn(0)).label for _ in range(2)]
+    assert same[0] == same[1] != from_hyperopt(drawn(1)).label
 
 
 def test_pickles_are_not_loaded(tmp_path: Path) -> None:
