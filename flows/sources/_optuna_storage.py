@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hpo_core.inner import nearest
 from tracking import redacted
 
 _NEEDED = {"studies", "trials", "trial_params", "trial_values"}
+_SQLITE = b"SQLite format 3\x00"
 
 
 def load(storage: str, name: str | None) -> Any:
@@ -34,8 +36,8 @@ def load(storage: str, name: str | None) -> Any:
         raise _unreadable(shown, error) from None
     if name is None and len(known) != 1:
         raise InputError(
-            f"the Optuna storage {shown} has {len(known)} studies ({', '.join(known[:8])}); say which, as in "
-            "optuna:STORAGE#STUDY"
+            f"the Optuna storage {shown} has {len(known)} studies ({', '.join(known[:8]) or 'none'}); "
+            f"say which, as in optuna:{shown}#{urllib.parse.quote(known[0]) if known else 'STUDY'}"
         )
     if name is not None and name not in known:
         raise InputError(
@@ -50,6 +52,11 @@ def _opened(optuna: Any, storage: str, shown: str) -> Any:
         if "://" not in storage:
             if not Path(storage).is_file():
                 raise InputError(f"there is no Optuna journal {shown}; give its path, or a database's URL")
+            with Path(storage).open("rb") as file:
+                if file.read(len(_SQLITE)) == _SQLITE:
+                    raise InputError(
+                        f"{shown} is an SQLite database and no Optuna journal; give its URL, sqlite:///{shown}"
+                    )
             backend = optuna.storages.journal.JournalFileBackend(storage)
             return optuna.storages.JournalStorage(backend)
         _check_sqlite(storage, shown)

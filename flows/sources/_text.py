@@ -66,6 +66,8 @@ def _mapping(text: str, query: str) -> dict[str, str]:
     for pair in query.split("&"):
         ours, equals, theirs = (urllib.parse.unquote(part) for part in pair.partition("="))
         if not equals or not ours or not theirs:
-            raise InputError(f"names are mapped as OURS=THEIRS, got {pair!r} in {text!r}")
+            raise InputError(
+                f"names are mapped as OURS=THEIRS, got {pair!r} in {text!r}; a ? within a name is written %3F"
+            )
         pairs[ours] = theirs
     return pairs

@@ -171,12 +171,13 @@ def test_a_study_that_only_mlflow_has(begun: Place, hpo: Hpo) -> None:
         ("study:old?x=rate", "nothing in study:old fits this study: 6 without 'x'"),
         ("study:old?loss=acc", "study:old has no metric 'acc'"),
         ("study:old?loss=-loss", "if one is the other with its sign turned, say loss=loss"),
-        ("study:old?x", "OURS=THEIRS, got 'x'"),
+        ("study:old?x", "OURS=THEIRS, got 'x' in .* within a name is written %3F"),
         ("studies:old", "did you mean 'study'"),
         ("mlflow:none", "the experiment 'none' does not exist"),
         ("optuna:sqlite:///none.db#s", "does not exist"),
         ("optuna:none.log", "there is no Optuna journal none.log"),
         ("optuna:sqlite:///mlflow.db#s", "not one of Optuna's"),
+        ("optuna:mlflow.db#s", "no Optuna journal; give its URL, sqlite:///mlflow.db"),
     ],
 )
 def test_a_source_that_cannot_be_used_leaves_nothing(begun: Place, hpo: Hpo, source: str, says: str) -> None:
@@ -331,6 +332,16 @@ def test_from_an_optuna_storage(tmp_path: Path, kind: str) -> None:
     assert found.skipped["pruned"] == 1
     assert found.skipped["without an end"] == 1
     assert found.skipped["with 'x' outside its range"] == outside >= 1
+
+
+def test_of_several_studies_of_optuna_one_is_named_as_it_has_to_be_written(tmp_path: Path) -> None:
+    """Its name may have what the command line reads otherwise."""
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    for name in ("a #1?", "b"):
+        optuna.create_study(storage=url, study_name=name)
+    with pytest.raises(InputError, match=r"2 studies \(a #1\?, b\); say which, as in optuna:(.*)") as refused:
+        parse_source(f"optuna:{url}").read(None)
+    assert str(refused.value).endswith(f"optuna:{url}#a%20%231%3F")
 
 
 def test_what_optuna_calls_better_must_be_better_here(tmp_path: Path) -> None:
