@@ -19,7 +19,7 @@ from flows._warm_start import begin_with
 from flows._workspace import Opened, Terms, open_study
 from hpo_core import InputError, Study
 from hpo_core.warm_start import Fitting
-from tracking import Away, StudyTracker, TrackerOptions, absolute_uri, redacted
+from tracking import Away, Denied, StudyTracker, TrackerOptions, absolute_uri, redacted
 
 # How long the end of a session waits for MLflow to take what is left.
 _DELIVER_SECONDS = 30.0
@@ -152,7 +152,10 @@ async def _connect(current: Session, tell: Callable[[str], None]) -> str | None:
                 raise
             if current.over.is_set():
                 command = f"hpo sync {shlex.quote(current.study.name)}"
-                tell(f"MLflow is away; `{command}` delivers everything once it is back")
+                if isinstance(error, Denied):
+                    tell(f"MLflow has not taken the study; `{command}` delivers everything once it does")
+                else:
+                    tell(f"MLflow is away; `{command}` delivers everything once it is back")
                 return None
             if not told:
                 told = True

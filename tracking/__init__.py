@@ -32,6 +32,7 @@ if typing.TYPE_CHECKING:
     from tracking._delete import belongings as belongings
     from tracking._delete import take_out as take_out
     from tracking._errors import Away as Away
+    from tracking._errors import Denied as Denied
     from tracking._errors import NoRunYet as NoRunYet
     from tracking._errors import NotComparable as NotComparable
     from tracking._errors import TrackingError as TrackingError
@@ -84,8 +85,8 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "UPLOADED", "Away", "Belongings", "Board", "BoardStudy", "BoardTrial", "Candidate", "CheckpointError",
-    "CodeModel", "Connection", "Fetched", "Gate", "LoggedModel", "NoRunYet", "NotComparable", "Promotion",
-    "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator",
+    "CodeModel", "Connection", "Denied", "Fetched", "Gate", "LoggedModel", "NoRunYet", "NotComparable",
+    "Promotion", "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator",
     "absolute_uri", "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_registered",
     "check_version",
     "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file", "database_uri",
@@ -107,7 +108,7 @@ _HOMES = {
     "_compare_page": "comparison_html draw_comparison",
     "_connection": "Connection absolute_uri connect connect_to_study probe",
     "_delete": "Belongings belongings take_out",
-    "_errors": "Away NoRunYet NotComparable TrackingError brief",
+    "_errors": "Away Denied NoRunYet NotComparable TrackingError brief",
     "_fetch": "Fetched fetch_checkpoints fetch_journal",
     "_models": "CodeModel LoggedModel find_model load_writers log_model log_trial_model",
     "_past_runs": "past_runs",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_core import InputError
 from tracking import _settings, _sqlite
-from tracking._errors import Away, brief, is_denied, is_permanent
+from tracking._errors import Away, Denied, brief, is_denied, is_forbidden, is_permanent
 from tracking._text import redacted, safe_key
 from tracking._versions import check_version
 from tracking.tags import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID, UID, trial_uid
@@ -34,6 +34,7 @@ _PAGE = 1000
 # often, a second apart, is meant.
 _SAME_ERROR, _AGAIN_SECONDS = 5, 1.0
 _LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_RIGHT = "ask for the right to edit the experiment, choose one of your own with --experiment NAME"
 _TRUST = (
     "set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificate of whoever has signed it (or "
     "MLFLOW_TRACKING_INSECURE_TLS=true, and trust whoever answers)"
@@ -340,14 +341,15 @@ def _check_reachable(uri: str) -> None:
 
 def refused(uri: str, error: Exception) -> InputError:
     """The error for what the tracking server said: no for good, or that it is away."""
-    away = is_over_http(uri) and not is_permanent(error)
-    return _answered(uri, error, Away if away else InputError)
+    if not is_over_http(uri) or is_permanent(error):
+        return _answered(uri, error)
+    return _answered(uri, error, Denied if is_denied(error) else Away)
 
 
 def _answered(uri: str, error: Exception, kind: type[InputError] = InputError) -> InputError:
     """The error for what a server said that is there, or seems to be."""
     if is_denied(error):
-        return unusable(uri, brief(error), kind, _LOGIN)
+        return unusable(uri, brief(error), kind, _RIGHT if is_forbidden(error) else _LOGIN)
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         # What MLflow says of it is long, and ends in the cause.
         why = str(error).partition("certificate verify failed: ")[2].partition(" (")[0]

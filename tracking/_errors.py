@@ -1,6 +1,7 @@
 """What can go wrong between the projector and MLflow, split by what the projector does about it.
 
 Away(InputError)          the tracking server does not answer at the start; it may, a moment later
+└── Denied                it answers, and does not let us in, or not write there
 TrackingError(HpoError)   MLflow is not to be had now; the message says what was tried
 └── NoRunYet              nor is the run that was asked for; a TimeoutError as well
 NotComparable(HpoError)   the model that holds an alias cannot be measured as its challenger was, and why
@@ -34,13 +35,18 @@ _PASSING = (
     "API request to",
 )
 # MLflow, or what stands before it, wants to know who asks, or has decided that they may not.
-_DENIED = frozenset({"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"})
+_FORBIDDEN = "PERMISSION_DENIED"
+_DENIED = frozenset({"CUSTOMER_UNAUTHORIZED", _FORBIDDEN, "UNAUTHENTICATED"})
 # What the disk of this machine refuses for good.
 _LOCAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR})
 
 
 class Away(InputError):
     """The tracking server does not answer. The request may be fine, and can be repeated."""
+
+
+class Denied(Away):
+    """The tracking server is there, and who asks may not do it, yet."""
 
 
 class TrackingError(HpoError):
@@ -66,6 +72,11 @@ def is_permanent(error: Exception) -> bool:
 def is_denied(error: Exception) -> bool:
     """Whether the tracking server is there, and does not let us in: 401 and 403."""
     return getattr(error, "error_code", None) in _DENIED
+
+
+def is_forbidden(error: Exception) -> bool:
+    """Whether it knows who asks, who may not do that: 403."""
+    return getattr(error, "error_code", None) == _FORBIDDEN
 
 
 def brief(error: BaseException) -> str:

@@ -316,6 +316,28 @@ def test_a_server_that_goes_away_before_it_has_heard_of_the_study_costs_nothing(
     assert newest(result.study, TRACKING) == {"uri": uri, "experiment": "elsewhere"}
 
 
+def test_a_server_that_takes_nothing_from_who_asks_is_not_said_to_be_away(tracked: Place) -> None:
+    class Reads(http.server.BaseHTTPRequestHandler):
+        """Lists its experiments and no more."""
+
+        def do_GET(self) -> None:
+            self.send_response(200 if "experiments/search" in self.path else 403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    lines: list[str] = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Reads) as server:
+        threading.Thread(target=server.serve_forever).start()
+        result = quick(tracking_uri=f"http://127.0.0.1:{server.server_port}", tell=lines.append)
+        server.shutdown()
+    assert result.summary["counts"] == {"complete": 6}
+    assert not [line for line in lines if "MLflow is away" in line]
+    assert [line for line in lines if "choose one of your own with --experiment NAME" in line]
+    assert [line for line in lines if line.startswith("MLflow has not taken the study; `hpo sync mine`")]
+
+
 def test_an_outage_is_told_when_it_begins_and_when_it_ends(
     tracked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from tests.tracking.conftest import Server
 from tests.tracking.studies import Script
 from tracking import StudyTracker, connect_to_study, probe
 from tracking._connection import _answers_plainly, connect, refused
-from tracking._errors import brief
+from tracking._errors import Denied, brief
 from tracking._tracker import _trouble
 
 
@@ -135,11 +135,12 @@ def test_an_error_in_a_line_has_no_password_even_where_the_line_is_cut() -> None
 
 
 class _Doorkeeper(http.server.BaseHTTPRequestHandler):
-    """Asks everybody who they are, or below ``/busy`` to come back in an hour."""
+    """Asks everybody who they are; below ``/busy`` to come back in an hour, below ``/readers`` knows them."""
 
     def do_GET(self) -> None:
         busy = self.path.startswith("/busy")
-        self.send_response(503 if busy else 401)
+        known = self.path.startswith("/readers")
+        self.send_response(503 if busy else 403 if known else 401)
         if busy:
             self.send_header("Retry-After", "3600")
         self.send_header("Content-Length", "0")
@@ -177,6 +178,15 @@ def test_a_server_that_lets_nobody_in_is_told_from_one_that_is_away(door: str) -
         probe(door)
     assert "start the server" not in str(caught.value)
     assert "does not let us in" in _trouble(MlflowException("no", error_code=PERMISSION_DENIED))
+
+
+def test_who_may_only_read_is_not_told_to_log_in(door: str) -> None:
+    """He was to set a name and a password, with which he had asked."""
+    with pytest.raises(Denied, match=r"403.*ask for the right to edit .*--experiment NAME") as caught:
+        connect(f"{door}/readers", "of-others")
+    assert "MLFLOW_TRACKING_USERNAME" not in str(caught.value)
+    with pytest.raises(Denied, match=r"401.*set MLFLOW_TRACKING_USERNAME"):
+        connect(door, "of-others")
 
 
 def test_a_certificate_that_is_not_trusted_is_named() -> None:
