@@ -180,7 +180,7 @@ async def _close(opened: Opened, current: Session | None, tell: Callable[[str], 
                 f"{shlex.quote(opened.study.name)}`, or the next command on this study, delivers the rest"
             )
         elif status.refused:
-            tell(why)
+            tell(f"{why}; `hpo resync {shlex.quote(opened.study.name)}` writes all runs anew")
     opened.journal.close()
 
 

@@ -108,7 +108,7 @@ def deliver(name: str, tracking_uri: str | None, experiment: str | None = None, 
         run = tracker.start()
         if run is not None and newest(study, TRACKING) != (shown := shown_by(tracker, run)):
             study.note(TRACKING, shown, now=time.time())
-        done = tracker.close(_DELIVER_SECONDS)
+        done = tracker.close(_DELIVER_SECONDS) and not tracker.status.refused
     if done:
         typer.echo(f"MLflow has all of study {name}")
         return 0

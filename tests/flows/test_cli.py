@@ -14,6 +14,8 @@ from flows._prefect import prefect_api
 from hpo_core import TrialState
 from tests.flows.cli_studies import OBJECTIVES, runs
 from tests.flows.conftest import Hpo, Place
+from tracking._projector import Projector
+from tracking._writes import Refused
 
 
 @pytest.fixture
@@ -159,6 +161,24 @@ def test_offline_first_and_delivered_later(objectives: str, hpo: Hpo, tracked: P
     assert hpo("sync", "mine").out == "MLflow has all of study mine\n"
     assert len(runs(tracked)) == 7
     assert "mlflow server --app-name hpo" in hpo("show", "mine").out  # it was not shown yet, for ever
+
+
+def test_what_mlflow_refuses_is_not_said_to_be_there(
+    objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had all of the study, was said, with exit code 0."""
+    hpo(*tune(objectives, "loss", "--offline"))
+    deliver = Projector.deliver
+
+    def refusing(projector: Projector, now: float, **how: bool) -> bool:
+        if not projector.refusals:
+            projector.refused(Refused(3, "run", "it was deleted in MLflow"))
+        return deliver(projector, now, **how)
+
+    monkeypatch.setattr(Projector, "deliver", refusing)
+    said = hpo("sync", "mine")
+    assert (said.code, said.out) == (1, "")
+    assert "MLflow refused 1 item, the last was run of trial 3: it was deleted in MLflow" in said.err
 
 
 def test_a_password_that_was_not_kept_is_asked_for(
