@@ -29,6 +29,7 @@ from tracking import (
     LoggedModel,
     NotComparable,
     Promotion,
+    TrackingError,
     brief,
     config_sha256,
     find_model,
@@ -74,7 +75,13 @@ def is_made(study: Study, register_as: str | None) -> bool:
 async def make_final_model(current: Session, plan: Plan) -> None:
     """Make the model of the study's best trial; repeating it after a crash changes nothing."""
     best = current.study.best
-    await asyncio.to_thread(_make_and_register, current, plan, best)
+    try:
+        await asyncio.to_thread(_make_and_register, current, plan, best)
+    except TrackingError as error:
+        raise TrackingError(
+            f"all trials of the study have ended, but its final model is not made: {error}; the same command "
+            "again makes it"
+        ) from error
     current.tracker.notify()
 
 

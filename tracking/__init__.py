@@ -86,8 +86,8 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "UPLOADED", "Away", "Belongings", "Board", "BoardStudy", "BoardTrial", "Candidate", "CheckpointError",
     "CodeModel", "Connection", "Denied", "Fetched", "Gate", "LoggedModel", "NoRunYet", "NotComparable",
-    "Promotion", "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError", "TrialRunActivator",
-    "absolute_uri", "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_registered",
+    "Promotion", "Removable", "StudyTracker", "TrackerOptions", "TrackerStatus", "TrackingError",
+    "TrialRunActivator", "absolute_uri", "active_run_for", "as_found", "belongings", "beyond_quota", "brief", "check_registered",
     "check_version",
     "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file", "database_uri",
     "delete_checkpoint", "disk_warning", "draw_comparison", "duration", "failure_lines", "fetch_checkpoints",

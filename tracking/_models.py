@@ -23,7 +23,7 @@ from typing import Any
 from hpo_core import InputError
 from tracking import _settings
 from tracking._connection import Connection
-from tracking._errors import brief
+from tracking._errors import TrackingError, brief, is_denied
 from tracking._skops import skops_io
 
 _log = logging.getLogger("tracking")
@@ -126,7 +126,8 @@ def log_model(
     ``options``: for the flavour: ``signature``, ``input_example`` (torch needs one, to export the model
     as a program), ``params``, ``metadata``...
 
-    Raises :class:`InputError` for a model of no known flavour, and whatever MLflow raises.
+    Raises :class:`InputError` for a model of no known flavour, and :class:`TrackingError` where its files do
+    not get to MLflow.
     """
     flavor = flavor or _flavor_of(model)
     requirements = list(pip_requirements or _requirements(flavor, model))
@@ -142,7 +143,13 @@ def log_model(
                 )
             except InputError:
                 raise
-            except Exception as error:  # noqa: BLE001 - skops, torch.export: anything may be wrong
+            except Exception as error:
+                if _of_the_store(error):
+                    raise TrackingError(
+                        f"MLflow does not take the files of the model ({brief(error)}); see whether they can "
+                        "be written to where it keeps artifacts"
+                    ) from error
+                # With skops or torch.export anything may be wrong.
                 failed.append(f"{serialization}: {brief(error)}")
                 continue
             if failed:
@@ -152,6 +159,11 @@ def log_model(
         f"cannot log the {type(model).__name__} as {flavor}: {'; '.join(failed)}; pass flavor=, or an "
         "input_example if it is a torch module"
     )
+
+
+def _of_the_store(error: Exception) -> bool:
+    """Whether the model could be written and not be sent, so that another way to write it changes nothing."""
+    return isinstance(error, OSError) or is_denied(error) or "API request to" in str(error)
 
 
 def find_model(

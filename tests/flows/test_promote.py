@@ -19,7 +19,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from flows._notes import FINAL_MODEL, TRACKING, newest
+from flows._notes import FINAL_MODEL, TRACKING, final_model, newest
 from flows.cli._promote import has_model
 from flows.objectives import make_objective
 from hpo_core import Study
@@ -27,7 +27,7 @@ from hpo_core.folds import paired_test
 from hpo_core.inner import trial_seed
 from tests.flows.conftest import Hpo, Place
 from tests.flows.small_tables import mixed, written
-from tracking import config_sha256
+from tracking import TrackingError, config_sha256, log_model
 
 OBJECTIVE = '''
 """An objective that logs its model."""
@@ -381,3 +381,22 @@ def test_a_gate_on_folds_evaluates_each_configuration_as_it_was_made(tracked: Pl
     client.set_model_version_tag("m", "1", "hpo.folds_digest", "of other folds")
     said = hpo("promote", "second", "--model", "m", "--gate", "folds", "--json")
     assert "does not say with which options of the objective it was made" in json.loads(said.out)["reason"]
+
+
+def test_a_final_model_that_mlflow_has_no_room_for_is_made_by_the_same_command(
+    hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was an error of the input, exit code 2, that named neither the study nor what to do."""
+    monkeypatch.setattr("flows._final.log_model", _no_room)
+    estimator = ("--estimator", "sklearn.linear_model.Ridge", "--data", "sklearn:diabetes")
+    command = ("tune", "sklearn", *estimator, "--trials", 1, "--workers", 1, "--name", "mine")
+    said = hpo(*command)
+    assert said.code == 1
+    assert "its final model is not made: no room; the same command again makes it" in said.err
+    monkeypatch.setattr("flows._final.log_model", log_model)
+    assert hpo(*command).code == 0
+    assert "model_uri" in final_model(tracked.study("mine"))
+
+
+def _no_room(*_: Any, **__: Any) -> Any:
+    raise TrackingError("no room")

@@ -23,6 +23,7 @@ from tracking import (
     Gate,
     LoggedModel,
     NotComparable,
+    TrackingError,
     find_model,
     load_own_model,
     log_model,
@@ -123,6 +124,16 @@ def test_torch_models_are_exported_where_there_is_an_example(connection: Connect
     with torch.no_grad():
         expected = model(torch.from_numpy(data)).numpy()
     np.testing.assert_allclose(predictions(connection, logged, data), expected, rtol=1e-5)
+
+
+def test_a_store_that_takes_no_files_is_not_the_models_fault(connection: Connection, sqlite_uri: str) -> None:
+    """Each way to write a model was tried, and the advice was another flavour."""
+    connection.client.create_experiment("nowhere", artifact_location="file:///dev/null/artifacts")
+    nowhere = connect(sqlite_uri, "nowhere")
+    made = nowhere.client.create_run(nowhere.experiment_id).info.run_id
+    with pytest.raises(TrackingError, match=r"not take the files of the model .*where it keeps") as said:
+        log_model(made, LogisticRegression().fit(X, Y), connection=nowhere)
+    assert "flavor" not in str(said.value)
 
 
 def test_what_is_no_model_is_refused(connection: Connection, run: str) -> None:
