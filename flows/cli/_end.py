@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import threading
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,7 +21,11 @@ from flows.cli._output import complain
 from hpo_core import InputError, JournalError, Study, StudyLockedError, TrialState
 from tracking import Away, Belongings, Connection, belongings, redacted, take_out
 
+if TYPE_CHECKING:
+    from tracking import StudyTracker
+
 _DELIVER_SECONDS = 600.0
+_SILENT_SECONDS = 5.0
 
 
 def cancel(name: str) -> None:
@@ -98,6 +106,29 @@ def gc(*, dry_run: bool) -> None:
     typer.echo(f"{'would free' if dry_run else 'freed'} {total / 2**20:.1f} MiB")
 
 
+@contextlib.contextmanager
+def _telling(tracker: StudyTracker) -> Iterator[None]:
+    """Say what MLflow does not take, while it is waited for."""
+    over = threading.Event()
+
+    def tell() -> None:
+        told = None
+        while not over.wait(_SILENT_SECONDS):
+            trouble = tracker.status.degraded
+            if trouble and trouble != told:
+                told = trouble
+                minutes = f"{_DELIVER_SECONDS / 60:.0f} minutes"
+                complain(f"{redacted(trouble)}; waiting, for {minutes} at most while nothing arrives")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+
+
 def deliver(name: str, tracking_uri: str | None, experiment: str | None = None, *, anew: bool) -> int:
     """See ``hpo sync`` and ``hpo resync``."""
     find(name)  # a name that is none shall leave nothing behind
@@ -108,7 +139,8 @@ def deliver(name: str, tracking_uri: str | None, experiment: str | None = None, 
         run = tracker.start()
         if run is not None and newest(study, TRACKING) != (shown := shown_by(tracker, run)):
             study.note(TRACKING, shown, now=time.time())
-        done = tracker.close(_DELIVER_SECONDS) and not tracker.status.refused
+        with _telling(tracker):
+            done = tracker.close(_DELIVER_SECONDS) and not tracker.status.refused
     if done:
         typer.echo(f"MLflow has all of study {name}")
         return 0

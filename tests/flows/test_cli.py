@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -179,6 +180,23 @@ def test_what_mlflow_refuses_is_not_said_to_be_there(
     said = hpo("sync", "mine")
     assert (said.code, said.out) == (1, "")
     assert "MLflow refused 1 item, the last was run of trial 3: it was deleted in MLflow" in said.err
+
+
+def test_whoever_waits_for_mlflow_to_take_the_rest_is_told_what_it_does_not_take(
+    objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was not a word for ten minutes."""
+    hpo(*tune(objectives, "loss", "--offline"))
+
+    def stuck(projector: Projector, now: float, given_up: Any) -> bool:
+        raise OSError("no space left there")
+
+    monkeypatch.setattr(Projector, "finish", stuck)
+    monkeypatch.setattr("flows.cli._end._SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("flows.cli._end._DELIVER_SECONDS", 2.0)
+    said = hpo("sync", "mine")
+    assert said.code == 1
+    assert said.err.count("no space left there; waiting, for 0 minutes at most while nothing arrives") == 1
 
 
 def test_a_password_that_was_not_kept_is_asked_for(
