@@ -13,6 +13,7 @@ from hpo_core._errors import StrategyError
 from hpo_core._fold import Fold
 from hpo_core._inferred import ConditionFinder
 from hpo_core._propose import Choice, Proposer
+from hpo_core._records import origin_of
 from hpo_core._result import ended
 from hpo_core._states import BAD, TrialState
 from hpo_core._stopping import StopRule
@@ -36,9 +37,9 @@ class Checkpoint(NamedTuple):
 class Segment:
     """A stretch of a trial to be run: from a checkpoint (or nothing) to ``target`` (``None``: the end).
 
-    ``checkpoint``: the one to start from, the trial's newest; a fork without one of its own starts from its
-    parent's. ``attempt`` fences: results of an earlier attempt are ignored. ``rung`` is the number of
-    segments that the trial has finished before.
+    ``checkpoint``: the one to start from, the trial's newest; a fork without one of its own starts from the
+    newest that its parent had until then. ``attempt`` fences: results of an earlier attempt are ignored.
+    ``rung`` is the number of segments that the trial has finished before.
     """
 
     trial: int
@@ -268,8 +269,10 @@ class Decider:
             step = max(trial.checkpoints)
             checkpoint = Checkpoint(number, step, trial.checkpoints[step][0])
         elif trial.parent is not None:
-            uri, _ = self._fold.trial(trial.parent).checkpoints.get(trial.start_step, ("", 0))
-            checkpoint = Checkpoint(trial.parent, trial.start_step, uri)
+            checkpoint = Checkpoint(trial.parent, trial.start_step, "")
+            if origin := origin_of(self._fold.trials, trial):
+                source, step = origin
+                checkpoint = Checkpoint(source, step, self._fold.trial(source).checkpoints[step][0])
         return Segment(
             trial=number,
             attempt=trial.attempt + 1,

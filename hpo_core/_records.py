@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any, SupportsFloat
@@ -84,6 +84,20 @@ class TrialRecord:
         step = f", step={self.step}" if self.step else ""
         reason = f", reason={self.reason!r}" if self.reason else ""
         return f"TrialRecord({self.number}, {self.state.label}, params={self.params}{result}{step}{reason})"
+
+
+def origin_of(trials: Sequence[TrialRecord], fork: TrialRecord) -> tuple[int, int] | None:
+    """The trial and step of the checkpoint that a fork begins from while it has none of its own.
+
+    It is the newest on the way that the fork has come: not every trial saves at each step that it pauses at.
+    ``None`` where nothing was saved.
+    """
+    while fork.parent is not None:
+        parent = trials[fork.parent]
+        if before := [step for step in parent.checkpoints if step <= fork.start_step]:
+            return parent.number, max(before)
+        fork = parent
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

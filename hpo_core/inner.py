@@ -26,7 +26,7 @@ from hpo_core._outcome_constraints import OutcomeConstraint
 from hpo_core._parameters import parameter_from_json
 from hpo_core._pareto import nondominated
 from hpo_core._plan import Plan
-from hpo_core._records import IMPROVEMENTS
+from hpo_core._records import IMPROVEMENTS, origin_of
 from hpo_core._result import by_rule, leaders, ranked
 from hpo_core._states import BAD
 from hpo_core._strategy import Finish, strategy_words
@@ -65,6 +65,7 @@ __all__ = [
     "mean",
     "nearest",
     "nondominated",
+    "origin_of",
     "parameter_from_json",
     "ranked",
     "read_created",

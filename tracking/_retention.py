@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hpo_core import Study, TrialRecord, TrialState
-from hpo_core.inner import BAD, leaders
+from hpo_core.inner import BAD, leaders, origin_of
 
 # A trial that ended so may be run again, and then goes on from its last checkpoint.
 _RETRIABLE = frozenset({*BAD, TrialState.CANCELLED})
@@ -35,7 +35,7 @@ def removable_checkpoints(study: Study, *, keep_best: int = 1) -> list[Removable
     best = set(_best_trials(study, keep_best))
     forks = _forks(study)
     needed = {
-        (t.parent, t.start_step) for t in study.trials if t.parent is not None and _starts_there(study, t)
+        origin_of(study.trials, t) for t in study.trials if t.parent is not None and _starts_there(study, t)
     }
     found: list[Removable] = []
     for trial in study.trials:

@@ -274,6 +274,25 @@ def test_what_a_fork_starts_from_stays_until_the_fork_has_its_own() -> None:
     assert saved.removable() == {(0, 1), (0, 2)}
 
 
+def test_a_fork_begins_from_the_newest_that_was_saved_on_its_way() -> None:
+    """It began from nothing where its parent had not saved at the very step, and was taken for its fork."""
+    saved = Saved()
+    parent = saved.begin()
+    saved.step(parent, 2, 1.0)
+    saved.study.report(parent, 3, {"loss": 1.0})
+    for number, (source, step) in enumerate([(parent, 3), (1, 4)], start=1):
+        asked = TrialAsked(trial=number, params={"x": 0.5}, parent=source, start_step=step)
+        saved.study._log.append(asked)
+        due = saved.study.execution.next()
+        assert isinstance(due, Segment)
+        assert (due.trial, due.from_step, due.checkpoint) == (number, 2, (parent, 2, "t0s2"))
+        saved.start(number)
+        saved.study.report(number, step + 1, {"loss": 1.0})
+    for step in (4, 5, 6):
+        saved.step(parent, step, 1.0)
+    assert saved.removable() == {(0, 4)}
+
+
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_what_a_fork_starts_from_stays_as_long_as_the_fork_may_be_run_again(state: str) -> None:
     """One that ended before it saved anything, in a study that is resumed: it began anew, with no state."""
