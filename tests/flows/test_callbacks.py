@@ -258,6 +258,77 @@ def test_metrics_of_the_last_data_set_go_by_their_own_names(
     assert set(line.reports[1]) == {"auc", loss, "training_auc", f"training_{loss}"}
 
 
+def odd_lightning(trial: Any) -> float:
+    """Rows in random order, units dropped at random, and a validation every other epoch."""
+    import pytorch_lightning as lightning
+    import torch
+
+    class Module(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Sequential(
+                torch.nn.Linear(5, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1)
+            )
+
+        def _loss(self, batch: Any) -> Any:
+            return torch.nn.functional.binary_cross_entropy_with_logits(self.net(batch[0])[:, 0], batch[1])
+
+        def training_step(self, batch: Any, index: int) -> Any:
+            del index
+            loss = self._loss(batch)
+            if not trial.params.get("quiet"):
+                self.log("loss", loss, on_epoch=True, on_step=False)
+            return loss
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            del index
+            self.log("val_loss", self._loss(batch))
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.Adam(self.parameters(), lr=0.05)
+
+    def rows(chosen: Any, *, shuffle: bool) -> Any:
+        x, y = (torch.tensor(values[chosen], dtype=torch.float32) for values in (X, Y))
+        return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 40, shuffle=shuffle)
+
+    for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    torch.manual_seed(0)
+    trainer = lightning.Trainer(
+        max_epochs=5, callbacks=[lightning_callback(trial)], accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        check_val_every_n_epoch=2,
+    )  # fmt: skip
+    model = Module()
+    path = lightning_checkpoint(trial)
+    trainer.fit(model, rows(TRAIN, shuffle=True), rows(VALID, shuffle=False), ckpt_path=path)
+    return float(sum(weight.detach().abs().sum() for weight in model.parameters()))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_lightning_goes_on_with_its_random_numbers_and_reports_what_is_new(tmp_path: Path) -> None:
+    """Other rows came first after a pause, and a validation loss stood for the epoch after it, too."""
+    pytest.importorskip("pytorch_lightning")
+    whole, (ended,) = run(odd_lightning, tmp_path / "whole", None)
+    assert ended.kind == RETURNED, ended.traceback
+    both = {"loss", "val_loss"}
+    assert [set(whole.reports[step]) for step in (1, 2, 3, 4, 5)] == [
+        {"loss"},
+        both,
+        {"loss"},
+        both,
+        {"loss"},
+    ]
+    parts, outcomes = run(odd_lightning, tmp_path / "parts", 2, 3, None)
+    assert [o.kind for o in outcomes] == [PAUSED, PAUSED, RETURNED], outcomes[-1].traceback
+    for step, metrics in whole.reports.items():
+        assert parts.reports[step] == pytest.approx(metrics, rel=1e-5), step
+    assert outcomes[-1].values == pytest.approx(ended.values, rel=1e-5)
+    quiet, (ended,) = run(odd_lightning, tmp_path / "quiet", None, params=[{"quiet": True}])
+    assert ended.kind == RETURNED, ended.traceback
+    assert {step: set(said) for step, said in quiet.reports.items()} == {2: {"val_loss"}, 4: {"val_loss"}}
+
+
 @pytest.mark.torch
 def test_a_fork_trains_on_with_its_own_settings(tmp_path: Path) -> None:
     line, _ = run(with_torch, tmp_path / "torch", 2, None, params=[{"lr": 0.05}, {"lr": 0.2}])
