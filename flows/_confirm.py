@@ -32,8 +32,8 @@ from flows._workspace import study_folder
 from hpo_core import HpoError, InputError, SpaceError, Study, TrialRecord, TrialState
 from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Confirmation, confirmed
 from hpo_core.folds import fold_results, repeats_of
-from hpo_core.inner import JOURNAL, check_whole, nearest, ranked, repeat_seed, trial_seed
-from tracking import finite
+from hpo_core.inner import JOURNAL, OutcomeConstraint, check_whole, nearest, ranked, repeat_seed, trial_seed
+from tracking import finite, number_text
 from tracking.tags import CONFIRMATION, CONFIRMED_BY, VERDICT
 
 __all__ = ["Wish", "concluded", "confirm", "plan_confirmation", "results_table", "to_confirm"]
@@ -311,10 +311,27 @@ def _as_data(wish: Wish, found: Confirmation, objective: str) -> dict[str, Any]:
         "seeds": found.seeds,
         "verdict": found.verdict,
         "trial": found.trial,
-        "sentence": found.sentence(),
+        "sentence": found.sentence() + _broken(wish, found),
         "trials": rows,
     }
     return dict(finite(data))
+
+
+def _broken(wish: Wish, found: Confirmation) -> str:
+    """What to say of the study's bounds that the trial to take breaks on fresh seeds; mostly nothing."""
+    study, again = find(wish.study), find(wish.named)
+    if found.trial is None:
+        return ""
+    key = _key(study.trials[found.trial].params)
+    trial = next(trial for trial in again.trials if _key(trial.params) == key)
+    known = {**trial.metrics, **trial.values}
+    bounds = [OutcomeConstraint.of(text) for text in study.state.settings.outcome_constraints]
+    broken = [bound for bound in bounds if bound.excess(known.get(bound.metric, math.nan)) > 0.0]
+    said = [
+        f"its {bound.metric} is {number_text(known[bound.metric])} there, which breaks {bound}"
+        for bound in broken
+    ]
+    return "".join(f"; {words}" for words in said)
 
 
 def _interval(found: Confirmation, trial: int) -> dict[str, float]:

@@ -40,7 +40,7 @@ def confirm(wish: Wish, *, as_json: bool) -> int:
     console.print()
     console.print(table)
     console.print()
-    typer.echo(printable(found.sentence()))
+    typer.echo(printable(data["sentence"]))
     for leader in found.leaders[1:]:
         if leader.reason:
             typer.echo(printable(f"trial {leader.trial} failed on fresh seeds: {leader.reason}"))

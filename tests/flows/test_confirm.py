@@ -40,7 +40,7 @@ def lucky(trial: Any) -> float:
     return float(KINDS[trial.params["kind"]] - luck + noise + 0.01 * own)
 
 
-def studied(objective: Callable[[Any], float] = lucky, **more: Any) -> Study:
+def studied(objective: Callable[[Any], Any] = lucky, **more: Any) -> Study:
     fields: dict[str, Any] = {
         "space": SPACE, "strategy": "grid", "trials": 4, "workers": 2, "isolation": "thread",
     }  # fmt: skip
@@ -219,6 +219,29 @@ def test_a_confirmation_in_which_everything_fails_is_over(
         assert "fresh seeds: trial" not in said
     assert main(["show", "mine"]) == 0
     assert "failed on fresh seeds" in capsys.readouterr().out
+
+
+def late(trial: Any) -> dict[str, float]:
+    """Better the later it is; as late as 6 with the seed of the study's trial, and later with others."""
+    wait = trial.params["wait"]
+    own = trial.seed == trial_seed(0, trial.number)
+    return {"loss": 9.0 - wait, "lat": wait + (0.0 if own else 0.5)}
+
+
+def test_a_winner_that_breaks_a_bound_on_fresh_seeds_is_told(
+    tracked: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was said to hold, and nothing more."""
+    bounds = ["lat <= 6", "lat >= 1"]
+    space = {"wait": Categorical([2, 6, 8])}
+    study = studied(late, space=space, objectives={"loss": "min"}, trials=3, outcome_constraints=bounds)
+    assert study.best.params == {"wait": 6}
+    found = confirm("mine", late, repeats=2, tell=lambda line: None)
+    assert found.trial == study.best.number
+    assert main(["confirm", "mine", "--repeats", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "; its lat is 6.5 there, which breaks lat <= 6\n" in said
+    assert newest(find("mine"), CONFIRMED)["sentence"].endswith("which breaks lat <= 6")
 
 
 def test_what_a_confirmation_settles_itself_is_refused(tracked: Place) -> None:
