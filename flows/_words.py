@@ -36,8 +36,8 @@ def progress_of(study: Study) -> dict[str, Any]:
     best = study.best if history.count(TrialState.COMPLETE) else None
     spent = study.state.seconds_spent
     limits, left = study.state.limits, []
-    if planned and spent and (seconds := _left(study, done, planned, spent)) is not None:
-        left.append(seconds)
+    if planned and spent and (estimate := _left(study, done, planned)) is not None:
+        left.append(estimate)
     if limits.seconds is not None:
         left.append(limits.seconds - spent)
     if limits.cost is not None:
@@ -55,16 +55,17 @@ def progress_of(study: Study) -> dict[str, Any]:
     }
 
 
-def _left(study: Study, done: int, planned: int, spent: float) -> float | None:
-    """Seconds until ``planned`` trials are through, ``done`` of them after ``spent``; ``None`` before one is.
+def _left(study: Study, done: int, planned: int) -> float | None:
+    """Seconds until ``planned`` trials are through, of which ``done`` are; ``None`` where nothing says.
 
     Where trials pause hardly one is done before the end. There it is by the steps of the scheduler's plan, or
     by the trials that have begun, if that is longer: asynchronous promotions exceed their plan.
     """
     paused, steps = study.history.count(TrialState.PAUSED), study.state.steps_spent
+    spent = study.state.seconds_spent
     total = _planned_steps(study) if paused and steps else None
     if total is None:
-        return spent / done * (planned - done) if done else None
+        return _seconds_left(study, done, planned - done) if done else None
     begun = done + paused
     return max(spent / steps * (total - steps), spent / begun * (planned - begun))
 
@@ -79,6 +80,22 @@ def _planned_steps(study: Study) -> int | None:
         plan = study.strategy.explain(trials, study.state.settings.max_steps)
         known = _PLANNED[study] = trials, plan.total_steps
     return known[1]
+
+
+def _seconds_left(study: Study, done: int, to_come: int) -> float | None:
+    """How long the trials ``to_come`` will take, if they are as long as those that are ``done``; ``None`` for
+    those that have run longer already.
+
+    What runs has done a part of its work: without that the estimate grew until the next one ended.
+    """
+    state = study.state
+    spent, used = state.seconds_spent, state.cost_until(state.last_at)
+    if not state.cost_spent:
+        return spent / done * to_come
+    work = state.cost_spent / done * to_come - (used - state.cost_spent)
+    if to_come and work <= 0.0:
+        return None
+    return max(work, 0.0) / min(used / spent, max(to_come, 1))
 
 
 def scores(values: dict[str, float]) -> str:

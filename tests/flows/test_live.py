@@ -75,6 +75,27 @@ def test_the_time_left_of_trials_that_pause_is_not_that_of_those_which_are_done(
     assert (now - middle) / off < left < (now - middle) * off
 
 
+def test_the_time_that_is_left_shrinks_while_trials_run() -> None:
+    """With two at once, ten seconds each, it was 10 when the first two had ended, and 19 just before the
+    others had: what ran was no part of it.
+    """
+    made = Study(
+        {"x": Float(0.0, 1.0)}, strategy="random", limits={"trials": 4}, settings={"workers": 2}, now=1.0
+    )
+    for trial in [made.ask(now=1.0), made.ask(now=1.0)]:
+        made.tell(trial, 1.0, now=11.0)
+    assert progress_of(made)["left"] == pytest.approx(10.0)
+    running = [made.ask(now=11.0), made.ask(now=11.0)]
+    made.note("any", {}, now=14.0)
+    assert progress_of(made)["left"] == pytest.approx(7.0)
+    made.tell(running[0], 1.0, now=20.0)
+    assert progress_of(made)["left"] == pytest.approx(29.0 / 3 - 9.0)
+    made.note("any", {}, now=30.0)
+    assert progress_of(made)["left"] is None, "it takes longer than the others have"
+    made.tell(running[1], 1.0, now=31.0)
+    assert progress_of(made)["left"] == 0.0
+
+
 def test_the_leaderboard_keeps_numbers_whole_and_cuts_the_configuration() -> None:
     made = study(*[1.0 / 3 + n for n in range(3)])
     for trial in made.trials:
