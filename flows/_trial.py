@@ -280,7 +280,7 @@ class LiveTrial(Suggesting):
         if self._job.checkpoint and not self._checkpoint_used:
             return (
                 "was to go on from its checkpoint but the objective never loaded it, so it began anew; use "
-                "trial.checkpoint.load() or .path, or a strategy that does not pause"
+                "trial.checkpoint.load() or .path, or save none where nothing pauses trials"
             )
         if self._left_behind:
             return (
