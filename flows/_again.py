@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from flows._find import experiment_of, opened, tracking_of
 from flows._frames import whereabouts
 from flows._mlproject import is_project
 from flows._named import READY, load_objective
-from flows._notes import request_data
+from flows._notes import PLACE, newest, request_data
 from flows._plan import Plan, plan_request
 from flows._request import RULES, TOTALS, Request
 from flows._workspace import requeue_failed, study_folder
@@ -59,11 +61,19 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
     Raises :class:`InputError` for an objective that cannot be loaded by its name; ``remedy`` says what to do
     then. An empty one says that the function is at hand.
     """
-    remedy = f"call tune() again with name={study.name!r} where it is defined" if remedy is None else remedy
     data = request_data(study.created.meta)
     if not data:
         raise InputError(f"study {study.name!r} does not say how it was started; call tune() with its name")
+    data |= newest(study, PLACE)
     objective = data["objective"]
+    if remedy is None:
+        remedy = f"call tune() again with name={study.name!r} where it is defined"
+        file, _, function = objective.rpartition(":")
+        if file.endswith(".py"):
+            found = f"FOLDER/{Path(file).name}:{function}"
+            remedy = (
+                f"if it was moved, `hpo tune {found} --name {shlex.quote(study.name)}` goes on with it there"
+            )
     if remedy and objective not in READY and not is_project(objective):
         try:
             load_objective(objective)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_core import Study, TrialState
@@ -13,11 +14,36 @@ if TYPE_CHECKING:
 
 TRACKING, FINAL_MODEL, PROMOTION = "tracking", "final_model", "promotion"
 WARM_START = "warm_start"
+# Where the objective's file, its project's folder, the table or the space is, if not where it was at first.
+PLACE = "place"
 
 
 def request_data(meta: Mapping[str, Any]) -> dict[str, Any]:
     """The request that the study was made by, as in its ``meta``; empty for one made by other means."""
     return dict(meta.get("request") or {})
+
+
+def note_place(study: Study, meta: Mapping[str, Any], now: float) -> None:
+    """Keep where the files are that the study goes on with, if they have been moved, and a space that was
+    edited: commands that know its name alone look there.
+    """
+    asked = request_data(meta)
+    known = request_data(study.created.meta) | newest(study, PLACE)
+    moved: dict[str, Any] = {
+        term: asked[term]
+        for term in ("objective", "data")
+        if term in known and Path(_path(asked.get(term))).is_absolute() and asked[term] != known[term]
+    }
+    if asked.get("space") not in (None, known.get("space")):
+        moved["space"] = asked["space"]
+    if moved:
+        study.note(PLACE, newest(study, PLACE) | moved, now=now)
+
+
+def _path(reference: Any) -> str:
+    """The file or folder of ``PATH.py:function``, ``FOLDER#ENTRY`` or a table's path."""
+    text = str(reference or "")
+    return text.rpartition(":")[0] if ".py:" in text else text.partition("#")[0]
 
 
 def identity_of(meta: Mapping[str, Any]) -> dict[str, str]:

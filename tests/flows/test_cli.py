@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import pytest
 from flows._again import run_again
 from flows._find import flow_runs_of, opened, tracking_of
 from flows._prefect import prefect_api
-from hpo_core import TrialState
+from hpo_core import Float, Int, SearchSpace, TrialState
 from tests.flows.cli_studies import OBJECTIVES, runs
 from tests.flows.conftest import Hpo, Place
 from tracking._projector import Projector
@@ -162,6 +163,46 @@ def test_offline_first_and_delivered_later(objectives: str, hpo: Hpo, tracked: P
     assert hpo("sync", "mine").out == "MLflow has all of study mine\n"
     assert len(runs(tracked)) == 7
     assert "mlflow server --app-name hpo" in hpo("show", "mine").out  # it was not shown yet, for ever
+
+
+def test_a_project_folder_that_was_moved_is_gone_on_with_in_its_new_place(
+    hpo: Hpo, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The advice was to call `tune`, and commands by name looked in the old place for ever."""
+    first = place.folder / "first"
+    first.mkdir()
+    (first / "mine.py").write_text("def loss(trial):\n    return trial.suggest_float('x', 0, 1)\n")
+    (first / "table.csv").write_text("a,y\n" + "".join(f"{n},{n % 7}\n" for n in range(60)))
+    of_file = ("--name", "of-file", "--trials", 1, "--offline")
+    table = ("--target", "y", "--name", "of-table", "--trials", 1, "--folds", 2, "--offline")
+    assert hpo("tune", f"{first}/mine.py:loss", *of_file).code == 0
+    assert hpo("tune", "lgbm", "--data", f"{first}/table.csv", *table).code == 0
+    second = first.rename(place.folder / "second")
+    monkeypatch.delitem(sys.modules, "mine")  # as in another process
+    said = hpo("extend", "of-file", "--trials", 2, "--offline")
+    assert said.code == 2
+    assert "`hpo tune FOLDER/mine.py:loss --name of-file` goes on with it there" in said.err
+    assert hpo("tune", f"{second}/mine.py:loss", *of_file[:3], 2, "--offline").code == 0
+    assert hpo("tune", "lgbm", "--data", f"{second}/table.csv", *table[:5], 2, *table[6:]).code == 0
+    for name in ("of-file", "of-table"):
+        said = hpo("extend", name, "--trials", 3, "--offline")
+        assert (said.code, said.err) == (0, "")
+        assert [n.topic for n in place.study(name).state.notes].count("place") == 1
+
+
+def test_a_study_whose_space_was_edited_is_extended_with_that(
+    objectives: str, hpo: Hpo, place: Place
+) -> None:
+    """It was refused, as the space that it had been made with was another one by then."""
+    command = ("tune", f"{objectives}:loss", "--name", "mine", "--offline", "--space")
+    y = '"y": {"low": 1, "high": 3}'
+    assert hpo(*command, f'{{"x": {{"low": 0.0, "high": 1.0}}, {y}}}', "--trials", 1).code == 0
+    assert (
+        hpo(*command, f'{{"x": {{"low": 0.0, "high": 2.0}}, {y}}}', "--trials", 2, "--edit-space").code == 0
+    )
+    said = hpo("extend", "mine", "--trials", 3, "--offline")
+    assert (said.code, said.err) == (0, "")
+    assert place.study("mine").space == SearchSpace({"x": Float(0.0, 2.0), "y": Int(1, 3)})
 
 
 def test_what_mlflow_refuses_is_not_said_to_be_there(
