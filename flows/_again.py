@@ -85,10 +85,10 @@ def request_of(study: Study, *, remedy: str | None = None, **changes: Any) -> Re
     limits, settings = study.state.limits, study.state.settings
     asked = changes.get("tracking_uri")
     # Where nobody said how many folds: as many as there were, whatever is usual by now.
-    had = {name: study.created.meta["summary"][name] for name in ("folds",)} if objective in READY else {}
+    folds = (study.created.meta.get("summary") or {}).get("folds")
     fields = {
         **data,
-        "options": {**had, **(data.get("options") or {})},
+        "options": {**({"folds": folds} if folds else {}), **(data.get("options") or {})},
         "data": whereabouts(data.get("data")),
         "name": study.name,
         **{name: getattr(limits, limit) for name, limit in TOTALS.items()},

@@ -43,9 +43,8 @@ def on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str,
         )
     if asked == "folds" or training is None:
         why = "" if asked else " (the estimator does not learn step by step)"
-        return _on_folds(table, strategy), (
-            f"{strategy.name} compares trials by folds{why}, so it has few rungs",
-        )
+        advice = f"{strategy.name} compares trials by folds{why}, so it has few rungs"
+        return _on_folds(table, strategy), (advice,)
     return training, ()
 
 

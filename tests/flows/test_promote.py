@@ -229,6 +229,9 @@ def test_a_confirmation_of_a_ready_objective_has_no_model_to_promote(tracked: Pl
     said = hpo("promote", "my trees-confirm")
     assert said.code == 2
     assert said.err.endswith("promote those: hpo promote 'my trees'\n")
+    # Nor has it a summary of a table, which those that go on with a study look into.
+    again = hpo("resume", "my trees-confirm")
+    assert (again.code, again.err) == (0, "")
 
 
 CODES = """
