@@ -151,16 +151,17 @@ async def _connect(current: Session, tell: Callable[[str], None]) -> str | None:
             # It answered before the study began, and a study that has begun does not need it.
             if current.resumed:
                 raise
-            if current.over.is_set():
+            over = current.over.is_set()
+            if not told:
+                told = True
+                tell(f"the study {'' if over else 'goes on, and '}waits to be shown in MLflow: {error}")
+            if over:
                 command = f"hpo sync {shlex.quote(current.study.name)}"
                 if isinstance(error, Denied):
                     tell(f"MLflow has not taken the study; `{command}` delivers everything once it does")
                 else:
                     tell(f"MLflow is away; `{command}` delivers everything once it is back")
                 return None
-            if not told:
-                told = True
-                tell(f"the study goes on, and waits to be shown in MLflow: {error}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(current.over.wait(), _RETRY_SECONDS)
 

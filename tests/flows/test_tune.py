@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -33,7 +34,7 @@ from hpo_core.samplers import Random
 from tests.databases import copy_database
 from tests.flows.conftest import Place
 from tests.flows.small_tables import mixed, written
-from tracking import TrackerStatus
+from tracking import Denied, TrackerStatus
 from tracking._projector import Projector
 
 SPACE = {"x": Float(-1.0, 1.0), "kind": Categorical(["a", "b"])}
@@ -310,10 +311,33 @@ def test_a_server_that_goes_away_before_it_has_heard_of_the_study_costs_nothing(
     thread.join()
     assert result.summary["counts"] == {"complete": 6}
     assert result.run_id is None
-    assert [line for line in lines if "the study goes on, and waits" in line]
+    assert [line for line in lines if "waits to be shown in MLflow" in line]
     assert [line for line in lines if "`hpo sync mine` delivers everything" in line]
     # Which has to know where, though MLflow was never heard of again.
     assert newest(result.study, TRACKING) == {"uri": uri, "experiment": "elsewhere"}
+
+
+def test_why_mlflow_has_nothing_is_said_though_the_study_was_over_before_it_answered() -> None:
+    """A study of a moment had ended by then, and the reason was left out."""
+
+    async def connected() -> list[str]:
+        def start() -> str:
+            raise Denied("it lets nobody in")
+
+        lines: list[str] = []
+        may, over = asyncio.Event(), asyncio.Event()
+        may.set()
+        over.set()
+        current: Any = SimpleNamespace(
+            may_connect=may, over=over, refused=False, resumed=False, study=SimpleNamespace(name="mine"),
+            tracker=SimpleNamespace(start=start),
+        )  # fmt: skip
+        assert await _session._connect(current, lines.append) is None
+        return lines
+
+    first, second = asyncio.run(connected())
+    assert first == "the study waits to be shown in MLflow: it lets nobody in"
+    assert second.startswith("MLflow has not taken the study; `hpo sync mine`")
 
 
 def test_a_server_that_takes_nothing_from_who_asks_is_not_said_to_be_away(tracked: Place) -> None:
