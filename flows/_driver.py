@@ -340,7 +340,7 @@ class Driver:
         try:
             settle(self._study, running, outcome, leaving=self._draining, now=self._now())
         except StrategyError as error:
-            # Of what all trials ask for as of what some do: the former would fail, every one.
+            # While none is complete all trials seem to ask for it, and would fail; else it may be one branch.
             if not self._study.history.count(TrialState.COMPLETE) and not self._draining:
                 self._stop("failed", str(error))
         if gone := left_out(self._study, queued):
