@@ -165,9 +165,7 @@ def test_offline_first_and_delivered_later(objectives: str, hpo: Hpo, tracked: P
     assert "mlflow server --app-name hpo" in hpo("show", "mine").out  # it was not shown yet, for ever
 
 
-def test_a_project_folder_that_was_moved_is_gone_on_with_in_its_new_place(
-    hpo: Hpo, place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_project_folder_that_was_moved_is_gone_on_with_in_its_new_place(hpo: Hpo, place: Place) -> None:
     """The advice was to call `tune`, and commands by name looked in the old place for ever."""
     first = place.folder / "first"
     first.mkdir()
@@ -178,7 +176,7 @@ def test_a_project_folder_that_was_moved_is_gone_on_with_in_its_new_place(
     assert hpo("tune", f"{first}/mine.py:loss", *of_file).code == 0
     assert hpo("tune", "lgbm", "--data", f"{first}/table.csv", *table).code == 0
     second = first.rename(place.folder / "second")
-    monkeypatch.delitem(sys.modules, "mine")  # as in another process
+    del sys.modules["mine"]  # as in another process; monkeypatch would bring it back for later tests
     said = hpo("extend", "of-file", "--trials", 2, "--offline")
     assert said.code == 2
     assert "`hpo tune FOLDER/mine.py:loss --name of-file` goes on with it there" in said.err
