@@ -10,7 +10,7 @@ from typing import Any
 
 from flows._notes import request_data
 from hpo_core import Study, TrialRecord, TrialState
-from hpo_core.inner import BAD, leaders, many
+from hpo_core.inner import BAD, leaders, many, ranks
 from tracking import failure_lines, number_text
 
 # So many trials that fail, and none that does not, are no coincidence.
@@ -166,6 +166,16 @@ def left_out(study: Study, queued: Sequence[dict[str, Any]]) -> str:
     # Each is looked for in all the others: not after every trial, of a thousand that are queued.
     gone = [params for params in queued if params not in left] if len(left) < len(queued) else []
     return f"not tried, as the search space leaves it out: {', '.join(map(str, gone))}" if gone else ""
+
+
+def edited(study: Study) -> str:
+    """What an edit of the search space means for the trials so far."""
+    said = "the search space was changed; earlier trials that still fit it are kept"
+    complete = [n for n in study.history.outside if study.trials[n].state is TrialState.COMPLETE]
+    if not complete:
+        return said
+    rank = "rank until others are complete" if ranks(study.history)[complete].any() else "no longer rank"
+    return f"{said}; {many(len(complete), 'complete trial')} outside of it {rank}"
 
 
 def best_line(study: Study) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from flows._notes import identity_of, request_data
 from flows._provenance import changes_since
-from flows._words import left_out
+from flows._words import edited, left_out
 from hpo_core import (
     InputError,
     Journal,
@@ -289,7 +289,7 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
     if terms.space is not None and _edited(study, terms):
         queued = [*study.state.queue]
         study.change_space(terms.space, now)
-        lines.append("the search space was changed; earlier trials that still fit it are kept")
+        lines.append(edited(study))
         lines += filter(None, [left_out(study, queued)])
     lines += _kept(study, terms)
     if changes:

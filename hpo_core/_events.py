@@ -59,12 +59,14 @@ class SpaceChanged(Event):
     """The space has a new version: edited on resume, or grown by what an objective asked for.
 
     ``found`` names the parameters that the objective asked for; it is empty for an edit, which declares
-    every parameter anew.
+    every parameter anew. ``outside``: the trials so far whose configurations the edited space cannot have.
+    Input constraints that are functions are known when it is edited and not to every reader.
     """
 
     type: ClassVar[str] = "space_changed"
     space: dict[str, Any]
     found: list[str] = field(default_factory=list)
+    outside: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,6 +185,7 @@ class Fold:
         space = SearchSpace.from_json(event.space, constraints=self.functions)
         if not event.found:
             self.declared = space
+            self.history.outside = frozenset(event.outside)
         self.history._change_space(space)
         self.queue = deque(p for p in self.queue if self.history.may_hold(p))
 

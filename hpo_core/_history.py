@@ -62,6 +62,8 @@ class History:
         """Which of a trial's results counts, see :class:`Settings`."""
         self.outcome_constraints = tuple(outcome_constraints)
         self.max_trials: int | None = None
+        self.outside: frozenset[int] = frozenset()
+        """Numbers of the trials whose configurations the space cannot have since it was edited."""
         self.length = 0
         self._counts = np.zeros(len(TrialState), dtype=np.int64)
         self._forks = 0

@@ -91,8 +91,22 @@ def leaders(history: History) -> Ints:
     return order if history.n_objectives == 1 else order[np.isin(order, front(history))]
 
 
+def ranks(history: History) -> NDArray[np.bool_]:
+    """(n,) bool: which trials may be the best: the complete ones that the space can have.
+
+    An edit leaves the others out as soon as there is one that it does not; until then the study keeps the
+    result that it has.
+    """
+    complete = np.asarray(history.states == TrialState.COMPLETE)
+    if not history.outside:
+        return complete
+    inside = complete.copy()
+    inside[list(history.outside)] = False
+    return inside if inside.any() else complete
+
+
 def _complete(history: History) -> Ints:
-    return np.flatnonzero(history.states == TrialState.COMPLETE)
+    return np.flatnonzero(ranks(history))
 
 
 def with_value(history: History, column: int) -> NDArray[np.bool_]:

@@ -335,13 +335,15 @@ class Study:
         """Go on with an edited space; earlier trials that still fit it are kept as evidence.
 
         A trial fits when each of its values is one that the new space can have. Those that do not are
-        left out, and come back if the space is changed back.
+        left out, and come back if the space is changed back. The best trial is then one that the new space
+        can have and that meets its input constraints; the old best remains until there is one.
         """
         if not isinstance(space, SearchSpace):
             raise SpaceError(f"a study goes on with a SearchSpace({{...}}), got {space!r}")
         self.strategy.check(space, len(self.objectives), self.state.settings.max_steps)
         data = {**space.to_json(), "version": self.space.version + 1}
-        event = ev.SpaceChanged(at=now, space=data)
+        outside = [t.number for t in self.trials if not self._may_have(space, t.params)]
+        event = ev.SpaceChanged(at=now, space=data, outside=outside)
         # Of two functions with one name the later counts.
         self.state.functions = [*self.state.functions, *constraint_functions(space)]
         self._log.append(event)
@@ -434,6 +436,18 @@ class Study:
         if limit is not None and self.state.steps_spent >= limit and step != goal:
             return Stop(f"the limit of {limit} steps is used up")
         return self.strategy.scheduler.judge(self.history, record.number)
+
+    def _may_have(self, space: SearchSpace, params: Mapping[str, Any]) -> bool:
+        """Whether a configuration could be one of that space."""
+        # What nobody has declared may yet be asked for, as it was before.
+        asked_for = params.keys() if self.history.define_by_run else self.space.parameters.keys()
+        undeclared = asked_for - self.state.declared.parameters.keys() - space.parameters.keys()
+        declared = {n: v for n, v in params.items() if n not in undeclared}
+        try:
+            space.encode(declared)
+            return space.meets_constraints(declared)
+        except SpaceError:  # also where a user's function cannot make anything of it
+            return False
 
     def _reached_target(self, record: TrialRecord, named: Mapping[str, float], now: float) -> TrialState:
         if record.state is not TrialState.RUNNING:

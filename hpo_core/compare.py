@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from hpo_core._errors import InputError
 from hpo_core._is_study import check_study
 from hpo_core._logs import sign_of
-from hpo_core._result import column_of, ranked
-from hpo_core._states import TrialState
+from hpo_core._result import column_of, ranked, ranks
 from hpo_core._study import Study
 from hpo_core.folds import Paired, fold_results, paired_test, repeats_of
 
@@ -180,7 +179,7 @@ def course(study: Study, objective: str | None = None) -> Course:
     moves = {t: i for i, t in enumerate(history.moves.tolist())}
     order = sorted((t.number for t in trials if t.state.finished), key=lambda n: moves[n])
     values = history.values[order, column]
-    values = np.where(history.states[order] == TrialState.COMPLETE, values, np.nan)
+    values = np.where(ranks(history)[order], values, np.nan)
     if not np.isfinite(values).any():
         raise InputError(f"study {study.name!r} has no complete trial, so there is nothing to compare")
     best = np.fmin.accumulate(values) * history.signs[column]

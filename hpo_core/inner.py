@@ -27,7 +27,7 @@ from hpo_core._parameters import parameter_from_json
 from hpo_core._pareto import nondominated
 from hpo_core._plan import Plan
 from hpo_core._records import IMPROVEMENTS, origin_of
-from hpo_core._result import by_rule, leaders, ranked
+from hpo_core._result import by_rule, leaders, ranked, ranks
 from hpo_core._states import BAD
 from hpo_core._strategy import Finish, strategy_words
 from hpo_core._trial import Suggesting, Suggestions, repeat_seed, trial_seed
@@ -68,6 +68,7 @@ __all__ = [
     "origin_of",
     "parameter_from_json",
     "ranked",
+    "ranks",
     "read_created",
     "read_journal",
     "repeat_seed",

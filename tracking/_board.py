@@ -31,6 +31,7 @@ from tracking.tags import (
     COUNTS,
     LIMITS,
     OBJECTIVES,
+    OUTSIDE,
     PARAMS,
     PARENT_RUN_ID,
     PLANNED,
@@ -68,7 +69,7 @@ class BoardTrial:
 
     ``spread``: of a study of repeats, the standard deviation over a trial's seeds, by objective. ``busy``:
     of a trial that did not run in one go, the seconds that it ran until it last stopped; ``since``: when it
-    began to run again, if it runs.
+    began to run again, if it runs. ``outside``: the space, as it was edited since, cannot have it.
     """
 
     number: int
@@ -83,6 +84,7 @@ class BoardTrial:
     spread: dict[str, float] = field(default_factory=dict)
     busy: float | None = None
     since: float | None = None
+    outside: bool = False
 
     @property
     def ranked(self) -> bool:
@@ -363,7 +365,12 @@ class Board:
                 SqlRun.lifecycle_stage == "active",
             )
         )
-        return frozenset(map(tuple, connection.execute(query)))
+        # An edit of the space changes what has ended.
+        tagged = _select(SqlTag.run_uuid).where(
+            SqlTag.key == OUTSIDE, SqlTag.value != "", SqlTag.run_uuid.in_(_children(head))
+        )
+        outside = set(connection.execute(tagged).scalars())
+        return frozenset((*row, row[0] in outside) for row in connection.execute(query))
 
     def _read(
         self, connection: Any, head: BoardStudy, trials: dict[str, BoardTrial], *, everything: bool
@@ -374,8 +381,7 @@ class Board:
 
         metrics = {safe_key(name): name for name in head.objectives}
         spreads = {safe_key(name + SPREAD): name for name in head.objectives} if head.repeats > 1 else {}
-        children = _select(SqlTag.run_uuid).where(SqlTag.key == PARENT_RUN_ID, SqlTag.value == head.run_id)
-        for chunk in [children] if everything else _chunks(list(trials)):
+        for chunk in [_children(head)] if everything else _chunks(list(trials)):
             tags = _select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(
                 SqlTag.run_uuid.in_(chunk), SqlTag.key.in_((TRIAL, STATE, PARAMS, BUSY, BUSY_SINCE))
             )
@@ -434,8 +440,16 @@ def _changed(
     if open_ones:
         new |= {row for row in rows if row[0] in open_ones}
     return {
-        run_id: BoardTrial(-1, run_id, status, start, _end(status, end)) for run_id, status, start, end in new
+        run_id: BoardTrial(-1, run_id, status, start, _end(status, end), outside=outside)
+        for run_id, status, start, end, outside in new
     }
+
+
+def _children(head: BoardStudy) -> Any:
+    """A query for the runs of the study's trials."""
+    from mlflow.store.tracking.dbmodels.models import SqlTag
+
+    return _select(SqlTag.run_uuid).where(SqlTag.key == PARENT_RUN_ID, SqlTag.value == head.run_id)
 
 
 def _end(status: str, written: int | None) -> int | None:

@@ -192,7 +192,7 @@ def blocks(study: BoardStudy) -> dict[int, tuple[str, str]]:
     """All trials, those of each :data:`BLOCK` numbers as JSON with a tag of its content; none of too many.
 
     A trial is [number, run, state, start, end, step, values, params], and an object of its ``spread``,
-    ``busy`` and ``since`` (:class:`BoardTrial`) where it has any of them.
+    ``busy``, ``since`` and ``outside`` (:class:`BoardTrial`) where it has any of them.
     """
     if len(study.trials) > _MOST_SENT:
         return {}
@@ -219,7 +219,12 @@ def _block(group: list[BoardTrial]) -> tuple[str, str]:
 
 def _seldom(trial: BoardTrial) -> dict[str, Any]:
     """What most trials have not got."""
-    named = {"spread": trial.spread or None, "busy": trial.busy, "since": trial.since}
+    named = {
+        "spread": trial.spread or None,
+        "busy": trial.busy,
+        "since": trial.since,
+        "outside": trial.outside or None,
+    }
     return {name: value for name, value in named.items() if value is not None}
 
 
@@ -255,7 +260,7 @@ def names(study: BoardStudy) -> list[str]:
 
 @_once
 def ranked(study: BoardStudy) -> list[BoardTrial]:
-    """The trials whose values count, the best first; of several objectives the Pareto front leads."""
+    """The trials that may be the best, the best first; of several objectives the Pareto front leads."""
     objectives = study.objectives
     if not objectives:
         return []
@@ -265,18 +270,28 @@ def ranked(study: BoardStudy) -> list[BoardTrial]:
     def key(t: BoardTrial) -> tuple[float, int] | None:
         return (sign * t.values[first], t.number) if t.ranked and t.values.keys() >= needed else None
 
-    ordered = _in_order(study, "ranked", key)
+    ordered = [t for t in _in_order(study, "ranked", key) if _places(study, t)]
     if len(objectives) == 1:
         return ordered
     front = set(pareto(study))
     return [t for t in ordered if t.number in front] + [t for t in ordered if t.number not in front]
 
 
+def _places(study: BoardStudy, trial: BoardTrial) -> bool:
+    """Whether the trial may be the best: complete, and one that the space can have, once there is any."""
+    return trial.ranked and not (trial.outside and _some_inside(study))
+
+
+@_once
+def _some_inside(study: BoardStudy) -> bool:
+    return any(t.ranked and not t.outside for t in study.trials.values())
+
+
 @_once
 def pareto(study: BoardStudy) -> list[int]:
     """The trials that no other dominates, by the first objective; equals together."""
     signs = {name: study.sign(name) for name in study.objectives}
-    full = [t for t in study.trials.values() if t.ranked and t.values.keys() >= signs.keys()]
+    full = [t for t in study.trials.values() if _places(study, t) and t.values.keys() >= signs.keys()]
     if not full:
         return []
     cost = np.array([[sign * t.values[name] for name, sign in signs.items()] for t in full])
@@ -311,8 +326,9 @@ def _told(
     study: BoardStudy, ended: list[BoardTrial], name: str, sign: float
 ) -> tuple[list[list[Any]], list[list[int]], list[list[Any]]]:
     """``points``, ``bad`` and ``steps`` of :func:`history`, going on from where they were before."""
-    before, points, bad, steps = study.kept.get("told", ([], [], [], []))
-    if not before or ended[: len(before)] != before:
+    inside = _some_inside(study)
+    before, points, bad, steps, then = study.kept.get("told", ([], [], [], [], inside))
+    if not before or then != inside or ended[: len(before)] != before:
         before, points, bad, steps = [], [], [], []
     points, bad, steps = list(points), list(bad), list(steps)
     best = sign * steps[-1][1] if steps else math.inf
@@ -322,16 +338,16 @@ def _told(
             bad.append([place, trial.number])
             continue
         points.append([place, value, trial.number, int(trial.ranked)])
-        if trial.ranked and sign * value < best:
+        if _places(study, trial) and sign * value < best:
             best = sign * value
             steps.append([place, value, trial.number])
-    study.kept["told"] = (ended, points, bad, steps)
+    study.kept["told"] = (ended, points, bad, steps, inside)
     return points, bad, steps
 
 
 @_once
 def places(study: BoardStudy) -> dict[int, int]:
-    """The place of each trial that counts, by its number."""
+    """The place of each ranked trial, by its number."""
     return {trial.number: place for place, trial in enumerate(ranked(study), start=1)}
 
 
@@ -341,7 +357,7 @@ def scatter(study: BoardStudy, front: set[int]) -> dict[str, Any]:
     rows = [
         [t.values[x], t.values[y], t.number, int(t.number in front)]
         for t in study.trials.values()
-        if t.ranked and x in t.values and y in t.values
+        if _places(study, t) and x in t.values and y in t.values
     ]
     return {
         "x": x,

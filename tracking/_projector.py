@@ -156,15 +156,13 @@ class Projector:
                 continue
             if isinstance(event, ev.DriverTookOver):
                 self._drivers[event.token] = event.driver
-            view = self.view.apply(seq, event)
-            if view is None:
-                continue
-            if isinstance(event, ev.TrialAsked):
-                self._recall(view, seq)
-            elif isinstance(event, ev.CheckpointSaved | ev.CheckpointDropped):
-                self._checkpoints.changed(view.number)
-            if view.due:
-                self._due.setdefault(view.number, (now, view))
+            for view in self.view.apply(seq, event):
+                if isinstance(event, ev.TrialAsked):
+                    self._recall(view, seq)
+                elif isinstance(event, ev.CheckpointSaved | ev.CheckpointDropped):
+                    self._checkpoints.changed(view.number)
+                if view.due:
+                    self._due.setdefault(view.number, (now, view))
         return grown
 
     def _recall(self, view: TrialView, seq: int) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hpo_core import Study, TrialState
 from hpo_core.correlation import Correlations, correlations
 from hpo_core.importance import Importance
-from hpo_core.inner import robust_range
+from hpo_core.inner import ranks, robust_range
 from hpo_core.plots.inner import (
     BLUE,
     GREEN,
@@ -120,7 +120,7 @@ def _history(study: Study, ax: Axes) -> None:
         numbers = thinned(numbers, best_numbers(study, 0), _MOST_POINTS)
         if len(numbers):
             ax.plot(numbers, values[numbers], ".", color=colour, alpha=0.6, label=state.label)
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    complete = np.flatnonzero(ranks(history))
     best = np.minimum.accumulate(minimised[complete, 0]) * history.signs[0]
     records = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
     found = band(study, complete[records].tolist())
@@ -149,7 +149,7 @@ def _pareto(study: Study, ax: Axes) -> None:
     (one, its), (two, other) = list(study.objectives.items())[:2]
     V = _drawable(study) * history.signs
     front = np.array([t.number for t in study.pareto_front], dtype=np.int64)
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    complete = np.flatnonzero(ranks(history))
     rest = np.setdiff1d(thinned(complete, front, _MOST_POINTS), front)
     ax.plot(V[rest, 0], V[rest, 1], ".", color=GREY, alpha=0.6, label="dominated")
     ax.plot(V[front, 0], V[front, 1], "o", color=ORANGE, markersize=5, label="Pareto front")
@@ -199,7 +199,7 @@ def _correlation(found: Correlations, ax: Axes) -> None:
 
 def _slices(study: Study, shown: Sequence[str], axes: Sequence[Axes]) -> None:
     history, space = study.history, study.space
-    complete = np.flatnonzero(history.states == TrialState.COMPLETE)
+    complete = np.flatnonzero(ranks(history))
     numbers = thinned(complete, best_numbers(study, 0), _MOST_POINTS)
     name, direction = next(iter(study.objectives.items()))
     values = _drawable(study)[numbers, 0] * history.signs[0]

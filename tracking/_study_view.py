@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from hpo_core.folds import REPEAT
@@ -26,6 +27,7 @@ from tracking.tags import (
     LIMITS,
     NOTE,
     OBJECTIVES,
+    OUTSIDE,
     PLANNED,
     REASON,
     REPEATS,
@@ -68,14 +70,17 @@ class StudyView:
         self.points: list[Point] = []
         # The Pareto front: minimised values, and the trials that have them, by number.
         self._front: dict[tuple[float, ...], list[int]] = {}
+        # Trials that the space as it was edited cannot have rank while there are no others.
+        self._outside: frozenset[int] = frozenset()
+        self._only_outside = True
         self._requeued = False
         self._finished = 0
         self._forks = 0
         self._sent: dict[str, str] = {}
         self._sent_status: str | None = None
 
-    def apply(self, seq: int, event: ev.Event) -> TrialView | None:
-        """Fold one event; returns the view of the trial it is about."""
+    def apply(self, seq: int, event: ev.Event) -> Sequence[TrialView]:
+        """Fold one event; returns the views of the trials it is about."""
         self.seq = seq
         self.working_time.heard(event, stopped=self.ended is not None)
         if self.ended is None or not isinstance(event, ev.Noted):
@@ -87,7 +92,7 @@ class StudyView:
                 self.counts["waiting"] += 1
                 self._forks += event.parent is not None
                 self.dirty = True
-                return self.trials[-1]
+                return self.trials[-1:]
             case ev.StudyStopped():
                 self.ended, self.dirty = event, True
             case ev.StudyExtended():
@@ -95,11 +100,12 @@ class StudyView:
                 self.ended, self.dirty = None, True
             case ev.SpaceChanged():
                 self.space, self.dirty = event.space, True
+                return () if event.found else self._edited(seq, event)
             case ev.Noted():
                 return self._noted(seq, event)
             case _ if isinstance(event, _TRIAL_EVENTS):
-                return self._trial_event(seq, event)
-        return None
+                return (self._trial_event(seq, event),)
+        return ()
 
     def _trial_event(self, seq: int, event: Any) -> TrialView:
         view = self.trials[event.trial]
@@ -110,29 +116,52 @@ class StudyView:
             self.counts[view.state] += 1
             self.dirty = True
         if isinstance(event, ev.TrialFinished):
+            self._finished += 1
             self._rank(view, milliseconds(event.at))
         elif isinstance(event, ev.TrialRequeued):
             self.ended, self._requeued = None, True
         return view
 
-    def _noted(self, seq: int, event: ev.Noted) -> TrialView | None:
+    def _noted(self, seq: int, event: ev.Noted) -> Sequence[TrialView]:
         """Topic ``tags``: tags for the study's run, or for that of ``trial``. Others stay in the journal."""
         tags = event.data.get("tags")
         if event.topic != "tags" or not isinstance(tags, dict):
-            return None
+            return ()
         trial = event.data.get("trial")
         if trial is None:
             self.tags.update({safe_key(k): preview(str(v), MAX_TAG) for k, v in tags.items()})
             self.dirty = True
-            return None
+            return ()
         view = self.trials[trial]
         view.tag({safe_key(k): str(v) for k, v in tags.items()}, seq)
-        return view
+        return (view,)
+
+    def _edited(self, seq: int, event: ev.SpaceChanged) -> Sequence[TrialView]:
+        """Rank anew what the edited space can have, as :attr:`hpo_core.Study.best` does."""
+        before, self._outside = self._outside, frozenset(event.outside)
+        changed = [self.trials[number] for number in sorted(before ^ self._outside)]
+        for view in changed:
+            view.tag({OUTSIDE: "true" if view.number in self._outside else ""}, seq)
+        points, self.points = self.points, []
+        self._forget_ranks()
+        for view in self.trials:
+            self._rank(view, milliseconds(event.at))
+        # Of the way that the best so far took here, its end alone is news.
+        self.points = [*points, *{point.key: point for point in self.points}.values()]
+        return changed
+
+    def _forget_ranks(self) -> None:
+        self.best, self._front, self._only_outside = {}, {}, True
 
     def _rank(self, view: TrialView, at: int) -> None:
-        self._finished += 1
         objectives = self.terms.created.objectives
         if view.state != "complete" or any(n not in view.values for n in objectives):
+            return
+        if view.number not in self._outside:
+            if self._only_outside:
+                self._forget_ranks()
+            self._only_outside = False
+        elif not self._only_outside:
             return
         for name, direction in objectives.items():
             value = view.values[name]

@@ -43,6 +43,8 @@ BUSY, BUSY_SINCE = "hpo.busy_seconds", "hpo.busy_since"
 # A trial's configuration as JSON, where it is short enough, and its hash.
 PARAMS = "hpo.params"
 CONFIG_SHA256 = "hpo.config_sha256"
+# "true" of a trial that the space, as it was edited since, cannot have.
+OUTSIDE = "hpo.outside_space"
 # The trial whose checkpoint it went on from, as a fork of it.
 PARENT_TRIAL = "hpo.parent_trial"
 # What MLflow calls parameters and metrics whose names it does not take, as JSON: its key to the name.

@@ -125,6 +125,8 @@ def _why(study: Study, trial: TrialRecord) -> str:
     reason = study.why(trial.number) if trial.state is TrialState.PAUSED else trial.reason
     if reason:
         text += f": {reason}"
+    if trial.number in study.history.outside:
+        text += "; since the search space was edited it lies outside of it"
     return f"{text}; its configuration: {trial.note}" if trial.note else text
 
 

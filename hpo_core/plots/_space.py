@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from hpo_core._disasters import robust_range
-from hpo_core._result import column_of
-from hpo_core._states import TrialState
+from hpo_core._result import column_of, ranks
 from hpo_core._study import Study
 from hpo_core.importance import by_rank, filled, importances, outcomes
 from hpo_core.plots import _common as c
@@ -231,7 +230,7 @@ def _complete(study: Study, column: int) -> tuple[Ints, Array]:
     taken out of it, which have no place on any axis.
     """
     history = study.history
-    complete = history.states == TrialState.COMPLETE
+    complete = ranks(history)
     if not complete.any():
         raise c.nothing(study, "no complete trial")
     if not study.space.dims:

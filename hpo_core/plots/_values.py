@@ -8,7 +8,7 @@ import numpy as np
 
 from hpo_core._disasters import robust_range
 from hpo_core._history import History
-from hpo_core._result import column_of
+from hpo_core._result import column_of, ranks
 from hpo_core._states import TrialState
 from hpo_core._study import Study
 from hpo_core.importance import Importance, importances
@@ -32,7 +32,7 @@ def history(study: Study, *, objective: str | None = None) -> Figure:
     name, direction = list(study.objectives.items())[column]
     past = study.history
     values = past.values[:, column] * past.signs[column]
-    complete = np.flatnonzero((past.states == TrialState.COMPLETE) & np.isfinite(values))
+    complete = np.flatnonzero(ranks(past) & np.isfinite(values))
     if not len(complete):
         raise c.nothing(study, "no complete trial")
     best = np.minimum.accumulate(past.values[complete, column]) * past.signs[column]
@@ -151,7 +151,7 @@ def pareto(study: Study) -> Figure:
     if len(names) < 2:
         raise c.nothing(study, "one objective")
     past = study.history
-    complete = np.flatnonzero(past.states == TrialState.COMPLETE)
+    complete = np.flatnonzero(ranks(past))
     if not len(complete):
         raise c.nothing(study, "no complete trial")
     axes = min(len(names), 3)

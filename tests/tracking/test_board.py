@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from hpo_core import Float, InputError
+from hpo_core import Float, InputError, SearchSpace
 from hpo_core._disasters import robust_range
 from hpo_core._events import SegmentStarted, TrialAsked, TrialFinished
 from hpo_core._result import leaders
@@ -472,6 +472,27 @@ def test_what_breaks_a_constraint_is_not_ranked(tmp_path: Path, sqlite_uri: str,
     assert [t.state for t in found.trials.values()] == ["infeasible", "complete", "complete"]
     assert [t.number for t in views.ranked(found)] == [1, 2]
     assert replace(found, tags={"hpo.constraints": '["loss >= 0.'}).constraints == []
+
+
+def test_what_an_edit_takes_out_of_the_space_is_not_ranked(
+    tmp_path: Path, sqlite_uri: str, experiment: str
+) -> None:
+    """The page had the old best on top, and the model that was registered further down."""
+    script = Script(tmp_path, space={"x": Float(0.0, 1.0)})
+    for x in (0.25, 0.5, 0.75):
+        script.study.enqueue({"x": x})
+        script.run(x)
+    following = board(sqlite_uri)
+    run = project(script, sqlite_uri, experiment)
+    assert [t.number for t in views.ranked(following.study(run))] == [0, 1, 2]
+    for low, left in ((0.4, [1, 2]), (0.9, [0, 1, 2]), (0.6, [2])):
+        script.study.change_space(SearchSpace({"x": Float(low, 1.0)}), script.now())
+        project(script, sqlite_uri, experiment)
+        for found in (following.study(run), board(sqlite_uri).study(run)):
+            assert [t.number for t in views.ranked(found)] == left == leaders(script.study.history).tolist()
+            line = views.history(found)
+            assert len(line["points"]) == 3
+            assert line["steps"][-1][2] == left[0]
 
 
 def test_a_night_without_a_driver_is_in_nobodys_time(

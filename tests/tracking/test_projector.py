@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_core import Journal, Segment, Study
+from hpo_core import Float, Journal, SearchSpace, Segment, Study
 from hpo_core._events import StudyCreated, TrialAsked, TrialFinished, TrialRequeued
 from hpo_core._journal import encode_line, read_journal
 from tests.full_disk import small_files
 from tests.tracking.fake_mlflow import Away, FakeMlflow, Killed
 from tests.tracking.studies import SPACE, Script, eventful
+from tracking._cursor import FILE as CURSOR
 from tracking._cursor import Cursor, Known, Target
 from tracking._options import TrackerOptions
 from tracking._projector import Projector
@@ -109,6 +110,44 @@ def test_the_parent_tells_why_trials_failed(everything: Any) -> None:
     assert told[3] == "and 1 more reason"
     assert "once" not in tags["hpo.failures"]
     assert "Failed: it was failed (trial 3)" in tags["mlflow.note.content"]
+
+
+def test_an_edit_of_the_space_ranks_anew_what_was_shown(tmp_path: Path) -> None:
+    """The page of the study named a best trial that its space cannot have, the final model another."""
+    script = Script(tmp_path, space={"x": Float(0.0, 1.0)})
+    for x in (0.25, 0.75, 0.5):
+        script.study.enqueue({"x": x})
+        script.run(x)
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    assert runs(mlflow)["study"][4]["hpo.best_trial"] == "0"
+    for low, best, outside in ((0.6, "1", {0, 2}), (0.4, "2", {0}), (0.0, "0", set())):
+        script.study.change_space(SearchSpace({"x": Float(low, 1.0)}), script.now())
+        project(tmp_path, mlflow)
+        anew = FakeMlflow()
+        (tmp_path / CURSOR).unlink()
+        project(tmp_path, anew)
+        for shown in (runs(mlflow), runs(anew)):
+            *_, tags, _, points = shown.pop("study")
+            assert tags["hpo.best_trial"] == best
+            assert (
+                max((p for p in points if p[0] == "best_loss"), key=lambda p: (p[3], p[2]))[1]
+                == json.loads(tags["hpo.best_values"])["loss"]
+            )
+            told = {int(t["hpo.trial"]) for *_, t, _, _ in shown.values() if t.get("hpo.outside_space")}
+            assert told == outside
+
+
+def test_a_study_keeps_its_best_until_the_edited_space_has_one(tmp_path: Path) -> None:
+    script = Script(tmp_path, space={"x": Float(0.0, 1.0)})
+    script.run(0.25)
+    script.study.change_space(SearchSpace({"x": Float(2.0, 3.0)}), script.now())
+    mlflow = FakeMlflow()
+    project(tmp_path, mlflow)
+    assert runs(mlflow)["study"][4]["hpo.best_trial"] == "0"
+    script.run(0.5)
+    project(tmp_path, mlflow)
+    assert runs(mlflow)["study"][4]["hpo.best_trial"] == "1" == str(script.study.best.number)
 
 
 def test_failures_are_told_whatever_becomes_of_their_checkpoints(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ class Trials {
     return this.flat;
   }
 
-  // The trials that count, as the server ranks them: the Pareto front, then by the first objective.
+  // The trials that may be the best, as the server ranks them: the Pareto front, then by the first objective. Those that
+  // the space cannot have since its edit rank while there are no others.
   get best() {
     if (this.ranked) return this.ranked;
     const objectives = Object.entries(this.study.objectives);
@@ -115,8 +116,9 @@ class Trials {
     const sign = direction === "max" ? -1 : 1;
     const front = new Set(this.study.front);
     const full = this.all.filter((t) => t.state === "complete" && objectives.every(([n]) => n in t.values));
+    const inside = full.filter((t) => !t.outside);
     const late = (t) => (front.size && !front.has(t.trial) ? 1 : 0);
-    this.ranked = full.sort((a, b) => late(a) - late(b) || sign * (a.values[first] - b.values[first]) || a.trial - b.trial);
+    this.ranked = (inside.length ? inside : full).sort((a, b) => late(a) - late(b) || sign * (a.values[first] - b.values[first]) || a.trial - b.trial);
     return this.ranked;
   }
 
@@ -183,7 +185,7 @@ class Trials {
   }
 }
 
-const asTrial = ([trial, run_id, state, start, end, step, values, params, { spread = {}, busy, since } = {}]) => ({ trial, run_id, state, start, end, step, values, params, spread, busy, since });
+const asTrial = ([trial, run_id, state, start, end, step, values, params, { spread = {}, busy, since, outside = false } = {}]) => ({ trial, run_id, state, start, end, step, values, params, spread, busy, since, outside });
 
 // Numbers by size, before everything else by its text.
 function comparable(value) {
