@@ -302,8 +302,9 @@ def pareto(study: BoardStudy) -> list[int]:
 def history(study: BoardStudy) -> dict[str, Any]:
     """Finished trials in the order of their ends, and the best so far.
 
-    ``points``: [place, value, trial, counts or not]; thinned, improvements always kept. ``bad``: the places
-    of trials without a value. ``steps``: [place, best value, trial] at each improvement.
+    ``points``: [place, value, trial, ranked or not]; thinned, improvements always kept. ``bad``: the places
+    of trials without a value. ``steps``: [place, best value, trial] at each improvement. ``edited``: whether
+    an edit of the space has left trials outside of it.
     """
     name, direction = next(iter(study.objectives.items()))
     sign = study.sign(name)
@@ -319,6 +320,7 @@ def history(study: BoardStudy) -> dict[str, Any]:
         # The last is the best of all, where the line ends.
         "steps": thinned(steps, MOST_POINTS // 2, lambda row: row is steps[-1]),
         "range": _axis([row[1] for row in points], direction),
+        "edited": any(trial.outside for trial in ended),
     }
 
 
@@ -337,8 +339,9 @@ def _told(
         if value is None or (not trial.ranked and trial.state != "pruned"):
             bad.append([place, trial.number])
             continue
-        points.append([place, value, trial.number, int(trial.ranked)])
-        if _places(study, trial) and sign * value < best:
+        ranks = _places(study, trial)
+        points.append([place, value, trial.number, int(ranks)])
+        if ranks and sign * value < best:
             best = sign * value
             steps.append([place, value, trial.number])
     study.kept["told"] = (ended, points, bad, steps, inside)

@@ -493,6 +493,8 @@ def test_what_an_edit_takes_out_of_the_space_is_not_ranked(
             line = views.history(found)
             assert len(line["points"]) == 3
             assert line["steps"][-1][2] == left[0]
+            assert {row[2] for row in line["points"] if row[3]} == set(left)
+            assert line["edited"]
 
 
 def test_a_night_without_a_driver_is_in_nobodys_time(
