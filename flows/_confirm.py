@@ -20,6 +20,7 @@ import numpy as np
 
 from flows._again import request_of
 from flows._execute import Objective
+from flows._files import is_there
 from flows._find import experiment_of, find, is_driven, opened, tracker_of, tracking_of
 from flows._notes import TRACKING, identity_of, newest, request_data
 from flows._plan import Plan, plan_callable, plan_request
@@ -214,7 +215,7 @@ def _settled(study: Study, wish: Wish, known: Study | None, trials: int) -> dict
 
 def _known(wish: Wish) -> Study | None:
     """The study that confirms, where it has been begun. Raises :class:`InputError` for any other."""
-    if not (study_folder(wish.named) / JOURNAL).exists():
+    if not is_there(study_folder(wish.named) / JOURNAL):
         return None
     known = find(wish.named)
     of = request_data(known.created.meta).get("confirms")

@@ -17,12 +17,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from flows._importing import python_command
 from hpo_core import HpoError, InputError
+from tracking import status_of
 
 _START_SECONDS = 180.0
 # A server that idles for a moment serves the next command without a cold start.
@@ -116,12 +116,7 @@ def _answering(folder: Path) -> str:
 
 
 def _healthy(url: str) -> bool:
-    with (
-        contextlib.suppress(OSError, ValueError),
-        urllib.request.urlopen(f"{url}/health", timeout=2) as answer,
-    ):
-        return bool(answer.status == 200)
-    return False
+    return status_of(f"{url}/health", 2.0) == 200
 
 
 def _spawned(folder: Path) -> tuple[subprocess.Popen[bytes], str]:

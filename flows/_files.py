@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import re
 from pathlib import Path
@@ -72,8 +73,25 @@ def _check_file(source: str, path: Path) -> None:
         )
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is anything. Raises ``PermissionError`` where that cannot be seen: from Python 3.14 on,
+    ``pathlib`` takes what may not be looked at for what is not there.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+    return True
+
+
 def not_there(path: Path) -> str:
-    """Where a file that a user named was looked for in vain, and what is there by a similar name."""
+    """Where a file that a user named was looked for in vain, and what is there by a similar name.
+
+    Raises ``PermissionError`` where it may be there.
+    """
+    is_there(path)
     folder = path.absolute().parent
     if not folder.is_dir():
         return f"does not exist: there is no folder {folder}; check the path"

@@ -9,8 +9,6 @@ import os
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from uuid import UUID
 from flows._embedded import embedded_api, home
 from flows._run_context import prefect_runs
 from flows._stretch import Orchestrate, Stretch
-from tracking import check_version, redacted, set_defaults
+from tracking import check_version, redacted, set_defaults, status_of
 from tracking.tags import FLOW_RUN
 
 # Prefect reads these when it is imported; whoever set them wins.
@@ -239,7 +237,8 @@ async def expect_nothing_if_away(tell: Callable[[str], None]) -> None:
 
     url = PREFECT_API_URL.value()
     deadline = time.monotonic() + _AWAY_SECONDS
-    while not await asyncio.to_thread(_answers, url):
+    # Who wants to know first who asks is there, too.
+    while await asyncio.to_thread(status_of, f"{url}/health", 5.0) is None:
         if time.monotonic() < deadline:
             await asyncio.sleep(_LOOK_SECONDS)
             continue
@@ -254,16 +253,6 @@ async def expect_nothing_if_away(tell: Callable[[str], None]) -> None:
         SettingsContext(profile=context.profile, settings=settings).__enter__()
         _drop_events()
         return
-
-
-def _answers(url: str | None) -> bool:
-    try:
-        urllib.request.urlopen(f"{url}/health", timeout=5).close()
-    except urllib.error.HTTPError:
-        return True  # it may want to know who asks, but it is there
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _drop_events() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flows._files import is_there
 from flows._notes import WARM_START
 from flows._workspace import Terms, read_study, study_folder
 from flows.sources import Source
@@ -39,7 +40,7 @@ def read_past(
 
 def _begun_with(terms: Terms) -> set[str]:
     folder = study_folder(terms.name)
-    if not (folder / JOURNAL).is_file():
+    if not is_there(folder / JOURNAL):
         return set()
     try:
         study = read_study(folder, space=terms.space)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows._files import is_there
 from flows._notes import identity_of, request_data
 from flows._provenance import changes_since
 from flows._words import edited, left_out
@@ -94,7 +95,7 @@ def study_names(home: Path | str | None = None) -> list[str]:
 
 def _may_hold_study(folder: Path) -> bool:
     try:
-        return (folder / JOURNAL).exists()
+        return is_there(folder / JOURNAL)
     except PermissionError:
         return True
 

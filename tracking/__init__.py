@@ -40,6 +40,7 @@ if typing.TYPE_CHECKING:
     from tracking._fetch import Fetched as Fetched
     from tracking._fetch import fetch_checkpoints as fetch_checkpoints
     from tracking._fetch import fetch_journal as fetch_journal
+    from tracking._http import status_of as status_of
     from tracking._models import CodeModel as CodeModel
     from tracking._models import LoggedModel as LoggedModel
     from tracking._models import find_model as find_model
@@ -94,7 +95,8 @@ __all__ = [
     "fetch_journal", "find_model", "finite", "goal", "load_checkpoint", "load_own_model", "load_writers",
     "locate_checkpoint", "log_model", "log_trial_model", "markdown_cell", "markdown_table", "number_text",
     "open_artifact", "past_runs", "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints",
-    "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "take_out", "trial_run", "uncollected",
+    "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "status_of", "take_out", "trial_run",
+    "uncollected",
     "users_variable", "version_note", "write_report",
 ]  # fmt: skip
 
@@ -110,6 +112,7 @@ _HOMES = {
     "_delete": "Belongings belongings take_out",
     "_errors": "Away Denied NoRunYet NotComparable TrackingError brief",
     "_fetch": "Fetched fetch_checkpoints fetch_journal",
+    "_http": "status_of",
     "_models": "CodeModel LoggedModel find_model load_writers log_model log_trial_model",
     "_past_runs": "past_runs",
     "_options": "UPLOADED TrackerOptions",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.client
 import os
 import socket
 import sqlite3
 import sys
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_core import InputError
 from tracking import _settings, _sqlite
 from tracking._errors import Away, Denied, brief, is_denied, is_forbidden, is_permanent
+from tracking._http import status_of
 from tracking._text import redacted, safe_key
 from tracking._versions import check_version
 from tracking.tags import PARENT_RUN_ID, ROLE, STUDY, STUDY_ID, UID, trial_uid
@@ -308,11 +307,7 @@ def _answers_plainly(uri: str) -> bool:
         # urllib takes name and password for a part of the host's name, and would ask the DNS for them.
         return False
     query = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
-    try:
-        with urllib.request.urlopen(query, timeout=_CONNECT_SECONDS) as answer:
-            return bool(answer.status == 200)
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
+    return status_of(query, _CONNECT_SECONDS) == 200
 
 
 def _check_reachable(uri: str) -> None:

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,7 +24,7 @@ from flows._named import READY
 from flows._signals import hangup_ends
 from flows._workspace import studies_home
 from hpo_core import HpoError, InputError
-from tracking import check_version
+from tracking import check_version, status_of
 
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -182,9 +181,8 @@ def _ready(service: Service, url: str, stop: threading.Event) -> bool:
     deadline = time.monotonic() + _READY_SECONDS
     while not stop.wait(0.2):
         service.check()
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:
-            if answer.status == 200:
-                return True
+        if status_of(url, 2.0) == 200:
+            return True
         if time.monotonic() > deadline:
             raise HpoError(f"{service.name} does not answer at {url}; its log is {service.log}")
     return False

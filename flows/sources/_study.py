@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flows._files import is_there
 from flows.sources._source import Names
 from hpo_core import InputError, Study, TrialState
 from hpo_core.inner import JOURNAL, nearest, read_journal
@@ -37,7 +38,7 @@ class EarlierStudy:
         from flows._workspace import studies_home, study_folder, study_names
 
         journal = study_folder(self.name, self.home) / JOURNAL
-        if journal.is_file():
+        if is_there(journal):
             return self._past(journal)
         from tracking import connect_to_study, fetch_journal
 

@@ -21,7 +21,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from hpo_core import InputError
 from tests.tracking.conftest import Server
 from tests.tracking.studies import Script
-from tracking import StudyTracker, connect_to_study, probe
+from tracking import StudyTracker, connect_to_study, probe, status_of
 from tracking._connection import _answers_plainly, connect, refused
 from tracking._errors import Denied, brief
 from tracking._tracker import _trouble
@@ -159,6 +159,14 @@ def door() -> Iterator[str]:
         threading.Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_whatever_is_answered_there_is_somebody(door: str) -> None:
+    """From Python 3.14 on, an answer of 401 that nobody closes is a warning, in the user's terminal too."""
+    assert status_of(door, 5.0) == 401
+    assert status_of(f"{door}/busy", 5.0) == 503
+    for nobody in ("http://127.0.0.1:9", "nonsense", "http://127.0.0.1:port"):
+        assert status_of(nobody, 5.0) is None
 
 
 def test_nobody_sleeps_for_an_hour_because_a_proxy_says_so(
