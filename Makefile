@@ -1,4 +1,4 @@
-# Set-up and checks. Needs make and Python 3.11 or newer, and nothing else: everything goes into .venv.
+# Set-up and checks. Needs make and Python 3.11 to 3.14, and nothing else: everything goes into .venv.
 #
 #   make tune    tune a LightGBM model on a real table and register the best one
 #   make test    lint, types, tests

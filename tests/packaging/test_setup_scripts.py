@@ -52,13 +52,18 @@ def torch_script() -> ModuleType:
     return module
 
 
-def test_venv_wants_a_new_enough_python(tmp_path: Path) -> None:
-    """An old Python is passed over; if nothing better is found the message says what to install."""
-    for name in ("python3", "python3.12", "python3.13", "python3.11", "python"):
-        script(tmp_path / name, '[ "$1" = --version ] && echo "Python 3.9.2" || exit 1')
+@pytest.mark.parametrize("version", ["3.9.2", "3.15.0"])
+def test_venv_wants_a_python_that_everything_installs_with(version: str, tmp_path: Path) -> None:
+    """Any other is passed over: with a newer one pip began to compile numpy, and failed after minutes."""
+    pretending = f"import sys; sys.version_info = ({version.replace('.', ', ')}, 'final', 0); "
+    for name in ("python3", "python3.12", "python3.13", "python3.14", "python3.11", "python"):
+        script(
+            tmp_path / name,
+            f'[ "$1" = --version ] && echo "Python {version}" || "{sys.executable}" -c "{pretending}$2"',
+        )
     done = run(".ci/venv", str(tmp_path / "venv"), path=str(tmp_path))
     assert done.returncode == 2
-    assert "Expected Python 3.11 or newer, found: Python 3.9.2" in done.stderr
+    assert f"Expected Python 3.11, 3.12, 3.13 or 3.14, found: Python {version}" in done.stderr
     assert "make PYTHON=" in done.stderr
     assert not (tmp_path / "venv").exists()
 
