@@ -167,6 +167,11 @@ class _Repeat(Suggesting):
             if step < n and self.should_stop:
                 return
 
+    def budgets(self, n: int) -> Iterator[int]:
+        """``n`` alone: what is decided is decided between repeats."""
+        self._stepping = True
+        yield n
+
     def report(
         self, step: int, metrics: Mapping[str, SupportsFloat] | None = None, **more: SupportsFloat
     ) -> None:

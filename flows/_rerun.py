@@ -101,6 +101,7 @@ def rerun(
             job_of(again, segment, Path(folder)),
             trial=number,
             seed=trial_seed(study.history.seed, number),
+            budgets=[*_reports(study, number)],
         )
         signals = Signals()
         line = _Line(again, running, signals, until, record, Path(folder))

@@ -10,6 +10,7 @@ from flows.runners import _messages as m
 from flows.runners._messages import Job, Outcome
 from hpo_core import InputError, Segment, StrategyError, Study, TrialState
 from hpo_core.inner import nearest, parameter_from_json
+from hpo_core.schedulers import Full
 from tracking import open_artifact
 from tracking.tags import ATTEMPT, STUDY, STUDY_ID, TRIAL
 
@@ -52,6 +53,7 @@ def job_of(study: Study, segment: Segment, folder: Path) -> Job:
             **prefect_runs.get({}),
         },
         study_seed=study.history.seed,
+        judged=not isinstance(study.strategy.scheduler, Full),
     )
 
 

@@ -75,6 +75,8 @@ class NoSpace(OSError):
 
 # Bytes.
 _NOTHING_LEFT = 2**16
+# From one budget to the next where a strategy may stop the trial at any: the usual reduction factor.
+_ETA = 3
 # Points of a curve in one message.
 _CURVE = 100_000
 
@@ -106,7 +108,7 @@ class LiveTrial(Suggesting):
         self._heard, self._unheard = 0, False
         # The checkpoint that the driver has not been told of, as its step may be about to be reported.
         self._untold: Saved | None = None
-        self._stepping = False
+        self._stepping = self._anew = False
         self._end: int | None = None  # the last step that the objective loops to
         self._ended = ""
         self.number = job.trial
@@ -150,7 +152,7 @@ class LiveTrial(Suggesting):
             return m.STOPPED
         if self._job.target is not None and self._last_step >= self._job.target:
             return m.PAUSED
-        if self._signals.suspend.is_set() and self._saved:
+        if self._signals.suspend.is_set() and (self._saved or self._anew):
             return m.SUSPENDED
         return ""
 
@@ -180,6 +182,36 @@ class LiveTrial(Suggesting):
             if step < n and (reason := self._end_reason()):
                 self._ended = reason
                 return
+
+    def budgets(self, n: int) -> Iterator[int]:
+        """The steps, of 1 .. ``n``, at which the study wants a result of training that begins anew each time.
+
+        For what nothing can go on from, such as a share of the rows: train with the budget, report at that
+        step, and go round. A strategy that pauses trials wants one step at a time, one that stops them
+        n / 9, n / 3 and n as far as they get, the others n alone. A result that an attempt before has
+        reported is not asked for again; no checkpoint is needed. Ends early as :meth:`steps`.
+        """
+        n = _whole("the number of trial.budgets", n, 1)
+        self._stepping, self._end, self._anew = True, n, True
+        target = self._job.target
+        if target is not None and target <= self._job.known_step and target < n:
+            self._leave(m.PAUSED)  # a segment that was lost after its report
+        for budget in self._wanted(n):
+            yield budget
+            self._last_step = max(self._last_step, budget)
+            if budget < n and (reason := self._end_reason()):
+                self._ended = reason
+                return
+
+    def _wanted(self, n: int) -> Sequence[int]:
+        if self._job.budgets:
+            return self._job.budgets
+        if self._job.target is not None:
+            return [min(self._job.target, n)]
+        rungs = [n]
+        while self._job.judged and rungs[0] >= _ETA:
+            rungs.insert(0, rungs[0] // _ETA)
+        return [rung for rung in rungs[:-1] if rung > self._job.known_step] + rungs[-1:]
 
     def report(
         self, step: int, metrics: Mapping[str, SupportsFloat] | None = None, **more: SupportsFloat
@@ -288,7 +320,7 @@ class LiveTrial(Suggesting):
                 f"{self._job.folder} (it was never uploaded, see --upload-checkpoints, or is a pickle, "
                 "which is not taken from MLflow)"
             )
-        if self._job.known_step and not self._job.checkpoint:
+        if self._job.known_step and not self._job.checkpoint and not self._anew:
             return (
                 "had got further but never saved a checkpoint, or gave it up for the quota, so it began "
                 "anew; call trial.save(step, ...)"

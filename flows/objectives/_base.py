@@ -65,6 +65,9 @@ class Trial(Protocol):
     def steps(self, n: int) -> Iterator[int]:
         """Steps 1 .. n, from after the checkpoint; ends early on a stop or a pause."""
 
+    def budgets(self, n: int) -> Iterator[int]:
+        """Those of them at which training that begins anew is to give a result."""
+
     def report(self, step: int, **metrics: float) -> None:
         """Tell the study how it goes."""
 
@@ -93,6 +96,10 @@ class Rerun:
     def steps(self, n: int) -> Iterator[int]:
         """All of them, or the first ``most``."""
         return iter(range(1, (n if self._most is None else min(n, self._most)) + 1))
+
+    def budgets(self, n: int) -> Iterator[int]:
+        """The last of them."""
+        return iter([n if self._most is None else min(n, self._most)])
 
     def report(self, step: int, **metrics: float) -> None:
         """Keep the newest values, and those of each step."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,7 +24,8 @@ class Job:
 
     ``checkpoint`` is the folder of the checkpoint to start from, ``""`` for none; ``known_step`` is the
     last step already reported, so that a repeated attempt does not report a step twice. ``study_seed`` is
-    the study's own.
+    the study's own. ``judged``: whether the strategy may decide by reports. ``budgets``: with which ones
+    a trial is to train that begins anew with each; empty where that follows from the rest.
     """
 
     trial: int
@@ -37,6 +39,8 @@ class Job:
     folder: str
     tags: dict[str, str] = field(default_factory=dict)
     study_seed: int = 0
+    judged: bool = True
+    budgets: Sequence[int] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

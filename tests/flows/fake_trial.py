@@ -50,6 +50,11 @@ class FakeTrial:
                 return
             yield step
 
+    def budgets(self, n: int) -> Iterator[int]:
+        """The target or the end."""
+        if self.stop_after is None:
+            yield min(n, self.target or n)
+
     def report(self, step: int, **metrics: float) -> None:
         """Keep the report; steps must grow and values must be numbers."""
         assert not self.reports or step > self.reports[-1][0], "steps must grow"

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from flows._execute import execute
+from flows._segment import Running, job_of, settle
 from flows._trial import Signals, checkpoint_folder
 from flows.runners import _messages as m
 from flows.runners._messages import Job
 from flows.runners._port import Curve, Message, Report, Saved
+from hpo_core import Float, Segment, Study, TrialState
 from tracking import save_checkpoint
 
 
@@ -455,3 +457,92 @@ def test_what_an_attempt_before_has_reported_is_not_reported_again(tmp_path: Pat
     line = _Line()
     execute(objective, replace(job(tmp_path, ""), from_step=0, known_step=2), line, Signals())
     assert line.said == [("report", 3), ("report", 4)]
+
+
+class Heard(NoChannel):
+    """Keeps what was reported; ``then``: what to do about it."""
+
+    def __init__(self, then: Callable[[Report], None] = lambda report: None) -> None:
+        self.reports: list[Report] = []
+        self._then = then
+
+    def send(self, message: Message) -> None:
+        assert isinstance(message, Report)
+        self.reports.append(message)
+        self._then(message)
+
+
+def shares(trial: Any) -> float:
+    """Trains anew on more and more rows."""
+    loss = 1.0
+    for rows in trial.budgets(27):
+        loss = trial.params["x"] + 1 / rows
+        trial.report(rows, loss=loss)
+    return float(loss)
+
+
+@pytest.mark.parametrize(
+    ("given", "budgets", "kind"),
+    [
+        ({"judged": False}, [27], m.RETURNED),
+        ({}, [1, 3, 9, 27], m.RETURNED),
+        ({"known_step": 3}, [9, 27], m.RETURNED),
+        ({"known_step": 27}, [], m.RETURNED),
+        ({"target": 5}, [5], m.PAUSED),
+        ({"target": 11, "known_step": 5}, [11], m.PAUSED),
+        ({"target": 11, "known_step": 11}, [], m.PAUSED),
+        ({"target": 27, "known_step": 9}, [27], m.RETURNED),
+        ({"budgets": [2, 7]}, [2, 7], m.RETURNED),
+    ],
+)
+def test_what_begins_anew_is_trained_with_the_budgets_that_the_study_wants_alone(
+    given: dict[str, Any], budgets: list[int], kind: str, tmp_path: Path
+) -> None:
+    """A budget of rows cost a training for each step on the way, as `steps` was the only way to go."""
+    heard = Heard()
+    first = {"params": {"x": 0.5}, "target": None, "from_step": 0, "known_step": 0, **given}
+    outcome = execute(shares, replace(job(tmp_path, ""), **first), heard, Signals())
+    assert ([report.step for report in heard.reports], outcome.kind) == (budgets, kind)
+    assert outcome.note == ""
+
+
+@pytest.mark.parametrize("signal", ["stop", "suspend"])
+def test_training_that_begins_anew_ends_between_two_budgets(signal: str, tmp_path: Path) -> None:
+    """It has no checkpoint to wait for, so Ctrl-C once waited for the largest of all."""
+    signals = Signals()
+    heard = Heard(lambda report: getattr(signals, signal).set())
+    given = replace(job(tmp_path, ""), params={"x": 0.5}, from_step=0, known_step=0)
+    assert execute(shares, given, heard, signals).kind == {"stop": m.STOPPED, "suspend": m.SUSPENDED}[signal]
+    assert [report.step for report in heard.reports] == [1]
+
+
+@pytest.mark.parametrize("strategy", ["asha", "hyperband", "random+asha_stopping", "multi_fidelity", "tpe"])
+def test_a_study_over_budgets_trains_once_for_each_rung(strategy: str, tmp_path: Path) -> None:
+    study = Study(
+        {"x": Float(0, 1)}, strategy=strategy, seed=3, limits={"trials": 20}, settings={"max_steps": 27}
+    )
+    trained: list[tuple[int, int]] = []
+
+    def once(trial: Any) -> float:
+        for rows in trial.budgets(27):
+            trained.append((trial.number, rows))
+            trial.report(rows, loss=trial.params["x"] + 1 / rows)
+        return float(trial.params["x"] + 1 / 27)
+
+    while isinstance(segment := study.execution.next(), Segment):
+        study.execution.started(segment)
+        signals = Signals()
+
+        def told(report: Report, trial: int = segment.trial, signals: Signals = signals) -> None:
+            if study.report(trial, report.step, report.metrics) is not None:
+                signals.stop.set()
+
+        running = Running(segment, end="judged", state=TrialState.PRUNED)
+        outcome = execute(once, job_of(study, segment, tmp_path), Heard(told), signals)
+        settle(study, running, outcome, leaving="", now=0.0)
+    assert study.history.count(TrialState.COMPLETE)
+    assert len(set(trained)) == len(trained)
+    assert {rows for _, rows in trained} <= ({27} if strategy == "tpe" else set(range(1, 28)))
+    assert len(trained) < 20 * 27 / 4
+    for trial in study.trials:
+        assert [step for number, step in trained if number == trial.number][-1] == trial.step

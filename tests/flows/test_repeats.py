@@ -105,6 +105,18 @@ def test_each_step_reports_the_mean_so_far_the_repeat_alone_and_the_spread(tmp_p
         assert trial.metrics == {"loss_std": pytest.approx(statistics.stdev(values))}
 
 
+def test_a_repeat_that_begins_anew_with_each_budget_has_the_whole_one(tmp_path: Path) -> None:
+    budgets: list[int] = []
+
+    def anew(trial: Any) -> float:
+        budgets.extend(trial.budgets(9))
+        return float(trial.seed % 5)
+
+    study = run_all(made(strategy="random+median"), repeated(anew), tmp_path)
+    assert budgets == [9, 9, 9]
+    assert study.trials[0].state is TrialState.COMPLETE
+
+
 @given(st.integers(0, 2**40), st.integers(1, 50))
 def test_a_seed_of_a_repeat_is_that_of_no_trial_and_of_no_other_repeat(seed: int, repeat: int) -> None:
     """Up to chance: of 31 bits, among two dozen."""

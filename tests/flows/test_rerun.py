@@ -46,6 +46,14 @@ def broken(trial: Any) -> float:
     raise ValueError(f"no result at {trial.params['x']}")
 
 
+def anew(trial: Any) -> float:
+    loss = 1.0
+    for budget in trial.budgets(27):
+        loss = trial.params["x"] + 1 / budget
+        trial.report(budget, loss=loss)
+    return float(loss)
+
+
 class Recorder:
     """A trial that hands its reports to a study and ends where it is told."""
 
@@ -311,3 +319,27 @@ def test_a_cell_that_was_edited_and_run_again_is_told(monkeypatch: pytest.Monkey
     assert changes_since(one, two) == ["the objective's code has changed"]
     # A study from before it was noted.
     assert changes_since({k: v for k, v in before.items() if k != "source"}, after) == []
+
+
+def test_what_began_anew_with_each_budget_does_so_again() -> None:
+    """A trial that was stopped at a ninth of the budget was run with all of it, and came out differently."""
+    study = Study(SPACE, objectives={"loss": "min"}, strategy="random+asha", settings={"max_steps": 27})
+    for x in (0.5, 0.25, 0.75, 0.1):
+        study.enqueue({"x": x})
+    while isinstance(segment := study.execution.next(), Segment) and len(study.trials) < 8:
+        study.execution.started(segment)
+        budget = segment.target or 27
+        study.report(segment.trial, budget, {"loss": segment.params["x"] + 1 / budget})
+        if segment.target is None or budget == 27:
+            study.execution.finish(segment.trial, segment.params["x"] + 1 / 27)
+        else:
+            study.execution.paused(segment.trial)
+    for trial in study.trials:
+        if not trial.state.finished:
+            study.execution.finish(trial.number, state="pruned")
+    steps = {study.trials[n].step for n in range(4)}
+    assert len(steps) > 1
+    for number in range(4):
+        again = rerun(study, number, anew, identity={})
+        assert again.same()
+        assert again.first is None
