@@ -34,10 +34,39 @@ def date_encoder() -> Any:
 
 
 def finite_numbers() -> Any:
-    """Numbers, with NaN for infinite ones: they count as missing in the table that models are trained on."""
-    import pandas as pd
+    """Numbers, with NaN for infinite ones: they count as missing in the table that models are trained on.
 
-    return _step(pd.DataFrame.replace, to_replace=[np.inf, -np.inf], value=np.nan)
+    Of any kind that pandas has for numbers; of some a missing value is no NaN.
+    """
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+    return Pipeline(
+        [
+            ("floats", _step(pd.DataFrame.astype, dtype=np.float64)),
+            ("finite", _step(pd.DataFrame.replace, to_replace=[np.inf, -np.inf], value=np.nan)),
+        ]
+    )
+
+
+def plain_text() -> Any:
+    """Whatever stands in a column of categories as text, and NaN for what is missing.
+
+    As in the table that models are trained on, so that True is no other level than ``"True"``; and of pandas'
+    three kinds of missing values an encoder knows the one that it was fitted with.
+    """
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+    return Pipeline(
+        [
+            ("values", _step(pd.DataFrame.astype, dtype=object)),
+            ("text", _step(pd.DataFrame.map, func=str, na_action="ignore")),
+            ("missing", _step(pd.DataFrame.fillna, value=np.nan)),
+            # What is left may be text of pandas' own kind, or numbers where everything is missing.
+            ("objects", _step(pd.DataFrame.astype, dtype=object)),
+        ]
+    )
 
 
 def _step(function: Any, **arguments: Any) -> Any:
@@ -53,6 +82,7 @@ def ordinal_encoder(problem: Problem, *, max_levels: int | None = None) -> Colum
     share a code.
     """
     from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OrdinalEncoder
 
     codes = OrdinalEncoder(
@@ -66,7 +96,7 @@ def ordinal_encoder(problem: Problem, *, max_levels: int | None = None) -> Colum
         [
             ("numbers", finite_numbers(), list(problem.numbers)),
             ("dates", date_encoder() if problem.dates else "drop", list(problem.dates)),
-            ("categories", codes, list(problem.categories)),
+            ("categories", make_pipeline(plain_text(), codes), list(problem.categories)),
         ]
     )
 
@@ -80,7 +110,7 @@ def dense_encoder(problem: Problem, *, impute: bool, scale: str | None) -> Colum
     """
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import Pipeline
+    from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
     def numeric(name: str, first: Any) -> Any:
@@ -102,6 +132,6 @@ def dense_encoder(problem: Problem, *, impute: bool, scale: str | None) -> Colum
         [
             ("numbers", numeric("finite", finite_numbers()), list(problem.numbers)),
             ("dates", numeric("days", date_encoder()) if problem.dates else "drop", list(problem.dates)),
-            ("categories", one_hot, list(problem.categories)),
+            ("categories", make_pipeline(plain_text(), one_hot), list(problem.categories)),
         ]
     )

@@ -53,9 +53,9 @@ class TableNetwork(mlflow.pyfunc.PythonModel):
         for j, name in enumerate(contract["columns"]):
             column = rows[name]
             if name in contract["categories"]:
-                codes = pd.Index(contract["categories"][name], dtype=object).get_indexer(
-                    column.astype(object)
-                )
+                # Flags and times are text in the table that it was trained on.
+                text = column.astype(object).map(str, na_action="ignore").astype(object)
+                codes = pd.Index(contract["categories"][name], dtype=object).get_indexer(text)
                 out[:, j] = np.where(codes >= 0, codes, np.nan)
             elif name in contract["dates_as_days_since_1970"]:
                 since = column.astype("datetime64[us]") - pd.Timestamp("1970-01-01").as_unit("us")

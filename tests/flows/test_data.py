@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.objectives._data import Table, encode, identity, load_table, pose
-from flows.objectives._encode import date_encoder, dense_encoder
+from flows.objectives._encode import date_encoder, dense_encoder, ordinal_encoder
 from hpo_core import InputError
 from tests.flows.small_tables import mixed, written
 
@@ -256,6 +256,41 @@ def test_models_that_take_plain_numbers_get_them_and_what_was_missing() -> None:
     standard = dense_encoder(problem, impute=True, scale="standard").fit(problem.frame)
     assert standard.transform(problem.frame)[:, :3].mean(axis=0) == pytest.approx(0.0, abs=1e-12)
     assert standard.transform(problem.frame)[:, :3].std(axis=0) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", ["dense", "ordinal"])
+def test_rows_may_say_the_same_with_other_types_than_the_table(tmp_path: Path, kind: str) -> None:
+    """A flag with gaps is text in the table, and True in what a user reads from the same file: to the models
+    it was a level that they had never seen, and so were two of pandas' three missing values.
+    """
+    n = 60
+    flag = np.resize(np.array([True, False, None, False], dtype=object), n)
+    frame = pd.DataFrame(
+        {
+            "x": np.where(np.arange(n) % 7 == 0, np.nan, np.arange(n) * 0.5),
+            "flag": flag,
+            "hour": np.resize(np.array([dt.time(8), dt.time(9), None], dtype=object), n),
+            "y": np.arange(n) % 2 == 0,
+        }
+    )
+    path = written(tmp_path, frame, "table.parquet")
+    problem = pose(load_table(path, "y"))
+    assert problem.categories == ("flag", "hour")
+    if kind == "dense":
+        encoder = dense_encoder(problem, impute=True, scale=None)
+    else:
+        encoder = ordinal_encoder(problem)
+    expected = encoder.fit(problem.frame).transform(problem.frame)
+    raw = pd.read_parquet(path).drop(columns="y")
+    assert raw["flag"].map(type).nunique() > 1
+    for rows in (
+        raw,
+        raw.fillna(np.nan),
+        raw.astype({"x": "Float64", "flag": "boolean"}),
+        raw.astype({"x": "Float32", "flag": "category", "hour": "category"}),
+        problem.frame.astype({"flag": "string", "hour": "string"}),
+    ):
+        np.testing.assert_array_equal(np.asarray(encoder.transform(rows), dtype=float), expected)
 
 
 def test_no_feature_at_all(tmp_path: Path) -> None:

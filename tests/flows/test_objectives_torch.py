@@ -322,6 +322,19 @@ def test_the_model_reads_rows_as_training_does(tmp_path: Path) -> None:
     assert model.predict(as_text).tolist() == model.predict(rows).tolist()
 
 
+def test_the_model_takes_flags_with_gaps_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    """They are text in the table, and none in what a user reads: as levels never seen, they said nothing."""
+    frame = mixed()
+    frame["flag"] = frame["flag"].astype(object).mask(frame["b"] > 1, None)
+    tuned = objective(written(tmp_path, frame))
+    model = served(tuned.finalise(FULL, TrialInfo(seed=1, metrics={"epochs": 2.0})))
+    problem = load_setting(tuned.table).problem
+    assert "flag" in problem.categories
+    rows = pd.read_csv(tmp_path / "table.csv", parse_dates=["when"])
+    assert set(rows["flag"].dropna()) == {True, False}
+    np.testing.assert_array_equal(model.encoded(rows), problem.matrix)
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e200])
 @pytest.mark.parametrize("offset", [0.0, 2.0**31])
 def test_numbers_of_any_size_are_told_apart(scale: float, offset: float) -> None:
