@@ -163,12 +163,20 @@ def _show_model(connection: Connection, parent: str, model_id: str) -> None:
 
 
 def _signature(final: FinalModel) -> Any:
+    """What the model takes and returns: each column, whatever the example's few rows have in it or lack."""
     from mlflow.models import infer_signature
+    from mlflow.types import ColSpec, DataType, Schema
 
     with warnings.catch_warnings():
         # Columns of whole numbers stay such: MLflow suggests doubles, and then refuses an int64 for one.
         warnings.filterwarnings("ignore", ".*Inferred schema contains integer column")
-        return infer_signature(final.example, final.example_output)
+        signature = infer_signature(final.example, final.example_output)
+    text = final.contract["categories"]
+    # MLflow takes a column with a gap for one that may be left out, and one without any value for any kind.
+    signature.inputs = Schema(
+        [ColSpec(DataType.string if c.name in text else c.type, c.name) for c in signature.inputs]
+    )
+    return signature
 
 
 def _show_scores(current: Session, final: FinalModel) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from flows import _saving
-from flows.objectives import make_objective, objective_names, option_names
+from flows._final import _signature
+from flows.objectives import TrialInfo, make_objective, objective_names, option_names
 from flows.objectives._base import fold_seed, load_setting, thinned, useful_threads
 from hpo_core import InputError
 from tests.flows.fake_trial import FakeTrial
@@ -252,6 +253,20 @@ def test_the_spread_over_folds_is_that_of_a_sample_as_over_seeds(kind: str) -> N
     if kind == "sklearn":  # LightGBM's folds are taken at the number of rounds that is best for all
         expected = statistics.stdev(trial.metric("accuracy_fold"))
         assert trial.metric("accuracy_std")[-1] == pytest.approx(expected)
+
+
+def test_a_signature_needs_every_column_whatever_the_example_rows_lack(tmp_path: Path) -> None:
+    """Five rows decided what may be left out, for which the model raised, and of what kind a text is."""
+    frame = mixed()
+    frame["seldom"] = [*[None] * (len(frame) - 9), *["often"] * 9]
+    tuned = make_objective("lgbm", data=written(tmp_path, frame), target="y", **QUICK["lgbm"])
+    final = tuned.finalise({}, TrialInfo(seed=1, metrics={"rounds": 2.0}))
+    assert final.example["seldom"].isna().all()
+    inputs = _signature(final).inputs
+    assert inputs.input_names() == inputs.required_input_names() == list(final.contract["columns"])
+    kinds = {c.name: c.type.name for c in inputs}
+    assert (kinds["a"], kinds["order"], kinds["when"]) == ("double", "long", "datetime")
+    assert kinds["colour"] == kinds["seldom"] == "string"
 
 
 def test_every_fold_and_step_has_a_seed_of_its_own() -> None:
