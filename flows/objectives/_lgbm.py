@@ -70,8 +70,8 @@ _MIN_STRIDE = 10
 _SETTLED = ("objective", "reg_sqrt", "sigmoid")
 # More than any split gains, so that a tree is one leaf.
 _NO_GAIN = 1e300
-# LightGBM builds a JSON of its own from feature names and refuses these characters in them.
-_FORBIDDEN = set('[]{}":,')
+# LightGBM builds a JSON of its own from feature names, and lines: it refuses these characters in them.
+_FORBIDDEN = set('[]{}":,\n\r')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -388,11 +388,12 @@ def _sorted_classes(settings: dict[str, Any], problem: Problem) -> dict[str, Any
 
 def _takes_frame(problem: Problem) -> bool:
     """Whether LightGBM can be fitted on the table as it is: numbers only, under names that it accepts."""
-    # It writes blanks in names as underscores, and refuses two equal names.
+    # It writes blanks in names as underscores, and refuses two equal names and one of no letters.
     names = {re.sub(r"\s", "_", c) for c in problem.columns}
     return (
         not problem.categories
         and not problem.dates
         and len(names) == len(problem.columns)
-        and not any(_FORBIDDEN & set(c) for c in names)
+        and all(names)
+        and not any(_FORBIDDEN & set(c) for c in problem.columns)
     )

@@ -298,13 +298,15 @@ def test_rare_classes_wide_and_tiny_tables(tmp_path: Path) -> None:
         (["mean radius", "größe"], "lightgbm"),
         (["a[0]", 'quote"d'], "sklearn"),
         (["a b", "a_b"], "sklearn"),
+        (["two\nlines", "and\r"], "sklearn"),
+        (["", " "], "sklearn"),
     ],
 )
 def test_column_names(tmp_path: Path, names: list[str], flavor: str) -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=names)
     frame["y"] = frame[names[0]] > 0
-    tuned = objective(written(tmp_path, frame))
+    tuned = objective(written(tmp_path, frame, "table.parquet"), target="y")
     trial = FakeTrial(RANDOM)
     tuned(trial)
     final = tuned.finalise(RANDOM, last(trial))
