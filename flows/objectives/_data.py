@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,6 +101,12 @@ class Problem:
         """Positions of the category columns in :attr:`matrix`."""
         first = len(self.numbers) + len(self.dates)
         return list(range(first, first + len(self.categories)))
+
+    def known_in(self, rows: NDArray[np.int64]) -> Problem:
+        """The problem without the columns that have no value in any of these rows."""
+        there = set(self.frame.columns[self.frame.iloc[rows].notna().any()])
+        kinds = {"numbers": self.numbers, "dates": self.dates, "categories": self.categories}
+        return replace(self, **{k: tuple(c for c in names if c in there) for k, names in kinds.items()})
 
     def labels_of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The target of these rows in the user's own terms: original labels, or values."""

@@ -12,6 +12,7 @@ from flows._importing import make_importable
 from flows.objectives._data import Problem
 from flows.objectives._encode import dense_encoder, ordinal_encoder
 from flows.objectives._metrics import Needs
+from flows.objectives._splits import Rows
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter
 from hpo_core.inner import nearest
 
@@ -157,14 +158,19 @@ def _check_task(path: str, model: Any, problem: Problem) -> None:
         )
 
 
-def with_preprocessing(estimator: Estimator, problem: Problem) -> Any:
-    """An unfitted pipeline that takes the table: the user's own, or ours with the steps prepare, model."""
+def with_preprocessing(estimator: Estimator, problem: Problem, rows: Rows) -> Any:
+    """An unfitted pipeline that takes the table: the user's own, or ours with the steps prepare, model.
+
+    ``rows``: those that it will be fitted on.
+    """
     from sklearn.pipeline import Pipeline
 
     model = estimator.make()
     if estimator.ready:
         return model
     if estimator.kind.startswith("HistGradientBoosting"):
+        # It has no bins for a column without a value, and raises (scikit-learn 1.9).
+        problem = problem.known_in(rows)
         model.set_params(categorical_features=problem.categorical or None)
         return Pipeline([("prepare", ordinal_encoder(problem, max_levels=_HIST_LEVELS)), ("model", model)])
     tags = model.__sklearn_tags__().input_tags

@@ -53,6 +53,7 @@ from flows.objectives._fitted import names_codes, needed, outputs_of, packages_o
 from flows.objectives._growth import FoldRows, Grown, Growth, Run, own_parameters
 from flows.objectives._metrics import Array, Needs
 from flows.objectives._space_file import build_space
+from flows.objectives._splits import Rows
 from hpo_core import InputError, Parameter, TrialPruned
 from hpo_core.inner import check_whole, nearest, parameter_from_json
 
@@ -100,7 +101,7 @@ class SklearnModel:
         """Check data, metric, estimator and space file, and fit once on a few rows."""
         setting = load_setting(self.table)
         found = estimators.find(self.estimator, setting.problem)
-        model = estimators.with_preprocessing(found, setting.problem)
+        model = estimators.with_preprocessing(found, setting.problem, setting.split.train)
         growth = self._growth(model)
         # Of folds in time the first has a fraction of the rows.
         fewest = min(len(train) for train, _ in setting.split.folds)
@@ -190,7 +191,7 @@ class SklearnModel:
         ordered = rows[np.argsort(problem.y[rows], kind="stable")]
         few = ordered[np.unique(np.linspace(0, len(ordered) - 1, _DRY_ROWS).astype(int))]
         try:
-            model = self._fittable(setting, params, seed=0)
+            model = self._fittable(setting, params, 0, few)
             with self._quiet(setting):
                 model.fit(problem.frame.iloc[few], problem.y[few])
                 offered = estimators.offers(model, problem)
@@ -208,10 +209,10 @@ class SklearnModel:
                 "estimator"
             )
 
-    def _model(self, setting: Setting, params: Mapping[str, Any], seed: int) -> Any:
-        """An unfitted pipeline with the trial's parameters, seed and threads."""
+    def _model(self, setting: Setting, params: Mapping[str, Any], seed: int, rows: Rows) -> Any:
+        """An unfitted pipeline with the trial's parameters, seed and threads, to be fitted on these rows."""
         found = estimators.find(self.estimator, setting.problem)
-        model = estimators.with_preprocessing(found, setting.problem)
+        model = estimators.with_preprocessing(found, setting.problem, rows)
         prefix = "" if found.ready else "model__"
         given = {f"{prefix}{k}": tuple(v) if isinstance(v, list) else v for k, v in params.items()}
         ours = {
@@ -229,9 +230,9 @@ class SklearnModel:
         """No warnings on the console, and no more OpenMP and BLAS threads than the table feeds."""
         return _limited(useful_threads(self.table.threads, setting.problem.matrix.size))
 
-    def _fittable(self, setting: Setting, params: Mapping[str, Any], seed: int) -> Any:
+    def _fittable(self, setting: Setting, params: Mapping[str, Any], seed: int, rows: Rows) -> Any:
         """The pipeline, around which the target is standardised where the estimator wants that."""
-        model = self._model(setting, params, seed)
+        model = self._model(setting, params, seed, rows)
         if not self._scales_target(setting):
             return model
         from sklearn.compose import TransformedTargetRegressor
@@ -262,7 +263,7 @@ class SklearnModel:
         saving = Saving(trial, lambda: json.dumps(values).encode())
         for step in trial.steps(setting.n_folds):
             train, valid = setting.split.folds[step - 1]
-            model = self._fittable(setting, trial.params, fold_seed(trial.seed, step - 1))
+            model = self._fittable(setting, trial.params, fold_seed(trial.seed, step - 1), train)
             model.fit(problem.frame.iloc[train], problem.y[train])
             predictions = outputs_of(model, problem.frame.iloc[valid], problem, metric.needs)
             value = metric(problem.y[valid], predictions)
@@ -327,7 +328,7 @@ class SklearnModel:
         """An untrained fold (``None``: all training rows) whose preprocessing is fitted."""
         problem = setting.problem
         rows = setting.split.train if fold is None else setting.split.folds[fold][0]
-        model = self._model(setting, params, fold_seed(seed, fold) if fold is not None else seed)
+        model = self._model(setting, params, fold_seed(seed, fold) if fold is not None else seed, rows)
         growth = self._growth(model)
         if growth.way == "warm_start":
             model.set_params(**{f"{model.steps[-1][0]}__warm_start": True})
@@ -380,8 +381,9 @@ class SklearnModel:
         self, setting: Setting, params: Mapping[str, Any], info: TrialInfo
     ) -> tuple[Any, dict[str, Any]]:
         """The fitted model, and what the steps axis adds to its parameters."""
-        frame = setting.problem.frame.iloc[setting.split.train]
-        model = self._fittable(setting, params, info.seed)
+        train = setting.split.train
+        frame = setting.problem.frame.iloc[train]
+        model = self._fittable(setting, params, info.seed, train)
         labels = self._final_targets(setting)
         if self.budget == "folds":
             return unbound(model.fit(frame, labels)), {}
@@ -392,7 +394,7 @@ class SklearnModel:
             best = again.last["steps"]
         steps = max(1, round(best))
         stretches = info.stretches(params, steps)
-        growth = self._growth(self._model(setting, params, info.seed))
+        growth = self._growth(self._model(setting, params, info.seed, train))
         size = self._size(steps)
         if growth.way == "warm_start" and len(stretches) == 1:
             pipeline = pipeline_of(model)

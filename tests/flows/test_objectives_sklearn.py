@@ -194,6 +194,23 @@ def test_what_is_infinite_counts_as_missing_where_the_model_is_used_too(
     assert model.predict_proba(rows).tolist() == model.predict_proba(missing).tolist()
 
 
+def test_columns_that_are_empty_in_a_fold_stop_no_histogram(tmp_path: Path) -> None:
+    """scikit-learn 1.9 raised for them, in each trial."""
+    frame = mixed(300)
+    seldom = np.arange(300) == 7
+    frame["number"] = np.where(seldom, 1.5, np.nan)
+    frame["day"] = np.where(seldom, "2024-02-03", None)
+    frame["word"] = np.where(seldom, "one", None)
+    tuned = objective(written(tmp_path, frame), "hist_gradient_boosting", target="y")
+    params, folds = default_params(tuned), load_setting(tuned.table).split.folds
+    problem = load_setting(tuned.table).problem
+    assert {"number", "day"} < set(problem.columns)
+    assert any(not seldom[train].any() for train, _ in folds)
+    assert 0.5 < tuned(FakeTrial(params)) <= 1
+    model = tuned.finalise(params, TrialInfo(seed=1)).model
+    assert len(model.predict(problem.frame)) == 300
+
+
 def test_models_without_probabilities_are_ranked_or_refused(tmp_path: Path) -> None:
     path = written(tmp_path, mixed())
     ranked = objective(path, "sklearn.svm.LinearSVC", metric="auc", space={"C": {"low": 0.01, "high": 1.0}})
