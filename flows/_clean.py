@@ -54,8 +54,11 @@ def epoch() -> pd.Timestamp:
     return pd.Timestamp("1970-01-01").as_unit("us")
 
 
-def clean_features(frame: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
-    """Columns of the four plain kinds; notes say what was left out, and what looks odd."""
+def clean_features(frame: pd.DataFrame, source: str, notes: list[str]) -> tuple[pd.DataFrame, int]:
+    """Columns of the four plain kinds, and how many infinite values count as missing in them.
+
+    Notes say what was left out, and what looks odd.
+    """
     import pandas as pd
 
     kept: dict[str, pd.Series] = {}
@@ -86,7 +89,7 @@ def clean_features(frame: pd.DataFrame, source: str, notes: list[str]) -> pd.Dat
         notes.append(f"looks like a row number, consider drop: {_listed(counters)}")
     if not kept:
         raise InputError(f"data {source!r} has no usable feature column besides the target")
-    return pd.DataFrame(kept)
+    return pd.DataFrame(kept), infinite
 
 
 def _plain_column(column: pd.Series, source: str) -> pd.Series:

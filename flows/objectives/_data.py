@@ -46,6 +46,7 @@ class Table:
     ``times``     (n,) float64 sort keys, or ``None``
     ``digest``    SHA-256 of the content as stored
     ``notes``     what was left out or changed, one sentence each
+    ``infinite``  how many infinite values of features count as missing
     """
 
     source: str
@@ -56,6 +57,7 @@ class Table:
     times: NDArray[np.float64] | None
     digest: str
     notes: tuple[str, ...]
+    infinite: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +107,11 @@ class Problem:
     def known_in(self, rows: NDArray[np.int64]) -> Problem:
         """The problem without the columns that have no value in any of these rows."""
         there = set(self.frame.columns[self.frame.iloc[rows].notna().any()])
-        kinds = {"numbers": self.numbers, "dates": self.dates, "categories": self.categories}
-        return replace(self, **{k: tuple(c for c in names if c in there) for k, names in kinds.items()})
+        numbers, dates, categories = (
+            tuple(name for name in names if name in there)
+            for names in (self.numbers, self.dates, self.categories)
+        )
+        return replace(self, numbers=numbers, dates=dates, categories=categories)
 
     def labels_of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The target of these rows in the user's own terms: original labels, or values."""
@@ -176,7 +181,7 @@ def load_table(
     if len(frame) < FEW_ROWS:
         notes.append(f"only {len(frame)} rows: expect noisy scores")
     out = [target, *drop, *[c for c in (group, time) if c is not None]]
-    features = clean_features(frame.drop(columns=list(dict.fromkeys(out))), source, notes)
+    features, infinite = clean_features(frame.drop(columns=list(dict.fromkeys(out))), source, notes)
     return Table(
         source=source,
         target=target,
@@ -186,6 +191,7 @@ def load_table(
         times=None if time is None else _time_keys(frame[time], source),
         digest=digest,
         notes=tuple(notes),
+        infinite=infinite,
     )
 
 

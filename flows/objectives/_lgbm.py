@@ -387,12 +387,16 @@ def _sorted_classes(settings: dict[str, Any], problem: Problem) -> dict[str, Any
 
 
 def _takes_frame(problem: Problem) -> bool:
-    """Whether LightGBM can be fitted on the table as it is: numbers only, under names that it accepts."""
+    """Whether LightGBM can be fitted on the table as it is: numbers only, under names that it accepts.
+
+    Infinite ones count as missing, and are no such thing to LightGBM.
+    """
     # It writes blanks in names as underscores, and refuses two equal names and one of no letters.
     names = {re.sub(r"\s", "_", c) for c in problem.columns}
     return (
         not problem.categories
         and not problem.dates
+        and not problem.table.infinite
         and len(names) == len(problem.columns)
         and all(names)
         and not any(_FORBIDDEN & set(c) for c in problem.columns)

@@ -315,6 +315,19 @@ def test_column_names(tmp_path: Path, names: list[str], flavor: str) -> None:
     assert list(final.example.columns) == names
 
 
+def test_what_is_infinite_counts_as_missing_where_the_model_is_used_too(tmp_path: Path) -> None:
+    """Trained with such values as missing, a table's own rows were predicted with them as large numbers."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(200, 2)), columns=["a", "b"])
+    frame["y"] = (frame["a"] > 0) ^ (np.arange(200) % 3 == 0)
+    frame.loc[::3, "a"] = np.where(np.arange(0, 200, 3) % 2, np.inf, -np.inf)
+    final = objective(written(tmp_path, frame)).finalise(RANDOM, TrialInfo(seed=1, metrics={"rounds": 9.0}))
+    rows = pd.read_csv(tmp_path / "table.csv").drop(columns="y")
+    assert np.isinf(rows["a"]).sum() > 50
+    missing = rows.replace([np.inf, -np.inf], np.nan)
+    assert final.model.predict_proba(rows).tolist() == final.model.predict_proba(missing).tolist()
+
+
 # -- final model ---------------------------------------------------------------------------------
 
 
