@@ -314,6 +314,29 @@ def test_a_point_of_a_chart_says_what_it_is_and_leads_there(site: Site, tab: Tab
     assert errors(tab) == []
 
 
+def test_a_trial_that_broke_a_bound_is_not_said_to_have_no_value(site: Site, tab: Tab) -> None:
+    """It has one, which its own page shows, and which does not count."""
+    script = site.study("bound", constraints=["latency <= 10"])
+    for latency in (5.0, 20.0):
+        trial = script.begin()
+        script.report(trial, 1, loss=0.1, latency=latency)
+        script.finish(trial, 0.1)
+    run = site.show(script)
+    tab.size(1200, 900)
+    tab.open(f"{site.server.uri}/hpo/studies/{run}")
+    tab.until("document.querySelector('figure path.failed')")
+    assert "red ticks: no value that counts" in tab.run("document.querySelector('section .note').innerText")
+    x, y = tab.run(
+        "(() => { const r = document.querySelector('figure path.failed').getBoundingClientRect();"
+        "return [r.x + r.width / 2, r.y + r.height / 2] })()"
+    )
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    tab.until("document.querySelectorAll('.tip:not([hidden])').length === 1")
+    told = f"trial {trial}: no value that counts"
+    assert tab.run("document.querySelector('.tip:not([hidden])').innerText") == told
+    assert errors(tab) == []
+
+
 def test_axes_and_names_can_be_read(site: Site, tab: Tab) -> None:
     """Two ticks at least, whole steps, long choices apart; a curve of one point is seen beside others."""
     long = [f"a_choice_with_a_long_name_{end}" for end in ("one", "two", "three")]

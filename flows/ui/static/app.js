@@ -244,7 +244,7 @@ function historyOf(s, run, place) {
   if (!s.history) draw(figure, () => scatterChart(figure, shown, go));
   else draw(figure, () => historyChart(figure, shown, go));
   const many = s.history ? shown.places : shown.points.length;
-  const parts = s.history ? ["line: best so far", `open circles: stopped early${s.history.edited ? ", or outside of the space since its edit" : ""}`, "red ticks: no value"] : ["large: on the Pareto front", Object.keys(s.objectives).length > 2 ? `the first two of ${Object.keys(s.objectives).length} objectives` : null].filter(Boolean);
+  const parts = s.history ? ["line: best so far", `open circles: stopped early${s.history.edited ? ", or outside of the space since its edit" : ""}`, "red ticks: no value that counts"] : ["large: on the Pareto front", Object.keys(s.objectives).length > 2 ? `the first two of ${Object.keys(s.objectives).length} objectives` : null].filter(Boolean);
   note.textContent = `${parts.join(", ")}${many > 600 ? `; ${shown.points.length} of ${many} points are drawn` : ""}; far values lie on the edge`;
 }
 

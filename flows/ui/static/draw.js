@@ -241,7 +241,7 @@ function historyChart(place, data, link) {
     xName: "trials finished", yName: data.metric, label,
   });
   const { root, sx, sy, box } = chart;
-  const failed = data.bad.map(([at, trial]) => ({ x: at, y: range[0], cx: sx(at), cy: box.bottom - 2, title: `trial ${trial}: no value`, href: link(trial) }));
+  const failed = data.bad.map(([at, trial]) => ({ x: at, y: range[0], cx: sx(at), cy: box.bottom - 2, title: `trial ${trial}: no value that counts`, href: link(trial) }));
   if (failed.length) root.append(svg("path", { class: "failed", d: failed.map((p) => `M${p.cx.toFixed(1)} ${box.bottom - 5}V${box.bottom}`).join("") }));
   chart.points.push(...failed);
   const small = data.points.length > 200 ? 2.4 : 3.5;
