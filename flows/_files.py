@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows._clean import is_text
 from hpo_core import InputError
 from hpo_core.inner import nearest
 from tracking import redacted
@@ -131,21 +132,43 @@ def _csv(source: str, path: Path) -> pd.DataFrame:
         head = pd.read_csv(path, sep="\0", header=None, nrows=20, dtype=str, encoding="utf-8-sig",
                            engine="c", quoting=3, skip_blank_lines=True)[0].astype(str)  # fmt: skip
         separator = _separator(path, head.iloc[0])
-        # Where a semicolon separates, a comma is usually the decimal point.
-        comma = separator == ";" and head.str.contains(r"(?:^|;)-?\d+,\d+(?:;|$)", regex=True).any()
-        frame = pd.read_csv(path, sep=separator, decimal="," if comma else ".", encoding="utf-8-sig",
-                            low_memory=False)  # fmt: skip
+        frame = _separated(path, separator, ".")
+        # Where a semicolon separates, a comma may be the decimal point.
+        if separator == ";" and any(_has_decimal_commas(frame[name]) for name in frame):
+            frame = _separated(path, separator, ",")
     except UnicodeDecodeError:
         raise InputError(f"data file {source!r} is not UTF-8 text; convert it, or use Parquet") from None
     except (pd.errors.EmptyDataError, IndexError, KeyError):
         raise InputError(f"data file {source!r} is empty") from None
     except (pd.errors.ParserError, ValueError, OSError, EOFError) as error:
         raise InputError(f"data file {source!r} cannot be read as CSV: {_reason(error)}") from None
+    if not isinstance(frame.index, pd.RangeIndex) and frame.iloc[:, -1].isna().all():
+        raise InputError(
+            f"data file {source!r}: its rows have a field more than its header, and the last one is always "
+            "empty, so each value would count for the column before its own; "
+            f"remove {separator!r} from the ends of the rows, or add one to the header"
+        )
     first = frame.columns[0]
     if first == "Unnamed: 0" and frame[first].tolist() == list(range(len(frame))):
         # What DataFrame.to_csv leaves behind when index=False was forgotten.
         frame = frame.drop(columns=first)
     return frame
+
+
+def _separated(path: Path, separator: str, decimal: str) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(path, sep=separator, decimal=decimal, encoding="utf-8-sig", low_memory=False)
+
+
+def _has_decimal_commas(column: pd.Series) -> bool:
+    """Whether it was read as text, and is numbers throughout once commas are taken for decimal points."""
+    if not is_text(column):
+        return False
+    there = column.dropna().astype(str)
+    return bool(
+        there.str.fullmatch(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*").all() and there.str.contains(",").any()
+    )
 
 
 def _separator(path: Path, header: str) -> str:

@@ -73,6 +73,30 @@ def test_semicolons_with_decimal_commas(tmp_path: Path) -> None:
     np.testing.assert_allclose(pose(load_table(str(path), "y")).matrix, expected.matrix)
 
 
+def test_decimal_commas_may_begin_late_and_stand_in_text(tmp_path: Path) -> None:
+    """They were looked for in the first rows only, and a column without any there became text."""
+    price = [f"{i}" if i < 40 else f"-{i},5" for i in range(60)]
+    rows = "".join(f"{p};{i % 3},x;{i % 2}\n" for i, p in enumerate(price))
+    (tmp_path / "late.csv").write_text(f"price;text;y\n{rows}")
+    features = load_table(str(tmp_path / "late.csv"), "y").features
+    assert features["price"].tolist() == [float(p.replace(",", ".")) for p in price]
+    assert features["text"].tolist()[:3] == ["0,x", "1,x", "2,x"]
+    (tmp_path / "point.csv").write_text(f"price;text;y\n{rows.replace(',', '.')}".replace("2.x", "2,5"))
+    assert load_table(str(tmp_path / "point.csv"), "y").features["price"].tolist()[-1] == -59.5
+
+
+def test_rows_that_end_in_a_separator_are_refused_where_the_header_does_not(tmp_path: Path) -> None:
+    """The first column was taken for names of rows, and each value for that of the column before."""
+    values = "".join(f"{i % 2},{i / 7},{i % 5},\n" for i in range(40))
+    (tmp_path / "t.csv").write_text(f"y,a,b\n{values}")
+    assert "remove ',' from the ends of the rows" in refusal(str(tmp_path / "t.csv"), "y")
+    (tmp_path / "t.csv").write_text(f"y,a,b,\n{values}")
+    assert list(load_table(str(tmp_path / "t.csv"), "y").features) == ["a", "b"]
+    named = "".join(f'"r{i}",{i % 2},{i / 7},{i % 5}\n' for i in range(40))
+    (tmp_path / "t.csv").write_text(f"y,a,b\n{named}")
+    assert list(load_table(str(tmp_path / "t.csv"), "y").labels)[:3] == [0, 1, 0]
+
+
 def test_separator_in_quoted_header_and_byte_order_mark(tmp_path: Path) -> None:
     rows = "".join(f"{i % 7},{i % 2}\n" for i in range(30))
     (tmp_path / "t.csv").write_text(f'\ufeff"a;b;c","y"\n{rows}', encoding="utf-8")
