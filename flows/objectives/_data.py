@@ -371,6 +371,11 @@ def _class_codes(
         kinds = {type(v) for v in labels}
         labels = labels.astype(object) if len(kinds) == 1 else labels.map(str)
     classes = [v.item() if isinstance(v, np.generic) else v for v in sorted(set(labels))]
+    if any(isinstance(label, float) for label in classes):
+        # To scikit-learn and LightGBM, fractions are values and no classes.
+        labels, classes = labels.map(lambda label: str(float(label))), [str(label) for label in classes]
+        shown = f"{', '.join(map(repr, classes[:5]))}{', ...' if len(classes) > 5 else ''}"
+        notes.append(f"the classes are no whole numbers, so the model calls them by text: {shown}")
     if positive is not None:
         if task != "binary":
             raise InputError(

@@ -255,6 +255,25 @@ def test_the_spread_over_folds_is_that_of_a_sample_as_over_seeds(kind: str) -> N
         assert trial.metric("accuracy_std")[-1] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_classes_may_be_fractions(tmp_path: Path, kind: str, task: str) -> None:
+    """All trials ran, and then the final model took them for values and raised."""
+    frame = mixed(task=task)
+    frame["y"] = frame["y"].map({"no": -0.5, "yes": 10.5, "low": 0.5, "mid": 2.5, "top": 10.5})
+    tuned = make_objective(kind, data=written(tmp_path, frame), target="y", task=task, **QUICK[kind])
+    prepared = tuned.prepare()
+    final = tuned.finalise(
+        prepared.space.decode(prepared.space.default_unit()),
+        TrialInfo(seed=1, metrics={"rounds": 5.0, "epochs": 2.0}),
+    )
+    problem = load_setting(tuned.table).problem
+    assert problem.classes == tuple(str(label) for label in sorted(set(frame["y"])))
+    assert {str(label) for label in final.example_output} <= set(problem.classes)
+    assert any("'10.5'" in note for note in prepared.notes)
+    assert final.scores["auc"] > 0.5
+
+
 def test_a_signature_needs_every_column_whatever_the_example_rows_lack(tmp_path: Path) -> None:
     """Five rows decided what may be left out, for which the model raised, and of what kind a text is."""
     frame = mixed()
