@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
-
 from flows.objectives._base import (
     CURVE_POINTS,
     EXAMPLE_ROWS,
@@ -49,6 +47,7 @@ from flows.objectives._base import (
 )
 from flows.objectives._data import Problem
 from flows.objectives._encode import ordinal_encoder
+from flows.objectives._fitted import outputs_of
 from flows.objectives._lgbm_params import (
     WRAPPER_NAMES,
     check_domain,
@@ -59,7 +58,6 @@ from flows.objectives._lgbm_params import (
     training_objective,
 )
 from flows.objectives._lgbm_rounds import FoldBooster, FoldCurves, Rounds, dataset, valid_predictions
-from flows.objectives._metrics import Array
 from flows.objectives._space_file import build_space
 from hpo_core import InputError, TrialPruned
 from hpo_core.inner import check_whole
@@ -266,7 +264,8 @@ class LightGBM:
         rounds = max(1, round(self._rounds_of(params, info)))
         model, booster = self._fit(setting, self._turns(params, rounds, info), info.seed)
         test = problem.frame.iloc[split.test]
-        scores = final_scores(setting, all_needs(_predictions(model, test, problem), problem.task))
+        predictions = outputs_of(model, test, problem, "probability", problem.classes)
+        scores = final_scores(setting, all_needs(predictions, problem.task))
         example = test.head(EXAMPLE_ROWS)
         example_output = model.predict(example)
         # The server that loads the model decides on its threads.
@@ -358,15 +357,6 @@ def _fit_after(before: Any, setting: Setting, estimator: Any) -> Any:
     model = Pipeline([("encode", ordinal_encoder(problem)), ("model", estimator)])
     given = {"categorical_feature": problem.categorical or "auto", "init_model": before}
     return model.fit(features, labels, **{f"model__{k}": v for k, v in given.items()})
-
-
-def _predictions(model: Any, frame: Any, problem: Problem) -> Array:
-    """Values, or probabilities in the order of the problem's class codes."""
-    if problem.task == "regression":
-        return np.asarray(model.predict(frame), dtype=np.float64)
-    columns = [model.classes_.tolist().index(label) for label in problem.classes]
-    probabilities = np.asarray(model.predict_proba(frame), dtype=np.float64)[:, columns]
-    return probabilities[:, 1] if problem.task == "binary" else probabilities
 
 
 def _sorted_classes(settings: dict[str, Any], problem: Problem) -> dict[str, Any]:

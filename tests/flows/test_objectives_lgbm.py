@@ -364,6 +364,22 @@ def test_the_final_model_is_scored_on_the_test_rows(table: str) -> None:
     assert "num_threads" not in estimator.get_params()
 
 
+def test_the_newest_rows_may_have_a_class_that_no_training_row_has(tmp_path: Path) -> None:
+    """All trials ran, and then the final model had no column for it and the study ended in a traceback."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=200), "day": np.arange(200)})
+    frame["y"] = np.array(list("abc"))[np.digitize(frame["x"], [-0.5, 0.5])]
+    frame.loc[190:195, "y"] = "new"
+    tuned = objective(written(tmp_path, frame), time="day")
+    problem, test = load_setting(tuned.table).problem, load_setting(tuned.table).split.test
+    final = tuned.finalise(RANDOM, TrialInfo(seed=1, metrics={"rounds": 9.0}))
+    model = final.model
+    assert "new" in problem.classes
+    assert "new" not in model.classes_
+    predicted = model.predict(problem.frame.iloc[test])
+    assert final.scores["accuracy"] == pytest.approx(np.mean(predicted == frame["y"].to_numpy()[test]))
+
+
 def test_rounds_are_found_again_when_the_trial_lost_them() -> None:
     for budget in ("folds", "rounds"):
         tuned = objective("sklearn:diabetes", budget=budget)
