@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 # Points of one trial's curves in MLflow, all curves together.
 CURVE_POINTS = 100
 # Rows of a final model's input example; more than one, so that torch.export keeps the batch free.
-EXAMPLE_ROWS = 5
+_EXAMPLE_ROWS = 5
+# The dates that MLflow's check of a model's input knows: those of nanoseconds in 64 bits.
+_KNOWN_DATES = ("1678-01-01", "2262-01-01")
 # Fewer numbers than this do not occupy a thread.
 _CELLS_PER_THREAD = 100_000
 # Permutation importance looks at no more test rows than this.
@@ -425,6 +427,14 @@ def final_scores(setting: Setting, outputs: Mapping[Needs, Array]) -> dict[str, 
     """
     y = setting.problem.y[setting.split.test]
     return score_all(setting.problem.task, y, outputs, setting.metric)
+
+
+def example_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """A few of the rows as MLflow takes them: a date that it refuses, such as one for never, is missing."""
+    example = rows.head(_EXAMPLE_ROWS).copy()
+    for name in example.select_dtypes("datetime"):
+        example[name] = example[name].where(example[name].between(*_KNOWN_DATES))
+    return example
 
 
 def all_needs(predictions: Array, task: str) -> dict[Needs, Array]:

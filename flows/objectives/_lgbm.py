@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 
 from flows.objectives._base import (
     CURVE_POINTS,
-    EXAMPLE_ROWS,
     FinalModel,
     Prepared,
     Rerun,
@@ -33,6 +32,7 @@ from flows.objectives._base import (
     TrialInfo,
     all_needs,
     contract,
+    example_of,
     final_scores,
     fold_seed,
     importance_table,
@@ -266,7 +266,7 @@ class LightGBM:
         test = problem.frame.iloc[split.test]
         predictions = outputs_of(model, test, problem, "probability", problem.classes)
         scores = final_scores(setting, all_needs(predictions, problem.task))
-        example = test.head(EXAMPLE_ROWS)
+        example = example_of(test)
         example_output = model.predict(example)
         # The server that loads the model decides on its threads.
         booster.set_params(n_jobs=None)

@@ -27,7 +27,6 @@ import numpy as np
 from flows._retune import settled
 from flows.objectives import _estimators as estimators
 from flows.objectives._base import (
-    EXAMPLE_ROWS,
     FinalModel,
     Prepared,
     Rerun,
@@ -38,6 +37,7 @@ from flows.objectives._base import (
     Trial,
     TrialInfo,
     contract,
+    example_of,
     final_scores,
     fold_seed,
     load_setting,
@@ -358,7 +358,7 @@ class SklearnModel:
                 lambda rows: outputs_of(model, rows, problem, setting.metric.needs, labels),
                 info.seed,
             )
-            example = test.head(EXAMPLE_ROWS)
+            example = example_of(test)
             example_output = model.predict(example)
         return FinalModel(
             model=model,

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flows.objectives._base import (
-    EXAMPLE_ROWS,
     FinalModel,
     Prepared,
     Rerun,
@@ -31,6 +30,7 @@ from flows.objectives._base import (
     TrialInfo,
     all_needs,
     contract,
+    example_of,
     final_scores,
     fold_seed,
     load_setting,
@@ -209,7 +209,7 @@ class TorchMLP:
             return outputs_of(served, rows, problem, "probability", problem.classes)
 
         scores = final_scores(setting, all_needs(predict(test), problem.task))
-        example = test.head(EXAMPLE_ROWS)
+        example = example_of(test)
         return FinalModel(
             model=CodeModel(
                 code=Path(inspect.getfile(TableNetwork)),

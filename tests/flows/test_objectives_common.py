@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.models.utils import _enforce_schema
 
 from flows import _saving
 from flows._final import _signature
@@ -272,6 +273,18 @@ def test_classes_may_be_fractions(tmp_path: Path, kind: str, task: str) -> None:
     assert {str(label) for label in final.example_output} <= set(problem.classes)
     assert any("'10.5'" in note for note in prepared.notes)
     assert final.scores["auc"] > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_example_has_no_date_that_mlflow_refuses(tmp_path: Path, kind: str) -> None:
+    """A network was trained, and not to be logged where one of its five example rows had a date for never."""
+    frame = mixed()
+    frame["until"] = ["9999-12-31" if i % 2 else "2024-05-06" for i in range(len(frame))]
+    tuned = make_objective(kind, data=written(tmp_path, frame), target="y", **QUICK[kind])
+    final = tuned.finalise({}, TrialInfo(seed=1, metrics={"rounds": 2.0, "epochs": 1.0}))
+    assert 0 < final.example["until"].isna().sum() < len(final.example)
+    enforced = _enforce_schema(final.example, _signature(final).inputs)
+    assert enforced["until"].tolist() == final.example["until"].tolist()
 
 
 def test_a_signature_needs_every_column_whatever_the_example_rows_lack(tmp_path: Path) -> None:
