@@ -148,7 +148,8 @@ def resolve_uri(tracking_uri: str | None) -> str:
         return absolute_uri(named)
     import mlflow
 
-    return absolute_uri(mlflow.get_tracking_uri())
+    uri = mlflow.get_tracking_uri()
+    return absolute_uri(uri if mlflow.is_tracking_uri_set() else _sqlite.default_uri(uri))
 
 
 def absolute_uri(uri: str) -> str:

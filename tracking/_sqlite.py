@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import sqlite3
 import time
@@ -16,6 +17,8 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from hpo_core import InputError
 
 # A write-ahead log needs shared memory, which file systems over a network do not have; the locks that
 # SQLite takes without one are not kept there by all machines.
@@ -42,7 +45,7 @@ def database_file(uri: str) -> Path | None:
         return None
     database: str | None = uri.removeprefix("sqlite:///")
     if database == uri or "?" in uri or "%" in uri:
-        # It decodes %20, as MLflow's own default has it. To load it takes a while; a plain path needs none.
+        # To load it takes a while; a plain path needs none.
         from sqlalchemy.engine import make_url
 
         database = make_url(uri).database
@@ -54,9 +57,28 @@ def database_file(uri: str) -> Path | None:
 def database_uri(path: Path, scheme: str = "sqlite") -> str:
     """The URI of which :func:`database_file` is the path."""
     text = str(path)
-    if "%" in text or "?" in text:
+    if ("%" in text or "?" in text) and _decodes():
         text = urllib.parse.quote(text)
+    elif "?" in text:
+        raise InputError(
+            "expected a path without ? for a database file, as SQLAlchemy takes that for the path's end, got "
+            f"{text}; take another folder, or the address of an MLflow server"
+        )
     return f"{scheme}:///{text}"
+
+
+def default_uri(mlflows: str) -> str:
+    """MLflow's own default, whose path it writes as URLs do, whether SQLAlchemy reads it so or not."""
+    path = mlflows.removeprefix("sqlite:///")
+    return mlflows if path == mlflows else database_uri(Path(urllib.parse.unquote(path)))
+
+
+@functools.cache
+def _decodes() -> bool:
+    """Whether SQLAlchemy reads a path as URLs write it: 2.1 does, and before a % was a %, and a ? the end."""
+    from sqlalchemy.engine import make_url
+
+    return make_url("sqlite:///%41").database == "A"
 
 
 def network_of(path: Path) -> str:

@@ -104,6 +104,12 @@ def test_fastapi_stays_below_what_prefect_can_serve(version: str) -> None:
     assert not fastapi.specifier.contains(version)
 
 
+def test_sqlalchemy_stays_below_what_prefect_can_schedule_with() -> None:
+    """With 2.1 its bulk insert of scheduled runs raises: schedules of deployments never begin one."""
+    (sqlalchemy,) = [r for r in declared() if r.name == "sqlalchemy"]
+    assert not sqlalchemy.specifier.contains("2.1.0")
+
+
 @cache
 def providers() -> Mapping[str, list[str]]:
     """Which installed distributions bring a top-level name; a walk over all of them, so done once."""
