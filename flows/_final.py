@@ -252,7 +252,7 @@ def outcome_of(promotion: Promotion) -> dict[str, Any]:
     holder = f"{promotion.name}@{promotion.alias} is version {promotion.champion}"
     text = f"{holder} ({promotion.reason})"
     if promotion.champion is None:
-        text = f"{promotion.name} has no version yet ({promotion.reason})"
+        text = f"no version holds {promotion.name}@{promotion.alias} ({promotion.reason})"
     elif promotion.version not in (None, promotion.champion):
         text = f"registered as version {promotion.version}; {text}"
     return {

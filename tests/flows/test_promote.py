@@ -79,7 +79,7 @@ def test_a_logged_model_is_promoted_once_and_given_back(study: Place, hpo: Hpo) 
 
     would = hpo("promote", "mine", "--trial", worse.number, "--model", "m", "--dry-run")
     assert (would.code, would.err) == (0, "")
-    assert would.out.startswith("m has no version yet (dry run: the first one, with loss")
+    assert would.out.startswith("no version holds m@champion (dry run: the first one, with loss")
     assert registered(study, "m") == {"aliases": {}, "versions": {}}
 
     first = hpo("promote", "mine", "--trial", worse.number, "--model", "m")
@@ -87,6 +87,9 @@ def test_a_logged_model_is_promoted_once_and_given_back(study: Place, hpo: Hpo) 
     assert first.out.startswith("m@champion is version 1 (the first one, with loss")
     again = hpo("promote", "mine", "--trial", worse.number)
     assert again.out == "m@champion is version 1 (it already holds the alias)\n"
+    # It said that the model had no version yet.
+    other = hpo("promote", "mine", "--trial", worse.number, "--alias", "staging", "--dry-run")
+    assert other.out.startswith("no version holds m@staging (dry run: the first one, with loss")
     version = registered(study, "m")["versions"]["1"]
     assert version.tags["hpo.trial"] == str(worse.number)
     assert version.tags["hpo.study"] == "mine"

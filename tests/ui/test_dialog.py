@@ -74,7 +74,7 @@ def test_a_gate_is_chosen_by_keyboard_and_rehearsed(site: Site, tab: Tab, run: s
     tab.press("ArrowUp", 38)
     said.append(rehearsed(tab))
     assert said == [
-        f"candidate has no version yet (dry run: the first one, with loss 0.25{where})"
+        f"no version holds candidate@champion (dry run: the first one, with loss 0.25{where})"
         for where in (" over 3 folds", "")
     ]
     tab.run("document.querySelector('dialog').close()")
