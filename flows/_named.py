@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hpo_core import ObjectiveError, SearchSpace
 from hpo_core.inner import nearest
 
 READY = ("lgbm", "sklearn", "torch")
+_HOW_INSIDE = "; name it as package.module:function, from the folder that has the package"
 
 
 def load_objective(reference: str) -> Objective:
@@ -61,14 +63,16 @@ def _module(name: str) -> Any:
 def _module_of_file(path: Path) -> Any:
     if not path.is_file():
         raise ObjectiveError(f"the Python file {str(path)!r} {not_there(path)}")
-    name = path.stem
+    file = path.resolve()
+    name = file.stem
     known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
+    if known is not None and getattr(known, "__file__", None) == str(file):
         return known
     if known is not None or name in sys.stdlib_module_names:
         raise ObjectiveError(f"{path} has the name of another module, {name!r}; rename the file")
-    make_importable(path.resolve().parent)
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    make_importable(file.parent)
+    _check_found(file, path)
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ObjectiveError(f"{path} cannot be loaded as a Python module")
     module = importlib.util.module_from_spec(spec)
@@ -77,8 +81,24 @@ def _module_of_file(path: Path) -> Any:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file raises is theirs
         del sys.modules[name]
-        raise ObjectiveError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from None
+        advice = _HOW_INSIDE if isinstance(error, ImportError) and "relative import" in str(error) else ""
+        raise ObjectiveError(f"{path} cannot be loaded: {type(error).__name__}: {error}{advice}") from None
     return module
+
+
+def _check_found(file: Path, given: Path) -> None:
+    """Raise :class:`ObjectiveError` where a worker, which imports by name, would find something else."""
+    name = file.stem
+    if "." in name:
+        raise ObjectiveError(f"{given} has a dot in its name, which no module can have; rename the file")
+    importlib.invalidate_caches()  # the file may have been written just now
+    found = PathFinder.find_spec(name)
+    origin = found.origin if found is not None and found.origin else ""
+    if not origin or not file.samefile(origin):
+        raise ObjectiveError(
+            f"{given} has the name of another module, {name!r} ({origin}), which comes first in Python's "
+            "path; rename the file"
+        )
 
 
 def label_of(function: Callable[..., Any]) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from flows._embedded import free_port
+from flows._named import load_objective
 from flows._workspace import Terms, open_study
 from flows.cli import main
 from hpo_core import Float, Limits, SearchSpace, Settings, make_strategy
@@ -188,6 +189,41 @@ def test_a_file_with_the_name_of_a_module_hides_no_module(hpo: Hpo, place: Place
     (place.folder / "json.py").write_text(OBJECTIVE)
     refused(hpo("tune", "json.py:loss"), place, "has the name of another module, 'json'; rename the file")
     assert json.loads("3") == 3
+
+
+def test_a_file_whose_name_means_another_one_in_worker_processes(
+    hpo: Hpo, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They import by name: with a module of that name in PYTHONPATH they ran its function, without a word."""
+    elsewhere = place.folder / "elsewhere"
+    elsewhere.mkdir()
+    for folder in (place.folder, elsewhere):
+        (folder / "of_two_folders.py").write_text(OBJECTIVE)
+    monkeypatch.syspath_prepend(elsewhere)
+    says = f"another module, 'of_two_folders' ({elsewhere / 'of_two_folders.py'}), which comes first"
+    refused(hpo("tune", "of_two_folders.py:loss"), place, says, "rename the file")
+
+    (place.folder / "test.py").write_text(OBJECTIVE)  # of the standard library, and not in its list
+    refused(hpo("tune", "test.py:loss"), place, "has the name of another module, 'test'", "rename the file")
+
+    (place.folder / "train.v2.py").write_text(OBJECTIVE)
+    refused(hpo("tune", "train.v2.py:loss"), place, "has a dot in its name", "rename the file")
+
+
+def test_a_link_to_a_file_is_that_file(hpo: Hpo, place: Place) -> None:
+    """Worker processes looked for the link's name in the folder of the file."""
+    folder = place.folder / "linked"
+    folder.mkdir()
+    (folder / "behind_a_link.py").write_text(OBJECTIVE)
+    (place.folder / "a_link.py").symlink_to(folder / "behind_a_link.py")
+    said = hpo("tune", "a_link.py:loss", "--trials", 1, "--name", "linked", "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert load_objective(f"{place.folder / 'a_link.py'}:loss").__module__ == "behind_a_link"
+
+
+def test_a_file_inside_a_package(hpo: Hpo, place: Place) -> None:
+    (place.folder / "inside.py").write_text(f"from . import other\n{OBJECTIVE}")
+    refused(hpo("tune", "inside.py:loss"), place, "relative import", "name it as package.module:function")
 
 
 def test_an_objective_that_cannot_be_sent_to_a_process(hpo: Hpo, place: Place) -> None:
