@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,11 @@ def log_model(
 
 def _of_the_store(error: Exception) -> bool:
     """Whether the model could be written and not be sent, so that another way to write it changes nothing."""
-    return isinstance(error, OSError) or is_denied(error) or "API request to" in str(error)
+    if isinstance(error, OSError) or is_denied(error) or "API request to" in str(error):
+        return True
+    # Each kind of store has errors of its own: no credentials, or no library that talks to it.
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__", "").startswith("mlflow.store.artifact.") for frame in frames)
 
 
 def find_model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -134,6 +135,18 @@ def test_a_store_that_takes_no_files_is_not_the_models_fault(connection: Connect
     with pytest.raises(TrackingError, match=r"not take the files of the model .*where it keeps") as said:
         log_model(made, LogisticRegression().fit(X, Y), connection=nowhere)
     assert "flavor" not in str(said.value)
+
+
+def test_a_store_with_errors_of_its_own_is_not_the_models_fault(
+    connection: Connection, sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without credentials for a bucket, or the library for it, another flavour was asked for."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    connection.client.create_experiment("bucket", artifact_location="s3://nowhere/artifacts")
+    bucket = connect(sqlite_uri, "bucket")
+    made = bucket.client.create_run(bucket.experiment_id).info.run_id
+    with pytest.raises(TrackingError, match=r"not take the files of the model \(.*boto3.*where it keeps"):
+        log_model(made, LogisticRegression().fit(X, Y), connection=bucket)
 
 
 def test_what_is_no_model_is_refused(connection: Connection, run: str) -> None:
