@@ -2,7 +2,8 @@
 
 Versions carry where they come from as tags; ``hpo.replaces`` is the version that held the alias before (of
 an alias other than ``champion``, ``hpo.replaces-ALIAS``), so that :func:`roll_back` can go back step by step;
-of a version that got the alias more than once it is a list such as ``2,5``, the last time last.
+of a version that got the alias more than once it is a list such as ``2,5``, the last time last. A copy of
+another model's version has tags of that one's past, so its own has another name.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -360,12 +362,23 @@ def _for_alias(word: str, alias: str) -> str:
 
 def _replaced(version: ModelVersion, alias: str) -> list[str]:
     """The versions that this one has replaced under the alias, the last one last."""
-    told = version.tags.get(_for_alias(_REPLACES, alias), "")
+    told = version.tags.get(_past_key(version, alias), "")
     return told.split(",") if told else []
 
 
+def _past_key(version: ModelVersion, alias: str) -> str:
+    """The tag that lists what this version has replaced.
+
+    A version that MLflow has copied from another model has the tags of its original, and with them numbers of
+    that model's versions; its own are under a name that no copy of it has in common with it.
+    """
+    key = _for_alias(_REPLACES, alias)
+    copied = re.match("models:/[^/]+/", version.source or "")
+    return f"{key}-of-{version.creation_timestamp}" if copied else key
+
+
 def _note_replaced(connection: Connection, version: ModelVersion, alias: str, replaced: list[str]) -> None:
-    client, key = connection.client, _for_alias(_REPLACES, alias)
+    client, key = connection.client, _past_key(version, alias)
     if replaced:
         client.set_model_version_tag(version.name, version.version, key, ",".join(replaced))
     else:

@@ -383,6 +383,28 @@ def test_each_alias_goes_back_to_its_own_earlier_version(
     assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "1", "trial": "3"}
 
 
+def test_a_copy_does_not_go_back_where_its_original_would(
+    connection: Connection, models: Models, name: str
+) -> None:
+    """MLflow's own promotion copies tags, too: the alias was given to a version that had never held it."""
+    client, live = connection.client, f"{name}-live"
+    first, second, third = (models.candidate(auc) for auc in (0.6, 0.7, 0.8))
+    for candidate in (first, second):
+        promote(connection, candidate, name=name, gate=GATE)
+    with using_server(connection):
+        for version in ("1", "2"):
+            client.copy_model_version(f"models:/{name}/{version}", live)
+    client.set_registered_model_alias(live, "champion", "2")
+    with pytest.raises(InputError, match=f"{live}@champion has no earlier version to go back to"):
+        roll_back(connection, name=live)
+    # What happens to the copies themselves is known.
+    client.set_registered_model_alias(live, "champion", "1")
+    assert promote(connection, second, name=live, gate=GATE).champion == "2"
+    assert promote(connection, third, name=live, gate=GATE).champion == "3"
+    assert [roll_back(connection, name=live).champion for _ in range(2)] == ["2", "1"]
+    assert roll_back(connection, name=name).champion == "1"
+
+
 def test_what_was_deleted_is_not_gone_back_to(connection: Connection, models: Models, name: str) -> None:
     """It was a traceback of MLflow's, half way through."""
     for auc in (0.6, 0.7, 0.8):
