@@ -20,6 +20,11 @@ class Knot:
         self.me = self
 
 
+def is_frozen() -> bool:
+    """Whether what is loaded is exempt; Python 3.12 counts a few hundred objects that never die as that."""
+    return gc.get_freeze_count() > 5_000
+
+
 def test_the_loop_gets_its_turn_soon_and_only_the_first_study_of_a_process_exempts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -27,11 +32,11 @@ def test_the_loop_gets_its_turn_soon_and_only_the_first_study_of_a_process_exemp
     before = sys.getswitchinterval()
     with prompt(None):
         assert sys.getswitchinterval() < before
-        assert gc.get_freeze_count() > 0
+        assert is_frozen()
     assert sys.getswitchinterval() == before
     with prompt(None):
         assert sys.getswitchinterval() < before
-        assert gc.get_freeze_count() == 0
+        assert not is_frozen()
 
 
 def test_nothing_is_collected_while_something_loads_and_again_once_it_has() -> None:
@@ -66,7 +71,7 @@ def test_a_block_left_before_all_is_loaded_leaves_nothing_behind() -> None:
         await asyncio.sleep(0)  # a turn of the loop
 
     asyncio.run(go())
-    assert gc.get_freeze_count() == 0
+    assert not is_frozen()
 
 
 def test_a_collector_that_the_user_has_switched_off_stays_off() -> None:
