@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["chosen_strategy", "forking", "on_axis", "racing"]
 
 
+# Budgets of which a trial has its own at each step, rather than one that goes on.
+_OTHER = {None: "cross-validation folds", "folds": "cross-validation folds", "rows": "shares of the rows"}
+
+
 def chosen_strategy(given: Any, *, may_end_early: bool) -> Strategy:
     """The strategy asked for. Of a study that may end early, ASHA's first trial is taken to its end at once.
 
@@ -32,20 +36,27 @@ def on_axis(table: Any, strategy: Strategy, asked: Any) -> tuple[Any, tuple[str,
 
     ``asked``: the axis that the user named; it wins where it can work at all.
     """
-    if not strategy.training_steps or asked not in (None, "folds"):
-        return _on_folds(table, strategy), ()
+    needed = strategy.training_steps == "needed"
+    if not strategy.training_steps or asked not in _OTHER or (asked == "rows" and not needed):
+        return _on_folds(table, strategy), _of_no_use(strategy, asked)
     training = table.over_training()
-    if strategy.training_steps == "needed" and (training is None or asked == "folds"):
+    if needed and (training is None or asked is not None):
         other = "leave out the option budget" if training is not None else "use another estimator, or asha"
         raise StrategyError(
             f"{strategy.name} changes hyperparameters during training, which needs steps of training and "
-            f"not cross-validation folds; {other}"
+            f"not {_OTHER[asked]}; {other}"
         )
     if asked == "folds" or training is None:
         why = "" if asked else " (the estimator does not learn step by step)"
         advice = f"{strategy.name} compares trials by folds{why}, so it has few rungs"
         return _on_folds(table, strategy), (advice,)
     return training, ()
+
+
+def _of_no_use(strategy: Strategy, asked: Any) -> tuple[str, ...]:
+    if asked != "rows" or not isinstance(strategy.scheduler, Full):
+        return ()
+    return (f"{strategy.name} trains every trial on all rows; asha, say, has use for budget=rows",)
 
 
 def _on_folds(table: Any, strategy: Strategy) -> Any:

@@ -1,8 +1,10 @@
 """The scikit-learn objective: any estimator or pipeline by import path, cross-validated.
 
-Two budget axes.
+Three budget axes.
 
 ``folds``  One step is one fold. The value is the mean over the folds.
+``rows``   One step is an even share of each fold's training rows. A trial trains anew with each budget that
+           the strategy wants (``trial.budgets``). The value is the mean over the folds.
 ``steps``  For estimators that learn bit by bit, all folds at once: one pass over the data each step where
            there is ``partial_fit``, else a share of ``max_size`` trees or iterations with ``warm_start``.
            A trial can be paused and goes on from its fitted estimators. The value is the best point of
@@ -52,6 +54,7 @@ from flows.objectives._base import (
 from flows.objectives._fitted import names_codes, needed, outputs_of, packages_of, pipeline_of, unbound
 from flows.objectives._growth import FoldRows, Grown, Growth, Run, own_parameters
 from flows.objectives._metrics import Array, Needs
+from flows.objectives._shares import n_shares, share_of
 from flows.objectives._space_file import build_space
 from flows.objectives._splits import Rows
 from hpo_core import InputError, Parameter, TrialPruned
@@ -67,7 +70,7 @@ class SklearnModel:
 
     ``estimator``  short name (``random_forest``), import path of a class
                    (``sklearn.svm.SVC``), or ``module:name`` of a function that makes an estimator
-    ``budget``     ``"folds"`` or ``"steps"``, see the module's docstring
+    ``budget``     ``"folds"``, ``"rows"`` or ``"steps"``, see the module's docstring
     ``n_steps``    length of the ``steps`` axis
     ``max_size``   trees or iterations at the end of the ``steps`` axis, for ``warm_start``
     ``patience``   steps without a better value before training stops
@@ -85,8 +88,8 @@ class SklearnModel:
     patience: int = 8
 
     def __post_init__(self) -> None:
-        if self.budget not in ("folds", "steps"):
-            raise InputError(f"budget must be 'folds' or 'steps', got {self.budget!r}")
+        if self.budget not in ("folds", "rows", "steps"):
+            raise InputError(f"budget must be 'folds', 'rows' or 'steps', got {self.budget!r}")
         for name in ("n_steps", "max_size", "patience"):
             check_whole(name, getattr(self, name))
         if self.max_size < self.n_steps:
@@ -118,11 +121,7 @@ class SklearnModel:
             default, self.table.space, resolve=lambda name: _resolve(name, names, found.path, growth)
         )
         self._dry_fit(found, setting, space.decode(space.default_unit()))
-        steps = (
-            (setting.n_folds, "fold")
-            if self.budget == "folds"
-            else (self.n_steps, growth.unit(self.max_size / self.n_steps))
-        )
+        steps = self._axis(setting, growth)
         question = {
             "estimator": found.path, "budget": self.budget,
             **({"n_steps": self.n_steps, "max_size": self.max_size, "patience": self.patience}
@@ -132,6 +131,15 @@ class SklearnModel:
         never = {None, *settled(found.kind)}
         fixed = (name for name in space.names if own.get(name) in never)
         return prepared(self, setting, space, steps=steps, question=question, settled=fixed)
+
+    def _axis(self, setting: Setting, growth: Growth) -> tuple[int, str]:
+        """How many steps there are, and what one is."""
+        if self.budget == "folds":
+            return setting.n_folds, "fold"
+        if self.budget == "rows":
+            parts = n_shares(setting)
+            return parts, f"share of 1/{parts} of the training rows"
+        return self.n_steps, growth.unit(self.max_size / self.n_steps)
 
     def over_training(self) -> SklearnModel | None:
         """The same over steps, where the estimator learns bit by bit."""
@@ -146,7 +154,7 @@ class SklearnModel:
     def _growth(self, model: Any) -> Growth:
         last = estimators.last_step(model)
         parameters = last.get_params(deep=False)
-        if self.budget == "folds":
+        if self.budget != "steps":
             return Growth("", "")
         if hasattr(last, "partial_fit"):
             # The number of passes is the axis.
@@ -255,26 +263,44 @@ class SklearnModel:
         with self._quiet(setting):
             if self.budget == "steps":
                 return self._over_steps(trial, setting, self._begun(trial, setting))
+            if self.budget == "rows":
+                return self._over_rows(trial, setting)
             return self._over_folds(trial, setting)
 
     def _over_folds(self, trial: Trial, setting: Setting) -> float:
-        problem, metric = setting.problem, setting.metric
+        name = setting.metric.name
         values: list[float] = [] if trial.checkpoint is None else json.loads(trial.checkpoint.load())
         saving = Saving(trial, lambda: json.dumps(values).encode())
         for step in trial.steps(setting.n_folds):
             train, valid = setting.split.folds[step - 1]
-            model = self._fittable(setting, trial.params, fold_seed(trial.seed, step - 1), train)
-            model.fit(problem.frame.iloc[train], problem.y[train])
-            predictions = outputs_of(model, problem.frame.iloc[valid], problem, metric.needs)
-            value = metric(problem.y[valid], predictions)
+            value = self._on_fold(setting, trial, step - 1, train, valid)
             values.append(value)
             saving.passed(step)
-            name = metric.name
             trial.report(step, **{name: mean(values), f"{name}_fold": value, **spread(name, values)})
         saving.ended(len(values), setting.n_folds)
         if not values:
             raise TrialPruned("stopped before the first fold was finished")
         return mean(values)
+
+    def _over_rows(self, trial: Trial, setting: Setting) -> float:
+        parts, name, values = n_shares(setting), setting.metric.name, list[float]()
+        for budget in trial.budgets(parts):
+            values = [
+                self._on_fold(setting, trial, i, share_of(setting, train, budget / parts), valid)
+                for i, (train, valid) in enumerate(setting.split.folds)
+            ]
+            trial.report(budget, **{name: mean(values), **spread(name, values)})
+        if not values:
+            raise TrialPruned("stopped before the first budget was used")
+        return mean(values)
+
+    def _on_fold(self, setting: Setting, trial: Trial, fold: int, train: Rows, valid: Rows) -> float:
+        """The metric on ``valid`` of the trial's configuration trained on ``train``."""
+        problem, metric = setting.problem, setting.metric
+        model = self._fittable(setting, trial.params, fold_seed(trial.seed, fold), train)
+        model.fit(problem.frame.iloc[train], problem.y[train])
+        predictions = outputs_of(model, problem.frame.iloc[valid], problem, metric.needs)
+        return metric(problem.y[valid], predictions)
 
     def _begun(self, trial: Trial, setting: Setting) -> Run:
         """From the checkpoint, or from nothing."""
@@ -312,8 +338,8 @@ class SklearnModel:
 
     def on_folds(self, params: Mapping[str, Any], seed: int) -> dict[int, float]:
         """Over steps, each fold at the step that is best for all: the folds that the trial's value is of."""
-        if self.budget == "folds":
-            return reported_on_folds(self, params, seed)
+        if self.budget != "steps":
+            return reported_on_folds(replace(self, budget="folds"), params, seed)
         setting, trial = load_setting(self.table), Rerun(params, seed)
         with self._quiet(setting):
             run = self._begun(trial, setting)
@@ -385,7 +411,7 @@ class SklearnModel:
         frame = setting.problem.frame.iloc[train]
         model = self._fittable(setting, params, info.seed, train)
         labels = self._final_targets(setting)
-        if self.budget == "folds":
+        if self.budget != "steps":
             return unbound(model.fit(frame, labels)), {}
         best = info.metrics.get("steps")
         if not best:

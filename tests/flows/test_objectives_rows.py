@@ -1,0 +1,170 @@
+"""Shares of the rows as the budget: which rows they are, and what a trial is worth on them."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from sklearn.tree import DecisionTreeClassifier
+
+from flows._plan import plan_request
+from flows._request import Request
+from flows.objectives import SklearnModel, TrialInfo, make_objective
+from flows.objectives._base import fold_seed, load_setting
+from flows.objectives._shares import _turns, n_shares, share_of
+from hpo_core import InputError, StrategyError
+from tests.flows.conftest import Hpo, Place
+from tests.flows.fake_trial import FakeTrial
+
+ROWS: dict[str, Any] = {
+    "data": "sklearn:breast_cancer", "target": "target", "estimator": "linear", "folds": 3, "budget": "rows",
+}  # fmt: skip
+
+
+def table(path: Path, rows: int, *, rare: int = 0, regression: bool = False) -> str:
+    """A table with two classes, ``rare`` rows of the second, or half; or with a number to predict."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=rows)
+    y = x + rng.normal(size=rows) if regression else np.arange(rows) >= rows - (rare or rows // 2)
+    frame = pd.DataFrame({"x": x, "day": np.arange(rows), "y": y if regression else np.where(y, "b", "a")})
+    frame.sample(frac=1.0, random_state=0).to_csv(path / "table.csv", index=False)
+    return str(path / "table.csv")
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 20))
+def test_any_beginning_has_the_classes_in_proportion(codes: list[int], part: int) -> None:
+    y = np.array(codes)
+    first = np.argsort(_turns(y), kind="stable")[: len(y) * part // 20]
+    for code in set(codes):
+        expected = (y == code).mean() * len(first)
+        assert abs((y[first] == code).sum() - expected) <= len(set(codes)) / 2 + 1
+
+
+def test_shares_are_nested_the_same_for_all_and_stratified() -> None:
+    setting = load_setting(make_objective("sklearn", **ROWS).table)
+    train = setting.split.folds[0][0]
+    shares = [share_of(setting, train, k / 3) for k in (1, 2, 3)]
+    assert [len(rows) for rows in shares] == [round(len(train) / 3), round(2 * len(train) / 3), len(train)]
+    for smaller, larger in itertools.pairwise(shares):
+        assert set(smaller) < set(larger) <= set(train)
+        assert (np.diff(smaller) > 0).all()
+        assert setting.problem.y[smaller].mean() == pytest.approx(setting.problem.y[larger].mean(), abs=0.01)
+    assert (share_of(setting, train, 1 / 3) == shares[0]).all()
+
+
+def test_of_rows_in_time_the_newest_are_taken(tmp_path: Path) -> None:
+    options = {**ROWS, "data": table(tmp_path, 2_000, regression=True), "target": "y", "time": "day"}
+    setting = load_setting(make_objective("sklearn", **options).table)
+    times = setting.problem.table.times
+    assert times is not None
+    for train, valid in setting.split.folds:
+        few = share_of(setting, train, 1 / 3)
+        rest = np.setdiff1d(train, few)
+        assert times[rest].max() < times[few].min() <= times[few].max() < times[valid].min()
+
+
+def test_a_budget_is_worth_what_the_model_of_these_rows_is_and_the_whole_one_what_folds_are() -> None:
+    tuned, folds = (
+        make_objective("sklearn", **{**ROWS, "budget": axis, "estimator": "decision_tree"})
+        for axis in ("rows", "folds")
+    )
+    assert isinstance(tuned, SklearnModel)
+    setting = load_setting(tuned.table)
+    problem, parts = setting.problem, n_shares(setting)
+    assert (tuned.prepare().n_steps, parts) == (3, 3)
+    params = tuned.prepare().space.decode(tuned.prepare().space.default_unit())
+    first, whole, plain = FakeTrial(params, target=1), FakeTrial(params), FakeTrial(params)
+    by_hand = []
+    for i, (train, valid) in enumerate(setting.split.folds):
+        few = share_of(setting, train, 1 / 3)
+        model = DecisionTreeClassifier(random_state=fold_seed(1, i)).set_params(**params)
+        model.fit(problem.frame.to_numpy()[few], problem.y[few])
+        chances = model.predict_proba(problem.frame.to_numpy()[valid])[:, 1]
+        by_hand.append(roc_auc_score(problem.y[valid], chances))
+    assert tuned(first) == pytest.approx(np.mean(by_hand))
+    assert tuned(whole) == pytest.approx(folds(plain))
+    assert [step for step, _ in first.reports + whole.reports] == [1, 3]
+    assert tuned.on_folds(params, 1) == pytest.approx(folds.on_folds(params, 1))
+    info = TrialInfo(seed=1, metrics=whole.reports[-1][1])
+    assert tuned.finalise(params, info).score == pytest.approx(folds.finalise(params, info).score)
+
+
+@pytest.mark.parametrize(("rows", "rare", "shares"), [(20_000, 0, 100), (4_500, 0, 24), (4_500, 40, 10)])
+def test_the_smallest_share_has_enough_of_everything(
+    rows: int, rare: int, shares: int, tmp_path: Path
+) -> None:
+    options = {**ROWS, "data": table(tmp_path, rows, rare=rare), "target": "y"}
+    setting = load_setting(make_objective("sklearn", **options).table)
+    assert n_shares(setting) == shares
+    for train, _ in setting.split.folds:
+        few = share_of(setting, train, 1 / shares)
+        assert len(few) >= 100
+        assert len(set(setting.problem.y[few])) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "rare", "says"),
+    [
+        (300, 0, "300 training rows and 6 of each class"),
+        (3_000, 8, "and 4 of the rarest class; use budget='folds'"),
+    ],
+)
+def test_too_small_a_table_is_refused(rows: int, rare: int, says: str, tmp_path: Path) -> None:
+    options = {**ROWS, "data": table(tmp_path, rows, rare=rare), "target": "y"}
+    with pytest.raises(InputError, match=says):
+        make_objective("sklearn", **options).prepare()
+
+
+def planned(strategy: str) -> Any:
+    return plan_request(
+        Request(
+            objective="sklearn",
+            data="sklearn:breast_cancer",
+            target="target",
+            strategy=strategy,
+            trials=20,
+            options={"budget": "rows", "estimator": "linear"},
+        )
+    )
+
+
+@pytest.mark.parametrize("strategy", ["asha", "hyperband", "median", "successive_halving", "tpe"])
+def test_rows_are_the_axis_of_whoever_asks_for_them(strategy: str) -> None:
+    plan = planned(strategy)
+    assert (plan.table.budget, plan.terms.settings.max_steps) == ("rows", 3)
+    assert ("trains every trial on all rows" in " ".join(plan.notes)) == (strategy == "tpe")
+
+
+def test_what_changes_during_training_cannot_do_so_over_rows() -> None:
+    with pytest.raises(StrategyError, match="needs steps of training and not shares of the rows"):
+        planned("pbt")
+
+
+def test_a_study_over_rows_trains_few_on_all_of_them(hpo: Hpo, tracked: Place) -> None:
+    command = (
+        "tune",
+        "sklearn",
+        "--estimator",
+        "linear",
+        "--data",
+        "sklearn:breast_cancer",
+        "--target",
+        "target",
+    )
+    said = hpo(
+        *(*command, "--strategy", "asha", "--option", "budget=rows", "--trials", 9, "--workers", 1),
+        *("--isolation", "thread", "--name", "rows", "--offline"),
+    )
+    assert (said.code, said.err) == (0, "")
+    trials = tracked.study("rows").trials
+    ends = [trial.step for trial in trials]
+    assert set(ends) == {1, 3}
+    assert ends.count(3) < 9 / 2
+    assert "began anew" not in said.out
