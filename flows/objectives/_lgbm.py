@@ -1,11 +1,13 @@
-"""The LightGBM objective: cross-validated boosting with early stopping, over folds or over rounds.
+"""The LightGBM objective: cross-validated boosting with early stopping, over folds, rows or rounds.
 
-Two budget axes.
+Three budget axes.
 
 ``folds``   One step is one fold, trained until early stopping ends it. A scheduler can stop a poor
             configuration after its first folds. The value is the best point of the folds' mean curve, so all
             of them have one number of rounds, as the final model has; the best of each fold by itself
             would favour configurations whose curves are rough.
+``rows``    One step is an even share of each fold's training rows. A trial trains anew, until early stopping
+            ends it, with each budget that the strategy wants (``trial.budgets``). The value is as over folds.
 ``rounds``  One step is ``rounds_per_step`` boosting rounds in all folds at once. A scheduler can pause a
             trial and go on with it later. The value is the best point of the mean curve.
 """
@@ -58,7 +60,9 @@ from flows.objectives._lgbm_params import (
     training_objective,
 )
 from flows.objectives._lgbm_rounds import FoldBooster, FoldCurves, Rounds, dataset, valid_predictions
+from flows.objectives._shares import n_shares, rows_axis, share_of
 from flows.objectives._space_file import build_space
+from flows.objectives._splits import Rows
 from hpo_core import InputError, TrialPruned
 from hpo_core.inner import check_whole
 
@@ -76,7 +80,7 @@ _FORBIDDEN = set('[]{}":,\n\r')
 class LightGBM:
     """Tune LightGBM on a table.
 
-    ``budget``           ``"folds"`` or ``"rounds"``, see the module's docstring
+    ``budget``           ``"folds"``, ``"rows"`` or ``"rounds"``, see the module's docstring
     ``max_rounds``       boosting rounds at most
     ``patience``         rounds without a better value before training stops
     ``rounds_per_step``  rounds in one step of the ``rounds`` axis; default: a hundredth of
@@ -94,8 +98,8 @@ class LightGBM:
     rounds_per_step: int | None = None
 
     def __post_init__(self) -> None:
-        if self.budget not in ("folds", "rounds"):
-            raise InputError(f"budget must be 'folds' or 'rounds', got {self.budget!r}")
+        if self.budget not in ("folds", "rows", "rounds"):
+            raise InputError(f"budget must be 'folds', 'rows' or 'rounds', got {self.budget!r}")
         for name in ("max_rounds", "patience", "rounds_per_step"):
             value = getattr(self, name)
             if value is not None or name != "rounds_per_step":
@@ -121,9 +125,11 @@ class LightGBM:
             check=check_domain,
             check_space=lambda space: check_together(space, setting.problem.task, self.budget),
         )
-        steps = (
-            (setting.n_folds, "fold") if self.budget == "folds" else (self._n_steps, f"{self.stride} rounds")
-        )
+        steps = {
+            "folds": lambda: (setting.n_folds, "fold"),
+            "rows": lambda: rows_axis(setting),
+            "rounds": lambda: (self._n_steps, f"{self.stride} rounds"),
+        }[self.budget]()
         question = {
             "budget": self.budget, "max_rounds": self.max_rounds, "patience": self.patience,
             "rounds_per_step": self.stride if self.budget == "rounds" else None,
@@ -145,6 +151,8 @@ class LightGBM:
         setting = load_setting(self.table)
         if self.budget == "rounds":
             return self._over_rounds(trial, setting)
+        if self.budget == "rows":
+            return self._over_rows(trial, setting)
         return self._over_folds(trial, setting)
 
     def _params(self, setting: Setting, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -168,7 +176,7 @@ class LightGBM:
         curves = FoldCurves.start(trial)
         saving = Saving(trial, curves.to_bytes)
         for step in trial.steps(setting.n_folds):
-            curves.add(*self._train_fold(trial, setting, step - 1))
+            curves.add(*self._train_fold(trial, setting, step - 1, setting.split.folds[step - 1][0]))
             values = curves.values[-1]
             at = thinned(len(values), max(CURVE_POINTS // setting.n_folds, 2))
             trial.log_curve(f"{name}_fold{step}", [i + 1 for i in at], [values[i] for i in at])
@@ -188,11 +196,25 @@ class LightGBM:
             raise TrialPruned("stopped before the first fold was finished")
         return mean(curves.best()[0])
 
-    def _train_fold(self, trial: Trial, setting: Setting, fold: int) -> tuple[list[float], list[float]]:
+    def _over_rows(self, trial: Trial, setting: Setting) -> float:
+        shares, name, best = n_shares(setting), setting.metric.name, list[float]()
+        for budget in trial.budgets(shares):
+            curves = FoldCurves([], [])
+            for fold, (train, _) in enumerate(setting.split.folds):
+                curves.add(*self._train_fold(trial, setting, fold, share_of(setting, train, budget / shares)))
+            best, rounds = curves.best()
+            trial.report(budget, **{name: mean(best), **spread(name, best), "rounds": float(rounds)})
+        if not best:
+            raise TrialPruned("stopped before the first budget was used")
+        return mean(best)
+
+    def _train_fold(
+        self, trial: Trial, setting: Setting, fold: int, train_rows: Rows
+    ) -> tuple[list[float], list[float]]:
         """The metric, and the minimised watched metric, round by round until early stopping."""
         import lightgbm
 
-        train_rows, valid_rows = setting.split.folds[fold]
+        valid_rows = setting.split.folds[fold][1]
         params = self._params(setting, trial.params, fold_seed(trial.seed, fold))
         data = dataset(setting.problem, train_rows, params)
         valid = dataset(setting.problem, valid_rows, params, data)

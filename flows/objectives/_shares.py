@@ -32,6 +32,12 @@ def n_shares(setting: Setting) -> int:
     )
 
 
+def rows_axis(setting: Setting) -> tuple[int, str]:
+    """How many steps the axis has, and what one is."""
+    shares = n_shares(setting)
+    return shares, f"share of 1/{shares} of the training rows"
+
+
 def share_of(setting: Setting, rows: Rows, share: float) -> Rows:
     """A fraction of sorted row numbers, sorted; a larger fraction has all that a smaller one has.
 

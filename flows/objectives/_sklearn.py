@@ -54,7 +54,7 @@ from flows.objectives._base import (
 from flows.objectives._fitted import names_codes, needed, outputs_of, packages_of, pipeline_of, unbound
 from flows.objectives._growth import FoldRows, Grown, Growth, Run, own_parameters
 from flows.objectives._metrics import Array, Needs
-from flows.objectives._shares import n_shares, share_of
+from flows.objectives._shares import n_shares, rows_axis, share_of
 from flows.objectives._space_file import build_space
 from flows.objectives._splits import Rows
 from hpo_core import InputError, Parameter, TrialPruned
@@ -137,8 +137,7 @@ class SklearnModel:
         if self.budget == "folds":
             return setting.n_folds, "fold"
         if self.budget == "rows":
-            parts = n_shares(setting)
-            return parts, f"share of 1/{parts} of the training rows"
+            return rows_axis(setting)
         return self.n_steps, growth.unit(self.max_size / self.n_steps)
 
     def over_training(self) -> SklearnModel | None:

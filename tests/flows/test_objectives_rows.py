@@ -18,6 +18,7 @@ from flows._plan import plan_request
 from flows._request import Request
 from flows.objectives import SklearnModel, TrialInfo, make_objective
 from flows.objectives._base import fold_seed, load_setting
+from flows.objectives._lgbm_rounds import dataset
 from flows.objectives._shares import _turns, n_shares, share_of
 from hpo_core import InputError, StrategyError
 from tests.flows.conftest import Hpo, Place
@@ -96,6 +97,33 @@ def test_a_budget_is_worth_what_the_model_of_these_rows_is_and_the_whole_one_wha
     assert tuned.finalise(params, info).score == pytest.approx(folds.finalise(params, info).score)
 
 
+def test_lightgbm_learns_from_the_share_and_is_validated_on_the_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {**ROWS, "max_rounds": 30}
+    del options["estimator"]
+    tuned, folds = (make_objective("lgbm", **{**options, "budget": axis}) for axis in ("rows", "folds"))
+    setting = load_setting(tuned.table)
+    params = tuned.prepare().space.decode(tuned.prepare().space.default_unit())
+    used: list[Any] = []
+
+    def noted(problem: Any, rows: Any, *more: Any) -> Any:
+        used.append(rows)
+        return dataset(problem, rows, *more)
+
+    monkeypatch.setattr("flows.objectives._lgbm.dataset", noted)
+    first, whole, plain = FakeTrial(params, target=1), FakeTrial(params), FakeTrial(params)
+    assert 0.5 < tuned(first) < 1.0
+    expected = [
+        part for train, valid in setting.split.folds for part in (share_of(setting, train, 1 / 3), valid)
+    ]
+    assert all(np.array_equal(a, b) for a, b in zip(used, expected, strict=True))
+    assert tuned(whole) == folds(plain)
+    assert [step for step, _ in first.reports + whole.reports] == [1, 3]
+    assert whole.reports[-1][1]["rounds"] == plain.reports[-1][1]["rounds"]
+    assert tuned.on_folds(params, 1) == folds.on_folds(params, 1)
+    info = TrialInfo(seed=1, metrics=whole.reports[-1][1])
+    assert tuned.finalise(params, info).score == folds.finalise(params, info).score
+
+
 @pytest.mark.parametrize(("rows", "rare", "shares"), [(20_000, 0, 100), (4_500, 0, 24), (4_500, 40, 10)])
 def test_the_smallest_share_has_enough_of_everything(
     rows: int, rare: int, shares: int, tmp_path: Path
@@ -122,29 +150,26 @@ def test_too_small_a_table_is_refused(rows: int, rare: int, says: str, tmp_path:
         make_objective("sklearn", **options).prepare()
 
 
-def planned(strategy: str) -> Any:
-    return plan_request(
-        Request(
-            objective="sklearn",
-            data="sklearn:breast_cancer",
-            target="target",
-            strategy=strategy,
-            trials=20,
-            options={"budget": "rows", "estimator": "linear"},
-        )
-    )
+def planned(strategy: str, objective: str = "sklearn") -> Any:
+    options = {"budget": "rows", **({"estimator": "linear"} if objective == "sklearn" else {})}
+    table: dict[str, Any] = {
+        "data": "sklearn:breast_cancer", "target": "target", "trials": 20, "options": options,
+    }  # fmt: skip
+    return plan_request(Request(objective=objective, strategy=strategy, **table))
 
 
+@pytest.mark.parametrize("objective", ["sklearn", "lgbm"])
 @pytest.mark.parametrize("strategy", ["asha", "hyperband", "median", "successive_halving", "tpe"])
-def test_rows_are_the_axis_of_whoever_asks_for_them(strategy: str) -> None:
-    plan = planned(strategy)
+def test_rows_are_the_axis_of_whoever_asks_for_them(strategy: str, objective: str) -> None:
+    plan = planned(strategy, objective)
     assert (plan.table.budget, plan.terms.settings.max_steps) == ("rows", 3)
     assert ("trains every trial on all rows" in " ".join(plan.notes)) == (strategy == "tpe")
 
 
-def test_what_changes_during_training_cannot_do_so_over_rows() -> None:
+@pytest.mark.parametrize("objective", ["sklearn", "lgbm"])
+def test_what_changes_during_training_cannot_do_so_over_rows(objective: str) -> None:
     with pytest.raises(StrategyError, match="needs steps of training and not shares of the rows"):
-        planned("pbt")
+        planned("pbt", objective)
 
 
 def test_a_study_over_rows_trains_few_on_all_of_them(hpo: Hpo, tracked: Place) -> None:
