@@ -55,7 +55,7 @@ def _run_name() -> str:
     if context is not None:
         return f"tune-{context.plan.terms.name}"
     given = flow_run.parameters or {}
-    return f"tune-{given.get('name') or given.get('objective') or 'lgbm'}"
+    return f"tune-{given.get('name') or given.get('objective')}"
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -65,7 +65,7 @@ Amount = Annotated[float, Field(gt=0)]
 
 @flow(name="tune", flow_run_name=_run_name, persist_result=False)
 async def tune_flow(
-    objective: str = "lgbm",
+    objective: str,
     data: str | None = None,
     target: str | None = None,
     metric: str | None = None,

@@ -75,10 +75,11 @@ def test_what_a_form_offers_is_what_a_study_takes() -> None:
 @pytest.mark.parametrize(
     "flow, parameters, field",
     [
-        (tune_flow, {"trials": 0}, "trials"),
-        (tune_flow, {"trials": "many"}, "trials"),
-        (tune_flow, {"runner": "slurm"}, "runner"),
-        (tune_flow, {"timeout": -1, "trials": 5}, "timeout"),
+        (tune_flow, {"objective": "lgbm", "trials": 0}, "trials"),
+        (tune_flow, {"objective": "lgbm", "trials": "many"}, "trials"),
+        (tune_flow, {"objective": "lgbm", "runner": "slurm"}, "runner"),
+        (tune_flow, {"objective": "lgbm", "timeout": -1, "trials": 5}, "timeout"),
+        (tune_flow, {"trials": 5}, "objective"),  # a function was asked for, and LightGBM begun
         (resume_flow, {"trials": 5}, "study"),
         (resume_flow, {"study": "mine", "retry_failed": "perhaps"}, "retry_failed"),
     ],
