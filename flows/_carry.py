@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from flows._drive_session import Recalled, Watch, drive, nobody_recalls
-from flows._final import is_made, make_final_model
+from flows._final import is_kept, is_made, make_final_model
 from flows._notes import TRACKING, final_model, newest, shown_by, whereabouts_of
 from flows._plan import Plan, with_past
 from flows._report import attach_report
@@ -83,7 +83,7 @@ async def carry_out(
         stopped = current.study.stopped
         wanted = plan.table is not None and stopped is not None and stopped.state == "finished"
         complete = current.study.history.count(TrialState.COMPLETE)
-        if wanted and complete and not is_made(current.study, plan.register_as):
+        if wanted and complete and not await asyncio.to_thread(is_kept, current, plan.register_as):
             tell("making the final model")
             await finalise(current, plan)
         await attach_report(current, tell)

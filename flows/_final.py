@@ -33,6 +33,8 @@ from tracking import (
     brief,
     config_sha256,
     find_model,
+    is_logged,
+    is_registered,
     load_own_model,
     log_model,
     promote,
@@ -72,6 +74,14 @@ def is_made(study: Study, register_as: str | None) -> bool:
     return bool(made) and register_as in (None, made.get("name"))
 
 
+def is_kept(current: Session, register_as: str | None) -> bool:
+    """Whether it is made, and the registry has not lost it since: what is there may be deleted by hand."""
+    if not is_made(current.study, register_as) or register_as is None or current.parent_run is None:
+        return is_made(current.study, register_as)
+    made = final_model(current.study)
+    return is_registered(current.tracker.connection, name=register_as, version=made["version"])
+
+
 async def make_final_model(current: Session, plan: Plan) -> None:
     """Make the model of the study's best trial; repeating it after a crash changes nothing."""
     best = current.study.best
@@ -86,7 +96,7 @@ async def make_final_model(current: Session, plan: Plan) -> None:
 
 
 def _make_and_register(current: Session, plan: Plan, trial: TrialRecord) -> None:
-    note = newest(current.study, FINAL_MODEL, trial=trial.number)
+    note = known(current, trial)
     if "model_uri" not in note:
         final = fitted(current.study, plan, trial)
         note = described(trial, final)
@@ -99,6 +109,15 @@ def _make_and_register(current: Session, plan: Plan, trial: TrialRecord) -> None
         registration = Registration(name=plan.register_as)
         promotion = register(current.study, current.tracker.connection, plan, note, registration)
         current.study.note(FINAL_MODEL, {**note, **outcome_of(promotion)}, now=current.now())
+
+
+def known(current: Session, trial: TrialRecord) -> dict[str, Any]:
+    """The note on the trial's final model; empty where there is none, or MLflow has that model no more."""
+    note = newest(current.study, FINAL_MODEL, trial=trial.number)
+    uri = note.get("model_uri")
+    if uri is None or current.parent_run is None:
+        return note
+    return note if is_logged(current.tracker.connection, uri.removeprefix("models:/")) else {}
 
 
 def fitted(study: Study, plan: Plan, trial: TrialRecord) -> FinalModel:

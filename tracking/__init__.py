@@ -44,6 +44,8 @@ if typing.TYPE_CHECKING:
     from tracking._models import CodeModel as CodeModel
     from tracking._models import LoggedModel as LoggedModel
     from tracking._models import find_model as find_model
+    from tracking._models import find_trial_model as find_trial_model
+    from tracking._models import is_logged as is_logged
     from tracking._models import load_writers as load_writers
     from tracking._models import log_model as log_model
     from tracking._models import log_trial_model as log_trial_model
@@ -53,6 +55,7 @@ if typing.TYPE_CHECKING:
     from tracking._registry import Candidate as Candidate
     from tracking._registry import Gate as Gate
     from tracking._registry import Promotion as Promotion
+    from tracking._registry import is_registered as is_registered
     from tracking._registry import load_own_model as load_own_model
     from tracking._registry import promote as promote
     from tracking._registry import roll_back as roll_back
@@ -92,7 +95,8 @@ __all__ = [
     "check_registered", "check_version",
     "comparison_html", "config_sha256", "connect", "connect_to_study", "database_file", "database_uri",
     "delete_checkpoint", "disk_warning", "draw_comparison", "duration", "failure_lines", "fetch_checkpoints",
-    "fetch_journal", "find_model", "finite", "goal", "load_checkpoint", "load_own_model", "load_writers",
+    "fetch_journal", "find_model", "find_trial_model", "finite", "goal", "is_logged", "is_registered",
+    "load_checkpoint", "load_own_model", "load_writers",
     "locate_checkpoint", "log_model", "log_trial_model", "markdown_cell", "markdown_table", "number_text",
     "open_artifact", "past_runs", "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints",
     "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "status_of", "take_out", "trial_run",
@@ -113,10 +117,11 @@ _HOMES = {
     "_errors": "Away Denied NoRunYet NotComparable TrackingError brief",
     "_fetch": "Fetched fetch_checkpoints fetch_journal",
     "_http": "status_of",
-    "_models": "CodeModel LoggedModel find_model load_writers log_model log_trial_model",
+    "_models": "CodeModel LoggedModel find_model find_trial_model is_logged load_writers log_model "
+    "log_trial_model",
     "_past_runs": "past_runs",
     "_options": "UPLOADED TrackerOptions",
-    "_registry": "Candidate Gate Promotion load_own_model promote roll_back",
+    "_registry": "Candidate Gate Promotion is_registered load_own_model promote roll_back",
     "_registry_names": "check_registered",
     "_repeat_run": "repeat_run",
     "_report": "write_report",

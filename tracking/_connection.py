@@ -56,12 +56,15 @@ class Connection:
         """Whether it is to a server, which may be far and is not ours alone."""
         return is_over_http(self.uri)
 
-    def runs(self, query: str, *, most: int | None = None) -> Iterator[Run]:
-        """All active runs of the experiment that match, oldest first, each once."""
+    def runs(self, query: str, *, most: int | None = None, deleted: bool = False) -> Iterator[Run]:
+        """All active runs of the experiment that match, oldest first, each once; or those ``deleted``."""
+        from mlflow.entities import ViewType
+
         search = functools.partial(
             self.client.search_runs,
             [self.experiment_id],
             query,
+            ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
             max_results=min(_PAGE, most or _PAGE),
             order_by=["attributes.start_time ASC"],
         )
@@ -91,9 +94,11 @@ class Connection:
         """The runs that stand for this study: one, or none, or ghosts of a creation that was repeated."""
         return list(self.runs_of(study_id, "study"))
 
-    def trial_runs(self, study_id: str, trial: int, *, most: int | None = None) -> Iterator[Run]:
-        """The runs that stand for this trial of the study: one, or none, or ghosts."""
-        return self.runs(f"tags.`{UID}` = '{trial_uid(study_id, trial)}'", most=most)
+    def trial_runs(
+        self, study_id: str, trial: int, *, most: int | None = None, deleted: bool = False
+    ) -> Iterator[Run]:
+        """The runs that stand for this trial of the study: one, or none, or ghosts; or those ``deleted``."""
+        return self.runs(f"tags.`{UID}` = '{trial_uid(study_id, trial)}'", most=most, deleted=deleted)
 
     def named_studies(self, name: str) -> list[Run]:
         """The runs of all studies of that name, newest first."""

@@ -187,6 +187,29 @@ def find_model(
     return None
 
 
+def find_trial_model(connection: Connection, study_id: str, trial: int) -> LoggedModel | None:
+    """The model that a trial's objective has logged, or ``None``; MLflow keeps those of runs it deletes."""
+    for deleted in (False, True):
+        runs = connection.trial_runs(study_id, trial, deleted=deleted)
+        found = filter(None, (find_model(connection, run.info.run_id) for run in runs))
+        if (model := next(found, None)) is not None:
+            return model
+    return None
+
+
+def is_logged(connection: Connection, model_id: str) -> bool:
+    """Whether MLflow has the model still."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        connection.client.get_logged_model(model_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
 def _log_once(flavor: str, run_id: str, arguments: dict[str, Any], tags: dict[str, str]) -> Any:
     from mlflow import MlflowClient
     from mlflow.models import Model
@@ -194,6 +217,11 @@ def _log_once(flavor: str, run_id: str, arguments: dict[str, Any], tags: dict[st
     module = importlib.import_module(f"mlflow.{flavor}")
     client = MlflowClient()
     run = client.get_run(run_id)
+    if run.info.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the run {run_id} was deleted in MLflow, so no model can be logged to it; `hpo resync STUDY` "
+            "makes it again"
+        )
     # Made beforehand: Model.log would put it into whichever experiment the process is set to.
     made = client.create_logged_model(
         run.info.experiment_id,

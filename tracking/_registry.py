@@ -197,6 +197,12 @@ def roll_back(connection: Connection, *, name: str, alias: str = "champion") -> 
     return _result(name, alias, True, reason, earlier, earlier)
 
 
+def is_registered(connection: Connection, *, name: str, version: str, alias: str = "champion") -> bool:
+    """Whether that version of the model is there still, and some version holds the alias."""
+    there = _version(connection, name, version) is not None
+    return there and _holder(connection, name, alias) is not None
+
+
 def load_own_model(connection: Connection, uri: str) -> Any:
     """Load a model (as a ``pyfunc``) that a study of ours logged.
 
@@ -361,8 +367,17 @@ def _for_alias(word: str, alias: str) -> str:
 
 
 def _replaced(version: ModelVersion, alias: str) -> list[str]:
-    """The versions that this one has replaced under the alias, the last one last."""
-    told = version.tags.get(_past_key(version, alias), "")
+    """The versions that this one has replaced under the alias, the last one last.
+
+    Raises :class:`InputError` for a tag that somebody has made something else of.
+    """
+    key = _past_key(version, alias)
+    told = version.tags.get(key, "")
+    if not re.fullmatch(r"([0-9]+(,[0-9]+)*)?", told):
+        raise InputError(
+            f"the tag {key} of version {version.version} of {version.name} lists versions, such as 2,5, got "
+            f"{told!r}; mend or remove it, or set the alias {alias} by hand"
+        )
     return told.split(",") if told else []
 
 

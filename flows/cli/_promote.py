@@ -24,13 +24,12 @@ from hpo_core.folds import fold_results, repeats_of
 from hpo_core.inner import nearest
 from tracking import (
     Candidate,
-    Connection,
     Gate,
     LoggedModel,
     Promotion,
     check_registered,
     connect_to_study,
-    find_model,
+    find_trial_model,
     probe,
     version_note,
 )
@@ -103,8 +102,7 @@ def has_model(study: Study, trial: int, tracking_uri: str | None) -> bool:
         experiment = experiment_of(study)
         run = run_in(study, experiment)
         connection = connect_to_study(tracking_of(study, tracking_uri), study.name, experiment, run)
-        runs = connection.trial_runs(study.created.study_id, trial) if connection else ()
-        return any(connection and find_model(connection, run.info.run_id) for run in runs)
+        return bool(connection and find_trial_model(connection, study.created.study_id, trial))
     return False
 
 
@@ -174,7 +172,7 @@ def _promote_ready(
 ) -> Promotion:
     """The trial's final model, made now unless it was made before."""
     study, connection = current.study, current.tracker.connection
-    note = newest(study, FINAL_MODEL, trial=trial.number)
+    note = _final.known(current, trial)
     if "model_uri" not in note:
         final = _final.fitted(study, plan, trial)
         note = _final.described(trial, final)
@@ -195,7 +193,7 @@ def _promote_logged(current: Session, trial: TrialRecord, registration: _final.R
             f"{nearest(metric, study.objectives)}"
         )
     candidate = Candidate(
-        model=_logged_model(connection, current.tracker.run_id(trial.number, 60.0), trial),
+        model=_logged_model(current, trial),
         scores=scores,
         # Scores of one study are measured alike; those of two studies cannot be known to be.
         data_digest=study.created.study_id,
@@ -215,8 +213,9 @@ def _promote_logged(current: Session, trial: TrialRecord, registration: _final.R
     )
 
 
-def _logged_model(connection: Connection, run_id: str, trial: TrialRecord) -> LoggedModel:
-    found = find_model(connection, run_id)
+def _logged_model(current: Session, trial: TrialRecord) -> LoggedModel:
+    study_id = current.study.created.study_id
+    found = find_trial_model(current.tracker.connection, study_id, trial.number)
     if found is None:
         raise InputError(
             f"trial {trial.number} logged no model; call trial.log_model(model) in the objective (in an "

@@ -135,6 +135,49 @@ def test_a_trial_without_a_model_says_what_to_do(study: Place, hpo: Hpo) -> None
     assert "trial 2 logged no model; call trial.log_model(model)" in said.err
 
 
+def test_a_model_outlives_the_run_that_it_was_logged_to(study: Place, hpo: Hpo) -> None:
+    """After its run was deleted by hand and made again, the trial had logged no model, it was said."""
+    first = hpo("promote", "mine", "--trial", 0, "--model", "m")
+    version = registered(study, "m")["versions"]["1"]
+    tracked_by(study).delete_run(version.run_id)
+    assert hpo("resync", "mine").code == 0
+    assert has_model(study.study("mine"), 0, None)
+    other = hpo("promote", "mine", "--trial", 0, "--model", "other")
+    assert (other.code, other.err) == (0, "")
+    assert other.out == first.out.replace("m@", "other@")
+    assert hpo("promote", "mine", "--trial", 0, "--model", "m").out.endswith("(it already holds the alias)\n")
+
+
+def test_what_was_deleted_by_hand_is_registered_by_the_same_command(tracked: Place, hpo: Hpo) -> None:
+    """It said that the alias was at a version that was gone, for ever."""
+    table = written(tracked.folder, mixed(120))
+    command = [
+        *("tune", "lgbm", "--data", table, "--target", "y", "--strategy", "random", "--trials", 1),
+        *("--isolation", "thread", "--workers", 1, "--folds", 2, "--option", "max_rounds=10"),
+        *("--name", "mine", "--register", "churn"),
+    ]
+    assert hpo(*command).code == 0
+    client = tracked_by(tracked)
+    version = registered(tracked, "churn")["versions"]["1"]
+    client.delete_registered_model_alias("churn", "champion")
+    assert hpo(*command).code == 0
+    assert registered(tracked, "churn")["aliases"] == {"champion": "1"}
+    client.delete_registered_model("churn")
+    assert hpo(*command).code == 0
+    assert registered(tracked, "churn")["versions"]["1"].tags["hpo.model_id"] == version.tags["hpo.model_id"]
+
+    client.delete_registered_model("churn")
+    client.delete_logged_model(version.tags["hpo.model_id"])
+    client.delete_run(version.run_id)
+    said = hpo(*command)
+    assert (said.code, "was deleted in MLflow" in said.err, "`hpo resync" in said.err) == (2, True, True)
+    assert hpo("resync", "mine").code == 0
+    assert hpo(*command).code == 0
+    made = registered(tracked, "churn")
+    assert made["aliases"] == {"champion": "1"}
+    assert made["versions"]["1"].run_id != version.run_id
+
+
 def served(model: str, place: Place, rows: pd.DataFrame) -> list[str]:
     """What ``mlflow models serve`` answers to a request with these rows."""
     with socket.socket() as free:

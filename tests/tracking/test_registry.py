@@ -26,6 +26,7 @@ from tracking import (
     NotComparable,
     TrackingError,
     find_model,
+    is_registered,
     load_own_model,
     log_model,
     promote,
@@ -415,6 +416,32 @@ def test_what_was_deleted_is_not_gone_back_to(connection: Connection, models: Mo
     with pytest.raises(InputError, match=r"version 1 of .* held champion before version 2, was deleted; set"):
         roll_back(connection, name=name)
     assert connection.client.get_model_version_by_alias(name, "champion").version == 2
+
+
+def test_a_past_that_somebody_has_edited_is_named(connection: Connection, models: Models, name: str) -> None:
+    """It was a traceback of MLflow's, which takes versions for numbers."""
+    for auc in (0.6, 0.7):
+        promote(connection, models.candidate(auc), name=name, gate=GATE)
+    connection.client.set_model_version_tag(name, "2", "hpo.replaces", "the first")
+    with pytest.raises(InputError, match=r"tag hpo.replaces of version 2 of .* such as 2,5, got 'the first'"):
+        roll_back(connection, name=name)
+    assert connection.client.get_model_version_by_alias(name, "champion").version == 2
+
+
+def test_a_version_that_was_deleted_or_has_lost_its_alias_is_not_registered(
+    connection: Connection, models: Models, name: str
+) -> None:
+    def there(version: str) -> bool:
+        return is_registered(connection, name=name, version=version)
+
+    assert not there("1")
+    for auc in (0.6, 0.7):
+        promote(connection, models.candidate(auc), name=name, gate=GATE)
+    assert there("1")
+    connection.client.delete_model_version(name, "1")
+    assert (there("1"), there("2")) == (False, True)
+    connection.client.delete_registered_model_alias(name, "champion")
+    assert not there("2")
 
 
 class Mortal:
