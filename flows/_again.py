@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from flows._experiment import check_experiment
 from flows._find import experiment_of, opened, tracking_of
 from flows._frames import whereabouts
 from flows._mlproject import is_project
@@ -125,7 +126,8 @@ def limit_of(study: Study, name: str) -> float | None:
     return limit
 
 
-def run_again(name: str, *, wanted: Callable[[int], bool]) -> int:
-    """Queue the study's trials that ended badly and are wanted; how many those are."""
-    with opened(name) as study:
+def run_again(plan: Plan, *, wanted: Callable[[int], bool]) -> int:
+    """Queue the trials of the plan's study that ended badly and are wanted; how many those are."""
+    with opened(plan.terms.name) as study:
+        check_experiment(plan.tracking, study)
         return requeue_failed(study, time.time(), wanted=wanted)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from flows._notes import TRACKING, newest
+from flows._notes import TRACKING, newest, run_in
 from hpo_core import InputError, Study
-from tracking import probe, users_variable
+from tracking import connect, probe, users_variable
 from tracking.tags import PARENT_RUN_ID
 
 
@@ -33,6 +33,15 @@ def check_tracking(tracking: TrackingTerms) -> str | None:
     Raises :class:`InputError` when the tracking server does not answer; nothing is created then.
     """
     return None if tracking.offline else probe(tracking.uri)
+
+
+def check_experiment(tracking: TrackingTerms, study: Study) -> None:
+    """Raise :class:`InputError` where a study that was shown already cannot be shown there any more, as in an
+    experiment that was deleted, before anything of the study is changed.
+    """
+    experiment = tracking.experiment or newest(study, TRACKING).get("experiment")
+    if experiment is not None and not tracking.offline:
+        connect(tracking.uri, experiment, run_in(study, experiment))
 
 
 def settle_experiment(tracking: TrackingTerms, adopt: str | None, study: Study) -> str:

@@ -217,7 +217,7 @@ async def resume_flow(
         if line:
             context.tell(line)
         if retry_failed:
-            context.tell(f"trials that will run once more: {run_again(study, wanted=lambda number: True)}")
+            context.tell(f"trials that will run once more: {run_again(context.plan, wanted=lambda n: True)}")
         return context
 
     return await _carried_if_good(ordered)

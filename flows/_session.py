@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows._clock import steady_clock
-from flows._experiment import TrackingTerms, check_tracking, settle_experiment
+from flows._experiment import TrackingTerms, check_experiment, check_tracking, settle_experiment
 from flows._notes import note_place, run_in
 from flows._warm_start import begin_with
 from flows._workspace import Opened, Terms, open_study
@@ -88,7 +89,8 @@ async def session(
     """
     adopt = tracking.adopt_run or os.environ.pop("MLFLOW_RUN_ID", None)
     uri = await asyncio.to_thread(check_tracking, tracking)
-    opened = open_study(terms, now=time.time(), home=home, edit=edit)
+    usable = functools.partial(check_experiment, tracking)
+    opened = open_study(terms, now=time.time(), home=home, edit=edit, check=usable)
     # A request that came too late for the driver that it was meant for.
     (opened.folder / "cancel").unlink(missing_ok=True)
     current: Session | None = None

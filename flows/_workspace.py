@@ -111,7 +111,14 @@ def study_folder(name: str, home: Path | str | None = None) -> Path:
     return studies_home(home) / name
 
 
-def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit: bool = False) -> Opened:
+def open_study(
+    terms: Terms,
+    *,
+    now: float,
+    home: Path | str | None = None,
+    edit: bool = False,
+    check: Callable[[Study], None] = lambda study: None,
+) -> Opened:
     """Create the study, or go on with the one of that name.
 
     Going on needs the same objective, data, objectives and space (``edit`` allows another space), and
@@ -120,7 +127,7 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
 
     Raises :class:`StudyExistsError` when the name is another study's, :class:`StudyLockedError` when
     a living driver holds it, :class:`InputError` when its folder cannot be made. ``now`` is taken as no
-    earlier than the study's last event.
+    earlier than the study's last event. ``check``: may refuse to go on with one, before it is changed.
     """
     folder = study_folder(terms.name, home)
     try:
@@ -142,6 +149,7 @@ def open_study(terms: Terms, *, now: float, home: Path | str | None = None, edit
         study = Study.replay(events, journal=journal, space=terms.space, strategy=None)
         _check_place(study, folder)
         _check_same(study, terms, edit=edit)
+        check(study)
         now = max(now, study.state.last_at)
         lines = _take_over(study, terms, now=now)
         lines += _enqueue(study, terms, now)

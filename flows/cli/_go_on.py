@@ -51,6 +51,6 @@ def retry(name: str, failed: bool, trials: list[int], *, as_json: bool, **terms:
         raise InputError(
             f"study {name!r} has no trial {f'{lacking} ' * bool(lacking)}that ended badly{there}"
         )
-    count = run_again(name, wanted=lambda number: failed or number in trials)
+    count = run_again(plan, wanted=lambda number: failed or number in trials)
     typer.echo(f"{count} trial{'s' if count > 1 else ''} will run once more", err=as_json)
     return carry_out(plan, as_json=as_json)

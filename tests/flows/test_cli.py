@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from flows._again import run_again
+from flows._again import plan_of, run_again
 from flows._find import flow_runs_of, opened, tracking_of
 from flows._prefect import prefect_api
 from hpo_core import Float, Int, SearchSpace, TrialState
@@ -263,7 +263,7 @@ def test_a_study_moves_to_another_experiment_when_its_own_was_deleted(
     """MLflow keeps the name; there was no way to show a finished study again."""
     from mlflow import MlflowClient
 
-    hpo(*tune(objectives, "loss"))
+    hpo(*tune(objectives, "fragile"))
     client = MlflowClient(f"sqlite:///{tracked.database}")
     gone = client.get_experiment_by_name("mine")
     assert gone is not None
@@ -272,6 +272,12 @@ def test_a_study_moves_to_another_experiment_when_its_own_was_deleted(
     assert refused.code == 2
     assert f"restore --experiment-id {gone.experiment_id}`" in refused.err
     assert "`hpo sync STUDY --experiment NAME`" in refused.err
+    # These had raised the limit, or queued the trials, before they were refused.
+    for order in (("extend", "mine", "--trials", 7), ("retry", "mine", "--failed")):
+        before = (tracked.folder / ".hpo/studies/mine/journal.jsonl").read_bytes()
+        assert (said := hpo(*order)).code == 2
+        assert "was deleted in MLflow" in said.err
+        assert (tracked.folder / ".hpo/studies/mine/journal.jsonl").read_bytes() == before
     assert hpo("sync", "mine", "--experiment", "second").out == "MLflow has all of study mine\n"
     assert hpo("extend", "mine", "--trials", 7).code == 0
     second = client.get_experiment_by_name("second")
@@ -474,7 +480,7 @@ def test_where_nothing_failed_nothing_is_said_to_be_listed(objectives: str, hpo:
 def test_why_says_what_a_trial_waits_for(objectives: str, hpo: Hpo, tracked: Place) -> None:
     """It was a free worker, also where there was none and none would come."""
     hpo(*tune(objectives, "fragile", "--offline"))
-    run_again("mine", wanted=lambda number: number == 1)
+    run_again(plan_of(tracked.study("mine")), wanted=lambda number: number == 1)
     assert hpo("why", "mine", 1).out.startswith("trial 1 is waiting until the study goes on")
     with opened("mine"):
         assert hpo("why", "mine", 1).out.startswith("trial 1 is waiting for a free worker")
