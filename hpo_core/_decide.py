@@ -22,7 +22,7 @@ from hpo_core._trial import trial_seed
 
 # So many reused results in a row, and the sampler is taken to repeat itself for ever.
 _MOST_REUSES = 16
-_TAKEN_OUT = "the search space as it was edited does not have its configuration"
+TAKEN_OUT = "the search space as it was edited does not have its configuration"
 
 
 class Checkpoint(NamedTuple):
@@ -126,9 +126,16 @@ class Decider:
         history = self._fold.history.without_new_trials() if exhausted else self._fold.history
         rng = np.random.default_rng([self._fold.created.seed, history.n_trials, 1])
         action = self._strategy.scheduler.next(history, rng)
-        if isinstance(action, Resume) and not history.may_hold(history.params_of(action.trial)):
-            return Close(action.trial, _TAKEN_OUT)
+        if isinstance(action, Resume | Close) and self.taken_out(action.trial):
+            return Close(action.trial, TAKEN_OUT)
         return action
+
+    def taken_out(self, trial: int) -> bool:
+        """Whether the space as it was edited does not have the trial's configuration."""
+        history, known = self._fold.history, self._fold.history.space.parameters
+        given = history.params_of(trial).items()
+        # What was running at the edit may have asked for a value since that the space no longer has.
+        return trial in history.outside or any(n in known and not known[n].contains(v) for n, v in given)
 
     def _decide(self, now: float) -> Segment | Wait | Finish:
         fold = self._fold

@@ -14,6 +14,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from hpo_core import _events as ev
+from hpo_core._decide import TAKEN_OUT
 from hpo_core._domain import check_name
 from hpo_core._errors import (
     InputError,
@@ -218,6 +219,8 @@ class Study:
     def why(self, trial: Trial | int) -> str:
         """Why a trial is where it is, as a sentence; for a paused one, what it waits for."""
         record = self._log.known(trial)
+        if record.state is TrialState.PAUSED and self.execution.decider.taken_out(record.number):
+            return f"it is paused at step {record.step}, and {TAKEN_OUT}"
         said = self.strategy.scheduler.why(self.history, record.number)
         return f"{said}: {record.reason}" if record.reason and record.reason not in said else said
 

@@ -19,7 +19,14 @@ from hpo_core._memo import Memo
 from hpo_core._states import TrialState
 from hpo_core._strategy import CONTINUE, Action, Close, Plan, Resume, Start, Stop, TrainingSteps
 from hpo_core._words import many
-from hpo_core.schedulers._common import end_step, idle, needs_end, run_to_the_end, settle, why_by_state
+from hpo_core.schedulers._common import (
+    end_step,
+    lacks_result,
+    needs_end,
+    run_to_the_end,
+    settle,
+    why_by_state,
+)
 from hpo_core.schedulers._criterion import Criterion
 from hpo_core.schedulers._gates import Gates
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
@@ -188,7 +195,7 @@ class ASHA:
             rungs = ladder.brackets[bracket]
             return Start(target=rungs[0].step if rungs else None, bracket=bracket)
         best = ladder.best_paused()
-        if best is not None and idle(history) and not history.count(TrialState.COMPLETE):
+        if best is not None and lacks_result(history):
             return Resume(best[0], best[1].next)
         return settle(history, "who goes on")
 

@@ -49,7 +49,8 @@ class Champion:
 
     def catch_up(self, history: History) -> list[dict[int, float]]:
         """Take in the trials that have become complete since; their results, in that order."""
-        complete = {trial: self.of(history, trial) for trial in history.completed(self._seen)}
+        fresh = [trial for trial in history.completed(self._seen) if trial not in history.outside]
+        complete = {trial: self.of(history, trial) for trial in fresh}
         for trial, results in complete.items():
             mean = sum(results.values()) / len(results) if results else math.inf
             # The lower number among equals, so that the order of arrival does not matter.

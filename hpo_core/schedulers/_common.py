@@ -14,6 +14,7 @@ __all__ = [
     "end_step",
     "exact",
     "idle",
+    "lacks_result",
     "needs_end",
     "plan_to_the_end",
     "run_to_the_end",
@@ -45,6 +46,12 @@ def exact(share: float) -> Fraction:
 def idle(history: History) -> bool:
     """Whether nothing runs and nothing waits to run."""
     return not history.count(TrialState.RUNNING) and not history.count(TrialState.WAITING)
+
+
+def lacks_result(history: History) -> bool:
+    """Whether nothing is on its way and no trial that the space can have is complete."""
+    outside = sum(history.states[trial] == TrialState.COMPLETE for trial in history.outside)
+    return idle(history) and history.count(TrialState.COMPLETE) == outside
 
 
 def settle(history: History, left: str) -> Wait | Finish:

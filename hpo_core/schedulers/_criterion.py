@@ -2,7 +2,8 @@
 
 Scores are tuples of floats, all minimised: one float for a single objective or a named metric, m floats
 when several objectives are compared by non-dominated rank. A score with a NaN stands for a result that
-is no number.
+is no number. A trial outside of the edited space has none: with one, it would hold its place before trials
+that can still win.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ class Scores:
 
     def of_row(self, history: History, row: int) -> Score | None:
         """The score in one report; ``None`` when the report leaves out any part of it."""
+        if history.outside and int(history.reports.trials[row]) in history.outside:
+            return None
         found = []
         for name, sign in zip(self.names, self.signs, strict=True):
             value = history.reports.value(row, name)
@@ -155,7 +158,8 @@ class Scores:
 
     def final(self, history: History, trial: int) -> Score | None:
         """A complete trial's score: its values where these are objectives, else its newest report."""
-        if history.states[trial] == TrialState.COMPLETE and set(self.names) <= set(history.objectives):
+        complete = history.states[trial] == TrialState.COMPLETE and trial not in history.outside
+        if complete and set(self.names) <= set(history.objectives):
             values = history.values[trial]
             return tuple(float(values[history.objectives.index(name)]) for name in self.names)
         return self.newest(history, trial)

@@ -24,7 +24,7 @@ from hpo_core._words import many
 from hpo_core.schedulers._common import (
     end_step,
     exact,
-    idle,
+    lacks_result,
     needs_end,
     run_to_the_end,
     settle,
@@ -127,7 +127,7 @@ class Levels:
         if history.trials_left != 0:
             return Start(target=ladder.brackets[0][0].step)
         waiting = ladder.best_paused()
-        if waiting is not None and idle(history) and not history.count(TrialState.COMPLETE):
+        if waiting is not None and lacks_result(history):
             return Resume(waiting[0], waiting[1].next)
         return settle(history, "who goes on")
 

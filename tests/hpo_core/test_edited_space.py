@@ -1,13 +1,14 @@
-"""Which trial is the best of a study whose space was edited: one that it can have, once there is any."""
+"""A study whose space was edited: what is the best, and what others are compared with, it can have."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_core import Categorical, Float, SearchSpace, Study, plots
+from hpo_core import Categorical, Float, Int, SearchSpace, Study, StudyFinished, TrialState, plots
 from hpo_core.compare import course
 from tests.hpo_core.studies import recorded, replayed, snapshot
 
@@ -109,3 +110,102 @@ def test_a_constraint_that_fails_on_an_earlier_trial_does_not_hinder_the_edit() 
     study.tell(study.ask(), 1.0)
     study.change_space(SearchSpace({"x": Float(0, 1)}, lambda p: 1 / p["x"] < 5))
     assert study.history.outside == {0}
+
+
+def trained(trial: Any, step: int) -> float:
+    """Less is better; what lies below 0.5, which edits take out, is ahead."""
+    return float(trial.params["x"] + 0.1 / step)
+
+
+def play(study: Study, most: int) -> list[Any]:
+    """At most so many segments, one after the other; the trials as they were handed out."""
+    ran: list[Any] = []
+    while len(ran) < most:
+        try:
+            trial = study.ask()
+        except StudyFinished:
+            break
+        ran.append(trial)
+        end, verdict = trial.target or 9, None
+        for step in range(trial.start_step + 1, end + 1):
+            verdict = verdict or study.report(trial, step, trained(trial, step))
+        study.tell(trial, trained(trial, end), state="pruned" if verdict else "complete", step=end)
+    return ran
+
+
+PAUSING: list[Any] = [
+    "random+asha",
+    "random+hyperband",
+    "random+successive_halving",
+    "random+levels",
+    {"name": "pbt", "parameters": ["x"]},
+]
+RULES: list[Any] = ["random+asha_stopping", "random+median", "random+race", "random+wilcoxon"]
+EDITS = {
+    "range": SearchSpace({"x": Float(0.5, 1), "size": Int(1, 4)}),
+    "constraint": SearchSpace({"x": Float(0, 1), "size": Int(1, 4)}, "x >= 0.5"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("strategy", [*PAUSING, *RULES], ids=str)
+def test_a_scheduler_compares_with_what_the_edited_space_can_have(strategy: Any, edit: str) -> None:
+    """Trials outside kept their places in rungs and rules, so that none inside ever got to its end."""
+    study, journal = recorded(
+        {"x": Float(0, 1), "size": Int(1, 4)},
+        strategy=strategy,
+        limits={"trials": 24},
+        settings={"max_steps": 9},
+    )
+    for place in range(8):
+        study.enqueue({"x": (place + 1) / 20, "size": 4})
+    while study.state.queue:
+        play(study, 1)
+    study.change_space(EDITS[edit])
+    asked = len(study.trials)
+    ran = play(study, 400)
+    assert all(t.params["x"] >= 0.5 for t in ran)
+    assert all(study.trials[t.parent].params["size"] == t.params["size"] for t in ran if t.parent is not None)
+    assert study.best.number >= asked
+    assert snapshot(replayed(journal)) == snapshot(study)
+
+
+def test_a_paused_trial_outside_says_that_it_is() -> None:
+    study = Study({"x": Float(0, 1)}, strategy="random+asha", limits={"trials": 4}, settings={"max_steps": 9})
+    study.enqueue({"x": 0.1})
+    play(study, 1)
+    study.change_space(EDITS["range"])
+    assert study.why(0) == (
+        "it is paused at step 1, and the search space as it was edited does not have its configuration"
+    )
+
+
+def test_a_paused_trial_goes_on_with_what_its_objective_asked_for_besides_the_declared_space() -> None:
+    """It was closed, as the edited space had no parameter of the name that it had asked for."""
+    study = Study({"x": Float(0, 1)}, strategy="random+asha", limits={"trials": 1}, settings={"max_steps": 9})
+    trial = study.ask()
+    trial.suggest_float("y", 0.0, 1.0)
+    study.tell(trial, 0.5, step=1)
+    study.change_space(SearchSpace({"x": Float(0, 2)}))
+    assert not study.history.outside
+    play(study, 10)
+    assert study.trials[0].state is TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("explore", ["perturb", "resample", "model"])
+@pytest.mark.parametrize("exploit", [0.5, "tournament"])
+def test_no_member_of_a_population_copies_one_outside(explore: str, exploit: Any) -> None:
+    """Nothing of its configuration was known to the fork, which drew another size for its checkpoint."""
+    scheduler = {"name": "pbt", "parameters": ["x"], "explore": explore, "exploit": exploit}
+    space = {"x": Float(0, 1), "size": Int(1, 9)}
+    study = Study(space, strategy=scheduler, limits={"trials": 12}, settings={"max_steps": 9})
+    outside = range(6, 12)
+    for place in range(12):
+        study.enqueue({"x": 0.1 if place in outside else 0.9 + place / 100, "size": place % 6 + 1})
+    play(study, 12)
+    study.change_space(SearchSpace({"x": Float(0.5, 1), "size": Int(1, 9)}))
+    play(study, 400)
+    forks = [trial for trial in study.trials if trial.parent is not None]
+    assert forks
+    assert not [fork for fork in forks if fork.parent in outside]
+    assert all(study.trials[fork.parent or 0].params["size"] == fork.params["size"] for fork in forks)
