@@ -378,7 +378,8 @@ class SearchSpace:
     def from_json(cls, data: Mapping[str, Any], *, constraints: Sequence[Predicate] = ()) -> SearchSpace:
         """The space that :meth:`to_json` wrote.
 
-        A constraint that was a callable is looked up by name in ``constraints``. Where it is missing
+        A constraint that was a callable is looked up by name in ``constraints``; of several with one name,
+        as all lambdas of a function have, the last ones are taken, in their order. Where it is missing
         the space can be read, and using the constraint is a :class:`SpaceError` that says which
         function to pass.
         """
@@ -386,13 +387,17 @@ class SearchSpace:
             raise SpaceError(
                 f"a space in JSON is an object with 'parameters', as to_json() makes it; got {data!r}"
             )
-        by_name = {Constraint.name_of(c): c for c in constraints}
+        by_name: dict[str, list[Predicate]] = {}
+        for function in reversed(constraints):
+            by_name.setdefault(Constraint.name_of(function), []).append(function)
         restored: list[str | Predicate] = []
-        for item in data.get("constraints", ()):
+        for item in reversed(data.get("constraints", ())):
             if "expression" in item:
                 restored.append(item["expression"])
             else:
-                restored.append(by_name.get(item["callable"]) or MissingPredicate(item["callable"]))
+                found = by_name.get(item["callable"], [MissingPredicate(item["callable"])])
+                restored.append(found.pop(0) if len(found) > 1 else found[0])
+        restored.reverse()
         parameters = {n: parameter_from_json(n, p) for n, p in data["parameters"].items()}
         return cls(parameters, restored, version=int(data.get("version", 0)))
 

@@ -347,7 +347,7 @@ class Study:
         data = {**space.to_json(), "version": self.space.version + 1}
         outside = [t.number for t in self.trials if not self._may_have(space, t.params)]
         event = ev.SpaceChanged(at=now, space=data, outside=outside)
-        # Of two functions with one name the later counts.
+        # Of functions with one name the last ones count.
         self.state.functions = [*self.state.functions, *constraint_functions(space)]
         self._log.append(event)
 

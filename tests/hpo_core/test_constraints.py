@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_core import Categorical, Float, Int, SearchSpace, SpaceError
+from hpo_core import Categorical, Float, Int, SearchSpace, SpaceError, Study
 
 PARAMETERS = {
     "a": Float(-1, 1),
@@ -138,3 +138,28 @@ def test_names_shadow_functions() -> None:
     space = SearchSpace({"log": Float(0, 1), "max": Float(0, 1)}, ["log + max <= 1"])
     assert space.meets_constraints({"log": 0.2, "max": 0.3})
     assert not space.meets_constraints({"log": 0.8, "max": 0.3})
+
+
+def below(name: str, bound: float) -> Any:
+    return lambda params: params[name] < bound
+
+
+def test_functions_of_one_name_are_all_kept() -> None:
+    """All lambdas of a function have one name, and of those only the last counted in a study."""
+    space = SearchSpace({"a": Float(0, 1), "b": Float(0, 1)}, [below("a", 0.2), "a + b < 1", below("b", 0.3)])
+    study = Study(space, strategy="random")
+    journal = [study.created]
+    for again in (study, Study.replay(journal, space=space)):
+        assert [again.space.meets_constraints({"a": a, "b": b}) for a, b in OUT] == [False, False, True]
+    assert all(study.ask().params["a"] < 0.2 for _ in range(10))
+
+
+def test_the_functions_of_an_edit_are_those_that_count() -> None:
+    study = Study(SearchSpace({"a": Float(0, 1), "b": Float(0, 1)}, [below("a", 0.2), below("b", 0.3)]))
+    study.change_space(SearchSpace({"a": Float(0, 1), "b": Float(0, 1)}, [below("a", 0.9)]))
+    assert [study.space.meets_constraints({"a": a, "b": b}) for a, b in OUT] == [True, True, True]
+    study.change_space(SearchSpace({"a": Float(0, 1), "b": Float(0, 1)}, [below("b", 0.5), below("a", 0.1)]))
+    assert [study.space.meets_constraints({"a": a, "b": b}) for a, b in OUT] == [False, False, False]
+
+
+OUT = [(0.5, 0.1), (0.1, 0.5), (0.15, 0.15)]
