@@ -297,7 +297,8 @@ class History:
 
     def _resolve(self, trial: int, params: dict[str, Any]) -> None:
         self._params[trial] = params
-        u, self._fits[trial] = self._encoded(params)
+        u, fits = self._encoded(params)
+        self._fits[trial] = fits and trial not in self.outside
         self._X[trial] = u
         if self._fits[trial]:
             self._seen.setdefault(self.space.key(u), trial)
@@ -363,10 +364,16 @@ class History:
     def _learn(self, params: dict[str, Any], row: Floats, state: int, excess: Floats, *, text: bool) -> None:
         """Make evidence of an observation, as long as it fits the present space."""
         u, fits = self._matched(params) if text else self._encoded(params)
-        if fits:
+        if fits and (text or self._may_be(params)):
             self._warm.add(self.space.key(u))
             self._leave_out(u)
             self.evidence._append(u, row, state, 0, -1, excess)
+
+    def _may_be(self, params: Mapping[str, Any]) -> bool:
+        try:
+            return self.space.meets_constraints(params)
+        except SpaceError:  # whoever only reads the study may lack the function
+            return True
 
     def _minimised(self, values: Mapping[str, float]) -> Floats:
         return np.array(minimised(values, self.objectives, self._signs))
@@ -396,12 +403,17 @@ class History:
         return u, not np.isnan(u).all()
 
     def _change_space(self, space: SearchSpace) -> None:
-        """Re-encode everything under a new version of the space; what does not fit it is left out."""
+        """Re-encode everything under a new version of the space; what does not fit it is left out.
+
+        So is what is in range and breaks a constraint: a model would measure proposals against results that
+        none of them can have.
+        """
         self.space = space
         self._X = Column(np.float64, width=space.dims, fill=np.nan)
         self._seen, self._warm, self._left_out = {}, set(), {}
         for trial, params in enumerate(self._params):
-            u, self._fits[trial] = self._encoded(params)
+            u, fits = self._encoded(params)
+            self._fits[trial] = fits and trial not in self.outside
             self._X.append(u)
             if self._fits[trial]:
                 self._seen.setdefault(space.key(u), trial)

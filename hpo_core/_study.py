@@ -310,6 +310,9 @@ class Study:
         does, but not for ``text``.
         """
         given = dict(params) if text else self._checked_params(params)
+        if not (text or self.space.meets_constraints(given)):
+            sources = [c.source for c in self.space.constraints]
+            raise SpaceError(f"{given!r} does not meet the constraints {sources}; leave the result out")
         named = checked_metrics(values, self.objectives)
         for name in self.objectives:
             if name not in named:
@@ -337,9 +340,9 @@ class Study:
     def change_space(self, space: SearchSpace, now: float = 0.0) -> None:
         """Go on with an edited space; earlier trials that still fit it are kept as evidence.
 
-        A trial fits when each of its values is one that the new space can have. Those that do not are
-        left out, and come back if the space is changed back. The best trial is then one that the new space
-        can have and that meets its input constraints; the old best remains until there is one.
+        A trial fits when each of its values is one that the new space can have, and they meet its input
+        constraints. Those that do not are left out, and come back if the space is changed back. The best
+        trial is then one that fits; the old best remains until there is one.
         """
         if not isinstance(space, SearchSpace):
             raise SpaceError(f"a study goes on with a SearchSpace({{...}}), got {space!r}")

@@ -50,8 +50,10 @@ def idle(history: History) -> bool:
 
 def lacks_result(history: History) -> bool:
     """Whether nothing is on its way and no trial that the space can have is complete."""
+    if not idle(history):
+        return False
     outside = sum(history.states[trial] == TrialState.COMPLETE for trial in history.outside)
-    return idle(history) and history.count(TrialState.COMPLETE) == outside
+    return history.count(TrialState.COMPLETE) == outside
 
 
 def settle(history: History, left: str) -> Wait | Finish:
