@@ -91,8 +91,6 @@ async def session(
     uri = await asyncio.to_thread(check_tracking, tracking)
     usable = functools.partial(check_experiment, tracking)
     opened = open_study(terms, now=time.time(), home=home, edit=edit, check=usable)
-    # A request that came too late for the driver that it was meant for.
-    (opened.folder / "cancel").unlink(missing_ok=True)
     current: Session | None = None
     unused = False
     try:

@@ -139,6 +139,8 @@ def open_study(
         ) from None
     journal = Journal(folder / JOURNAL)
     try:
+        # A request that came too late for the driver that it was meant for.
+        (folder / "cancel").unlink(missing_ok=True)
         events, journal.events = journal.events, []
         if not events:
             study = _created(terms, journal, now)

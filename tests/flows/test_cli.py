@@ -486,6 +486,28 @@ def test_why_says_what_a_trial_waits_for(objectives: str, hpo: Hpo, tracked: Pla
         assert hpo("why", "mine", 1).out.startswith("trial 1 is waiting for a free worker")
 
 
+def test_a_study_that_is_just_being_resumed_can_be_cancelled(
+    objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request was taken for one to the driver before, and removed."""
+    asked: list[int] = []
+
+    def meanwhile(*_: Any) -> None:
+        if not asked:
+            asked.append(hpo("cancel", "mine").code)
+
+    hpo(*tune(objectives, "loss", "--offline"))
+    journal = tracked.folder / ".hpo" / "studies" / "mine" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:4]))  # as a kill at its beginning leaves it
+    monkeypatch.setattr("flows._session.check_experiment", meanwhile)
+    hpo("resume", "mine", "--offline")
+    assert asked == [0]
+    stopped = tracked.study("mine").stopped
+    assert stopped is not None
+    assert stopped.state == "cancelled"
+
+
 def test_a_cancelled_study_goes_on_when_it_is_resumed(objectives: str, hpo: Hpo, tracked: Place) -> None:
     hpo(*tune(objectives, "loss", "--offline"))
     journal = tracked.folder / ".hpo" / "studies" / "mine" / "journal.jsonl"
