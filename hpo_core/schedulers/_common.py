@@ -52,7 +52,7 @@ def lacks_result(history: History) -> bool:
     """Whether nothing is on its way and no trial that the space can have is complete."""
     if not idle(history):
         return False
-    outside = sum(history.states[trial] == TrialState.COMPLETE for trial in history.outside)
+    outside = sum(bool(history.states[trial] == TrialState.COMPLETE) for trial in history.outside)
     return history.count(TrialState.COMPLETE) == outside
 
 

@@ -523,6 +523,7 @@ def test_a_cancelled_study_goes_on_when_it_is_resumed(objectives: str, hpo: Hpo,
     cancelled = tracked.study("mine")
     assert cancelled.stopped is not None
     assert cancelled.stopped.state == "cancelled"
+    (journal.parent / "cancel").touch()  # a request that came when the driver had ended
     said = hpo("resume", "mine")
     assert (said.code, said.err) == (0, "")
     study = tracked.study("mine")
