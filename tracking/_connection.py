@@ -64,7 +64,7 @@ class Connection:
             self.client.search_runs,
             [self.experiment_id],
             query,
-            ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
+            run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
             max_results=min(_PAGE, most or _PAGE),
             order_by=["attributes.start_time ASC"],
         )

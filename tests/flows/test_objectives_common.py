@@ -106,7 +106,7 @@ def test_the_default_space_is_large_and_its_default_is_allowed(
         ("lgbm", {"data": None}, "needs data"),
         ("lgbm", {"fold": 3}, "did you mean 'folds'"),
         ("lgbm", {"estimator": "x"}, "has no option 'estimator'"),
-        ("lgbm", {"budget": "epochs"}, "'folds' or 'rounds'"),
+        ("lgbm", {"budget": "epochs"}, "'folds', 'rows' or 'rounds'"),
         ("lgbm", {"max_rounds": 0}, "max_rounds must be a whole number of at least 1, got 0"),
         ("lgbm", {"patience": 1.5}, "patience must be a whole number"),
         ("lgbm", {"threads": 0}, "threads must be a whole number of at least 1"),
@@ -146,7 +146,7 @@ def test_the_default_space_is_large_and_its_default_is_allowed(
         ("torch", {"space": {"squash": 1}}, "is not one of [False, True]"),
         ("torch", {"space": {"embedding_size": 3}}, "needs categorical columns"),
         ("torch", {"space": {"label_smoothing": 0.1}}, "more than two classes"),
-        ("sklearn", {"budget": "rounds"}, "'folds' or 'steps'"),
+        ("sklearn", {"budget": "rounds"}, "'folds', 'rows' or 'steps'"),
         ("sklearn", {"n_steps": 0}, "n_steps must be"),
         ("sklearn", {"estimator": "sklearn.linear_model.Ridge"}, "use a classifier, or force the task"),
         (

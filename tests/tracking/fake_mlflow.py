@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from mlflow.entities import ViewType
+
 from tracking._connection import Connection
 
 
@@ -133,6 +135,7 @@ class FakeMlflow:
         experiment_ids: list[str],
         query: str,
         *,
+        run_view_type: int,
         max_results: int,
         order_by: list[str],
         page_token: str | None,
@@ -142,7 +145,7 @@ class FakeMlflow:
         runs = [
             self.get_run(run.run_id)
             for run in sorted(self.stored.values(), key=lambda run: run.start_time)
-            if run.stage == "active"
+            if run.stage == ViewType.to_string(run_view_type).partition("_")[0]
             and all(run.tags.get(key) == value for key, value in tags.items())
             and (not status or run.status == status[0])
         ]

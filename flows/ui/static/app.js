@@ -372,7 +372,7 @@ function trialParts(t, run) {
         other ? el("a", { class: "button", "data-key": "compare", href: `${link(run)}/compare?trials=${t.trial},${other.trial}` }, `Compare with the best (${other.trial})`) : null),
       el("p", { class: "big" }, scores(t.values, t.spread) || "no value"),
       Object.keys(t.spread).length ? el("p", null, `${MEAN} ${t.step < t.study.repeats ? `the first ${t.step} of ` : ""}${t.study.repeats} seeds`) : null,
-      el("p", { class: "quiet" }, t.rank ? `place ${t.rank} of ${t.of} complete trials · ` : "", t.tags["hpo.outside_space"] ? "outside of the space since its edit · " : "", el("a", { href: runLink(t.study.experiment_id, t.run_id), "data-key": "mlflow" }, "run in MLflow"))),
+      el("p", { class: "quiet" }, t.rank ? `place ${t.rank} of ${t.of} complete trials · ` : "", tags["hpo.outside_space"] ? "outside of the space since its edit · " : "", el("a", { href: runLink(t.study.experiment_id, t.run_id), "data-key": "mlflow" }, "run in MLflow"))),
     el("div", { class: "columns" },
       el("section", { class: "card" }, el("h2", null, "Configuration"), el("div", { class: "scroll" }, el("table", null,
         el("thead", null, el("tr", null, el("th", { scope: "col" }, "parameter"), el("th", { scope: "col", class: "number" }, "value"), other ? el("th", { scope: "col", class: "number" }, `best (trial ${other.trial})`) : null)),
