@@ -60,7 +60,7 @@ from flows.objectives._lgbm_params import (
     training_objective,
 )
 from flows.objectives._lgbm_rounds import FoldBooster, FoldCurves, Rounds, dataset, valid_predictions
-from flows.objectives._shares import n_shares, rows_axis, share_of
+from flows.objectives._shares import fold_at, n_shares, rows_axis
 from flows.objectives._space_file import build_space
 from flows.objectives._splits import Rows
 from hpo_core import InputError, TrialPruned
@@ -176,7 +176,7 @@ class LightGBM:
         curves = FoldCurves.start(trial)
         saving = Saving(trial, curves.to_bytes)
         for step in trial.steps(setting.n_folds):
-            curves.add(*self._train_fold(trial, setting, step - 1, setting.split.folds[step - 1][0]))
+            curves.add(*self._train_fold(trial, setting, step - 1, *setting.split.folds[step - 1]))
             values = curves.values[-1]
             at = thinned(len(values), max(CURVE_POINTS // setting.n_folds, 2))
             trial.log_curve(f"{name}_fold{step}", [i + 1 for i in at], [values[i] for i in at])
@@ -200,8 +200,8 @@ class LightGBM:
         shares, name, best = n_shares(setting), setting.metric.name, list[float]()
         for budget in trial.budgets(shares):
             curves = FoldCurves([], [])
-            for fold, (train, _) in enumerate(setting.split.folds):
-                curves.add(*self._train_fold(trial, setting, fold, share_of(setting, train, budget / shares)))
+            for fold in range(setting.n_folds):
+                curves.add(*self._train_fold(trial, setting, fold, *fold_at(setting, fold, budget / shares)))
             best, rounds = curves.best()
             trial.report(budget, **{name: mean(best), **spread(name, best), "rounds": float(rounds)})
         if not best:
@@ -209,12 +209,11 @@ class LightGBM:
         return mean(best)
 
     def _train_fold(
-        self, trial: Trial, setting: Setting, fold: int, train_rows: Rows
+        self, trial: Trial, setting: Setting, fold: int, train_rows: Rows, valid_rows: Rows
     ) -> tuple[list[float], list[float]]:
         """The metric, and the minimised watched metric, round by round until early stopping."""
         import lightgbm
 
-        valid_rows = setting.split.folds[fold][1]
         params = self._params(setting, trial.params, fold_seed(trial.seed, fold))
         data = dataset(setting.problem, train_rows, params)
         valid = dataset(setting.problem, valid_rows, params, data)

@@ -1,4 +1,4 @@
-"""Shares of the training rows as the budget of a trial: how many there are, and which rows are in them."""
+"""Shares of the rows as the budget of a trial: how many there are, and which rows are in them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from hpo_core import InputError
 _MOST, _FEWEST = 100, 3
 # What the smallest share has of rows, and of each class: less says nothing about more.
 _ROWS, _OF_A_CLASS = 100, 2
+# The same of the rows that are validated on.
+_VALID_ROWS, _VALID_OF_A_CLASS = 2000, 10
 
 
 def n_shares(setting: Setting) -> int:
@@ -38,7 +40,19 @@ def rows_axis(setting: Setting) -> tuple[int, str]:
     return shares, f"share of 1/{shares} of the training rows"
 
 
-def share_of(setting: Setting, rows: Rows, share: float) -> Rows:
+def fold_at(setting: Setting, fold: int, share: float) -> tuple[Rows, Rows]:
+    """The training and validation rows of one fold at a share of both; a larger share has those of a smaller.
+
+    The same for all trials, whose results are compared. Of validation rows there are more where the share
+    alone could not tell trials apart.
+    """
+    train, valid = setting.split.folds[fold]
+    rarest = _rarest(setting, [valid])
+    enough = max(_VALID_ROWS / len(valid), 0.0 if not rarest else _VALID_OF_A_CLASS / rarest)
+    return share_of(setting, train, share), share_of(setting, valid, max(share, enough), newest=False)
+
+
+def share_of(setting: Setting, rows: Rows, share: float, *, newest: bool = True) -> Rows:
     """A fraction of sorted row numbers, sorted; a larger fraction has all that a smaller one has.
 
     The same for all trials, whose results are compared. Of classes each has its fraction; of rows in time the
@@ -48,7 +62,7 @@ def share_of(setting: Setting, rows: Rows, share: float) -> Rows:
     if count >= len(rows):
         return rows
     problem = setting.problem
-    if setting.split.kind == "time" and problem.table.times is not None:
+    if newest and setting.split.kind == "time" and problem.table.times is not None:
         order = np.argsort(-problem.table.times[rows], kind="stable")
     else:
         order = np.random.default_rng([0x5BA4E, len(rows), int(rows[0])]).permutation(len(rows))

@@ -54,7 +54,7 @@ from flows.objectives._base import (
 from flows.objectives._fitted import names_codes, needed, outputs_of, packages_of, pipeline_of, unbound
 from flows.objectives._growth import FoldRows, Grown, Growth, Run, own_parameters
 from flows.objectives._metrics import Array, Needs
-from flows.objectives._shares import n_shares, rows_axis, share_of
+from flows.objectives._shares import fold_at, n_shares, rows_axis
 from flows.objectives._space_file import build_space
 from flows.objectives._splits import Rows
 from hpo_core import InputError, Parameter, TrialPruned
@@ -285,8 +285,8 @@ class SklearnModel:
         parts, name, values = n_shares(setting), setting.metric.name, list[float]()
         for budget in trial.budgets(parts):
             values = [
-                self._on_fold(setting, trial, i, share_of(setting, train, budget / parts), valid)
-                for i, (train, valid) in enumerate(setting.split.folds)
+                self._on_fold(setting, trial, fold, *fold_at(setting, fold, budget / parts))
+                for fold in range(setting.n_folds)
             ]
             trial.report(budget, **{name: mean(values), **spread(name, values)})
         if not values:

@@ -19,7 +19,7 @@ from flows._request import Request
 from flows.objectives import SklearnModel, TrialInfo, make_objective
 from flows.objectives._base import fold_seed, load_setting
 from flows.objectives._lgbm_rounds import dataset
-from flows.objectives._shares import _turns, n_shares, share_of
+from flows.objectives._shares import _turns, fold_at, n_shares, share_of
 from hpo_core import InputError, StrategyError
 from tests.flows.conftest import Hpo, Place
 from tests.flows.fake_trial import FakeTrial
@@ -58,6 +58,25 @@ def test_shares_are_nested_the_same_for_all_and_stratified() -> None:
         assert (np.diff(smaller) > 0).all()
         assert setting.problem.y[smaller].mean() == pytest.approx(setting.problem.y[larger].mean(), abs=0.01)
     assert (share_of(setting, train, 1 / 3) == shares[0]).all()
+
+
+@pytest.mark.parametrize(("rows", "rare", "fewest"), [(20_000, 0, 2_000), (20_000, 60, 3_300), (2_000, 0, 500)])
+def test_validation_takes_no_more_rows_than_tell_trials_apart(
+    rows: int, rare: int, fewest: int, tmp_path: Path
+) -> None:
+    """Of 500,000 rows most of a small budget's time went to predictions of the whole fold."""
+    options = {**ROWS, "data": table(tmp_path, rows, rare=rare), "target": "y"}
+    setting = load_setting(make_objective("sklearn", **options).table)
+    for fold, (train, valid) in enumerate(setting.split.folds):
+        parts = [fold_at(setting, fold, share) for share in (0.01, 0.75, 1.0)]
+        for smaller, larger in itertools.pairwise(parts):
+            assert all(np.isin(a, b).all() for a, b in zip(smaller, larger, strict=True))
+        assert [len(few) for few, _ in parts] == [round(len(train) * s) for s in (0.01, 0.75, 1.0)]
+        assert (parts[2][0] == train).all()
+        assert (parts[2][1] == valid).all()
+        least = parts[0][1]
+        assert fewest <= len(least) < fewest * 1.1
+        assert np.bincount(setting.problem.y[least].astype(int)).min() >= 10
 
 
 def test_of_rows_in_time_the_newest_are_taken(tmp_path: Path) -> None:
