@@ -303,24 +303,32 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
         lines.append(edited(study))
         lines += filter(None, [left_out(study, queued)])
     lines += _kept(study, terms)
-    if changes:
+    ended = study.stopped
+    if ended is not None and ended.resumable:
+        for trial in [t.number for t in study.trials if t.state is TrialState.CANCELLED]:
+            study.requeue(trial, now)
+    if changes or study.stopped is not None:
         study.extend(now, **changes)
+    if changes:
         lines.append(
             "its limits are now "
             + ", ".join(f"{k}={v if isinstance(v, str) else f'{v:g}'}" for k, v in changes.items())
         )
-    elif room:
-        study.extend(now)
-    if study.stopped is not None and study.stopped.resumable:
-        again = [t.number for t in study.trials if t.state is TrialState.CANCELLED]
-        for trial in again:
-            study.requeue(trial, now)
-        if study.stopped is not None:
-            study.extend(now)
-        paused = sum(study.trials[trial].state is TrialState.PAUSED for trial in again)
-        waiting = f", {paused} are paused as they were" if paused else ""
-        lines.append(f"it was cancelled; {len(again) - paused} cancelled trials are run again{waiting}")
+    if ended is not None:
+        lines += _again(study, ended.resumable)
     return lines
+
+
+def _again(study: Study, cancelled: bool) -> Iterator[str]:
+    """What goes on of a study that had ended."""
+    running, paused = (study.history.count(s) for s in (TrialState.WAITING, TrialState.PAUSED))
+    if cancelled:
+        waiting = f", {paused} are paused as they were" if paused else ""
+        yield f"it was cancelled; {running} cancelled trials are run again{waiting}"
+    elif running or paused:
+        found = [f"{running} that ran are run again"] * bool(running)
+        found += [f"{paused} that were paused are paused again"] * bool(paused)
+        yield f"of the trials that its end had cut short {', '.join(found)}"
 
 
 def _edited(study: Study, terms: Terms) -> bool:

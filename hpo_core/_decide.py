@@ -22,6 +22,7 @@ from hpo_core._trial import trial_seed
 
 # So many reused results in a row, and the sampler is taken to repeat itself for ever.
 _MOST_REUSES = 16
+NO_RESULT = "no trial is complete: "
 TAKEN_OUT = "the search space as it was edited does not have its configuration"
 
 
@@ -207,7 +208,7 @@ class Decider:
         if running := history.count(TrialState.RUNNING):
             return Wait(f"{reason}; {running} trials still run")
         if state == "finished" and not history.count(TrialState.COMPLETE):
-            return Finish(f"no trial is complete: {reason}", "failed")
+            return Finish(NO_RESULT + reason, "failed")
         return Finish(reason, state)
 
     def _learn_conditions(self) -> None:

@@ -315,6 +315,43 @@ def test_steps_and_cost_limit_a_study_and_can_be_raised(objectives: str, hpo: Hp
     assert "has max_cost 7200 already; give more than that" in refused.err
 
 
+TRAINED = """
+def trained(trial):
+    x = trial.suggest_float("x", 0.0, 1.0)
+    done = [] if trial.checkpoint is None else list(trial.checkpoint.load())
+    for step in trial.steps(9):
+        assert done == [*range(1, step)]
+        done.append(step)
+        trial.save(step, bytes(done))
+        trial.report(step, loss=x + 1 / step)
+    return x + 1 / 9
+"""
+
+
+def test_extend_goes_on_with_the_trials_that_a_limit_has_left_paused(hpo: Hpo, tracked: Place) -> None:
+    """They were pruned for good: each extension began anew, and such a study never had a result."""
+    (tracked.folder / "mine.py").write_text(TRAINED)
+    terms = ("--strategy", "random+asha", "--trials", 9, "--max-steps", 9, "--workers", 1, "--name", "mine")
+    said = hpo("tune", "mine.py:trained", *terms, "--max-total-steps", 17, "--seed", 2)
+    cut = [t.number for t in tracked.study("mine").trials if t.state is TrialState.PRUNED]
+    assert len(cut) > 1
+    said = hpo("extend", "mine", "--max-total-steps", 60)
+    assert (said.code, said.err) == (0, "")
+    assert (
+        f"of the trials that its end had cut short {len(cut)} that were paused are paused again" in said.out
+    )
+    study = tracked.study("mine")
+    assert any(study.trials[number].state is TrialState.COMPLETE for number in cut)
+    assert study.best.number == min(study.trials, key=lambda t: t.params["x"]).number
+    _, *trials = runs(tracked)
+    assert len(trials) == 9
+    assert {run.info.status for run in trials} == {"FINISHED", "KILLED"}, (
+        "complete and pruned, and none still open"
+    )
+    states = [run.data.tags["hpo.state"] for run in trials]
+    assert states == [t.state.label for t in study.trials]
+
+
 def test_a_result_that_breaks_a_constraint_does_not_count(objectives: str, hpo: Hpo, tracked: Place) -> None:
     bound = ("--constraint", "ms>=3", "--seed", 1)
     assert hpo(*tune(objectives, "slow", *bound)).code == 0

@@ -60,7 +60,9 @@ def test_shares_are_nested_the_same_for_all_and_stratified() -> None:
     assert (share_of(setting, train, 1 / 3) == shares[0]).all()
 
 
-@pytest.mark.parametrize(("rows", "rare", "fewest"), [(20_000, 0, 2_000), (20_000, 60, 3_300), (2_000, 0, 500)])
+@pytest.mark.parametrize(
+    ("rows", "rare", "fewest"), [(20_000, 0, 2_000), (20_000, 60, 3_300), (2_000, 0, 500)]
+)
 def test_validation_takes_no_more_rows_than_tell_trials_apart(
     rows: int, rare: int, fewest: int, tmp_path: Path
 ) -> None:

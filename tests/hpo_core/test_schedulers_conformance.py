@@ -207,6 +207,42 @@ def test_a_budget_that_grows_is_used(seed: int, name: str) -> None:
     assert configurations == (6 if name == "pbt" else 17)
 
 
+@settings(max_examples=60)
+@given(
+    name=st.sampled_from(sorted(MAKERS)), seed=st.integers(0, 10**6), length=st.integers(5, 150),
+    reason=st.sampled_from(["", "the time limit of 90 s is used up"]),
+    died=st.booleans(), apart=st.booleans(),
+)  # fmt: skip
+def test_a_study_that_a_limit_has_cut_short_goes_on_where_it_was(
+    name: str, seed: int, length: int, reason: str, died: bool, apart: bool
+) -> None:
+    """Whoever was paused was closed for good: a study extended twice had pruned all, finished none."""
+    study, journal = make_study(MAKERS[name](), objectives={"objective0": "min"}, seed=seed)
+    script = Script(seed=seed, trouble=0.1)
+    while study.history.length < length and script.act(study):
+        pass
+    paused = study.history.in_state(TrialState.PAUSED).tolist()
+    others = {*study.history.pending.tolist()} - {*paused}
+    ended = [(t.number, t.state, t.reason) for t in study.trials if t.state.finished]
+    for trial in others if apart else ():  # as the driver does before it asks how the study ends
+        study.execution.finish(trial, state="cancelled", reason=reason)
+    reason = f"no trial is complete: {reason}" if apart else reason
+    study.stop(reason=reason)
+    assert not len(study.history.pending)
+    before = len(journal.lines)
+    study.extend(seconds=1e9)
+    if died:  # over its first lines, and the next driver ends the study by its old limit
+        study = Study.replay(journal.events(before + len(paused) // 2), journal=journal)
+        study.stop(reason=reason)
+        study.extend(seconds=1e9)
+    assert sorted(study.history.in_state(TrialState.PAUSED).tolist()) == sorted(paused)
+    assert {*study.history.in_state(TrialState.WAITING).tolist()} == others
+    assert [(t.number, t.state, t.reason) for t in study.trials if t.state.finished] == ended
+    assert decision(study) == decision(_forgetful(study))
+    play(study, script)
+    assert isinstance(study.execution.next(), Finish)
+
+
 @pytest.mark.parametrize("name", ["asha", "hyperband", "levels", "successive_halving", "median", "full"])
 def test_an_exhausted_space_ends_like_a_spent_budget(name: str) -> None:
     """A grid of four points under a limit of a hundred: promotions go on, and nothing waits for a fifth."""
