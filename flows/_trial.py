@@ -322,8 +322,8 @@ class LiveTrial(Suggesting):
             )
         if self._job.known_step and not self._job.checkpoint and not self._anew:
             return (
-                "had got further but never saved a checkpoint, or gave it up for the quota, so it began "
-                "anew; call trial.save(step, ...)"
+                "had got further but never saved a checkpoint, or it was given up, for the quota or as the "
+                "study ended, so it began anew; call trial.save(step, ...)"
             )
         if self._unheard and not self.remark:
             return (

@@ -213,14 +213,19 @@ def _used_up(study: Study) -> dict[str, float]:
     limits, spent = study.state.limits, study.state
     if limits.failures is not None and sum(study.history.count(s) for s in BAD) >= limits.failures:
         return {"max_failures": 2 * limits.failures}
-    if limits.trials is not None and study.history.trials_left == 0:
-        return {"trials": 2 * limits.trials}
     if limits.seconds is not None and spent.seconds_spent >= limits.seconds:
         return {"timeout": 2 * limits.seconds}
     if limits.cost is not None and spent.cost_spent >= limits.cost:
         return {"max_cost": 2 * limits.cost}
-    if limits.steps is not None and spent.steps_spent >= limits.steps:
+    # Steps that are left may be too few for any trial to go on.
+    reason = study.stopped.reason if study.stopped else ""
+    if limits.steps is not None and (
+        spent.steps_spent >= limits.steps or f"limit of {limits.steps} steps" in reason
+    ):
         return {"max_total_steps": 2 * limits.steps}
+    # Last of all: where the others are used up, more trials would not be started, and none would go on.
+    if limits.trials is not None and study.history.trials_left == 0:
+        return {"trials": 2 * limits.trials}
     return {}
 
 

@@ -206,6 +206,12 @@ def test_what_has_ended_the_study_is_suggested_to_be_raised() -> None:
         made = study(0.5, limits={"trials": 10, limit: 1})
         made.stop(reason=f"the limit on {limit}", now=2.0)
         assert what_next(made) == ["hpo show study", f"hpo extend study {option} 2"]
+        made = study(0.5, limits={"trials": 1, limit: 1})  # started all, and may have some that are paused
+        made.stop(reason=f"the limit on {limit}", now=2.0)
+        assert what_next(made) == ["hpo show study", f"hpo extend study {option} 2"]
+    made = study(0.5, limits={"trials": 10, "steps": 9})
+    made.stop(reason="the limit of 9 steps has no room for another segment", now=2.0)
+    assert what_next(made) == ["hpo show study", "hpo extend study --max-total-steps 18"]
     made = study(math.nan, math.nan, limits={"trials": 10, "failures": 2})
     made.stop("failed", "2 trials failed, the limit is 2", now=20.0)
     ways = ["hpo show study", "hpo extend study --max-failures 4", "hpo retry study --failed"]
