@@ -66,7 +66,7 @@ class Training:
 
 @dataclass
 class Curves:
-    """Reports by step: a fold over the report log.
+    """Reports by step: a fold over the report log, without trials that an edit took out of the space.
 
     ``trials``, ``report``: by step, who reported every objective there, and in which row. ``reported``,
     ``steps``: by trial, the rows of such reports, and their steps; one that leaves an objective out, as
@@ -92,7 +92,7 @@ class Curves:
         trials, steps = history.reports.trials, history.reports.steps
         for row in range(self.rows, len(history.reports)):
             step, trial = int(steps[row]), int(trials[row])
-            if history.reports.given[row].all():
+            if history.reports.given[row].all() and trial not in history.outside:
                 self.trials.setdefault(step, []).append(trial)
                 self.report.setdefault(step, []).append(row)
                 self.reported.setdefault(trial, []).append(row)
@@ -108,8 +108,9 @@ class Curves:
             self.folds = Column(np.float64, width=history.n_objectives)
         for row in range(len(self.folds), len(history.reports)):
             found = [history.reports.value(row, name + FOLD) for name in history.objectives]
-            if None not in found:
-                self.begun.add(int(history.reports.trials[row]))
+            trial = int(history.reports.trials[row])
+            if None not in found and trial not in history.outside:
+                self.begun.add(trial)
             alone = np.array([np.nan if value is None else value for value in found])
             self.folds.append(alone * history.signs)
 
@@ -161,7 +162,12 @@ def training_set(history: History, fewest: int, memo: Memo[Curves]) -> Training:
 
 def _finals(history: History) -> Training:
     known = history.evidence
-    return Training(known.X, known.values, history.pending_X, 0, known.excesses, known.measured)
+    return Training(known.X, known.values, history.X[_pending(history)], 0, known.excesses, known.measured)
+
+
+def _pending(history: History) -> Ints:
+    """The open trials that the space can have: another would be imagined at the middle of the cube."""
+    return history.pending[~np.isin(history.pending, list(history.outside))]
 
 
 def _comparison_step(curves: Curves, fewest: int) -> int | None:
@@ -197,7 +203,7 @@ def _at_step(history: History, curves: Curves, step: int) -> Training:
         own = so_far[[curves.reported[trials[p]][-1] for p in places]]
         values[places] = _transported(own, *_pairs(so_far, curves, r, anchors, finals))
     known = set(trials)
-    unknown = np.array([int(t) for t in history.pending if int(t) not in known], dtype=np.int64)
+    unknown = np.array([int(t) for t in _pending(history) if int(t) not in known], dtype=np.int64)
     X = history.X[trials]
     if len(elsewhere):
         own = history.evidence.values[elsewhere]
@@ -223,12 +229,12 @@ def _over_folds(history: History, curves: Curves) -> Training:
     values = np.where(complete[:, None], known, np.nan)
     stopped = ~complete & (count > 0) & np.isfinite(known).all(axis=1)
     values[stopped] = means[stopped]
-    rest = ~np.isin(history.pending, trials)
+    pending = _pending(history)
     X = np.concatenate([history.evidence.X[elsewhere], history.X[trials]])
     values = np.concatenate([history.evidence.values[elsewhere], values])
     step = history.max_steps or int(history.reports.steps.max())
     excesses = _excesses(history, trials.tolist(), ended, elsewhere)
-    return Training(X, values, history.X[history.pending[rest]], step, excesses, values)
+    return Training(X, values, history.X[pending[~np.isin(pending, trials)]], step, excesses, values)
 
 
 def _means_over_folds(

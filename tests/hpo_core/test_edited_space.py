@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo_core import Categorical, Float, Int, SearchSpace, Study, StudyFinished, TrialState, plots
+from hpo_core._memo import Memo
+from hpo_core._training import training_set
 from hpo_core.compare import course
 from tests.hpo_core.studies import recorded, replayed, snapshot
 
@@ -168,6 +171,29 @@ def test_a_scheduler_compares_with_what_the_edited_space_can_have(strategy: Any,
     assert all(study.trials[t.parent].params["size"] == t.params["size"] for t in ran if t.parent is not None)
     assert study.best.number >= asked
     assert snapshot(replayed(journal)) == snapshot(study)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("fold", ["", "_fold"], ids=["steps", "folds"])
+def test_a_model_learns_nothing_from_trials_outside_that_have_reported(fold: str, edit: str) -> None:
+    """Results that none can have, at points that were no points, came back as values at a step. Of paused
+    trials outside a Gaussian process imagined the results at the middle of the space.
+    """
+    study = Study({"x": Float(0, 1), "size": Int(1, 4)}, strategy="random+median", settings={"max_steps": 9})
+    for place in range(17):
+        study.enqueue({"x": (5 * place % 8 + 1) / 10, "size": 2})
+    running = [study.ask() for _ in range(17)]
+    for place, trial in enumerate(running[:16]):
+        for step in range(1, place % 3 + 2):
+            study.report(trial, step, {"loss": trained(trial, step), f"loss{fold}": trained(trial, step)})
+        if place < 12:
+            study.tell(trial, trained(trial, 3), state="complete" if place % 3 == 2 else "pruned")
+    study.change_space(EDITS[edit])
+    data = training_set(study.history, 2, Memo())
+    assert data.step == (9 if fold else 3)
+    assert len(data.X) == sum(trial.params["x"] >= 0.5 for trial in running)
+    assert not np.isnan(data.X).any()
+    assert not len(data.pending)  # the last has reported nothing, and is outside, too
 
 
 def test_a_paused_trial_outside_says_that_it_is() -> None:
