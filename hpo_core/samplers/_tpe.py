@@ -44,6 +44,8 @@ _FRESH = 25
 _NARROWEST = 0.01
 # So many of the best candidates are looked through for a new one: each look may be a call in Python.
 _LOOKED_AT = 64
+# So often are candidates drawn until enough of them meet the constraints.
+_ROUNDS = 64
 # On a discrete column, a kernel narrower than a fraction of a cell is a point mass in any case.
 _NARROWEST_CELLS = 0.25
 
@@ -95,14 +97,23 @@ class TPE:
         likely = self._density(space, data.X[split.good], split.weights)
         X = np.concatenate([data.X[split.other], data.pending])
         unlikely = self._density(space, X, _fading(len(X)))
-        candidates = space.snap(likely.draw(rng, self.candidates))
-        candidates = candidates[space.allowed(candidates)]
+        candidates = self._candidates(space, likely, rng)
         score = likely.log_density(candidates) - unlikely.log_density(candidates)
         u = history.first_untried(candidates[np.argsort(-score, kind="stable")[:_LOOKED_AT]])
         if u is None:
             return Proposal(u=draw_new(history, rng), note="every candidate was tried before: prior")
         among = f"{len(split.good)} good and {len(X)} other results"
         return Proposal(u=u, note=f"most like the good of {among}" + _at(data.step))
+
+    def _candidates(self, space: SearchSpace, likely: Mixture, rng: np.random.Generator) -> Array:
+        """Draws from ``likely`` that meet the constraints; of the prior where it has hardly any."""
+        found = np.empty((0, space.dims))
+        for _ in range(_ROUNDS):
+            drawn = space.snap(likely.draw(rng, self.candidates))
+            found = np.concatenate([found, drawn[space.allowed(drawn)]])[: self.candidates]
+            if len(found) == self.candidates:
+                return found
+        return found if len(found) else space.sample(rng, self.candidates)
 
     def _density(self, space: SearchSpace, X: Array, weights: Array) -> Mixture:
         return Mixture(space, X, _bandwidths(space, X, self.prior), weights, self.prior)

@@ -291,7 +291,7 @@ def test_a_search_goes_on_within_the_new_constraints(strategy: str) -> None:
                 trial = tuned.ask()
                 tuned.tell(trial, sum((v - 0.3) ** 2 for v in trial.params.values()))
         told.append([t.values["loss"] for t in tuned.trials[-10:]])
-    assert np.median(told) < {"gp": 0.13, "auto": 0.13, "forest": 0.17, "tpe": 0.25}[strategy]
+    assert np.median(told) < {"gp": 0.13, "auto": 0.13, "forest": 0.17, "tpe": 0.28}[strategy]
 
 
 def test_untried_knows_trials_and_observations() -> None:

@@ -272,3 +272,28 @@ def test_options_are_checked() -> None:
         TPE(good=1.0)
     with pytest.raises(StrategyError, match="prior must be positive"):
         TPE(prior=0.0)
+
+
+@pytest.mark.parametrize(
+    ("space", "loss"),
+    [
+        (
+            SearchSpace({"a": Float(0, 1), "b": Float(0, 1)}, "abs(a + b - 1) <= 0.001"),
+            lambda p: abs(p["a"] - 0.13) / 2,
+        ),
+        (
+            SearchSpace({n: Categorical(list("abcdefgh")) for n in "pqrst"}, "p == q and r == s"),
+            lambda p: sum(p[n] != "d" for n in "pqrst"),
+        ),
+    ],
+    ids=["numbers", "categories"],
+)
+def test_under_tight_constraints_it_is_the_model_that_proposes(space: SearchSpace, loss: Any) -> None:
+    """No candidate met them, and nine proposals of ten were random search under the name of TPE."""
+    told = []
+    for seed in range(4):
+        loop = Loop(TPE(), space, seed=seed)
+        loop.run(loss, 40)
+        assert not [note for note in loop.notes if "prior" in note]
+        told.append(loop.history.evidence.values[-10:, 0])
+    assert np.median(told) < {2: 0.05, 5: 3}[space.dims]
