@@ -9,7 +9,8 @@ After TuRBO (Eriksson et al. 2019, "Scalable global optimization via local Bayes
 the side doubles after `SUCCESSES` improvements in a row, halves after a run of failures, and when
 it has shrunk below `SMALLEST` a new region begins from nothing. Its state is a function of the results in
 the order in which they came, whoever proposed them, so that it needs no storage and no proposal log;
-the region's centre is the best result since it began.
+the region's centre is the best result since it began. Results from elsewhere were looked for in no region:
+they are something to improve on, and neither success nor failure.
 """
 
 from __future__ import annotations
@@ -40,23 +41,23 @@ class Region:
     good: int = 0
     bad: int = 0
 
-    def grow(self, values: NDArray[np.float64], patience: int) -> None:
+    def grow(self, values: NDArray[np.float64], own: NDArray[np.bool_], patience: int) -> None:
         """Fold the results that came since: `values` (k,), NaN where a trial failed.
 
-        `patience`: failures in a row after which the side halves.
+        `own` (k,): those of the study's trials. `patience`: failures in a row after which the side halves.
         """
         for row in range(self.rows, len(values)):
-            self._tell(float(values[row]), row, patience)
+            self._tell(float(values[row]), row, bool(own[row]), patience)
         self.rows = len(values)
 
-    def _tell(self, value: float, row: int, patience: int) -> None:
+    def _tell(self, value: float, row: int, own: bool, patience: int) -> None:
         begun = np.isfinite(self.best)
         # Halves, so that the difference of two huge values does not overflow.
         step = RELATIVE * max(self.worst / 2 - self.best / 2, 0.0) if begun else 0.0
         success = value / 2 < self.best / 2 - step
         if not np.isnan(value):
             self.best, self.worst = min(self.best, value), max(self.worst, value)
-        if not begun:
+        if not (begun and own):
             return
         self.good, self.bad = (self.good + 1, 0) if success else (0, self.bad + 1)
         if self.good == SUCCESSES:

@@ -187,7 +187,8 @@ class GP:
             return None
         region = self._region.of(history, Region)
         # As in the paper: as many failures as there are dimensions, shared among the workers.
-        region.grow(history.evidence.values[:, 0], max(4, math.ceil(d / history.workers)))
+        evidence, patience = history.evidence, max(4, math.ceil(d / history.workers))
+        region.grow(evidence.values[:, 0], evidence.trials >= 0, patience)
         values = np.where(data.usable, data.y[:, 0], np.inf)[region.first :]
         if not np.isfinite(values).any():
             return None

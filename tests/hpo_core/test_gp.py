@@ -212,6 +212,27 @@ def test_many_dimensions_are_searched_in_a_trust_region() -> None:
     assert "trust region" not in wide.notes[-1]
 
 
+def test_many_results_from_elsewhere_do_not_hide_the_best_of_them() -> None:
+    """They shrank the trust region until another began without them: what the study found in many trials was
+    worse than what it had known before the first, and the more so the more that was.
+    """
+    space = SearchSpace({f"x{i}": Float(0.0, 1.0) for i in range(24)})
+    rng = np.random.default_rng(0)
+    elsewhere = rng.random((300, 24))
+    elsewhere[0] = 0.4 + 0.05 * rng.standard_normal(24)
+
+    def ackley(p: dict[str, Any]) -> float:
+        z = 10.0 * (np.array(list(p.values())) - 0.4)
+        return float(20.0 - 20.0 * np.exp(-0.2 * np.sqrt((z**2).mean())) - np.exp(np.cos(6.28 * z).mean()))
+
+    loop = Loop(GP(), space)
+    for u in elsewhere:
+        loop.observe(space.decode(u), ackley(space.decode(u)))
+    loop.run(ackley, 5)
+    values = loop.history.evidence.values[:, 0]
+    assert values[300:].max() < values[1:300].min()  # all around the first, and not around another
+
+
 HUGE = SearchSpace({"c": Categorical([f"v{i}" for i in range(3000)]), "x": Float(0.0, 1.0)})
 WIDE = SearchSpace({f"x{i}": Float(0.0, 1.0) for i in range(200)})
 POINT = SearchSpace({"x": Float(1.0, 1.0), "c": Categorical(["only"]), "n": Int(3, 3)})

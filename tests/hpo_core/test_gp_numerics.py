@@ -375,38 +375,54 @@ def test_fit_finds_the_relevant_parameter_and_the_noise() -> None:
     assert 0.003 < hyper.noise < 0.1
 
 
+def grow(region: Region, values: Array, patience: int) -> None:
+    region.grow(values, np.ones(len(values), dtype=bool), patience)
+
+
 def test_region_does_not_depend_on_how_results_were_dealt_out() -> None:
     values = np.random.default_rng(0).standard_normal(300)
     values[::7] = np.nan
     whole, parts = Region(), Region()
-    whole.grow(values, 5)
+    grow(whole, values, 5)
     for k in range(0, 301, 3):
-        parts.grow(values[:k], 5)
+        grow(parts, values[:k], 5)
     assert whole == parts
 
 
 def test_region_grows_with_success_shrinks_with_failure_and_starts_again() -> None:
     region = Region()
     falling = -np.arange(1.0, SUCCESSES + 2.0)
-    region.grow(falling, 4)
+    grow(region, falling, 4)
     assert region.length == min(2.0 * START, LARGEST)
     flat = np.concatenate([falling, np.zeros(4)])
-    region.grow(flat, 4)
+    grow(region, flat, 4)
     assert region.length == START
-    region.grow(np.concatenate([flat, np.zeros(4 * 7)]), 4)
+    grow(region, np.concatenate([flat, np.zeros(4 * 7)]), 4)
     assert region.first > len(flat)
     assert region.length == START
     assert START * 0.5**6 > SMALLEST > START * 0.5**7
 
 
+def test_results_from_elsewhere_neither_widen_nor_shrink_a_region() -> None:
+    """They were looked for in no region; one begins with them all the same, and improves on them."""
+    region = Region()
+    elsewhere = np.random.default_rng(0).standard_normal(300)
+    values = np.concatenate([elsewhere, [np.nan], elsewhere.min() - np.arange(1.0, SUCCESSES + 1.0)])
+    own = np.arange(len(values)) > 300
+    region.grow(values[:300], own[:300], 4)
+    assert region == Region(rows=300, best=elsewhere.min(), worst=elsewhere.max())
+    region.grow(values, own, 4)
+    assert (region.first, region.length) == (0, min(2.0 * START, LARGEST))
+
+
 def test_a_region_has_a_largest_side_and_takes_no_notice_of_gains_that_are_none() -> None:
     """A thousandth of what has been gained so far is the least that counts."""
     region = Region()
-    region.grow(-np.arange(1.0, 3 * SUCCESSES + 2.0), 4)
+    grow(region, -np.arange(1.0, 3 * SUCCESSES + 2.0), 4)
     assert region.length == LARGEST
     gained = np.array([1000.0, 500.0, 0.0])
     region = Region()
-    region.grow(np.concatenate([gained, -np.arange(0.5, 4.5, 0.5)]), 8)
+    grow(region, np.concatenate([gained, -np.arange(0.5, 4.5, 0.5)]), 8)
     assert (region.good, region.bad) == (0, 8 % 8)
     assert region.length == START / 2
 
