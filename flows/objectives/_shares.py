@@ -55,8 +55,9 @@ def fold_at(setting: Setting, fold: int, share: float) -> tuple[Rows, Rows]:
 def share_of(setting: Setting, rows: Rows, share: float, *, newest: bool = True) -> Rows:
     """A fraction of sorted row numbers, sorted; a larger fraction has all that a smaller one has.
 
-    The same for all trials, whose results are compared. Of classes each has its fraction; of rows in time the
-    newest are taken, which are next to those that are validated on.
+    The same for all trials, whose results are compared. Of rows in time the newest are taken, which are next
+    to those that are validated on. Of classes each has its fraction, in time too: what learns from one class
+    alone fails, and there are stretches of time without the rare one.
     """
     count = round(len(rows) * share)
     if count >= len(rows):
@@ -66,8 +67,8 @@ def share_of(setting: Setting, rows: Rows, share: float, *, newest: bool = True)
         order = np.argsort(-problem.table.times[rows], kind="stable")
     else:
         order = np.random.default_rng([0x5BA4E, len(rows), int(rows[0])]).permutation(len(rows))
-        if problem.classes:
-            order = order[np.argsort(_turns(problem.y[rows][order]), kind="stable")]
+    if problem.classes:
+        order = order[np.argsort(_turns(problem.y[rows][order]), kind="stable")]
     return np.sort(rows[order[:count]])
 
 

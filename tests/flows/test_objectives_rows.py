@@ -92,6 +92,29 @@ def test_of_rows_in_time_the_newest_are_taken(tmp_path: Path) -> None:
         assert times[rest].max() < times[few].min() <= times[few].max() < times[valid].min()
 
 
+def test_in_time_every_share_has_every_class_too(tmp_path: Path) -> None:
+    """A class that the newest rows of a fold had none of was in no small share: an estimator that learns from
+    several classes only failed there, with every configuration alike.
+    """
+    days = np.arange(3_000)
+    rare = days % 600 < 20
+    frame = pd.DataFrame({"x": rare + np.random.default_rng(0).normal(size=len(days)), "day": days})
+    frame.assign(y=np.where(rare, "b", "a")).to_csv(tmp_path / "table.csv", index=False)
+    options = {**ROWS, "data": str(tmp_path / "table.csv"), "target": "y", "time": "day", "metric": "auc"}
+    tuned = make_objective("sklearn", **options)
+    setting = load_setting(tuned.table)
+    times, shares = setting.problem.table.times, n_shares(setting)
+    assert times is not None
+    for train, _ in setting.split.folds:
+        few = share_of(setting, train, 1 / shares)
+        assert setting.problem.y[few].mean() == pytest.approx(setting.problem.y[train].mean(), abs=0.01)
+        for code in (0, 1):
+            own, taken = (times[rows[setting.problem.y[rows] == code]] for rows in (train, few))
+            assert sorted(taken) == sorted(own)[len(own) - len(taken) :]  # the newest of it
+    params = tuned.prepare().space.decode(tuned.prepare().space.default_unit())
+    assert tuned(FakeTrial(params, target=1)) > 0.5
+
+
 def test_a_budget_is_worth_what_the_model_of_these_rows_is_and_the_whole_one_what_folds_are() -> None:
     tuned, folds = (
         make_objective("sklearn", **{**ROWS, "budget": axis, "estimator": "decision_tree"})
