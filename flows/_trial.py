@@ -32,7 +32,9 @@ class Channel(Protocol):
 def checked_run_id(answer: str) -> str:
     """The id that the driver has answered with. Raises ``RuntimeError`` for none, an empty answer."""
     if not answer:
-        raise RuntimeError("the tracking server cannot be reached, so this trial has no MLflow run yet")
+        raise RuntimeError(
+            "this trial has no MLflow run: its study runs offline, or the tracking server cannot be reached"
+        )
     return answer
 
 

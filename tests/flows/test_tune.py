@@ -416,6 +416,18 @@ def test_a_study_stays_in_an_experiment_that_was_renamed(tracked: Place) -> None
     assert client.search_runs([experiment]) == []
 
 
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_trial_offline_says_so_where_it_has_no_run_for_a_model(tracked: Place, isolation: str) -> None:
+    """The reason was that the tracking server cannot be reached, which nobody had tried."""
+
+    def models(trial: Any) -> float:
+        trial.log_model(object())
+        return 0.0
+
+    failed = quick(models, trials=1, workers=1, offline=True, isolation=isolation).study.trials[0]
+    assert (failed.state, "its study runs offline" in failed.reason) == (TrialState.FAILED, True)
+
+
 def test_what_was_tracked_offline_is_delivered_to_the_place_that_was_meant(
     tracked: Place, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
