@@ -249,9 +249,19 @@ def what_next(study: Study) -> list[str]:
     if study.stopped is None or study.stopped.resumable:
         return [way_on(study)]
     lines = [f"hpo show {name}"]
+    by_name = way_on(study).startswith("hpo")
+    if of := request_data(study.created.meta).get("confirms"):
+        # More trials of it would be drawn at random, and its verdict is told by the command that began it.
+        lines += [_verdict_on(study, str(of))] if by_name else []
     # Where something else has ended it, a space that is exhausted, say, raising a limit is no way on.
-    if study.stopped.state in ("finished", "failed") and (used_up := _used_up(study)):
+    elif study.stopped.state in ("finished", "failed") and (used_up := _used_up(study)):
         lines.append(way_on(study, **used_up))
-    if any(study.history.count(s) for s in BAD) and way_on(study).startswith("hpo"):
+    if any(study.history.count(s) for s in BAD) and by_name:
         lines.append(f"hpo retry {name} --failed")
     return lines
+
+
+def _verdict_on(study: Study, of: str) -> str:
+    """The command that says what the study, which confirms trials of ``of``, has found."""
+    named = "" if study.name == f"{of}-confirm" else f" --name {shlex.quote(study.name)}"
+    return f"hpo confirm {shlex.quote(of)} --top {study.history.n_trials}{named}"

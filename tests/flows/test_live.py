@@ -224,6 +224,20 @@ def test_what_has_ended_the_study_is_suggested_to_be_raised() -> None:
     assert what_next(early) == ["hpo show study"]
 
 
+def test_a_confirmation_that_is_over_leads_to_its_verdict() -> None:
+    """After `hpo resume STUDY-confirm` more trials of it were suggested, which are drawn at random, and no
+    command that tells the verdict.
+    """
+    for name, more in (("my own-confirm", ""), ("again", " --name again")):
+        made = study(0.5, math.nan, name=name, meta={"request": {"objective": "lgbm", "confirms": "my own"}})
+        made.stop(reason="all 2 trials have been started", now=20.0)
+        show, retry = f"hpo show {shlex.quote(name)}", f"hpo retry {shlex.quote(name)} --failed"
+        assert what_next(made) == [show, f"hpo confirm 'my own' --top 2{more}", retry]
+    made = study(0.5, meta={"request": {"objective": "__main__:loss", "confirms": "other"}})
+    made.stop(reason="all trials have been started", now=20.0)
+    assert what_next(made) == ["hpo show study"]
+
+
 @pytest.mark.parametrize("objective", ["__main__:loss", "study:make.<locals>.loss", "study:<lambda>"])
 def test_a_study_of_a_notebook_is_gone_on_with_there(objective: str) -> None:
     """The commands that were suggested could not load its objective."""
