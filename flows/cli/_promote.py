@@ -96,8 +96,9 @@ def promote(wish: Wish, *, as_json: bool, tracking_uri: str | None) -> int:
 
 def has_model(study: Study, trial: int, tracking_uri: str | None) -> bool:
     """Whether there is, or can be made, a model of the trial to promote, as far as MLflow answers."""
-    if request_data(study.created.meta).get("objective") in READY:
-        return True
+    request = request_data(study.created.meta)
+    if request.get("objective") in READY:
+        return not request.get("confirms")
     with suppress(HpoError):
         experiment = experiment_of(study)
         run = run_in(study, experiment)

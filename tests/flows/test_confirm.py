@@ -221,6 +221,19 @@ def test_a_confirmation_in_which_everything_fails_is_over(
     assert "failed on fresh seeds" in capsys.readouterr().out
 
 
+def test_a_confirmation_that_is_confirmed_leads_to_no_promotion_of_its_own(
+    tracked: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It makes no models, and the command that was offered was refused."""
+    table = ("--estimator", "linear", "--data", "sklearn:breast_cancer", "--target", "target", "--folds", "2")
+    terms = ("--name", "mine", "--trials", "1", "--isolation", "thread", "--workers", "1")
+    assert main(["tune", "sklearn", *table, *terms]) == 0
+    for name, offered in (("mine", True), ("mine-confirm", False)):
+        capsys.readouterr()
+        assert main(["confirm", name, "--top", "1", "--repeats", "2"]) == 0
+        assert ("\nhpo promote" in capsys.readouterr().out) == offered
+
+
 def late(trial: Any) -> dict[str, float]:
     """Better the later it is; as late as 6 with the seed of the study's trial, and later with others."""
     wait = trial.params["wait"]
