@@ -107,6 +107,13 @@ def _notes(studies: Sequence[Study]) -> list[str]:
             "A result is not the same in all studies, by its rule or the number of its repeats: the best of "
             "noisier ones looks better than it is."
         )
+    units: dict[str, list[str]] = {}
+    for study in studies:
+        if unit := study.created.meta.get("step_unit"):
+            units.setdefault(unit, []).append(study.name)
+    if len(units) > 1:
+        said = "; ".join(f"{unit} in {', '.join(names)}" for unit, names in units.items())
+        notes.append(f"A step is not the same in all studies, so steps say nothing about effort: {said}.")
     open_ = [study.name for study in studies if study.stopped is None]
     if open_:
         notes.append(f"Not finished: {', '.join(open_)}.")

@@ -113,3 +113,16 @@ def test_results_that_are_not_alike_are_named() -> None:
     for other in (best, mean):
         (note,) = _notes([plain, other])
         assert "not the same in all studies" in note
+
+
+def test_steps_that_are_not_alike_are_named() -> None:
+    """Thirty folds stood beside eighteen steps of ten rounds each, and were taken for more effort."""
+    folds, more, rounds, unsaid = (
+        Study({"x": Float(0.0, 1.0)}, name=name, meta={"step_unit": unit} if unit else {})
+        for name, unit in (("a", "fold"), ("b", "fold"), ("c", "10 rounds"), ("d", None))
+    )
+    for study in (folds, more, rounds, unsaid):
+        study.stop()
+    assert _notes([folds, more, unsaid]) == []
+    (note,) = _notes([folds, more, rounds, unsaid])
+    assert note.endswith("steps say nothing about effort: fold in a, b; 10 rounds in c.")
