@@ -50,9 +50,10 @@ def rerun(name: str, trial: int | None, tolerance: float, *, as_json: bool) -> i
 
 def _best(study: Study) -> TrialRecord:
     if not study.history.count(TrialState.COMPLETE):
+        ended = [trial.number for trial in study.trials if trial.state.finished and trial.parent is None]
+        such = f"; name one, such as `hpo rerun {shlex.quote(study.name)} {ended[0]}`" if ended else ""
         raise InputError(
-            f"study {study.name!r} has no complete trial, so there is no best one to run again; name one, "
-            f"such as `hpo rerun {shlex.quote(study.name)} 0`"
+            f"study {study.name!r} has no complete trial, so there is no best one to run again{such}"
         )
     return study.best
 

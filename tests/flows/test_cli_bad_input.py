@@ -478,7 +478,7 @@ def test_where_nothing_is_complete_there_is_no_best_trial_to_run_again(hpo: Hpo,
     existing("mine", place)
     said = hpo("rerun", "mine")
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "`hpo rerun mine 0`" in said.err
+    assert "hpo rerun" not in said.err  # there is no trial yet
 
 
 def test_a_study_that_is_driven_is_refused_with_its_own_code(hpo: Hpo, place: Place) -> None:

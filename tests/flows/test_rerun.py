@@ -20,7 +20,7 @@ import pytest
 
 from flows._provenance import changes_since, provenance
 from flows._rerun import rerun
-from flows.cli._rerun import as_text
+from flows.cli._rerun import _best, as_text
 from hpo_core import Float, InputError, SearchSpace, Segment, Study, TrialState
 
 SPACE = SearchSpace({"x": Float(-1.0, 1.0)})
@@ -201,6 +201,18 @@ def test_what_cannot_be_run_again_is_refused() -> None:
         InputError, match=f"trial {fork.number} began from a checkpoint of trial {fork.parent}"
     ):
         rerun(pbt, fork.number, seeded, identity={})
+
+
+def test_where_none_is_the_best_a_trial_is_named_that_can_be_run_again() -> None:
+    """Of a study that was interrupted in its first trial that one was named, which has not ended."""
+    study = Study({"x": Float(0.0, 1.0)}, strategy="random", limits={"trials": 2})
+    first, second = study.ask(), study.ask()
+    study.execution.lost(first.number, "its driver ended", counted=False)
+    with pytest.raises(InputError, match=r"so there is no best one to run again$"):
+        _best(study)
+    study.tell(second, state="failed")
+    with pytest.raises(InputError, match=r"such as `hpo rerun study 1`$"):
+        _best(study)
 
 
 @pytest.mark.parametrize("tolerance", [-1e-6, math.nan, math.inf])
