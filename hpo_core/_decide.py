@@ -22,7 +22,6 @@ from hpo_core._trial import trial_seed
 
 # So many reused results in a row, and the sampler is taken to repeat itself for ever.
 _MOST_REUSES = 16
-NO_RESULT = "no trial is complete: "
 TAKEN_OUT = "the search space as it was edited does not have its configuration"
 
 
@@ -208,7 +207,7 @@ class Decider:
         if running := history.count(TrialState.RUNNING):
             return Wait(f"{reason}; {running} trials still run")
         if state == "finished" and not history.count(TrialState.COMPLETE):
-            return Finish(NO_RESULT + reason, "failed")
+            return Finish(ev.NO_RESULT + reason, "failed")
         return Finish(reason, state)
 
     def _learn_conditions(self) -> None:

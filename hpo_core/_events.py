@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 JOURNAL_VERSION = 1
+# Before the reason of a study that has ended without a result.
+NO_RESULT = "no trial is complete: "
 
 Params = dict[str, Any]
 Metrics = dict[str, float]
@@ -256,6 +258,15 @@ class StudyStopped(Event):
     def resumable(self) -> bool:
         """Whether there is something to go on with under the limits that it has."""
         return self.state == "cancelled"
+
+    @property
+    def left(self) -> str:
+        """Why a trial that was paused then is pruned; once the study is extended it is paused again."""
+        return f"not promoted: {self.reason}"
+
+    def interrupted(self, state: str, reason: str) -> bool:
+        """Whether a trial that ended so ran when a limit ended the study; it is run again on extending."""
+        return state == "cancelled" and reason in (self.reason, self.reason.removeprefix(NO_RESULT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

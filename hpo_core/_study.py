@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from hpo_core import _events as ev
-from hpo_core._decide import NO_RESULT, TAKEN_OUT
+from hpo_core._decide import TAKEN_OUT
 from hpo_core._domain import check_name
 from hpo_core._errors import (
     InputError,
@@ -246,7 +246,7 @@ class Study:
         self.state.check(stopped)
         for number in self.history.pending.tolist():
             if not stopped.resumable and self.trials[number].state is TrialState.PAUSED:
-                self.execution.finish(number, state=TrialState.PRUNED, reason=_left(stopped), now=now)
+                self.execution.finish(number, state=TrialState.PRUNED, reason=stopped.left, now=now)
             else:
                 self.execution.finish(number, state=TrialState.CANCELLED, reason=reason, now=now)
         self._log.append(stopped)
@@ -260,12 +260,11 @@ class Study:
         """
         changed = self.state.limits.updated(limits)
         if (stopped := self.stopped) is not None:
-            limit = stopped.reason.removeprefix(NO_RESULT)
             # First of all: whoever dies over this finds a study that is open and has nothing left to spend.
             for trial in self.trials:
-                if trial.state is TrialState.PRUNED and trial.reason == _left(stopped):
+                if trial.state is TrialState.PRUNED and trial.reason == stopped.left:
                     self._log.append(ev.TrialRequeued(at=now, trial=trial.number, paused=True))
-                elif trial.state is TrialState.CANCELLED and trial.reason in (stopped.reason, limit):
+                elif stopped.interrupted(trial.state.label, trial.reason):
                     self.requeue(trial.number, now)
         self._log.append(ev.StudyExtended(at=now, limits={name: getattr(changed, name) for name in limits}))
 
@@ -477,8 +476,3 @@ class Study:
             return self.execution.finish(record.number, named, now=now)
         self.execution.paused(record.number, now)
         return record.state
-
-
-def _left(stopped: ev.StudyStopped) -> str:
-    """Why a trial that was paused when the study ended is pruned."""
-    return f"not promoted: {stopped.reason}"

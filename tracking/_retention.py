@@ -26,11 +26,11 @@ class Removable(NamedTuple):
 def removable_checkpoints(study: Study, *, keep_best: int = 1) -> list[Removable]:
     """Checkpoints that no paused trial, retry, fork or promotion can need.
 
-    Kept: the newest of every trial that is not finished, or may be retried while the study is open or
-    cancelled (of a running one the newest two, and the one that its segment began from, which the objective
-    may load at any time); of the ``keep_best`` best complete trials the newest and the one nearest to their
-    best report; what a fork starts from that has not finished, or may be retried; and, where the strategy
-    forks trials, the newest of all trials as long as the study is open.
+    Kept: the newest of every trial that is not finished, may be retried while the study is open or cancelled,
+    or ran when a limit ended it (of a running one the newest two, and the one that its segment began from,
+    which the objective may load at any time); of the ``keep_best`` best complete trials the newest and the
+    one nearest to their best report; what a fork starts from that has not finished, or may be retried; and,
+    where the strategy forks trials, the newest of all trials as long as the study is open.
     """
     best = set(_best_trials(study, keep_best))
     forks = _forks(study)
@@ -56,7 +56,10 @@ def _starts_there(study: Study, fork: TrialRecord) -> bool:
 
 
 def _may_be_retried(study: Study, trial: TrialRecord) -> bool:
-    return _is_open(study) and trial.state in _RETRIABLE
+    if study.stopped is None or study.stopped.resumable:
+        return trial.state in _RETRIABLE
+    # No more than there are workers. Paused trials may be many, and begin anew if the study is extended.
+    return study.stopped.interrupted(trial.state.label, trial.reason)
 
 
 def _is_open(study: Study) -> bool:

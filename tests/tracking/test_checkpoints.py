@@ -191,10 +191,11 @@ class Saved:
         self.study._log.append(TrialReported(trial=trial, step=step, metrics={"loss": loss}))
         self.study.execution.checkpointed(trial, step, f"t{trial}s{step}", 10)
 
-    def finish(self, trial: int, state: str, loss: float = 1.0) -> None:
+    def finish(self, trial: int, state: str, loss: float = 1.0, reason: str = "") -> None:
         """End the trial."""
         values = {"loss": loss} if state == "complete" else {}
-        self.study._log.append(TrialFinished(trial=trial, state=state, values=values, step=0))
+        end = TrialFinished(trial=trial, state=state, values=values, step=0, reason=reason)
+        self.study._log.append(end)
 
     def removable(self, **options: Any) -> set[tuple[int, int]]:
         """Trial and step of what may go."""
@@ -257,6 +258,24 @@ def test_a_cancelled_study_keeps_what_its_trials_go_on_from() -> None:
     saved.finish(trial, "cancelled")
     saved.study.stop("cancelled")
     assert saved.removable() == {(0, 1)}
+
+
+@pytest.mark.parametrize("reason", ["the time is up", "no trial is complete: the time is up"])
+def test_what_ran_when_a_limit_ended_the_study_goes_on_from_its_newest(reason: str) -> None:
+    """Of a study whose time was too short for one trial each extension had begun it anew."""
+    saved = Saved()
+    ran, other = saved.begin(), saved.begin()
+    for step in (1, 2):
+        saved.step(ran, step, 1.0)
+        saved.step(other, step, 1.0)
+    saved.finish(other, "cancelled", reason="by hand")
+    saved.finish(ran, "cancelled", reason="the time is up")
+    saved.study.stop("failed", reason)
+    assert saved.removable() == {(ran, 1), (other, 1), (other, 2)}
+    saved.study.extend(trials=11)
+    due = saved.study.execution.next()
+    assert isinstance(due, Segment)
+    assert (due.trial, due.from_step) == (ran, 2)
 
 
 def test_what_a_fork_starts_from_stays_until_the_fork_has_its_own() -> None:
