@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import reprlib
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -496,9 +497,13 @@ def _checked(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
     for name, parameter in parameters.items():
         check_name("a parameter's name", name)
         if not isinstance(parameter, Parameter):
+            remedy = f"wrap a fixed value as Constant({parameter!r})"
+            if isinstance(parameter, list | tuple | set | frozenset | range | np.ndarray):
+                choices = reprlib.repr([*parameter])
+                remedy = f"to choose one of them, write Categorical({choices})"
             raise SpaceError(
                 f"parameter {name!r} must be Float, Int, Categorical, Normal, LogNormal or "
-                f"Constant, got {parameter!r}; wrap a fixed value as Constant({parameter!r})"
+                f"Constant, got {parameter!r}; {remedy}"
             )
     return dict(parameters)
 

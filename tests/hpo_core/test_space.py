@@ -252,6 +252,8 @@ def test_a_condition_on_a_wide_range_is_cheap() -> None:
             "continuous and hits no value exactly; give a range",
         ),
         ({"a": 3}, r"wrap a fixed value as Constant\(3\)"),
+        ({"a": [1, 10]}, r"to choose one of them, write Categorical\(\[1, 10\]\)"),
+        ({"a": range(3)}, r"write Categorical\(\[0, 1, 2\]\)"),
         ({"": Int(0, 1)}, "name must be a non-empty string, got ''"),
         ({1: Int(0, 1)}, "name must be a non-empty string, got 1"),
         ({"\ud800": Int(0, 1)}, "name must be text that can be written as UTF-8"),
