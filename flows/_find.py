@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from flows._notes import TRACKING, newest, request_data, run_in
-from flows._workspace import read_study, studies_home, study_folder, study_names
-from hpo_core import HpoError, InputError, Journal, Study, TrialRecord
+from flows._workspace import journal_in, read_study, studies_home, study_folder, study_names
+from hpo_core import HpoError, InputError, Study, TrialRecord
 from hpo_core.inner import JOURNAL, is_open, nearest, read_created
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def trial_of(study: Study, number: int) -> TrialRecord:
 @contextlib.contextmanager
 def opened(name: str) -> Iterator[Study]:
     """The study opened for writing, without driving it. Raises :class:`StudyLockedError`."""
-    with Journal(study_folder(name) / JOURNAL) as journal:
+    with journal_in(study_folder(name)) as journal:
         events, journal.events = journal.events, []
         yield Study.replay(events, journal=journal)
 

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from hpo_core import (
     Strategy,
     Study,
     StudyExistsError,
+    StudyLockedError,
     TrialState,
     make_strategy,
 )
@@ -137,7 +139,7 @@ def open_study(
             f"the study's folder {folder} cannot be made ({error.strerror}); set HPO_HOME to a folder where "
             "you may write"
         ) from None
-    journal = Journal(folder / JOURNAL)
+    journal = journal_in(folder)
     try:
         # A request that came too late for the driver that it was meant for.
         (folder / "cancel").unlink(missing_ok=True)
@@ -162,6 +164,14 @@ def open_study(
         if not (folder / JOURNAL).stat().st_size:
             _remove_traces(folder)
         raise
+
+
+def journal_in(folder: Path) -> Journal:
+    """The journal of the study in the folder, open for writing. Raises :class:`StudyLockedError`."""
+    try:
+        return Journal(folder / JOURNAL)
+    except StudyLockedError as error:
+        raise StudyLockedError(f"{error}: `hpo cancel {shlex.quote(folder.name)}` does so") from None
 
 
 def read_study(folder: Path, *, space: SearchSpace | None = None) -> Study:

@@ -496,6 +496,7 @@ def test_a_study_that_is_driven_is_refused_with_its_own_code(hpo: Hpo, place: Pl
         said = hpo("delete", "mine", "--keep-runs")
         assert (said.code, said.out, said.err.count("\n")) == (3, "", 1)
         assert "is being driven by this process already; wait for it" in said.err
+        assert "stop it first: `hpo cancel mine` does so" in said.err
         assert hpo("show", "mine").out.startswith("study   mine, running")
         assert "asked the driver" in hpo("cancel", "mine").out
     finally:
