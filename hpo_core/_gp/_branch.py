@@ -1,15 +1,19 @@
-"""Now and then a look into the branch of a conditional space that was tried least.
+"""Now and then a look at a choice that was hardly tried, or into the branch that was tried least.
 
 | symbol | meaning |
 |---|---|
-| `j` | an unordered column without a condition of its own, on which others are conditional |
-| `v` | the value of `j` that the fewest trials have |
+| `j` | an unordered column without a condition of its own |
+| `v` | a value of `j` that few trials have |
 
-A branch's own columns are unknown to the model until it has been tried a few times, and what is far
-from every trial of a branch is predicted at the mean of all results. So a search that has met a good
-branch early can stay there for good: the improvement expected of a branch tried badly a few times is less
-than what the last digits of the good one promise. From trial `FIRST` on every `EVERY`-th proposal therefore
-is the best one inside `v`; earlier it cost more than it gave (docs/gp.md).
+What is far from every trial is predicted at the mean of all results, and the trials gather where results are
+much better than that. So a search that has met a good choice early can stay there for good, the more so
+under noise: the improvement expected of one that was tried never, or once and badly, is less than what the
+last digits of the good one promise. Every `EVERY`-th proposal therefore is the best one inside a `v` that
+fewer than `LEAST` trials have, for as long as there is one, in columns of up to `FEW` values.
+
+Where others are conditional on `j`, their columns too are unknown to the model until a branch has been
+tried a few times. There `v` is the value that the fewest trials have, however many these are, and that from
+trial `FIRST` on; earlier it cost more than it gave (docs/gp.md).
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from hpo_core._history import History
 
 EVERY, FIRST = 8, 40
+LEAST, FEW = 3, 16
 
 
 class Branch(NamedTuple):
@@ -40,18 +45,24 @@ class Branch(NamedTuple):
 
 def neglected(history: History, shape: Layout) -> Branch | None:
     """What to stay inside with the next proposal; None for nearly all of them."""
-    number = history.n_trials
-    if number < FIRST or number % EVERY != EVERY - 1 or not history.space.conditional.any():
+    number, space = history.n_trials, history.space
+    if number % EVERY != EVERY - 1:
         return None
-    space = history.space
-    deciding = sorted({j for parents in space.parents for j in parents})
-    roots = [j for j in deciding if j in shape.nominal and not space.conditional[j]]
-    if not roots:
+    deciding = {j for parents in space.parents for j in parents}
+    found: list[tuple[int, int]] = []
+    for j in sorted(shape.nominal):
+        if space.conditional[j]:
+            continue
+        counts = [int(near(history.X[:, j], value).sum()) for value in shape.grids[j]]
+        if j in deciding:
+            found += [(j, int(np.argmin(counts)))] * (number >= FIRST)
+        elif len(counts) <= FEW:
+            found += [(j, place) for place, count in enumerate(counts) if count < LEAST]
+    if not found:
         return None
-    column = roots[number // EVERY % len(roots)]
-    grid = shape.grids[column]
-    counts = [int(near(history.X[:, column], value).sum()) for value in grid]
-    return Branch(column, float(grid[int(np.argmin(counts))]))
+    # In turn: what the constraints never allow would be in the way of the others for ever.
+    column, place = found[number // EVERY % len(found)]
+    return Branch(column, float(shape.grids[column][place]))
 
 
 def near(values: NDArray[np.float64] | np.float64, value: float) -> NDArray[np.bool_]:

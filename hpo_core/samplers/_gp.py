@@ -161,21 +161,23 @@ class GP:
             why += f", in a trust region of side {trusted.side:.2g}"
             inside = trusted.faces
         score = Score(state.embedding, terms)
-        branch = neglected(history, shape)
         candidates = pool(space, shape, anchors, rng, POOL, inside)
+        branch = neglected(history, shape)
         if branch is not None:
             more = space.sample(rng, POOL[0])
             more[:, branch.column] = branch.value
-            candidates = np.concatenate([candidates, space.snap(more)])
-            candidates = candidates[branch.has(candidates)]
-            why += f", in the least tried {space.column_names[branch.column]}"
+            there = np.concatenate([candidates, space.snap(more)])
+            there = there[branch.has(there)]
 
-        def may(v: NDArray[np.float64]) -> bool:
-            return history.is_new(v) and (branch is None or bool(branch.has(v)))
+            def may(v: NDArray[np.float64]) -> bool:
+                return history.is_new(v) and bool(branch.has(v))
 
-        u = maximise(space, shape, score, candidates, may, rng, box=inside)
-        if u is None and branch is not None:
-            return Proposal(u=draw_new(history, rng), note=f"nothing new{why.rpartition(',')[2]}: prior")
+            # None where all of it was tried, or the constraints allow none of it.
+            u = maximise(space, shape, score, there, may, rng, box=inside)
+            if u is not None:
+                name = space.column_names[branch.column]
+                return Proposal(u=u, note=f"{why}, in the least tried {name}")
+        u = maximise(space, shape, score, candidates, history.is_new, rng, box=inside)
         if u is None:
             return Proposal(u=draw_new(history, rng), note="every good candidate was tried: prior")
         return Proposal(u=u, note=why)

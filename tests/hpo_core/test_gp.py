@@ -307,6 +307,32 @@ def test_every_branch_of_a_conditional_space_is_looked_into_again_and_again() ->
         assert counts[chosen] == min(counts)
 
 
+def test_under_noise_no_choice_is_given_up_after_one_trial() -> None:
+    """It looked like the mean of all results, which trials were far better than by then: in every third study
+    the best of three choices was not tried once more.
+    """
+    space = SearchSpace({**{n: Float(0.0, 1.0) for n in "xyz"}, "kind": Categorical(["a", "b", "c"])})
+
+    def true(p: dict[str, Any]) -> float:
+        return float(sum((p[n] - 0.3) ** 2 for n in "xyz") + {"a": 0.0, "b": 0.3, "c": 0.7}[p["kind"]])
+
+    for seed in (1, 3, 4):
+        noise = np.random.default_rng(seed)
+        loop = Loop(GP(), space, seed=seed)
+        for trial in range(40):
+            params = loop.ask()
+            assert params is not None
+            loop.tell(trial, true(params) + 0.03 * noise.standard_normal())
+        assert min(true(loop.history.params_of(trial)) for trial in range(40)) < 0.1
+
+
+def test_constraints_that_rule_a_choice_out_do_not_make_proposals_random() -> None:
+    space = SearchSpace({"x": Float(0.0, 1.0), "kind": Categorical(["a", "b"])}, "kind == 'a' or x > 2")
+    loop = Loop(GP(), space)
+    loop.run(lambda p: (p["x"] - 0.3) ** 2, 24)
+    assert not [note for note in loop.notes[5:] if "prior" in note]
+
+
 def test_bad_options_are_refused() -> None:
     with pytest.raises(StrategyError, match="acquisition must be one of"):
         GP(acquisition="kg")  # type: ignore[arg-type]

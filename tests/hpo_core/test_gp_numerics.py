@@ -469,6 +469,25 @@ def test_looks_into_branches_take_turns_among_the_columns_that_decide() -> None:
     assert looked == {47: ("b", "t"), 55: ("a", "p"), 63: ("b", "t")}
 
 
+def test_choices_that_hardly_any_trial_has_take_turns_from_the_first_model_on() -> None:
+    """Those of columns with few of them; one that cannot be had is not in the way of the others."""
+    space = SearchSpace(
+        {
+            "a": Categorical(["p", "q", "r"]),
+            "x": Float(0.0, 1.0),
+            "many": Categorical([f"v{i}" for i in range(17)]),
+            "b": Categorical(["s", "t"]),
+        }
+    )
+    loop, looked = Loop(Random(), space), {}
+    for number in range(40):
+        if (branch := neglected(loop.history, layout(space))) is not None:
+            name = space.column_names[branch.column]
+            looked[number] = name, space.parameters[name].decode(branch.value)
+        loop.start({"a": "r" if 19 <= number <= 21 else "p", "x": 0.5, "many": "v0", "b": "s"})
+    assert looked == {7: ("a", "q"), 15: ("a", "r"), 23: ("a", "q"), 31: ("b", "t"), 39: ("a", "q")}
+
+
 class Ridge:
     """A function of one column with a kink at 0.3, at which every step overshoots."""
 
