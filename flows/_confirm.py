@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -158,7 +159,7 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
     if is_driven(wish.study):
         raise InputError(f"study {wish.study!r} is running; confirm its winner once it has ended")
     configurations = [trial.params for trial in to_confirm(study, wish.top)]
-    known = _known(wish)
+    known = _known(wish, study)
     seeds = wish.seeds(known)
     request = request_of(
         study,
@@ -213,14 +214,22 @@ def _settled(study: Study, wish: Wish, known: Study | None, trials: int) -> dict
     return fields
 
 
-def _known(wish: Wish) -> Study | None:
-    """The study that confirms, where it has been begun. Raises :class:`InputError` for any other."""
+def _known(wish: Wish, study: Study) -> Study | None:
+    """The study that confirms, where it has been begun. Raises :class:`InputError` for any other, such as one
+    that confirms an earlier study of the name, whose results may be other code's.
+    """
     if not is_there(study_folder(wish.named) / JOURNAL):
         return None
     known = find(wish.named)
     of = request_data(known.created.meta).get("confirms")
     if of != wish.study:
         raise InputError(f"study {wish.named!r} is no confirmation of {wish.study!r}; give another --name")
+    own = study.created.study_id
+    if (known.created.meta.get("confirms") or {}).get("study_id", own) != own:
+        raise InputError(
+            f"study {wish.named!r} confirms an earlier study named {wish.study!r}, which is gone; give "
+            f"another --name, or delete it with `hpo delete {shlex.quote(wish.named)}`"
+        )
     if repeats_of(known) != wish.seeds(known):
         raise InputError(
             f"{wish.named!r} has {repeats_of(known)} fresh seeds, not {wish.repeats}; another --name begins "

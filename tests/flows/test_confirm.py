@@ -109,6 +109,22 @@ def test_a_lucky_winner_is_found_out_and_that_is_kept(
     assert "study 'mine' is no confirmation of 'mine'" in capsys.readouterr().err
 
 
+def test_results_of_an_earlier_study_of_the_name_are_no_fresh_ones(tracked: Place) -> None:
+    """Its function was mended, it was deleted and made anew, and what the old function had given on fresh
+    seeds was said of the new one's trials.
+    """
+    studied()
+    confirm("mine", lucky, top=1, repeats=2, tell=lambda line: None)
+    assert main(["delete", "mine"]) == 0
+    studied()
+    with pytest.raises(InputError, match="confirms an earlier study named 'mine', which is gone"):
+        confirm("mine", lucky, top=1, repeats=2, tell=lambda line: None)
+    assert newest(find("mine"), CONFIRMED) == {}
+    assert main(["delete", "mine-confirm"]) == 0
+    found = confirm("mine", lucky, top=1, repeats=2, tell=lambda line: None)
+    assert newest(find("mine"), CONFIRMED)["sentence"] == found.sentence()
+
+
 def test_a_verdict_on_a_winner_that_was_overtaken_is_shown_as_such(
     tracked: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
