@@ -23,9 +23,11 @@ def request_data(meta: Mapping[str, Any]) -> dict[str, Any]:
     return dict(meta.get("request") or {})
 
 
-def note_place(study: Study, meta: Mapping[str, Any], now: float) -> None:
+def note_place(study: Study, meta: Mapping[str, Any], now: float, *, space: bool) -> None:
     """Keep where the files are that the study goes on with, if they have been moved, and a space that was
     edited: commands that know its name alone look there.
+
+    ``space``: whether the study has the space that was asked for; one that is over keeps its own.
     """
     asked = request_data(meta)
     known = request_data(study.created.meta) | newest(study, PLACE)
@@ -34,7 +36,7 @@ def note_place(study: Study, meta: Mapping[str, Any], now: float) -> None:
         for term in ("objective", "data")
         if term in known and Path(_path(asked.get(term))).is_absolute() and asked[term] != known[term]
     }
-    if asked.get("space") not in (None, known.get("space")):
+    if space and asked.get("space") not in (None, known.get("space")):
         moved["space"] = asked["space"]
     if moved:
         study.note(PLACE, newest(study, PLACE) | moved, now=now)

@@ -17,7 +17,7 @@ from flows._clock import steady_clock
 from flows._experiment import TrackingTerms, check_experiment, check_tracking, settle_experiment
 from flows._notes import note_place, run_in
 from flows._warm_start import begin_with
-from flows._workspace import Opened, Terms, open_study
+from flows._workspace import Opened, Terms, edited_by, open_study
 from hpo_core import InputError, Study
 from hpo_core.warm_start import Fitting
 from tracking import Away, Denied, StudyTracker, TrackerOptions, absolute_uri, redacted
@@ -96,7 +96,7 @@ async def session(
     try:
         clock = steady_clock(after=opened.study.state.last_at)
         lines = [*opened.lines, *begin_with(opened.study, past, clock())]
-        note_place(opened.study, terms.meta, clock())
+        note_place(opened.study, terms.meta, clock(), space=not edited_by(opened.study, terms))
         experiment = await asyncio.to_thread(settle_experiment, tracking, adopt, opened.study)
         tracker = StudyTracker(
             opened.folder,

@@ -298,8 +298,10 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
     if study.stopped is not None and not study.stopped.resumable and not (changes or room):
         verb = "has" if study.stopped.state == "failed" else "is"
         lines = [f"the study {verb} {study.stopped.state}: {study.stopped.reason}"]
-        if _edited(study, terms):
-            lines.append("its search space stays as it is; raise a limit to go on with the new one")
+        if edited_by(study, terms):
+            lines.append(
+                "its search space stays as it is; this command with a higher limit goes on with the new one"
+            )
         return lines
     study.execution.take_over(driver_label(), now)
     then, this_time = (meta.get("made_with") or {} for meta in (study.created.meta, terms.meta))
@@ -307,7 +309,7 @@ def _take_over(study: Study, terms: Terms, *, now: float) -> list[str]:
         lines.append(
             f"since the study began, {'; '.join(differences)}: results of then and now are ranked together"
         )
-    if terms.space is not None and _edited(study, terms):
+    if terms.space is not None and edited_by(study, terms):
         queued = [*study.state.queue]
         study.change_space(terms.space, now)
         lines.append(edited(study))
@@ -341,14 +343,15 @@ def _again(study: Study, cancelled: bool) -> Iterator[str]:
         yield f"of the trials that its end had cut short {', '.join(found)}"
 
 
-def _edited(study: Study, terms: Terms) -> bool:
+def edited_by(study: Study, terms: Terms) -> bool:
+    """Whether the terms have another space than the study."""
     return terms.space is not None and terms.space.digest() != study.state.declared.digest()
 
 
 def _has_room(study: Study, terms: Terms) -> bool:
     """Whether a study that ended before its last trial, as with all of a space tried, gets another space."""
     over = study.stopped is not None and not study.stopped.resumable
-    return over and _edited(study, terms) and study.history.trials_left != 0
+    return over and edited_by(study, terms) and study.history.trials_left != 0
 
 
 def _kept(study: Study, terms: Terms) -> Iterator[str]:

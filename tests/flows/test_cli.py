@@ -203,6 +203,22 @@ def test_a_study_whose_space_was_edited_is_extended_with_that(
     assert place.study("mine").space == SearchSpace({"x": Float(0.0, 2.0), "y": Int(1, 3)})
 
 
+def test_a_space_that_a_study_did_not_take_is_none_that_commands_by_its_name_ask_for(
+    objectives: str, hpo: Hpo, place: Place
+) -> None:
+    """A study that is over keeps its own, and from then on hpo extend was refused: it asked for the other."""
+    command = ("tune", f"{objectives}:loss", "--name", "mine", "--offline", "--trials")
+    own, other = (f'{{"x": {{"low": 0.0, "high": {high}}}}}' for high in (1.0, 2.0))
+    assert hpo(*command, 1, "--space", own).code == 0
+    said = hpo(*command, 1, "--space", other, "--edit-space")
+    assert "this command with a higher limit goes on with the new one" in said.out
+    said = hpo("extend", "mine", "--trials", 2, "--offline")
+    assert (said.code, said.err) == (0, "")
+    assert hpo(*command, 3, "--space", other, "--edit-space").code == 0
+    assert hpo("extend", "mine", "--trials", 4, "--offline").code == 0
+    assert place.study("mine").state.declared == SearchSpace({"x": Float(0.0, 2.0)})
+
+
 def test_what_mlflow_refuses_is_not_said_to_be_there(
     objectives: str, hpo: Hpo, tracked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,7 +271,7 @@ def test_a_space_that_was_exhausted_can_be_widened_within_the_same_total() -> No
     over = open_study(few, now=7.0, edit=True)
     assert over.lines == (
         "the study is finished: all 3 trials have been started",
-        "its search space stays as it is; raise a limit to go on with the new one",
+        "its search space stays as it is; this command with a higher limit goes on with the new one",
     )
     assert over.study.space.digest() == again.study.space.digest()
     over.journal.close()
