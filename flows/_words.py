@@ -8,8 +8,9 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from flows._notes import request_data
+from flows._notes import newest, request_data
 from hpo_core import Study, TrialRecord, TrialState
+from hpo_core.confirm import CONFIRMS
 from hpo_core.inner import BAD, leaders, many, ranks
 from tracking import failure_lines, number_text
 
@@ -252,7 +253,7 @@ def what_next(study: Study) -> list[str]:
     by_name = way_on(study).startswith("hpo")
     if of := request_data(study.created.meta).get("confirms"):
         # More trials of it would be drawn at random, and its verdict is told by the command that began it.
-        lines += [_verdict_on(study, str(of))] if by_name else []
+        lines += [_verdict_on(study, str(of))] if by_name and not newest(study, CONFIRMS) else []
     # Where something else has ended it, a space that is exhausted, say, raising a limit is no way on.
     elif study.stopped.state in ("finished", "failed") and (used_up := _used_up(study)):
         lines.append(way_on(study, **used_up))

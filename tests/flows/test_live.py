@@ -21,6 +21,7 @@ from flows._signals import instead
 from flows._words import ended_badly, failures, progress_of, ways_to_see, what_next
 from flows._words import test_line as line_of_test
 from hpo_core import Float, Segment, Study, TrialState
+from hpo_core.confirm import CONFIRMS
 from tracking import StudyTracker
 
 
@@ -233,6 +234,8 @@ def test_a_confirmation_that_is_over_leads_to_its_verdict() -> None:
         made.stop(reason="all 2 trials have been started", now=20.0)
         show, retry = f"hpo show {shlex.quote(name)}", f"hpo retry {shlex.quote(name)} --failed"
         assert what_next(made) == [show, f"hpo confirm 'my own' --top 2{more}", retry]
+        made.note(CONFIRMS, {"study": "my own", "sentence": "it holds"})
+        assert what_next(made) == [show, retry]  # the verdict is there
     made = study(0.5, meta={"request": {"objective": "__main__:loss", "confirms": "other"}})
     made.stop(reason="all trials have been started", now=20.0)
     assert what_next(made) == ["hpo show study"]
