@@ -23,14 +23,14 @@ from flows._again import request_of
 from flows._execute import Objective
 from flows._files import is_there
 from flows._find import experiment_of, find, is_driven, opened, tracker_of, tracking_of
-from flows._notes import TRACKING, identity_of, newest, request_data
+from flows._notes import PLACE, TRACKING, identity_of, newest, request_data
 from flows._plan import Plan, plan_callable, plan_request
 from flows._provenance import changes_since
 from flows._repeats import checked_repeats
 from flows._report import renew_report
 from flows._request import TOTALS, Request
 from flows._result import Result
-from flows._workspace import study_folder
+from flows._workspace import edited_by, study_folder
 from hpo_core import HpoError, InputError, SpaceError, Study, TrialRecord, TrialState
 from hpo_core.confirm import CONFIRMED, CONFIRMS, Again, Confirmation, confirmed
 from hpo_core.folds import fold_results, repeats_of
@@ -184,14 +184,29 @@ def plan_confirmation(wish: Wish, objective: Objective | None = None) -> Plan:
     plan = replace(plan, notes=tuple(f"since the study was made: {line}" for line in changes))
     if known is None:
         return replace(plan, terms=replace(plan.terms, first=tuple(configurations)))
+    return _going_on(plan, known, configurations)
+
+
+def _going_on(plan: Plan, known: Study, configurations: list[dict[str, Any]]) -> Plan:
+    """The plan for a study that confirms and has been begun: what it has not tried yet is queued in it.
+
+    Of an edit of the space it takes what that needs: its trials are those that it is given.
+    """
+    terms = plan.terms
     tried = [trial.params for trial in known.trials] + list(known.state.queue)
     missing = [params for params in configurations if _key(params) not in set(map(_key, tried))]
     if missing:
-        with opened(wish.named) as writable:
+        with opened(known.name) as writable:
+            if terms.space is not None and edited_by(writable, terms):
+                writable.change_space(terms.space, time.time())
             for params in missing:
                 writable.enqueue(params, time.time())
-    limits = replace(plan.terms.limits, trials=len(tried) + len(missing))
-    return replace(plan, terms=replace(plan.terms, limits=limits))
+    elif terms.space is not None:
+        own = request_data(known.created.meta) | newest(known, PLACE)
+        asked = {**request_data(terms.meta), "space": own.get("space")}
+        terms = replace(terms, space=known.state.declared, meta={**terms.meta, "request": asked})
+    limits = replace(terms.limits, trials=len(tried) + len(missing))
+    return replace(plan, terms=replace(terms, limits=limits))
 
 
 def _settled(study: Study, wish: Wish, known: Study | None, trials: int) -> dict[str, Any]:

@@ -304,6 +304,23 @@ def test_what_an_edit_took_out_of_the_space_is_not_confirmed() -> None:
     assert [trial.number for trial in to_confirm(study, 3)] == [2]
 
 
+def test_an_edit_of_the_space_is_no_end_of_a_confirmation(tracked: Place) -> None:
+    """It was refused, with an option that hpo confirm does not have, after any edit of the study's space."""
+    studied(space={"kind": Categorical(["b", "c", "d"])}, trials=3)
+    confirm("mine", lucky, top=2, repeats=2, tell=lambda line: None)
+    study = studied(trials=6, edit_space=True)
+    assert of_kind(study, "a")
+    for top in (4, 3):
+        found = confirm("mine", lucky, top=top, repeats=2, tell=lambda line: None)
+        assert {leader.trial for leader in found.leaders} == {t.number for t in to_confirm(study, top)}
+        assert all(leader.results for leader in found.leaders)
+    studied(space={"kind": Categorical(["a", "b"])}, trials=7, edit_space=True)
+    found = confirm("mine", lucky, top=4, repeats=2, tell=lambda line: None)
+    assert {find("mine").trials[leader.trial].params["kind"] for leader in found.leaders} == {"a", "b"}
+    assert len(find("mine-confirm").trials) == 4
+    assert find("mine-confirm").state.declared == SearchSpace(SPACE)  # nothing had to be run
+
+
 def test_a_study_that_runs_is_left_alone(tracked: Place) -> None:
     studied()
     with opened("mine"), pytest.raises(InputError, match="is running"):
