@@ -46,7 +46,8 @@ class Api:
     def task_states(self, flow_run: str) -> list[str]:
         """The types of the states of its task runs."""
         found = self.post("/task_runs/filter", flow_runs={"id": {"any_": [flow_run]}})
-        return [task["state"]["type"] for task in found]
+        # Of a task run that is just being made the state may still be missing.
+        return [task["state"]["type"] for task in found if task["state"]]
 
 
 def flow_runs(driver: Driver) -> list[str]:
