@@ -60,9 +60,9 @@ def settle(history: History, left: str) -> Wait | Finish:
     """Nothing can be started: wait for what runs, or finish. ``left`` says what a running trial may bring."""
     busy = history.count(TrialState.RUNNING) + history.count(TrialState.WAITING)
     if busy:
-        return Wait(f"{busy} running trials decide {left}")
+        return Wait(f"{many(busy, 'running trial')} decide{'s' * (busy == 1)} {left}")
     paused = history.count(TrialState.PAUSED)
-    rest = f"; {paused} paused trials rank too low to go on" if paused else ""
+    rest = f"; {many(paused, 'paused trial')} rank{'s' * (paused == 1)} too low to go on" if paused else ""
     return Finish(f"every trial of the plan has been started{rest}")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from hpo_core import Segment, Study, TrialState
 from hpo_core._strategies import compose
-from hpo_core._strategy import Close, Resume, Scheduler, Start
+from hpo_core._strategy import Close, Finish, Resume, Scheduler, Start
 from hpo_core.samplers import Random
 from hpo_core.schedulers import ASHA, ASHAStopping, Full, Hyperband, Levels, SuccessiveHalving
 from hpo_core.schedulers._criterion import Criterion, usable
@@ -66,6 +66,18 @@ def test_where_a_trial_waits_whose_rung_was_left_out_can_be_asked() -> None:
     assert why(1, 3, 9).startswith("it is paused at step 3 (bracket 0, rung 1), ranked 2 of 2")
     assert why(1, 9).startswith("it is paused at step 3 (bracket 0, rung 0, compared at step 1)")
     assert why(5, 9) == "it is paused at step 3, which is no rung; it ends when the study does"
+
+
+@pytest.mark.parametrize(("left", "says"), [(1, "1 paused trial ranks"), (2, "2 paused trials rank")])
+def test_how_many_rank_too_low_is_said_in_good_english(left: int, says: str) -> None:
+    study, _ = make_study(ASHA(timed=False), limits={"trials": 3})
+    for value in (0.1, 0.2, 0.3)[: left + 1]:
+        study.tell(study.ask(), value)
+    if left == 1:
+        study.tell(study.ask(), state="failed")
+    while isinstance(action := ask(study), Resume):
+        study.tell(study.ask(), 0.1)
+    assert action == Finish(f"every trial of the plan has been started; {says} too low to go on")
 
 
 def test_that_no_more_trials_will_come_is_said_once_none_runs() -> None:
