@@ -56,10 +56,11 @@ def _starts_there(study: Study, fork: TrialRecord) -> bool:
 
 
 def _may_be_retried(study: Study, trial: TrialRecord) -> bool:
-    if study.stopped is None or study.stopped.resumable:
+    if _is_open(study):
         return trial.state in _RETRIABLE
     # No more than there are workers. Paused trials may be many, and begin anew if the study is extended.
-    return study.stopped.interrupted(trial.state.label, trial.reason)
+    stopped = study.stopped
+    return stopped is not None and stopped.interrupted(trial.state.label, trial.reason)
 
 
 def _is_open(study: Study) -> bool:

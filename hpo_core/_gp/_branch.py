@@ -51,12 +51,12 @@ def neglected(history: History, shape: Layout) -> Branch | None:
     deciding = {j for parents in space.parents for j in parents}
     found: list[tuple[int, int]] = []
     for j in sorted(shape.nominal):
-        if space.conditional[j]:
+        if space.conditional[j] or (j not in deciding and len(shape.grids[j]) > FEW):
             continue
         counts = [int(near(history.X[:, j], value).sum()) for value in shape.grids[j]]
         if j in deciding:
             found += [(j, int(np.argmin(counts)))] * (number >= FIRST)
-        elif len(counts) <= FEW:
+        else:
             found += [(j, place) for place, count in enumerate(counts) if count < LEAST]
     if not found:
         return None

@@ -351,6 +351,7 @@ def test_extend_goes_on_with_the_trials_that_a_limit_has_left_paused(hpo: Hpo, t
     said = hpo("tune", "mine.py:trained", *terms, "--max-total-steps", 17, "--seed", 2)
     cut = [t.number for t in tracked.study("mine").trials if t.state is TrialState.PRUNED]
     assert len(cut) > 1
+    assert "hpo extend mine --max-total-steps 34" in said.out, "the limit that left no room, not the trials"
     said = hpo("extend", "mine", "--max-total-steps", 60)
     assert (said.code, said.err) == (0, "")
     assert (
