@@ -6,8 +6,9 @@ Three budget axes.
             configuration after its first folds. The value is the best point of the folds' mean curve, so all
             of them have one number of rounds, as the final model has; the best of each fold by itself
             would favour configurations whose curves are rough.
-``rows``    One step is an even share of each fold's training rows. A trial trains anew, until early stopping
-            ends it, with each budget that the strategy wants (``trial.budgets``). The value is as over folds.
+``rows``    One step is an even share of each fold's rows, of those that are validated on too where these are
+            many. A trial trains anew, until early stopping ends it, with each budget that the strategy wants
+            (``trial.budgets``). The value is as over folds.
 ``rounds``  One step is ``rounds_per_step`` boosting rounds in all folds at once. A scheduler can pause a
             trial and go on with it later. The value is the best point of the mean curve.
 """

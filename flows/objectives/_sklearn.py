@@ -3,8 +3,9 @@
 Three budget axes.
 
 ``folds``  One step is one fold. The value is the mean over the folds.
-``rows``   One step is an even share of each fold's training rows. A trial trains anew with each budget that
-           the strategy wants (``trial.budgets``). The value is the mean over the folds.
+``rows``   One step is an even share of each fold's rows, of those that are validated on too where these are
+           many. A trial trains anew with each budget that the strategy wants (``trial.budgets``). The value
+           is the mean over the folds.
 ``steps``  For estimators that learn bit by bit, all folds at once: one pass over the data each step where
            there is ``partial_fit``, else a share of ``max_size`` trees or iterations with ``warm_start``.
            A trial can be paused and goes on from its fitted estimators. The value is the best point of
