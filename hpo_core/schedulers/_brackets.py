@@ -5,11 +5,16 @@ nothing to hand out, a free worker goes on with the next one (as Falkner et al. 
 for BOHB), so workers wait only when the budget of configurations is spent. A trial that failed or was
 lost inside a rung counts there and is ranked last. A bracket that the budget cuts short is decided in
 proportion.
+
+Who does not go on is held until a trial of the bracket is complete: where all that went on have failed
+before their end, the best of those held follows them, or the bracket would have been for nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from hpo_core._history import History
 from hpo_core._states import TrialState
@@ -31,11 +36,26 @@ class _Begun:
         self.trials: list[int] = []
         self.heading: dict[int, int] = {}
         """Trials on their way, by their target (-1: the end)."""
-        self.rung = 0
-        self.members: list[int] = self.trials
+        self.members: list[list[int]] = [self.trials]
+        """Who is compared at each rung, up to the one that is to be decided next."""
         self.todo: list[Action] | None = None
         """What is left to do at ``rung``; ``None`` before the rung is decided."""
         self.short = False
+
+    @property
+    def rung(self) -> int:
+        """The rung that is to be decided next; the last one, when all are."""
+        return len(self.members) - 1
+
+    @property
+    def decided(self) -> bool:
+        """Whether that is so: nothing is compared at the last rung."""
+        return len(self.members) == len(self.bracket.steps)
+
+    def target_above(self, rung: int) -> int | None:
+        """Where a trial that goes on from a rung runs to; ``None``: to its end."""
+        above = rung + 1
+        return self.bracket.steps[above] if above < len(self.bracket.steps) - 1 else None
 
     @property
     def full(self) -> bool:
@@ -46,9 +66,13 @@ class _Begun:
         """How many trials have still to get to a step."""
         return sum(n for target, n in self.heading.items() if 0 <= target <= step)
 
+    def on_the_way(self) -> bool:
+        """Whether any trial is on its way."""
+        return any(self.heading.values())
+
     def again(self) -> None:
         """Decide from the bottom up once more."""
-        self.rung, self.members, self.todo = 0, self.trials, None
+        self.members, self.todo = [self.trials], None
 
 
 class Brackets:
@@ -93,11 +117,11 @@ class Brackets:
             self._heading[trial] = target
             begun.heading[target] = begun.heading.get(target, 0) + 1
         step = begun.bracket.steps[begun.rung]
-        closed = int(history.pauses[trial]) == step and state >= TrialState.COMPLETE
-        if begun.todo is not None and not closed and 0 <= target <= step:
-            begun.todo = None  # a trial that the rung was decided without, or was closed, is back
-        if begun.rung and 0 <= target < step and state < TrialState.COMPLETE:
-            begun.again()
+        closed = state >= TrialState.COMPLETE and target == int(history.pauses[trial])
+        if not closed and (begun.decided or 0 <= target <= step):
+            begun.todo = None  # a trial that the rung was decided without, or was closed, is back, or ended
+            if begun.rung and 0 <= target < step:
+                begun.again()
         self._stirred.add(begun.number)
 
     def _bracket_of(self, history: History, trial: int) -> _Begun:
@@ -133,7 +157,7 @@ class Brackets:
             begun.short = short
             begun.again()
         steps = begun.bracket.steps
-        while begun.rung < len(steps) - 1:
+        while True:
             if begun.todo is None:
                 begun.todo = self._decide(history, begun)
             if begun.todo is None:
@@ -141,23 +165,25 @@ class Brackets:
             while begun.todo:
                 action = begun.todo[0]
                 assert isinstance(action, Close | Resume)
-                if _paused_at(history, action.trial, steps[begun.rung]):
+                paused = history.states[action.trial] == TrialState.PAUSED
+                if paused and (begun.decided or history.pauses[action.trial] == steps[begun.rung]):
                     return action
                 begun.todo.pop(0)
-            top = set(self._ranked(history, begun).first(self._quota(begun)))
-            below = steps[begun.rung]
-            begun.members = [t for t in begun.members if _went_on(history, t, below, t in top)]
-            begun.rung, begun.todo = begun.rung + 1, None
-        return None
+            if begun.decided:
+                return None
+            top = set(self._ranked(history, begun, begun.rung).first(self._quota(begun, begun.rung)))
+            below, members = steps[begun.rung], begun.members[-1]
+            begun.members.append([t for t in members if _went_on(history, t, below, t in top)])
+            begun.todo = None
 
-    def _quota(self, begun: _Begun) -> int:
+    def _quota(self, begun: _Begun, rung: int) -> int:
         bracket = begun.bracket.cut(len(begun.trials), self._eta) if begun.short else begun.bracket
-        return bracket.sizes[begun.rung + 1]
+        return bracket.sizes[rung + 1]
 
-    def _ranked(self, history: History, begun: _Begun) -> Ranking:
-        step = begun.bracket.steps[begun.rung]
+    def _ranked(self, history: History, begun: _Begun, rung: int) -> Ranking:
+        step = begun.bracket.steps[rung]
         ranking = self._new_ranking()
-        for trial in begun.members:
+        for trial in begun.members[rung]:
             if int(history.pauses[trial]) >= step:
                 score = self._scores.by_rule(history, trial, step)
             elif history.states[trial] == TrialState.COMPLETE:
@@ -171,23 +197,46 @@ class Brackets:
         return make_ranking(self._scores.width)
 
     def _decide(self, history: History, begun: _Begun) -> list[Action] | None:
-        """Promotions and ends at the current rung; ``None`` while some of its trials are on their way."""
-        step = begun.bracket.steps[begun.rung]
-        filling = begun.rung == 0 and not begun.full and not begun.short
+        """Promotions at the current rung, or the bracket's end; ``None`` while trials are on their way."""
+        rung = begun.rung
+        if begun.decided:
+            return self._end(history, begun)
+        step = begun.bracket.steps[rung]
+        filling = rung == 0 and not begun.full and not begun.short
         if filling or begun.on_the_way_to(step):
             return None
-        ranking, quota = self._ranked(history, begun), self._quota(begun)
-        top = ranking.first(quota)
-        room = quota - sum(_went_on(history, t, step, t in top) for t in begun.members)
+        ranking, quota = self._ranked(history, begun, rung), self._quota(begun, rung)
+        top, members = ranking.first(quota), begun.members[rung]
+        room = quota - sum(_went_on(history, t, step, t in top) for t in members)
         chosen = [t for t in top if _paused_at(history, t, step)][: max(room, 0)]
-        upper = begun.rung + 1
-        target = begun.bracket.steps[upper] if upper < len(begun.bracket.steps) - 1 else None
-        closes = [
-            Close(trial, self._left_behind(history, ranking, trial, step, quota))
-            for trial in begun.members
-            if trial not in chosen and _paused_at(history, trial, step)
+        hopeless = [t for t in members if _paused_at(history, t, step) and ranking.rank(t) is None]
+        return [
+            *(Close(trial, self._scores.nothing_by(history, trial, step)) for trial in hopeless),
+            *(Resume(trial, begun.target_above(rung)) for trial in chosen),
         ]
-        return [*closes, *(Resume(trial, target) for trial in chosen)]
+
+    def _end(self, history: History, begun: _Begun) -> list[Action] | None:
+        """All rungs are decided: end who is held if a trial is complete, else let the best of them go on."""
+        if begun.on_the_way():
+            return None
+        held = {t for t in begun.trials if history.states[t] == TrialState.PAUSED}
+        if not held:
+            return []
+        done = np.flatnonzero(history.states[begun.trials] == TrialState.COMPLETE)
+        complete = any(begun.trials[i] not in history.outside for i in done.tolist())
+        closes: list[Action] = []
+        for rung in reversed(range(begun.rung)):
+            here = [t for t in begun.members[rung] if t in held]
+            if not here:
+                continue
+            ranking, step = self._ranked(history, begun, rung), begun.bracket.steps[rung]
+            held.difference_update(here)
+            if complete:
+                quota = self._quota(begun, rung)
+                closes += [Close(t, self._left_behind(history, ranking, t, step, quota)) for t in here]
+            elif best := [t for t in ranking.first(len(ranking)) if t in here]:
+                return [Resume(best[0], begun.target_above(rung))]
+        return closes
 
     def _left_behind(self, history: History, ranking: Ranking, trial: int, step: int, quota: int) -> str:
         rank = ranking.rank(trial)
@@ -210,6 +259,8 @@ class Brackets:
             return f"{where}; its rung is decided when {missing} more trials have got there"
         if step == begun.bracket.steps[0] and not begun.full and history.trials_left != 0:
             return f"{where}; its rung has {len(begun.trials)} of {begun.bracket.sizes[0]} trials"
+        if begun.on_the_way():
+            return f"{where}; it ends when one that went on is complete, and may follow them if all fail"
         return f"{where}; its rung is complete, and it goes on or ends when a worker next asks"
 
 

@@ -198,13 +198,13 @@ def test_a_plan_of_brackets_has_so_many_rounds(rounds: int | None, trials: int) 
 
 
 def test_a_bracket_that_gets_the_rest_of_its_trials_is_not_decided_without_them() -> None:
-    """It was cut short, and about to close two of three."""
+    """It was cut short, and about to let the best of three go on."""
     study, journal = make_study(
         SuccessiveHalving(trials=4, eta=2), limits={"trials": 3}, settings={"max_steps": 4}
     )
     for value in (0.2, 0.3, 0.4):
         study.tell(study.ask(), value)
-    assert isinstance(ask(study), Close)
+    assert ask(study) == Resume(0, 2)
     study.extend(trials=4)
     assert ask(study) == ask(Study.replay(journal.events())) == Start(target=1)
     study.tell(study.ask(), 0.1)

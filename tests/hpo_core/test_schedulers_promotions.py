@@ -286,17 +286,28 @@ def test_levels_promote_their_share(m: int, **case: object) -> None:
 def synchronous(
     trials: list[Past], sizes: list[int], steps: list[int], by: By
 ) -> tuple[set[int], set[int]] | None:
-    """Who is to go on and who is to end at the first undecided rung; ``None``: nobody yet."""
+    """Who is to go on and who is to end at the first undecided rung, or at the end; ``None``: nobody yet."""
     members = list(range(len(trials)))
+    last: int | None = None  # the best of those held, of the highest rung that has any
     for i, step in enumerate(steps[:-1]):
         if any(trials[t].state in OPEN and trials[t].target <= step for t in members):
             return None
-        top = ranked(trials, members, step, by)[: sizes[i + 1]]
-        waiting = {t for t in members if trials[t].state is TrialState.PAUSED and trials[t].target == step}
-        if waiting:
-            return waiting & set(top), waiting - set(top)
-        members = [t for t in members if trials[t].target > step or (t in top and trials[t].state.finished)]
-    return None
+        order = ranked(trials, members, step, by)
+        top = order[: sizes[i + 1]]
+        waiting = [t for t in members if trials[t].state is TrialState.PAUSED and trials[t].target == step]
+        gone = [t for t in members if trials[t].target > step]
+        early = [t for t in members if t in top and t not in gone and trials[t].state is TrialState.COMPLETE]
+        room = max(sizes[i + 1] - len(gone) - len(early), 0)
+        going, hopeless = [t for t in top if t in waiting][:room], set(waiting) - set(order)
+        if going or hopeless:
+            return set(going), hopeless
+        last = next((t for t in order if t in waiting), last)
+        members = gone + early
+    if last is None or any(t.state in OPEN for t in trials):
+        return None
+    if any(t.state is TrialState.COMPLETE for t in trials):
+        return set(), {n for n, t in enumerate(trials) if t.state is TrialState.PAUSED}
+    return {last}, set()
 
 
 @settings(max_examples=25)
@@ -304,7 +315,9 @@ def synchronous(
 def test_halving_decides_whole_rungs(
     eta: int, trials: int, m: int, bound: float | None, **case: object
 ) -> None:
-    """When all of a rung have got there or ended, exactly the best n_i+1 go on and the others end."""
+    """When all of a rung have got there or ended, exactly the best n_i+1 go on. The others end when one is
+    complete; while none is, and none is on its way, the best of them goes on.
+    """
     objectives = {f"o{i}": "min" for i in range(m)}
     script = Script(asides=0.0, max_steps=9, **case)  # type: ignore[arg-type]
     limits = {"trials": trials}
@@ -341,6 +354,12 @@ def test_halving_decides_whole_rungs(
     assert study.history.count(TrialState.PAUSED) == 0
 
 
+def _usable(trial: Past) -> bool:
+    """Whether it is complete, or was held and could have gone on."""
+    held = trial.state is TrialState.PRUNED and not np.isnan(trial.score(np.inf, "loss"))
+    return held or trial.state is TrialState.COMPLETE
+
+
 @settings(max_examples=25)
 @given(trials=st.integers(1, 60), **RUNS)
 def test_hyperband_fills_the_brackets_of_the_table(trials: int, **case: object) -> None:
@@ -359,7 +378,10 @@ def test_hyperband_fills_the_brackets_of_the_table(trials: int, **case: object) 
         sizes = whole.cut(len(members), 3).sizes
         for size, step in zip(sizes[1:], whole.steps[1:], strict=True):
             above = [t for t in members if max(t.target, *t.paused_at, 0) >= step]
-            assert len(above) <= size
+            # Others follow only where those before came to nothing.
+            assert len([t for t in above if _usable(t)]) <= size
+        if not any(t.state is TrialState.COMPLETE for t in members):
+            assert not any(map(_usable, members)), "as long as one can go on, its bracket has no end"
     assert study.history.count(TrialState.PAUSED) == 0
 
 
@@ -475,8 +497,8 @@ def test_results_that_are_no_numbers_never_go_on(scheduler: Scheduler) -> None:
 def test_a_rung_that_is_decided_again_sends_no_more_than_its_share(later: bool) -> None:
     """A trial that failed and was run again once the two best of four had gone on is too late to be a third.
 
-    It is closed and not forgotten, also where these have got to the next rung (``later``). Whoever replays
-    the journal decides the same: a study that had not asked in between left it paused.
+    It is held and not forgotten, also where these have got to the next rung (``later``), and closed once a
+    trial is complete. Whoever replays the journal decides the same.
     """
     study, journal = make_study(
         SuccessiveHalving(trials=4, eta=2), limits={"trials": 4}, settings={"max_steps": 4}
@@ -487,18 +509,42 @@ def test_a_rung_that_is_decided_again_sends_no_more_than_its_share(later: bool) 
     study.tell(trials[3], state="failed")
     gone_on = [study.ask().number for _ in range(2)]
     assert sorted(gone_on) == [0, 1]
-    if later:
-        for number in gone_on:
-            study.tell(number, 0.2)
-        assert isinstance(ask(study), Close)  # of the worse of the two
+    for number in gone_on * later:
+        study.tell(number, 0.2)
     study.requeue(3)
     study.tell(study.ask(), 0.1)
     assert ask(study) == ask(Study.replay(journal.events()))
-    assert isinstance(ask(study), Close)
     for number in gone_on * (not later):
+        assert isinstance(ask(study), Wait)
         study.tell(number, 0.2)
-    assert study.ask().number in gone_on
+    best = study.ask()
+    assert best.number in gone_on
+    assert isinstance(ask(study), Wait)
+    study.tell(best, 0.1)
+    assert ask(study) == ask(Study.replay(journal.events()))
+    assert isinstance(ask(study), Close)
+    with pytest.raises(StudyFinished):
+        study.ask()
+    assert [t.number for t in study.trials if t.state is TrialState.COMPLETE] == [best.number]
     assert study.trials[3].state is TrialState.PRUNED
+
+
+@pytest.mark.parametrize("end", [{"state": "failed"}, {"values": float("nan")}], ids=["raised", "NaN"])
+@pytest.mark.parametrize("scheduler", [SuccessiveHalving(), Hyperband(), ASHA(), Levels()])
+def test_a_study_whose_best_trials_fail_at_their_end_has_a_result(
+    scheduler: Scheduler, end: dict[str, Any]
+) -> None:
+    """The others of a bracket were ended when its best went on: where that failed, the study ended empty."""
+    study, _ = make_study(scheduler, limits={"trials": 9})
+    best: list[int] = []
+    while (trial := _asked(study)) is not None:
+        if trial.target is None and len(best) < 2:
+            best.append(trial.number)
+            study.tell(trial, **end)
+        else:
+            study.tell(trial, float(trial.number))
+    assert best == [0, 1]
+    assert [t.number for t in study.trials if t.state is TrialState.COMPLETE] == [2]
 
 
 @pytest.mark.parametrize(
