@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,13 @@ class Column:
 
     def __len__(self) -> int:
         return self._n
+
+    def kept(self, rows: NDArray[np.bool_]) -> Column:
+        """A copy with those rows alone that ``(n,)`` says."""
+        other, found = copy.copy(self), self.view[rows]
+        room = np.full((16, *found.shape[1:]), self._fill, dtype=found.dtype)
+        other._buffer, other._n = np.concatenate([found, room]), len(found)
+        return other
 
     @property
     def view(self) -> NDArray[Any]:

@@ -304,7 +304,8 @@ class Fold:
         trial.state = _state_again(event)
         trial.values, trial.metrics, trial.reason, trial.finished_at = {}, {}, "", 0.0
         trial.losses = 0
-        self.history._move(event.trial, trial.state)
+        kept = max(trial.checkpoint_step, int(self.history.pauses[trial.number]))
+        trial.step = self.history._again(event.trial, trial.state, kept)
         self.stopped = None
 
     def _extended(self, event: ev.StudyExtended) -> None:

@@ -9,8 +9,8 @@ k       rows of evidence: finished trials and warm-start observations, in the or
 r       reports, in the order they arrived
 
 Arrays are read-only views. Rows of evidence and of reports never change once written (a new version
-of the space rewrites the encodings, and ``space.version`` tells), so a memo keyed by their number is
-safe.
+of the space rewrites the encodings, and ``space.version`` tells; where a trial is run again, ``evidence``
+and ``reports`` are other objects), so a memo keyed by their number is safe.
 """
 
 from __future__ import annotations
@@ -91,8 +91,10 @@ class History:
         self._warm: set[bytes] = set()
         # Of a define-by-run study: which columns its trials have left out, each pattern once, (d,) bool.
         self._left_out: dict[bytes, NDArray[np.bool_]] = {}
-        self.evidence = Evidence(space.dims, self.n_objectives, len(self.outcome_constraints))
-        self.reports = Reports(self.objectives, self._signs)
+        self._evidence = Evidence(space.dims, self.n_objectives, len(self.outcome_constraints))
+        self._reports = Reports(self.objectives, self._signs)
+        # Trials that are run again: what they had shown after these steps is to be forgotten, once for all.
+        self._withdrawn: dict[int, int] = {}
 
     # -- sizes ---------------------------------------------------------------------------------
 
@@ -128,6 +130,7 @@ class History:
 
         It shares the columns, so it is made in no time, and is out of date once this one grows.
         """
+        self._forget()
         other = copy.copy(self)
         other._no_new_trials = True
         return other
@@ -187,6 +190,20 @@ class History:
     def moves(self) -> Ints:
         """(v,) append-only: the trial of each change of state, in order. For memos that catch up."""
         return self._moves.view
+
+    # -- what trials have shown -----------------------------------------------------------------
+
+    @property
+    def evidence(self) -> Evidence:
+        """Results, of this study's trials and from elsewhere."""
+        self._forget()
+        return self._evidence
+
+    @property
+    def reports(self) -> Reports:
+        """What trials have reported on their way."""
+        self._forget()
+        return self._reports
 
     # -- open trials ---------------------------------------------------------------------------
 
@@ -319,9 +336,28 @@ class History:
             self._open.pop(trial, None)
         else:
             self._active[state][trial] = None
-            if old.finished:  # a requeued trial: its earlier result stays evidence, not its value
+            if old.finished:  # a requeued trial
                 self._open[trial] = None
                 self._values[trial] = np.nan
+
+    def _again(self, trial: int, state: TrialState, step: int) -> int:
+        """Run a trial again, or pause it; returns the step that it is at then.
+
+        What it has shown beyond ``step``, from which it goes on, is forgotten if it was the objective that
+        ended it: whoever runs a trial again does not believe that.
+        """
+        if TrialState(int(self.states[trial])) in INFORMATIVE:
+            self._withdrawn[trial] = self._steps[trial] = min(step, int(self.steps[trial]))
+        self._move(trial, state)
+        return int(self.steps[trial])
+
+    def _forget(self) -> None:
+        """Take out what was withdrawn, of many trials at once."""
+        if self._withdrawn:
+            self._known = self._known._without(self._withdrawn)
+            self._evidence = self._evidence._without(self._withdrawn)
+            self._reports = self._reports._without(self._withdrawn)
+            self._withdrawn = {}
 
     def _retarget(self, trial: int, target: int | None) -> None:
         self._targets[trial] = -1 if target is None else target
@@ -344,13 +380,14 @@ class History:
         self._values[trial] = self._minimised(metrics if state in VALUED else {})
         self._move(trial, state)
         if state in INFORMATIVE:
+            self._forget()
             judged = metrics if state in (TrialState.COMPLETE, TrialState.INFEASIBLE) else {}
             excess = excesses(self.outcome_constraints, judged)
             known = state in VALUED or np.isfinite(excess).any()
             row = self._minimised(metrics if known else {})
             self._known._append(_NOWHERE, row, state, step, trial, excess)
             if self._fits[trial]:
-                self.evidence._append(self._X.view[trial], row, state, step, trial, excess)
+                self._evidence._append(self._X.view[trial], row, state, step, trial, excess)
 
     def _observe(self, params: dict[str, Any], values: Mapping[str, float], *, text: bool = False) -> None:
         row, excess = self._minimised(values), excesses(self.outcome_constraints, values)
@@ -408,6 +445,7 @@ class History:
         So is what is in range and breaks a constraint: a model would measure proposals against results that
         none of them can have.
         """
+        self._forget()
         self.space = space
         self._X = Column(np.float64, width=space.dims, fill=np.nan)
         self._seen, self._warm, self._left_out = {}, set(), {}
@@ -419,7 +457,7 @@ class History:
                 self._seen.setdefault(space.key(u), trial)
                 if TrialState(int(self._states.view[trial])).finished:  # the others may yet ask for more
                     self._leave_out(u)
-        self.evidence = Evidence(space.dims, self.n_objectives, len(self.outcome_constraints))
+        self._evidence = Evidence(space.dims, self.n_objectives, len(self.outcome_constraints))
         elsewhere = iter(self._observed)
         known = self._known
         states, steps = known.states.tolist(), known.steps.tolist()

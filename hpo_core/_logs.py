@@ -1,5 +1,7 @@
 """What trials have shown: logs of reports and of results, which are appended to and never re-encoded.
 
+Where a trial that ended badly is run again, new logs without what it had shown take their place.
+
 Notation
 --------
 d, m    columns of the search space's unit cube; objectives, all minimised in here
@@ -9,8 +11,9 @@ r       reports, in the order they arrived
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +88,13 @@ class Evidence:
         self._steps.append(step)
         self._trials.append(trial)
         self._excesses.append(excess)
+
+    def _without(self, trials: Collection[int]) -> Evidence:
+        """The log as if these trials had not ended yet."""
+        kept, other = ~np.isin(self.trials, list(trials)), copy.copy(self)
+        for name, column in vars(self).items():
+            setattr(other, name, column.kept(kept))
+        return other
 
 
 class Reports:
@@ -195,6 +205,21 @@ class Reports:
             if name not in self._objectives:
                 self._extra.setdefault(name, {})[row] = float(value)
         self._rows.setdefault(trial, []).append(row)
+
+    def _without(self, later: Mapping[int, int]) -> Reports:
+        """The log as if these trials had reported nothing after the steps that ``later`` gives."""
+        gone = [row for trial, step in later.items() for row in self.rows(trial) if self.steps[row] > step]
+        kept, other = np.ones(len(self), dtype=np.bool_), Reports(self._objectives, self._signs)
+        kept[gone] = False
+        for name, column in vars(self).items():
+            if isinstance(column, Column):
+                setattr(other, name, column.kept(kept))
+        place = (np.cumsum(kept) - 1).tolist()
+        for name, known in self._extra.items():
+            other._extra[name] = {place[row]: value for row, value in known.items() if kept[row]}
+        for row, trial in enumerate(other.trials.tolist()):
+            other._rows.setdefault(trial, []).append(row)
+        return other
 
 
 def sign_of(direction: str) -> float:

@@ -22,7 +22,7 @@ class Memo(Generic[View]):
     """One view for each history, for as long as it lives; made anew when its space, or the ``key``, changes.
 
     A view itself counts how far it has read: rows of evidence and of reports never change, but for what a new
-    version of the space does to them.
+    version of the space does to them. Where a trial is run again both are new logs, and so is the view.
     """
 
     def __init__(self) -> None:

@@ -174,7 +174,8 @@ class TrialView:
                 if event.worker:
                     self._tags["hpo.worker"] = event.worker
             case ev.TrialReported():
-                self.step = event.step
+                # Run again, it comes by its steps once more; of all values MLflow shows that of the last one.
+                self.step = max(self.step, event.step)
                 self._add(event.metrics, at, event.step, new=seq > self.written_seq)
             case ev.CurveLogged():
                 self._draw(event, at, new=seq > self.written_seq)

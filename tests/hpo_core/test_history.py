@@ -101,18 +101,20 @@ def check_columns(tuned: Study) -> None:
 
 
 def test_evidence_and_reports_only_grow() -> None:
-    """A memo may be keyed by their length: earlier rows never change."""
+    """A memo may be keyed by their length: earlier rows of one log never change."""
     tuned = Study(WIDE, strategy="random", settings={"max_steps": 9, "workers": 3})
     script = Script(trouble=0.4, asides=0.2)
     before: dict[str, np.ndarray] = {}
+    logs: list[object] = []
     for _ in range(200):
         script.act(tuned)
         history = tuned.history
         now = {n: getattr(history.evidence, n).copy() for n in ("X", "values", "states", "steps", "trials")}
         now |= {n: getattr(history.reports, n).copy() for n in ("trials", "steps", "values")}
-        for name, rows in before.items():
+        assert (history.evidence in logs) == (history.reports in logs), "run again, a trial is in neither"
+        for name, rows in before.items() if history.reports in logs else ():
             assert np.array_equal(now[name][: len(rows)], rows, equal_nan=True)
-        before = {f"{n}": a for n, a in now.items()}
+        before, logs = {f"{n}": a for n, a in now.items()}, [history.evidence, history.reports]
 
 
 def test_evidence_has_what_teaches_and_nothing_else() -> None:
@@ -157,14 +159,66 @@ def test_metrics_can_be_read_by_report_and_by_trial() -> None:
     assert reports.value(2, "loss") is None  # not said
 
 
-def test_a_requeued_trial_is_open_again_and_its_failure_stays_evidence() -> None:
+@pytest.mark.parametrize("state", ["failed", "infeasible", "timed_out", "pruned"])
+def test_what_a_trial_showed_is_forgotten_where_it_is_run_again(state: str) -> None:
+    """Beside the result of the second attempt the failure of the first went on counting."""
     tuned = Study(LINE, strategy="random")
-    tuned.tell(tuned.ask(), state="failed")
+    tuned.observe({"x": 0.5}, 3.0)
+    first, other = tuned.ask(), tuned.ask()
+    tuned.report(first, 1, {"loss": 9.0, "size": 1.0})
+    tuned.report(other, 1, {"loss": 1.0, "size": 2.0})
+    tuned.report(first, 2, {"loss": float("nan"), "size": 3.0})
+    tuned.report(other, 4, {"loss": 2.0})
+    tuned.tell(first, state=state)
+    history, before = tuned.history, tuned.history.evidence
     tuned.requeue(0)
-    assert tuned.history.pending.tolist() == [0]
-    assert tuned.tell(tuned.ask(), 0.5) is TrialState.COMPLETE
-    assert [TrialState(s).label for s in tuned.history.evidence.states] == ["failed", "complete"]
-    assert tuned.history.evidence.trials.tolist() == [0, 0]
+    assert sorted(history.pending.tolist()) == [0, 1]
+    assert history.evidence.trials.tolist() == [-1]
+    assert before.trials.tolist() == [-1, 0], "whoever still reads the log that was sees it as it was"
+    assert [history.reports.rows(trial) for trial in (0, 1)] == [[], [0, 1]]
+    assert history.reports.metric("size").tolist()[0] == 2.0
+    assert history.reports.has("size")
+    assert tuned.trials[0].step == history.steps[0] == 0
+    again = tuned.ask()
+    assert tuned.report(again, 1, 0.25) is None
+    assert tuned.tell(again, 0.5) is TrialState.COMPLETE
+    assert history.evidence.trials.tolist() == [-1, 0]
+    assert history.reports.trials.tolist() == [1, 1, 0]
+    assert history.reports.rows(0) == [2]
+    assert (tuned.state.steps_spent, tuned.best.values) == (2 + 4 + 1, {"loss": 0.5})
+    change(tuned, y=Float(0.0, 1.0))
+    change(tuned, y=None)
+    assert history.evidence.trials.tolist() == [-1, 0], "nor does it come back with an edit"
+
+
+def test_what_a_trial_had_shown_by_its_checkpoint_stays() -> None:
+    """It is not run again; what was lost with a worker, or cancelled, was no word of the objective."""
+    tuned = Study(LINE, strategy="random")
+    for trial, end in ((tuned.ask(), "failed"), (tuned.ask(), "cancelled")):
+        for step in (1, 2, 3):
+            tuned.report(trial, step, float(step))
+        tuned.execution.checkpointed(trial, 2, "at 2")
+        tuned.tell(trial, state=end)
+        tuned.requeue(trial)
+    assert [tuned.history.reports.metric_of(t, "loss").tolist() for t in (0, 1)] == [[1, 2], [1, 2, 3]]
+    assert tuned.history.steps.tolist() == [t.step for t in tuned.trials] == [2, 3]
+    assert not len(tuned.history.evidence)
+
+
+@pytest.mark.parametrize("rule", ["last", "best", "average-2"])
+def test_the_result_of_a_trial_that_was_run_again_is_none_of_the_attempt_that_failed(rule: str) -> None:
+    """A loss of 0.001 that a mistake in the objective had reported was the best of the study for good."""
+    tuned = Study(LINE, strategy="random", settings={"rule": rule})
+    trial = tuned.ask()
+    for step in (1, 2, 3):
+        tuned.report(trial, step, 0.001)
+    tuned.tell(trial, state="failed")
+    tuned.requeue(0)
+    trial = tuned.ask()
+    for step in (1, 2):
+        tuned.report(trial, step, 1.0)
+    tuned.tell(trial, 1.0)
+    assert tuned.best.values == {"loss": 1.0}
 
 
 # -- versions of the space -------------------------------------------------------------------------

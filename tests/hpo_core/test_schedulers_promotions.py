@@ -529,6 +529,22 @@ def test_a_rung_that_is_decided_again_sends_no_more_than_its_share(later: bool) 
     assert study.trials[3].state is TrialState.PRUNED
 
 
+@pytest.mark.parametrize(
+    "scheduler", [SuccessiveHalving(), ASHA(), Levels(levels=(0.2, 1.0), shares=(1.0, 0.3))]
+)
+def test_a_trial_is_compared_by_what_it_reports_when_it_is_run_again(scheduler: Scheduler) -> None:
+    """It had diverged at the rung: its second attempt was closed there for the NaN of the first."""
+    study, journal = make_study(scheduler, limits={"trials": 9})
+    first = study.ask()
+    study.report(first, 1, float("nan"))
+    study.tell(first, state="failed")
+    study.requeue(0)
+    while (trial := study.ask()).target is not None:
+        study.tell(trial, 0.1 * (trial.number + 1))
+    assert trial.number == 0
+    assert ask(study) == ask(Study.replay(journal.events()))
+
+
 @pytest.mark.parametrize("end", [{"state": "failed"}, {"values": float("nan")}], ids=["raised", "NaN"])
 @pytest.mark.parametrize("scheduler", [SuccessiveHalving(), Hyperband(), ASHA(), Levels()])
 def test_a_study_whose_best_trials_fail_at_their_end_has_a_result(
