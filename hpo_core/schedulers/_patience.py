@@ -14,7 +14,7 @@ from hpo_core._memo import Memo
 from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
-from hpo_core.schedulers._window import check_window, is_due
+from hpo_core.schedulers._window import all_done, check_window, is_due
 
 __all__ = ["Patience", "Threshold"]
 
@@ -97,7 +97,7 @@ class Patience:
         progress.catch_up(history)
         step = int(history.steps[trial])
         since = progress.improved.get(trial, step)
-        if step <= self.warmup_steps or step - since <= self.patience:
+        if all_done(history, trial) or step <= self.warmup_steps or step - since <= self.patience:
             return CONTINUE
         return Stop(f"no improvement since step {since}, {step - since} steps ago")
 
@@ -113,6 +113,8 @@ class Patience:
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
     """Stop a trial whose metric leaves ``[lower, upper]``, in the metric's own units, or is not finite.
+
+    At its last step too: what is out of bounds is to be no result.
 
     ``metric``: any reported metric; ``None``: the objective, where there is one. ``warmup_steps``,
     ``interval``: look at a trial for the first time after more than this many steps, and once per

@@ -21,7 +21,7 @@ from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion, Score, Scores, usable
 from hpo_core.schedulers._ranking import in_order
-from hpo_core.schedulers._window import check_window, is_due
+from hpo_core.schedulers._window import all_done, check_window, is_due
 
 __all__ = ["Median", "Percentile"]
 
@@ -168,7 +168,7 @@ class Percentile:
 
     def judge(self, history: History, trial: int) -> Stop | None:
         """Stop the trial if it is too far behind."""
-        if not is_due(history, trial, self.warmup_steps, self.interval):
+        if all_done(history, trial) or not is_due(history, trial, self.warmup_steps, self.interval):
             return CONTINUE
         curves = self._curves(history)
         own = curves.now(trial)

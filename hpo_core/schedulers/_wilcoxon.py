@@ -22,6 +22,7 @@ from hpo_core._strategy import CONTINUE, Action, Plan, Stop
 from hpo_core.schedulers._champion import Champion, check_single, check_threshold
 from hpo_core.schedulers._common import plan_to_the_end, run_to_the_end, why_by_state
 from hpo_core.schedulers._criterion import Criterion
+from hpo_core.schedulers._window import all_done
 
 __all__ = ["Wilcoxon", "signed_rank_p"]
 
@@ -100,7 +101,7 @@ class Wilcoxon:
         champion = self._champion(history)
         champion.catch_up(history)
         behind = champion.behind(champion.of(history, trial))
-        if len(behind) < self.startup_steps:
+        if all_done(history, trial) or len(behind) < self.startup_steps:
             return CONTINUE
         p = signed_rank_p(behind)
         if p >= self.p_threshold or behind.mean() <= 0:

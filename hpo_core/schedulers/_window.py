@@ -1,17 +1,26 @@
-"""When a running trial is looked at: not before the warm-up, and then once in every so many steps."""
+"""When a running trial is looked at: not before the warm-up, and then once in every so many steps.
+
+A rule that is to save steps does not look at a trial that has taken all of its own: that has only a result
+to lose.
+"""
 
 from __future__ import annotations
 
 from hpo_core._given import check_option
 from hpo_core._history import History
 
-__all__ = ["check_window", "is_due"]
+__all__ = ["all_done", "check_window", "is_due"]
 
 
 def check_window(owner: str, warmup_steps: int, interval: int) -> None:
     """Raise :class:`StrategyError` for a window that means nothing."""
     check_option(owner, "warmup_steps", warmup_steps, 0)
     check_option(owner, "interval", interval, 1)
+
+
+def all_done(history: History, trial: int) -> bool:
+    """Whether the trial has taken all of its steps, as far as anybody knows how many these are."""
+    return history.max_steps is not None and bool(history.steps[trial] >= history.max_steps)
 
 
 def is_due(history: History, trial: int, warmup_steps: int, interval: int) -> bool:

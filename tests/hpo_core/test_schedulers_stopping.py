@@ -13,7 +13,7 @@ from scipy.stats import wilcoxon
 
 from hpo_core import StrategyError, Study, TrialState
 from hpo_core._pareto import order_by_quality
-from hpo_core._strategy import Stop
+from hpo_core._strategy import Scheduler, Stop
 from hpo_core.schedulers import ASHAStopping, Median, Patience, Percentile, Race, Threshold, Wilcoxon
 from hpo_core.schedulers._wilcoxon import signed_rank_p
 from hpo_core.schedulers._window import is_due
@@ -27,12 +27,15 @@ CASES = {
 }
 
 
+MAX_STEPS = 9
+
+
 def due(trial: Past, warmup: int, interval: int) -> bool:
-    """Whether the newest report is the first one in its interval after the warm-up."""
+    """Whether the newest report is the first in its interval after the warm-up, and not the last of all."""
     steps = [s for s, _ in trial.reports]
     passed = [warmup + k * interval for k in range(1, 50)]
     newest, before = steps[-1], steps[-2] if len(steps) > 1 else 0
-    return any(before < p <= newest for p in passed)
+    return newest < MAX_STEPS and any(before < p <= newest for p in passed)
 
 
 def expected_to_stop(trials: list[Past], t: int, names: list[str], percentile: float, startup: int) -> bool:
@@ -119,7 +122,9 @@ def test_median_of_several_objectives_ranks_by_domination(seed: int) -> None:
             order = [e.trial for e in read.events if e.type == "trial_finished" and e.state == "complete"]
             assert len(order) == len(done)
             view = [trials[k] for k in reversed(order)]
-            wanted = expected_to_stop([*view, trials[t]], len(view), ["a", "b"], 50.0, 2)
+            wanted = due(trials[t], 0, 1) and expected_to_stop(
+                [*view, trials[t]], len(view), ["a", "b"], 50.0, 2
+            )
             stops += wanted
             assert isinstance(scheduler.judge(study.history, t), Stop) == wanted
 
@@ -214,6 +219,26 @@ def test_a_trial_that_was_run_again_counts_once_among_the_complete() -> None:
     assert study.ask().number == failed.number
     study.tell(failed.number, 9.0)
     assert curve(study, [7.0] * 3) == 1
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "before"),
+    [
+        (Median(startup_trials=1, warmup_steps=3), 4),
+        (Percentile(startup_trials=1, warmup_steps=3), 4),
+        (Wilcoxon(startup_steps=4), 4),
+        (Patience(patience=3), 5),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+def test_a_trial_that_has_taken_all_of_its_steps_is_not_stopped(scheduler: Scheduler, before: int) -> None:
+    """There was nothing left to save, and its result was lost: it had been pruned."""
+    for max_steps, stopped in ((before, None), (before + 1, before), (None, before)):
+        study, _ = make_study(scheduler, limits={"trials": 2}, settings={"max_steps": max_steps})
+        curve(study, [0.5 - step / 10 for step in range(before)])
+        assert curve(study, [1.0] * before, finish=False) == stopped
+    study, _ = make_study(Threshold(upper=0.5), settings={"max_steps": 1})
+    assert curve(study, [0.9], finish=False) == 1, "out of bounds it is no result"
 
 
 def test_a_median_looks_when_and_at_what_it_was_told_to() -> None:
@@ -445,14 +470,16 @@ def test_wilcoxon_waits_for_as_many_results_as_asked_for() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_wilcoxon_false_alarms_are_as_rare_as_promised(seed: int) -> None:
-    """Trials as good as the champion: tested once at the last fold, one in ten would be stopped.
+    """Trials as good as the champion: tested once at the last fold but one, one in ten would be stopped.
 
     The champion is the best of all complete ones, so the share is higher than for two fixed trials; it
     must stay below one half over 40 trials of 10 folds, and above it for trials that are worse by three
     standard errors of a fold.
     """
     rng = np.random.default_rng(seed)
-    study, _ = make_study(Wilcoxon(p_threshold=0.1, startup_steps=10), limits={"trials": 100})
+    study, _ = make_study(
+        Wilcoxon(p_threshold=0.1, startup_steps=10), limits={"trials": 100}, settings={"max_steps": 11}
+    )
     curve(study, rng.normal(0.0, 0.1, 10).tolist())
     same = [curve(study, rng.normal(0.0, 0.1, 10).tolist(), finish=False) for _ in range(40)]
     worse = [curve(study, rng.normal(0.3, 0.1, 10).tolist(), finish=False) for _ in range(40)]
