@@ -6,7 +6,7 @@ section 3.3 (asynchronous Hyperband): bracket b leaves out the b lowest rungs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ from hpo_core.schedulers._common import (
     why_by_state,
 )
 from hpo_core.schedulers._criterion import Criterion
+from hpo_core.schedulers._expected import after_passing, after_promotions
 from hpo_core.schedulers._gates import Gates
 from hpo_core.schedulers._ladder import Ladder, Rung, why_paused
 from hpo_core.schedulers._rungs import (
@@ -71,7 +72,14 @@ def _shares(trials: int, weights: Sequence[int]) -> list[int]:
     return counts
 
 
-def _plan(brackets: Sequence[Sequence[int]], counts: Sequence[int] | None, eta: int, verb: str) -> Plan:
+def _plan(
+    brackets: Sequence[Sequence[int]],
+    counts: Sequence[int] | None,
+    eta: int,
+    verb: str,
+    expected: Callable[[int, int], Sequence[int]],
+) -> Plan:
+    """``expected`` says how many of so many trials get to each of so many rungs."""
     rows: list[tuple[int, int, int, int]] = []
     lines: list[str] = []
     total = 0
@@ -83,15 +91,17 @@ def _plan(brackets: Sequence[Sequence[int]], counts: Sequence[int] | None, eta: 
             continue
         # ASHA takes one trial to the end in any case; a stopping rung lets its first arrival pass.
         least = int(b == 0 and bool(counts[b]))
-        sizes = [max(counts[b] // eta**i, least) for i in range(len(steps))]
+        sizes = [max(n, least) for n in expected(counts[b], len(steps))]
         rows += [(b, i, n, step) for i, (n, step) in enumerate(zip(sizes, steps, strict=True)) if n]
         total += sum(n * (r - e) for n, r, e in zip(sizes, steps, (0, *steps), strict=False))
+        first, *above = zip(sizes, steps, strict=True)
         lines.append(
-            f"bracket {b}: "
-            + ", ".join(f"{many(n, 'trial')} {verb} step {r}" for n, r in zip(sizes, steps, strict=True))
+            f"bracket {b}: {many(first[0], 'trial')} {verb} step {first[1]}"
+            + "".join(f", about {many(n, 'trial')} {verb} step {r}" for n, r in above)
         )
     lines.append(
-        f"the best 1 in {eta} of a rung go on; later arrivals may add a few trials to the upper rungs"
+        f"the best 1 in {eta} of a rung go on; as others arrive that is not always the same one, so that "
+        "more do in all"
     )
     return Plan(
         rungs=tuple(rows),
@@ -176,9 +186,11 @@ class ASHA:
     def _new_ladder(self, history: History, steps: list[tuple[int, ...]]) -> Ladder:
         return Ladder(history, steps, Criterion(self.metric, self.direction).bind(history))
 
-    def _quota(self, rung: Rung) -> int:
-        compared = len(rung.ranking)
+    def _allowed(self, compared: int) -> int:
         return 1 if self.baseline and compared == 1 else compared // self.eta
+
+    def _quota(self, rung: Rung) -> int:
+        return self._allowed(len(rung.ranking))
 
     def next(self, history: History, rng: np.random.Generator) -> Action:
         """A promotion if one is due, else a new configuration (Li 2020, algorithm 2, get_job)."""
@@ -214,11 +226,14 @@ class ASHA:
         return f"the best {allowed} go on" + (": as soon as a worker is free" if rank < allowed else "")
 
     def explain(self, trials: int | None, max_steps: int | None) -> Plan:
-        """Rungs and the counts that halving leaves; upper rungs may get a few more, as ranks change."""
+        """Rungs and the counts to expect: more than halving leaves, as ranks change."""
         end = needs_end("asha", self.max_steps, max_steps)
         brackets = _brackets("asha", end, self.eta, self.min_steps, self.brackets)
         weights = _weights(end, self.eta, self.min_steps, self.brackets)
-        plan = _plan(brackets, None if trials is None else _shares(trials, weights), self.eta, "to")
+        counts = None if trials is None else _shares(trials, weights)
+        plan = _plan(
+            brackets, counts, self.eta, "to", lambda n, rungs: after_promotions(n, rungs, self._allowed)
+        )
         if not self.timed:
             return plan
         timed = "rungs are left out where getting there proves to take hardly longer than to the one below"
@@ -285,8 +300,13 @@ class ASHAStopping:
         return f"it was stopped: {reason}" if stopped else why_by_state(history, trial)
 
     def explain(self, trials: int | None, max_steps: int | None) -> Plan:
-        """Rungs, and the counts if one in eta goes on at each; early arrivals go on more often than that."""
+        """Rungs, and the counts to expect: early arrivals go on more often than one in eta."""
         end = needs_end("asha_stopping", self.max_steps, max_steps)
         brackets = _brackets("asha_stopping", end, self.eta, self.min_steps, self.brackets)
         weights = _weights(end, self.eta, self.min_steps, self.brackets)
-        return _plan(brackets, None if trials is None else _shares(trials, weights), self.eta, "reach")
+        counts = None if trials is None else _shares(trials, weights)
+
+        def expected(n: int, rungs: int) -> list[int]:
+            return after_passing(n, rungs, lambda compared: max(compared // self.eta, 1))
+
+        return _plan(brackets, counts, self.eta, "reach", expected)

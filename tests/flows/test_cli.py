@@ -419,7 +419,7 @@ def test_a_dry_run_creates_nothing(objectives: str, hpo: Hpo, tracked: Place) ->
     [
         ("random", "total: 63", "exact"),
         ("median", "total: at most 63", "most"),
-        ("asha", "total: about 17", "about"),
+        ("asha", "total: about 19", "about"),
     ],
 )
 def test_a_dry_run_says_whether_its_numbers_are_bounds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -32,6 +33,7 @@ from hpo_core.schedulers import (
 from hpo_core.schedulers._rungs import halving_sizes, hyperband_brackets, rung_steps
 from hpo_core.schedulers._timing import SettingUp, worthwhile
 from hpo_core.simulate import Curves, simulate
+from tests.hpo_core.scheduler_loop import make_study
 
 
 @pytest.mark.parametrize(
@@ -283,12 +285,36 @@ def test_the_plan_of_no_number_of_trials_has_no_total(scheduler: ASHA | ASHAStop
     assert (plan.total_steps, plan.total_trials) == (None, None)
 
 
-@pytest.mark.parametrize("scheduler", [ASHA(brackets=2), ASHAStopping(brackets=2)])
-def test_the_plan_of_a_small_study_has_one_trial_at_the_end(scheduler: ASHA | ASHAStopping) -> None:
-    """In the first bracket, where there is any; the others get what their share is."""
+@pytest.mark.parametrize(("scheduler", "on"), [(ASHA(brackets=2), 1), (ASHAStopping(brackets=2), 2)])
+def test_the_plan_of_a_small_study_has_one_trial_at_the_end(scheduler: ASHA | ASHAStopping, on: int) -> None:
+    """In the first bracket, where there is any; the others get what their share is. What is stopped and not
+    paused is compared with nobody at first.
+    """
     rungs = scheduler.explain(4, 9).rungs
-    assert rungs == ((0, 0, 3, 1), (0, 1, 1, 3), (0, 2, 1, 9), (1, 0, 1, 3))
+    second = ((1, 0, 1, 3), (1, 1, 1, 9))[:on]
+    assert rungs == ((0, 0, 3, 1), (0, 1, on, 3), (0, 2, on, 9), *second)
     assert [bracket for bracket, *_ in scheduler.explain(2, 9).rungs] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("scheduler", [ASHA(timed=False), ASHA(timed=False, brackets=3), ASHAStopping()])
+@pytest.mark.parametrize("trials", [100, 300])
+def test_the_plan_of_an_asynchronous_study_is_what_it_costs(
+    scheduler: ASHA | ASHAStopping, trials: int
+) -> None:
+    """It said up to a half of that: as though only one in eta of all went on."""
+    plan = scheduler.explain(trials, 81)
+    spent = []
+    for seed in range(12):
+        study, _ = make_study(scheduler, seed=seed, limits={"trials": trials}, settings={"max_steps": 81})
+        simulate(study, Curves(lambda p, s: p["x"] + 0.1 * math.sin(1e3 * p["y"] * s)), workers=4, steps=81)
+        spent.append(study.state.steps_spent)
+    assert not plan.exact
+    assert plan.total_steps == pytest.approx(np.mean(spent), rel=0.2)
+
+
+def test_a_plan_of_very_many_trials_is_one_of_fewer_in_proportion() -> None:
+    few, many = (ASHA().explain(n, 9).rungs for n in (10_000, 1_000_000))
+    assert [n * 100 for _, _, n, _ in few] == [n for _, _, n, _ in many]
 
 
 def test_exact_plans_come_true() -> None:

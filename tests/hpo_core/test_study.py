@@ -594,5 +594,5 @@ def test_one_of_a_kind_is_counted_in_the_singular() -> None:
     with pytest.raises(StudyFinished, match="its one trial has been started"):
         single.ask()
     assert make_strategy("random+asha").explain(4, 9).lines[0] == (
-        "bracket 0: 4 trials to step 1, 1 trial to step 3, 1 trial to step 9"
+        "bracket 0: 4 trials to step 1, about 1 trial to step 3, about 1 trial to step 9"
     )
