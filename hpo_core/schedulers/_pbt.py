@@ -277,7 +277,10 @@ class PBT:
                 )
         if busy:
             return Wait(f"{busy} members are training")
-        return Finish(f"all {len(population.places)} members have been trained to their end")
+        size, limit = len(population.places), history.max_trials
+        trained = f"all {size} members have been trained to their" if size > 1 else "its one member is at its"
+        unused = _unused(limit, size) if limit and history.trials_left else ""
+        return Finish(f"{trained} end{unused and f'; {unused}'}")
 
     def _fork(
         self,
@@ -358,6 +361,7 @@ class PBT:
         size = min(self.population or trials or _POPULATION, trials or self.population or _POPULATION)
         interval = self._interval(end)
         steps = [*range(interval, end, interval), end]
+        train = "1 member trains" if size == 1 else f"{size} members train"
         how = "tournament" if isinstance(self.exploit, str) else f"truncation of {self.exploit:.0%}"
         return Plan(
             rungs=tuple((0, i, size, step) for i, step in enumerate(steps)),
@@ -365,10 +369,16 @@ class PBT:
             total_steps=size * end,
             exact=False,
             lines=(
-                f"{size} members train {end} steps in {len(steps)} intervals of {interval}",
+                f"{train} {end} steps in {len(steps)} intervals of {interval}",
                 f"exploit by {how}, explore by {self.explore}; forks add trials, not steps",
+                *([_unused(trials, size)] if trials and trials > size else []),
             ),
         )
+
+
+def _unused(limit: int, size: int) -> str:
+    """What becomes of the trials that the limit has beyond the population."""
+    return f"{limit - size} of {limit} trials are not used: the population is {size}, and forks do not count"
 
 
 def _failed(history: History, trial: int) -> bool:

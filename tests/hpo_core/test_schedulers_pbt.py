@@ -21,7 +21,7 @@ from hpo_core import (
     TrialState,
 )
 from hpo_core._strategies import compose
-from hpo_core._strategy import Fork, Resume, Start, Wait
+from hpo_core._strategy import Finish, Fork, Resume, Start, Wait
 from hpo_core.samplers import Random
 from hpo_core.schedulers import PBT
 from hpo_core.schedulers._criterion import Criterion
@@ -459,6 +459,22 @@ def test_a_plan_names_members_and_intervals() -> None:
     assert PBT(population=9).explain(4, 25).total_trials == 4
     assert PBT(population=3).explain(4, 25).total_steps == 75
     assert PBT().explain(None, 100).total_trials == 16
+    assert PBT().explain(1, 5).lines[0] == "1 member trains 5 steps in 5 intervals of 1"
+
+
+@pytest.mark.parametrize(("population", "unused"), [(3, True), (5, False), (9, False)])
+def test_a_population_smaller_than_the_limit_says_that_trials_are_left(population: int, unused: bool) -> None:
+    """A study of ten trials and a population of five ended at 5 of 10, without a word of the others."""
+    study, _ = make_study(PBT(population=population), limits={"trials": 5}, settings={"max_steps": 4})
+    said = "2 of 5 trials are not used: the population is 3, and forks do not count"
+    assert (said in study.strategy.explain(5, 4).lines) == unused
+    play(study, Script(max_steps=4, trouble=0.0, asides=0.0))
+    due = study.execution.next()
+    assert isinstance(due, Finish)
+    assert (
+        due.reason
+        == f"all {min(population, 5)} members have been trained to their end" + f"; {said}" * unused
+    )
 
 
 def test_what_pbt_takes() -> None:
