@@ -25,18 +25,20 @@ from hpo_core.inner import JOURNAL, read_created
 def fetched(name: str, tracking_uri: str | None, experiment: str | None = None) -> str:
     """Bring a study that is not here from MLflow, where that was named; a line for the user if there was one.
 
-    Raises :class:`StudyLockedError` while a driver elsewhere holds it.
+    Of several of the name it is the one whose run MLFLOW_RUN_ID names, else the newest. Raises
+    :class:`StudyLockedError` while a driver elsewhere holds it.
     """
     if read_created(study_folder(name) / JOURNAL) is not None:
         return ""
     if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")):
         return ""
-    from tracking import connect_to_study, fetch_checkpoints, fetch_journal
+    from tracking import connect_to_study, fetch_checkpoints, fetch_journal, which_study
 
-    connection = connect_to_study(tracking_uri, name, experiment)
+    run = os.environ.get("MLFLOW_RUN_ID")
+    connection = connect_to_study(tracking_uri, name, experiment, run)
     if connection is None:
         return ""
-    journal = fetch_journal(connection, name, study_folder(name), to_drive=True)
+    journal = fetch_journal(connection, name, study_folder(name), to_drive=True, run=run)
     checkpoints = fetch_checkpoints(connection, journal.parent)
     if checkpoints.missing:
         with opened(name) as study:
@@ -45,7 +47,12 @@ def fetched(name: str, tracking_uri: str | None, experiment: str | None = None) 
             for trial, step, place in checkpoints.older:
                 size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
                 study.execution.checkpointed(trial, step, str(place), size, now=time.time())
-    return f"fetched study {name} and {len(checkpoints.files)} checkpoints from MLflow"
+    which = which_study(connection, name, run)
+    remedy = "; if another one is meant, delete the folder of this one and set MLFLOW_RUN_ID to its run"
+    return (
+        f"fetched study {name} and {len(checkpoints.files)} checkpoints from MLflow"
+        f"{which and f', {which}{remedy}'}"
+    )
 
 
 def plan_of(study: Study, **changes: Any) -> Plan:

@@ -40,6 +40,7 @@ if typing.TYPE_CHECKING:
     from tracking._fetch import Fetched as Fetched
     from tracking._fetch import fetch_checkpoints as fetch_checkpoints
     from tracking._fetch import fetch_journal as fetch_journal
+    from tracking._fetch import which_study as which_study
     from tracking._http import status_of as status_of
     from tracking._models import CodeModel as CodeModel
     from tracking._models import LoggedModel as LoggedModel
@@ -101,7 +102,7 @@ __all__ = [
     "open_artifact", "past_runs", "prepare_sqlite", "probe", "promote", "redacted", "removable_checkpoints",
     "repeat_run", "roll_back", "save_checkpoint", "set_defaults", "status_of", "take_out", "trial_run",
     "uncollected",
-    "users_variable", "version_note", "write_report",
+    "users_variable", "version_note", "which_study", "write_report",
 ]  # fmt: skip
 
 # Where each name lives.
@@ -115,7 +116,7 @@ _HOMES = {
     "_connection": "Connection absolute_uri connect connect_to_study probe",
     "_delete": "Belongings belongings take_out",
     "_errors": "Away Denied NoRunYet NotComparable TrackingError brief",
-    "_fetch": "Fetched fetch_checkpoints fetch_journal",
+    "_fetch": "Fetched fetch_checkpoints fetch_journal which_study",
     "_http": "status_of",
     "_models": "CodeModel LoggedModel find_model find_trial_model is_logged load_writers log_model "
     "log_trial_model",

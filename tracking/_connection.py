@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,9 +100,14 @@ class Connection:
         """The runs that stand for this trial of the study: one, or none, or ghosts; or those ``deleted``."""
         return self.runs(f"tags.`{UID}` = '{trial_uid(study_id, trial)}'", most=most, deleted=deleted)
 
-    def named_studies(self, name: str) -> list[Run]:
-        """The runs of all studies of that name, newest first."""
-        return list(self.runs(_named(name)))[::-1]
+    def named_studies(self, name: str, *, anywhere: bool = False) -> list[Run]:
+        """The runs of all studies of that name, newest first; ``anywhere``: in whatever experiment."""
+        here = [self.experiment_id]
+        experiments = [e.experiment_id for e in self.client.search_experiments()] if anywhere else here
+        newest = ["attributes.start_time DESC"]
+        search = functools.partial(self.client.search_runs, experiments, _named(name), order_by=newest)
+        # Of several with one id, ghosts of a creation that was repeated, the oldest is the study's.
+        return list({run.data.tags.get(STUDY_ID, run.info.run_id): run for run in paged(search)}.values())
 
     def children(self, parent: str, extra: str = "") -> Iterator[Run]:
         """The runs directly below ``parent``."""
@@ -228,7 +233,8 @@ def connect_to_study(
 ) -> Connection | None:
     """Open the experiment that has the newest study of that name, or ``None``; makes nothing.
 
-    ``experiment``: look only there. ``run``, and :class:`InputError`: as for :func:`connect`.
+    ``experiment``: look only there. ``run``: the study's, which is meant and no newer one, where it is there;
+    that, and :class:`InputError`, as for :func:`connect` too.
     """
     uri = probe(tracking_uri, to_write=False)
     path = _sqlite.database_file(uri)
@@ -243,10 +249,15 @@ def connect_to_study(
         )
         ids = [e.experiment_id for e in found if e is not None]
         newest = ["attributes.start_time DESC"]
-        runs = client.search_runs(ids, _named(study), max_results=1, order_by=newest) if ids else []
+        runs = client.search_runs(ids, _named(study), order_by=newest) if ids else []
     except Exception as error:
         raise _answered(uri, error) from error
-    return Connection(client, uri, runs[0].info.experiment_id, path) if runs else None
+    return Connection(client, uri, meant(runs, run).info.experiment_id, path) if runs else None
+
+
+def meant(runs: Sequence[Run], run: str | None) -> Run:
+    """Of the runs of studies of one name the one with that id, else the first, which is the newest."""
+    return next((found for found in runs if found.info.run_id == run), runs[0])
 
 
 def probe(tracking_uri: str | None, *, to_write: bool = True) -> str:

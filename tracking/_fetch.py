@@ -13,30 +13,34 @@ from hpo_core import InputError, Study, StudyLockedError, TrialRecord, TrialStat
 from hpo_core.inner import JOURNAL, read_journal
 from hpo_core.inner import events as ev
 from tracking._checkpoints import CheckpointError, is_pickle, locate_checkpoint
-from tracking._connection import Connection
+from tracking._connection import Connection, meant
 from tracking._errors import brief, is_permanent
 from tracking._lease import TAG, Lease
 from tracking._retention import removable_checkpoints
 from tracking._runs import StudyRuns
 from tracking._server_clock import ServerClock
 from tracking._uploads import CHECKPOINTS, JOURNAL_ARTIFACT
+from tracking._words import moment
 
 _STEP = re.compile(r"/step-(\d+)$")
 
 
-def fetch_journal(connection: Connection, study: str, folder: Path, *, to_drive: bool = False) -> Path:
+def fetch_journal(
+    connection: Connection, study: str, folder: Path, *, to_drive: bool = False, run: str | None = None
+) -> Path:
     """Download the journal of the newest study of that name into ``folder``; returns the file.
 
-    ``connection``: to the experiment that has the study, see :func:`connect_to_study`. An unbroken copy
-    that is there already and has more events stays. ``to_drive``: the study is to go on from it, and not only
-    to be read. Raises :class:`InputError` when the experiment has no such study or its journal was never
-    uploaded; and, where it is to go on, :class:`StudyLockedError` when a driver elsewhere holds it. The lease
-    of a dead one runs out within minutes.
+    ``connection``: to the experiment that has the study, see :func:`connect_to_study`, of ``run`` too. An
+    unbroken copy that is there already and has more events stays. ``to_drive``: the study is to go on from
+    it, and not only to be read. Raises :class:`InputError` when the experiment has no such study or its
+    journal was never uploaded; and, where it is to go on, :class:`StudyLockedError` when a driver elsewhere
+    holds it. The lease of a dead one runs out within minutes.
     """
     runs = connection.named_studies(study)
     if not runs:
         raise InputError(f"MLflow has no study {study!r}; check the name, or run it where its folder is")
-    lease = Lease.of(runs[0].data.tags.get(TAG)) if to_drive else None
+    own = meant(runs, run)
+    lease = Lease.of(own.data.tags.get(TAG)) if to_drive else None
     if lease is not None and (left := lease.until - ServerClock(connection.uri).now()) > 0:
         raise StudyLockedError(
             f"the study {study!r} is being driven by {lease.holder}; stop that driver first. If it is dead, "
@@ -44,7 +48,7 @@ def fetch_journal(connection: Connection, study: str, folder: Path, *, to_drive:
         )
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            packed = connection.client.download_artifacts(runs[0].info.run_id, JOURNAL_ARTIFACT, scratch)
+            packed = connection.client.download_artifacts(own.info.run_id, JOURNAL_ARTIFACT, scratch)
         except Exception as error:
             if not (is_permanent(error) or isinstance(error, OSError)):
                 raise
@@ -61,8 +65,23 @@ def fetch_journal(connection: Connection, study: str, folder: Path, *, to_drive:
             shutil.copyfile(fresh, path.with_suffix(".new"))
             path.with_suffix(".new").replace(path)
     if lease is not None:
-        _outlive(lease, connection, runs[0].info.run_id, path)
+        _outlive(lease, connection, own.info.run_id, path)
     return path
+
+
+def which_study(connection: Connection, study: str, run: str | None = None) -> str:
+    """Which of the studies of that name is meant, where the server has several; empty where it has not."""
+    runs = connection.named_studies(study, anywhere=True)
+    if len(runs) < 2:
+        return ""
+    own = meant(runs, run)
+    begun = moment((own.info.start_time or 0) / 1000)
+    user = own.data.tags.get("mlflow.user") or own.info.user_id
+    place = connection.client.get_experiment(own.info.experiment_id).name
+    return (
+        f"{'the newest' if own is runs[0] else 'one'} of the {len(runs)} of that name there, "
+        f"begun {begun} by {user} in experiment {place!r}, run {own.info.run_id}"
+    )
 
 
 def _outlive(lease: Lease, connection: Connection, run_id: str, journal: Path) -> None:

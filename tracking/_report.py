@@ -14,7 +14,6 @@ import html
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from hpo_core.inner import Event, choice_text, leaders
 from hpo_core.schedules import followed
 from tracking._errors import brief
 from tracking._text import preview
-from tracking._words import duration, goal, number_text
+from tracking._words import duration, goal, moment, number_text
 
 REPORT, PLOTS, SCHEDULE = "report.html", "plots", "schedule.json"
 _MOST_ROWS, _MOST_COLUMNS = 20, 14
@@ -268,7 +267,7 @@ def _summary(study: Study) -> str:
         ("confirms", f"the best trials of study {confirms}" if confirms else ""),
         ("evidence", f"{warm:,} results from elsewhere" if warm else ""),
         ("strategy", f"{study.strategy.words}, seed {study.created.seed}"),
-        ("began", _moment(study.created.at)),
+        ("began", moment(study.created.at)),
         ("took", duration(study.state.seconds_spent) if study.state.seconds_spent > 0 else ""),
     ]
     rows = "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in facts if v)
@@ -342,7 +341,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return html.escape(number_text(value))
     return html.escape(preview(choice_text(value), 100))
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC") if at else ""

@@ -90,3 +90,37 @@ def test_a_study_moves_to_another_machine_and_the_first_one_must_not_go_on(
     held = hpo("resume", "mine")
     assert held.code == 3
     assert "its lease runs out in" in held.err
+
+
+def test_which_of_two_studies_of_a_name_is_gone_on_with_is_said_and_can_be_chosen(
+    tracked: Place, hpo: Hpo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people had a study of one name on one server: who moved went on with the other's, unknowingly."""
+    from mlflow import MlflowClient
+
+    (tracked.folder / "shared_name.py").write_text(
+        "def loss(trial):\n    return trial.suggest_float('x', 0.0, 1.0)\n"
+    )
+    runs = {}
+    for who, trials, more in (("alice", 2, ()), ("bob", 3, ("--experiment", "bobs"))):
+        monkeypatch.setenv("HPO_HOME", str(tracked.folder / who))
+        terms = [*TERMS, "--trials", trials, *more]
+        assert hpo("tune", "shared_name.py:loss", "--name", "mine", *terms).code == 0
+        client = MlflowClient(f"sqlite:///{tracked.database}")
+        experiment = client.get_experiment_by_name("bobs" if more else "mine")
+        assert experiment is not None
+        (run,) = client.search_runs([experiment.experiment_id], "tags.`hpo.role` = 'study'")
+        runs[who] = run.info.run_id
+    for who, run, which in (("bob", None, "the newest"), ("alice", runs["alice"], "one")):
+        if run is not None:
+            monkeypatch.setenv("MLFLOW_RUN_ID", run)
+        monkeypatch.setenv("HPO_HOME", str(tracked.folder / f"{who}-elsewhere"))
+        said = hpo("resume", "mine")
+        assert said.code == 0
+        assert f"{which} of the 2 of that name there, begun" in said.err
+        assert f"run {runs[who]};" in said.err
+        assert f"trials  {'3 of 3' if who == 'bob' else '2 of 2'} done" in hpo("show", "mine").out
+    # A run that is none of the study's, as in an MLflow project that resumes one, chooses nothing.
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("HPO_HOME", str(tracked.folder / "third"))
+    assert f"run {runs['bob']};" in hpo("resume", "mine").err
