@@ -55,7 +55,8 @@ def tune(
     ready one (``"lgbm"``, with ``data=``, a path or a DataFrame, and so on), ``"package.module:function"``,
     or ``"FOLDER#ENTRY"`` for an entry point of an MLflow project (``options``: its fixed parameters).
     ``space``: the search space, ``None`` for define-by-run; for a ready objective, what narrows or
-    replaces its own, or a file that does. ``objectives``: name to ``"min"`` or ``"max"``.
+    replaces its own. A file, or a dict of what a file would say, does for either.
+    ``objectives``: name to ``"min"`` or ``"max"``.
     ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
     study runs nothing; 100 unless ``timeout`` (seconds) or another limit ends it.
     ``workers``: trials at once, default one per core.
@@ -169,11 +170,15 @@ def _arguments(objective: Any, more: dict[str, Any]) -> dict[str, Any]:
 
 
 def _declared(space: Any) -> SearchSpace | None:
-    if isinstance(space, str | Path):
-        from flows.objectives import read_space
+    if space is None or isinstance(space, SearchSpace):
+        return space
+    # Plain data is what a flow's parameter has that was filled in on a page.
+    plain = isinstance(space, Mapping) and any(isinstance(value, Mapping) for value in space.values())
+    if not (plain or isinstance(space, str | Path)):
+        return SearchSpace(space)
+    from flows.objectives import read_space
 
-        return read_space(str(space))
-    return space if space is None or isinstance(space, SearchSpace) else SearchSpace(space)
+    return read_space(str(_space_text(space)))
 
 
 def _space_text(space: Any) -> str | None:

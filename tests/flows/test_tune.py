@@ -224,6 +224,15 @@ def test_a_failing_objective_leaves_a_result_without_a_best(tracked: Place) -> N
     assert client.get_run(result.run_id).info.status == "FAILED"
 
 
+@pytest.mark.usefixtures("tracked")
+def test_a_function_takes_its_space_as_plain_data_too() -> None:
+    """A flow's parameter from Prefect's page went to lgbm as it is; for a function Constant was advised."""
+    result = quick(space={"x": {"type": "float", "low": -1.0, "high": 1.0}, "kind": ["a", "b"]})
+    assert dict(result.study.space.parameters) == SPACE
+    with pytest.raises(InputError, match=r"'x'.*'hihg'"):
+        quick(space={"x": {"type": "float", "low": -1.0, "hihg": 1.0}})
+
+
 def test_a_ready_objective_by_its_name(tracked: Place) -> None:
     result = tune(
         "sklearn",
