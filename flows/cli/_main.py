@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import errno
 import gc
-import io
 import os
 import sys
 import warnings
@@ -24,6 +23,7 @@ from pathlib import Path
 import typer
 
 from flows._signals import silence
+from flows._streams import write_anything
 from flows.cli import _commands, _report, _tune
 
 # Newer versions of typer bring their own copy of click; this is the UsageError of whichever is in use,
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Libraries warn their developers; python -W shows what they say.
         warnings.simplefilter("ignore")
     if argv is None:
-        _write_anything()
+        write_anything()
         if (unread := _unread(arguments)) is not None:
             return _complain(unread, 2)
         # What a million objects leave goes with the process: looking for it at exit took a second and more.
@@ -140,13 +140,6 @@ def _unread(arguments: Sequence[str]) -> str | None:
 
 def _is_a_byte(sign: str) -> bool:
     return "\udc80" <= sign <= "\udcff"
-
-
-def _write_anything() -> None:
-    """A terminal that is not UTF-8 has no sign for everything in a table, which is no reason to fail."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_nowhere() -> bool:

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from flows._execute import Objective, execute
 from flows._late import WORTH_SECONDS, leave
+from flows._streams import write_anything
 from flows._trial import Signals, checked_run_id
 from flows.runners import _messages as m
 from flows.runners._port import Message, RunIdWanted, data_of
@@ -78,6 +79,8 @@ def main(argv: list[str]) -> None:
     stream = connection.makefile("rb")
     channel = SocketChannel(connection)
     setup = _setup()
+    # To a file that MLflow shows as UTF-8, whatever terminal the study was started from.
+    write_anything("utf-8")
     sys.path[:] = setup["path"]
     os.chdir(setup["cwd"])
     with uncollected():

@@ -124,6 +124,12 @@ def saves_until_told(trial: Any) -> float:
     return 0.0
 
 
+def prints_signs(trial: Any) -> float:
+    """What not every terminal can write, and what none can."""
+    print("grün 日本 \ud800")
+    return 0.0
+
+
 def prints(trial: Any) -> float:
     """Talks."""
     print("hello from the objective")

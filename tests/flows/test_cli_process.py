@@ -344,6 +344,12 @@ def test_a_terminal_without_the_signs_and_a_full_disk_are_no_reason_for_a_traceb
     home = place.folder / ".hpo" / "studies" / "caf\u00e9"
     with Journal(home / "journal.jsonl") as journal:
         Study({"x": Float(0.0, 1.0)}, name="caf\u00e9", journal=journal)
+    with Journal(place.folder / ".hpo" / "studies" / "plain" / "journal.jsonl") as journal:
+        Study({"x": Float(0.0, 1.0)}, objectives={"verl\u00fcst": "min"}, name="plain", journal=journal)
+    # In this locale Python has standard output fail in another way.
+    command = Command(place, "show", "plain", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert command.end() == 0, command.err.read_text()
+    assert "verl\\xfcst" in command.out.read_text()
     command = Command(place, "show", "caf\u00e9", PYTHONIOENCODING="ascii")
     assert command.end() == 0, command.err.read_text()
     assert "caf\\xe9" in command.out.read_text()

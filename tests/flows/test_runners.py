@@ -291,6 +291,16 @@ def test_what_a_trial_prints_is_kept_with_the_trial(kind: str, tmp_path: Path) -
     assert "and to stderr" in kept
 
 
+def test_what_a_trial_prints_is_kept_whatever_the_terminal_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started from a terminal in Latin-1 all trials failed that printed another sign, into a file of ours."""
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    outcome, _ = run_one("local", objectives.prints_signs, tmp_path)
+    assert outcome.kind == m.RETURNED, outcome.reason
+    assert (tmp_path / "artifacts" / "0" / "output.txt").read_text(encoding="utf-8") == "grün 日本 \\ud800\n"
+
+
 def test_threads_are_told_to_stop_when_their_runner_closes(tmp_path: Path) -> None:
     async def go() -> Outcome:
         heard = Heard()
