@@ -54,9 +54,10 @@ def tune(
     ``objective``: a function of a trial, returning a number or a dict of numbers; or the name of a
     ready one (``"lgbm"``, with ``data=``, a path or a DataFrame, and so on), ``"package.module:function"``,
     or ``"FOLDER#ENTRY"`` for an entry point of an MLflow project (``options``: its fixed parameters).
-    ``space``: the search space, ``None`` for define-by-run; for a ready objective, what narrows or
-    replaces its own. A file, or a dict of what a file would say, does for either.
-    ``objectives``: name to ``"min"`` or ``"max"``.
+    ``space``: the search space; for a ready objective, what narrows or replaces its own. A file, or a dict
+    of what a file would say, does for either. ``objectives``: name to ``"min"`` or ``"max"``. Left out, they
+    are what a function carries as ``function.space`` and ``function.objectives``; without these, a function
+    is define-by-run, and minimises ``loss``.
     ``trials``: the total of the study: calling again with the same ``name`` resumes it, and a finished
     study runs nothing; 100 unless ``timeout`` (seconds) or another limit ends it.
     ``workers``: trials at once, default one per core.
@@ -128,7 +129,11 @@ def _plan(objective: Any, fields: dict[str, Any], space: Any, terms: dict[str, A
         if request.metric is not None:
             raise InputError("what a function returns is named by objectives={'auc': 'max'}, not by metric=")
         refuse(request, (*OF_TABLES, "env_manager", *request.options))
-        plan = plan_callable(objective, request=request, space=_declared(space), **terms)
+        # What the function carries holds from wherever it is tuned.
+        carried = {name: getattr(objective, name, None) for name in ("space", "objectives")}
+        declared = _declared(carried["space"] if space is None else space)
+        terms["objectives"] = terms["objectives"] or carried["objectives"]
+        plan = plan_callable(objective, request=request, space=declared, **terms)
     check_used(request)
     return plan
 

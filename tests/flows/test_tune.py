@@ -233,6 +233,23 @@ def test_a_function_takes_its_space_as_plain_data_too() -> None:
         quick(space={"x": {"type": "float", "low": -1.0, "hihg": 1.0}})
 
 
+@pytest.mark.usefixtures("tracked")
+def test_what_a_function_carries_holds_in_python_too() -> None:
+    """By its name it was maximised, and as itself minimised over another space, without a word."""
+
+    def gain(trial: Any) -> float:
+        return float(trial.suggest_float("x", 0.0, 1.0))
+
+    gain.space = {"x": Float(0.2, 0.8)}  # type: ignore[attr-defined]
+    gain.objectives = {"gain": "max"}  # type: ignore[attr-defined]
+    result = quick(gain, space=None)
+    assert dict(result.study.space.parameters) == {"x": Float(0.2, 0.8)}
+    assert result.best.values == {"gain": max(t.values["gain"] for t in result.study.trials)}
+    given = quick(gain, space={"x": Float(0.0, 0.1)}, objectives={"loss": "min"}, name="given")
+    assert dict(given.study.space.parameters) == {"x": Float(0.0, 0.1)}
+    assert given.study.objectives == {"loss": "min"}
+
+
 def test_a_ready_objective_by_its_name(tracked: Place) -> None:
     result = tune(
         "sklearn",
