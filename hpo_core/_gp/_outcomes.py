@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 WarpName = Literal["fence", "half", "log"]
 # A value this many scales above the threshold, after the logarithm, is as bad as any other.
 CEILING = 4.0
+# Regrets this many times as large as an ordinary one are as bad as any other. Where a failure is returned as
+# the largest double, the others would differ by less than rounding in its range.
+DISASTER = 1e9
 # Differences below this (of values scaled to a range of 1) are rounding, not information.
 FLAT = 1e-13
 
@@ -42,13 +45,23 @@ class Outcomes:
     unit: float
 
 
+def _halved_range(y: NDArray[np.float64]) -> tuple[float, float]:
+    """Half of the least of `y` (k,), and of the largest that is no disaster: safe for values of +-1e308."""
+    low, high = float(y.min()) / 2, float(y.max()) / 2
+    regrets = np.sort(y[y > y.min()] / 2 - low)
+    ordinary = float(regrets[len(regrets) // 4]) if len(regrets) else 0.0
+    with np.errstate(over="ignore"):
+        return low, min(high, float(low + DISASTER * np.float64(ordinary)))
+
+
 def rescale(y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`y` (k,) moved and scaled to [0, 1]; all zeros if constant. Safe for values of +-1e308."""
-    low, high = float(y.min()), float(y.max())
-    spread = high / 2 - low / 2
+    """`y` (k,) moved and scaled to [0, 1]; all zeros if constant."""
+    low, high = _halved_range(y)
+    spread = high - low
     if not spread > 0.0:
         return np.zeros_like(y)
-    return np.asarray(np.clip((y / 2 - low / 2) / spread, 0.0, 1.0))
+    with np.errstate(over="ignore"):
+        return np.asarray(np.clip((y / 2 - low) / spread, 0.0, 1.0))
 
 
 def warp(y: NDArray[np.float64], name: WarpName) -> Outcomes:
@@ -61,7 +74,8 @@ def warp(y: NDArray[np.float64], name: WarpName) -> Outcomes:
     if deviation < FLAT:
         return Outcomes(np.zeros_like(y), 0.0, 0.0)
     log_slope = -float(np.minimum(np.log1p(excess), CEILING).sum()) - len(y) * np.log(deviation)
-    unit = 2.0 * deviation * (float(y.max()) / 2 - float(y.min()) / 2)
+    low, high = _halved_range(y)
+    unit = 2.0 * deviation * (high - low)
     return Outcomes((squeezed - squeezed.mean()) / deviation, float(log_slope), unit)
 
 
@@ -73,7 +87,7 @@ def warped(value: float, y: NDArray[np.float64], name: WarpName) -> float | None
     deviation = float(squeezed.std())
     if deviation < FLAT:
         return None
-    low, high = float(y.min()) / 2, float(y.max()) / 2
+    low, high = _halved_range(y)
     place = np.array([(value / 2 - low) / (high - low)])
     return float((_squeezed(place, t, c)[0] - squeezed.mean()) / deviation)
 

@@ -23,7 +23,6 @@ from hpo_core._given import check_option, check_real
 from hpo_core._history import History
 from hpo_core._memo import Memo
 from hpo_core._outcome_constraints import behind_the_kept
-from hpo_core._pareto import scaled
 from hpo_core._space import NOMINAL, SearchSpace
 from hpo_core._strategy import Proposal
 from hpo_core._training import Curves, Training, training_set
@@ -166,10 +165,26 @@ def _chosen(y: Array, kept: int) -> Ints:
 
 def _scalarised(values: Array, rng: np.random.Generator) -> Array:
     """(k,) augmented Tchebycheff scalarisation of ``values`` ``(k, m)`` with random weights."""
-    V = scaled(values)
+    V = _comparable(values)
     weights = rng.dirichlet(np.ones(V.shape[1]))
     weighted = V * weights
     return np.asarray(weighted.max(axis=1) + 0.05 * weighted.sum(axis=1))
+
+
+def _comparable(values: Array) -> Array:
+    """``values`` ``(k, m)`` with each objective mapped to [0, 1], NaN for failures.
+
+    1 is the worst, but no farther than four times as far from the best as the median: beside a disaster in
+    one objective nothing else would count in it.
+    """
+    if np.isnan(values).all(axis=0).any():
+        return np.zeros_like(values)
+    # Quarters: the difference of two values near the largest double is no double.
+    distance = values / 4 - np.nanmin(values, axis=0) / 4
+    worst, ordinary = np.nanmax(distance, axis=0), np.nanmedian(distance, axis=0)
+    with np.errstate(over="ignore"):
+        span = np.where(ordinary > 0, np.minimum(worst, 4.0 * ordinary), worst)
+        return np.asarray(np.minimum(distance / np.where(span > 0, span, 1.0), 1.0))
 
 
 def _expected_improvement(mean: Array, variance: Array, best: float) -> Array:

@@ -36,8 +36,9 @@ Bools = NDArray[np.bool_]
 _INACTIVE = -1.0
 # In the logarithm of outcomes: how far, in units of best-to-median, the scale starts below the best.
 _SOFT = 0.1
-# Outcomes beyond this many units are as bad as any.
-_WORST = 1e6
+# Outcomes beyond this many units are as bad as any. Farther out a disaster would be all that a leaf it shares
+# with others says, and that all the uncertainty, after which the search goes.
+_WORST = 10.0
 
 
 def compressed(y: Array) -> Array:

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hpo_core import Study
 from hpo_core._errors import StrategyError
+from hpo_core._pareto import hypervolume
 from hpo_core._space import Categorical, Constant, Float, Int, LogNormal, Normal, SearchSpace
 from hpo_core._states import TrialState
 from hpo_core._strategy import Sampler
@@ -100,6 +102,38 @@ def test_nothing_to_learn(name: str, space: str, result: str) -> None:
         assert valid(SPACES[space], u)
         params = loop.start(SPACES[space].decode(u))
         loop.tell(trial, RESULTS[result](trial, params))
+
+
+@pytest.mark.parametrize("disaster", [1e6, 1e20, 1.7e308])
+@pytest.mark.parametrize("name", ["auto", "gp", "forest", "tpe", "cmaes"])
+def test_one_disaster_does_not_hide_the_others(name: str, disaster: float) -> None:
+    """Where an objective returned the largest double for a failure, all else was the same to a model, and the
+    default ended farther from the best than random search; a forest went where the disaster was.
+    """
+    found = []
+    for seed in range(3):
+        study = Study(SearchSpace({n: Float(0.0, 1.0) for n in "xyz"}), strategy=name, seed=seed)
+        for number in range(30):
+            trial = study.ask()
+            x, y, z = (trial.params[n] for n in "xyz")
+            study.tell(trial, disaster if number == 3 else (x - 0.3) ** 2 + (y - 0.6) ** 2 + (z - 0.8) ** 2)
+        found.append(study.best.values["loss"])
+    assert np.median(found) < 0.01, "random search gets to 0.028"
+
+
+def test_a_disaster_in_one_objective_does_not_hide_it_from_the_forest() -> None:
+    """The second objective was 0 for all the others then, and the forest was no better than random search."""
+    covered = []
+    for seed in range(3):
+        space = SearchSpace({n: Float(0.0, 1.0) for n in "xyz"})
+        study = Study(space, objectives={"a": "min", "b": "min"}, strategy="forest", seed=seed)
+        for number in range(40):
+            trial = study.ask()
+            x, worse = trial.params["x"], 1 + 4 * trial.params["y"] + 4 * trial.params["z"]
+            study.tell(trial, {"a": x, "b": 1e300 if number == 3 else worse * (1 - math.sqrt(x / worse))})
+        values = np.array([[t.values["a"], t.values["b"]] for t in study.pareto_front])
+        covered.append(hypervolume(values, np.array([1.1, 2.0])))
+    assert np.median(covered) > 1.2, "random search covers 0.7"
 
 
 @pytest.mark.parametrize("name", MAKERS)
