@@ -118,7 +118,8 @@ class LightGBM:
     def prepare(self) -> Prepared:
         """Check data, metric and space file; the default space follows the table."""
         setting = load_setting(self.table)
-        default = default_space(setting.problem, len(setting.split.train))
+        n_train = len(setting.split.train)
+        default = default_space(setting.problem, n_train, self.max_rounds)
         space = build_space(
             default,
             self.table.space,
@@ -136,7 +137,7 @@ class LightGBM:
             "rounds_per_step": self.stride if self.budget == "rounds" else None,
         }  # fmt: skip
         made = prepared(self, setting, space, steps=steps, question=question, settled=_SETTLED)
-        return replace(made, first=first_configurations(space))
+        return replace(made, first=first_configurations(space, setting.problem, n_train))
 
     def over_training(self) -> LightGBM:
         """The same over rounds."""

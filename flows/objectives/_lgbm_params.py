@@ -186,21 +186,30 @@ def _refusal(known: Known, value: Any) -> str:
     return ""
 
 
-def default_space(problem: Problem, n_train: int) -> dict[str, Parameter]:
-    """The default search space for a problem with ``n_train`` training rows.
+# From here on trees of hundreds of leaves are among what is tried first (docs/main-job.md).
+_MANY_ROWS = 10_000
+# Rows in a leaf of the large trees to begin with, and of the largest that are searched.
+_IN_A_LEAF, _LEAST_IN_A_LEAF = 160, 400
+
+
+def default_space(problem: Problem, n_train: int, max_rounds: int) -> dict[str, Parameter]:
+    """The default search space for a problem with ``n_train`` training rows and so many rounds at most.
 
     Bounds follow the rows: a tree cannot use more leaves than a quarter of them, nor leaves that
-    hold more than a quarter. ``min_data_in_leaf`` reaches below the library's 20, which on small
-    tables forbids nearly every split, and ``min_data_per_group`` below its 100, which forgets levels.
+    hold more than a quarter, and more leaves than usual only where rows are many. There a rate that is not
+    done learning when rounds are at their end is not searched either, as it costs most.
+    ``min_data_in_leaf`` reaches below the library's 20, which on small tables forbids nearly every split, and
+    ``min_data_per_group`` below its 100, which forgets levels.
 
     Few parameters, so that few trials will do. Left out is what says nearly the same as one that is here:
     ``path_smooth``, ``lambda_l1`` and ``min_gain_to_split`` moreover take LightGBM off its fast path however
     small they are, which doubles the time of a tree (docs/main-job.md).
     """
-    leaves = int(min(256, max(8, n_train // 4)))
+    leaves = int(min(max(256, n_train // _LEAST_IN_A_LEAF), 2048, max(8, n_train // 4)))
     leaf_rows = int(min(200, max(4, n_train // 4)))
+    slowest = 0.005 if n_train < _MANY_ROWS else min(max(0.005, 20 / max_rounds), 0.02)
     space: dict[str, Parameter] = {
-        "learning_rate": Float(0.005, 0.3, log=True, default=0.05),
+        "learning_rate": Float(slowest, 0.3, log=True, default=0.05),
         "num_leaves": Int(4, leaves, log=True, default=min(31, leaves)),
         "min_data_in_leaf": Int(1, leaf_rows, log=True, default=min(20, leaf_rows)),
         "min_sum_hessian_in_leaf": Float(1e-3, 10.0, log=True, default=1e-3),
@@ -221,26 +230,33 @@ def default_space(problem: Problem, n_train: int) -> dict[str, Parameter]:
     return space
 
 
-# What differs from the default in the configurations to begin with: small trees or random splits or both.
-_BEGINNINGS: tuple[dict[str, Any], ...] = (
-    {},
-    {"num_leaves": 6, "learning_rate": 0.1, "feature_fraction": 0.7},
-    {"extra_trees": True},
-    {"num_leaves": 6, "learning_rate": 0.1, "feature_fraction": 0.7, "extra_trees": True},
-)
+# What differs from the default in the configurations to begin with.
+_SMALL = {"num_leaves": 6, "learning_rate": 0.1, "feature_fraction": 0.7}
+_RANDOM = {"extra_trees": True}
 
 
-def first_configurations(space: SearchSpace) -> tuple[dict[str, Any], ...]:
+def _beginnings(problem: Problem, n_train: int) -> tuple[dict[str, Any], ...]:
+    usual = _SMALL, _RANDOM, {**_SMALL, **_RANDOM}
+    if n_train < _MANY_ROWS:
+        return {}, *usual
+    # The faster rate pays for the leaves; with several classes a round has a tree for each.
+    trees = len(problem.classes) if problem.task == "multiclass" else 1
+    leaves = min(255, max(63, n_train // (_IN_A_LEAF * trees)))
+    return {}, {"num_leaves": leaves, "learning_rate": 0.1}, *usual
+
+
+def first_configurations(space: SearchSpace, problem: Problem, n_train: int) -> tuple[dict[str, Any], ...]:
     """The default configuration and a few that differ from it in what matters most, each at most once.
 
     Tables fall into those that want large trees and those that want small ones, and into those where
     splits at random places do better (Geurts et al. 2006) and those where they do not: four trials
-    tell which, where points spread over the whole space may take dozens. A portfolio of this kind is what
-    AutoGluon begins with (Erickson et al. 2020). What a space file has fixed or left out stays so.
+    tell which, where points spread over the whole space may take dozens; where rows are many, a fifth has
+    trees to suit. A portfolio of this kind is what AutoGluon begins with (Erickson et al. 2020). What a
+    space file has fixed or left out stays so.
     """
     default = space.decode(space.default_unit())
     found: list[dict[str, Any]] = []
-    for changes in _BEGINNINGS:
+    for changes in _beginnings(problem, n_train):
         fitting = {
             name: value
             for name, value in changes.items()

@@ -14,7 +14,15 @@ import pytest
 from flows._tune import _space_text, tune
 from flows.objectives import read_space
 from flows.objectives._data import load_table, pose
-from flows.objectives._lgbm_params import ALIASES, KNOWN, RESERVED, check_domain, default_space, resolve
+from flows.objectives._lgbm_params import (
+    ALIASES,
+    KNOWN,
+    RESERVED,
+    check_domain,
+    default_space,
+    first_configurations,
+    resolve,
+)
 from flows.objectives._space_file import build_space
 from hpo_core import Categorical, Constant, Float, InputError, Int, Parameter, SearchSpace
 from tests.flows.conftest import Place
@@ -218,10 +226,58 @@ def test_the_default_space_lies_within_the_ranges(tmp_path: Path) -> None:
     problem = pose(load_table(written(tmp_path, mixed(60)), "y"))
     rare = replace(problem, y=(np.arange(60) < 6).astype(float))
     for posed in (problem, rare):
-        space = default_space(posed, 40)
+        space = default_space(posed, 40, 1000)
         for name, parameter in space.items():
             check_domain(name, parameter)
         assert ("scale_pos_weight" in space) == (posed is rare)
+
+
+@pytest.mark.parametrize(
+    ("task", "n_train", "leaves", "large"),
+    [
+        ("regression", 40, 10, None),
+        ("regression", 9_999, 256, None),
+        ("regression", 10_000, 256, 63),
+        ("binary", 24_000, 256, 150),
+        ("binary", 400_000, 1000, 255),
+        ("multiclass", 120_000, 300, 250),
+        ("binary", 5_000_000, 2048, 255),
+    ],
+)
+def test_large_trees_are_searched_and_tried_early_where_rows_are_many(
+    tmp_path: Path, task: str, n_train: int, leaves: int, large: int | None
+) -> None:
+    """On half a million rows the search began with 31 leaves and ended at 256; 668 were better."""
+    problem = pose(load_table(written(tmp_path, mixed(60, task=task)), "y"))
+    space = SearchSpace(default_space(problem, n_train, 1000))
+    first = first_configurations(space, problem, n_train)
+    assert [c["num_leaves"] for c in first] == [
+        min(31, leaves),
+        *([large] if large else []),
+        6,
+        min(31, leaves),
+        6,
+    ]
+    assert space.parameters["num_leaves"] == Int(4, leaves, log=True, default=min(31, leaves))
+    if large:
+        assert first[1] == {**first[0], "num_leaves": large, "learning_rate": 0.1}
+
+
+def test_learning_rates_that_take_more_rounds_than_there_are_are_not_searched_on_many_rows(
+    tmp_path: Path,
+) -> None:
+    """They cost the most of all, each trial a minute, and came out behind."""
+    problem = pose(load_table(written(tmp_path, mixed(60)), "y"))
+    for n_train, max_rounds, low in (
+        (9_999, 1000, 0.005),
+        (10_000, 1000, 0.02),
+        (10_000, 2000, 0.01),
+        (10_000, 9000, 0.005),
+        (10_000, 60, 0.02),
+    ):
+        assert default_space(problem, n_train, max_rounds)["learning_rate"] == Float(
+            low, 0.3, log=True, default=0.05
+        )
 
 
 @pytest.mark.parametrize("name", [name for name, known in KNOWN.items() if known.kind in ("int", "float")])
