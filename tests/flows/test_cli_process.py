@@ -67,9 +67,9 @@ def finished(place: Place) -> int:
     return sum(trial.state.finished for trial in trials(place))
 
 
-# In a terminal of its own, the standard input, which it writes to as well; the tests may run under nohup.
+# In a terminal of its own; the tests may run under nohup.
 IN_A_TERMINAL = (
-    "import fcntl, os, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.dup2(0, 1); os.dup2(0, 2); "
+    "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
 )
 
@@ -116,8 +116,8 @@ class Command:
                 cwd=place.folder,
                 env={**os.environ, "PYTHONPATH": search_path(ROOT), **environment},
                 stdin=subprocess.DEVNULL if terminal is None else terminal.line,
-                stdout=out,
-                stderr=err,
+                stdout=out if terminal is None else terminal.line,
+                stderr=err if terminal is None else terminal.line,
                 start_new_session=True,
             )
 
