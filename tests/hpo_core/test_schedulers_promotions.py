@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hpo_core import Study, StudyFinished, Trial, TrialState
 from hpo_core import _events as ev
 from hpo_core._pareto import order_by_quality
+from hpo_core._states import INFORMATIVE
 from hpo_core._strategy import Action, Close, Finish, Resume, Scheduler, Start, Stop, Wait
 from hpo_core.schedulers import ASHA, ASHAStopping, Hyperband, Levels, SuccessiveHalving
 from hpo_core.schedulers._rungs import hyperband_brackets, rung_steps
@@ -190,25 +191,35 @@ def test_asha_promotes_what_the_paper_promotes(
 
 
 def setting_up(events: list[Any]) -> float | None:
-    """Steps that beginning a trial is worth: the median, from the times of all events anew."""
+    """Steps that beginning a trial is worth: the median, from the times of all events anew.
+
+    What a trial that is run again had reported beyond where it goes on from says nothing.
+    """
     latest: dict[int, tuple[float, int]] = {}
-    begun: dict[int, tuple[float, int]] = {}
-    further: dict[int, list[tuple[float, int]]] = {}
+    timed: dict[int, list[tuple[float, int, int]]] = {}
+    kept: dict[int, int] = {}
+    ends: dict[int, TrialState] = {}
     for event in events:
         match event:
             case ev.SegmentStarted():
                 latest[event.trial] = (event.at, 0)
             case ev.TrialReported():
                 at, step = latest[event.trial]
-                if event.trial not in begun:
-                    begun[event.trial] = (event.at - at, event.step)
-                elif step:
-                    further.setdefault(event.trial, []).append((event.at - at, event.step - step))
+                timed.setdefault(event.trial, []).append((event.at - at, event.step, step))
                 latest[event.trial] = (event.at, event.step)
+            case ev.CheckpointSaved() | ev.TrialPausedAt():
+                kept[event.trial] = max(event.step, kept.get(event.trial, 0))
+            case ev.TrialFinished():
+                ends[event.trial] = TrialState.of(event.state)
+            case ev.TrialRequeued() if ends[event.trial] in INFORMATIVE:
+                said = timed.get(event.trial, [])
+                timed[event.trial] = [each for each in said if each[1] <= kept.get(event.trial, 0)]
     worth = []
-    for trial, parts in further.items():
-        each = sum(seconds for seconds, _ in parts) / sum(steps for _, steps in parts)
-        worth.append(max(begun[trial][0] / each - begun[trial][1], 0.0))
+    for said in timed.values():
+        further = [(seconds, step - before) for seconds, step, before in said[1:] if before]
+        if further:
+            each = sum(seconds for seconds, _ in further) / sum(steps for _, steps in further)
+            worth.append(max(said[0][0] / each - said[0][1], 0.0))
     return float(np.median(worth)) if worth else None
 
 
