@@ -297,8 +297,8 @@ class Driver:
         match message:
             case Report() if running.end and self._turns.in_order:
                 pass  # how far a trial gets before it notices that it is to end is chance
-            case Report(step, metrics):
-                verdict = self._study.report(trial, step, metrics, now=self._now())
+            case Report(step, metrics, begun):
+                verdict = self._study.report(trial, step, metrics, now=self._now(), begun=begun)
                 if verdict is not None and not running.end:
                     running.end, running.state = verdict.reason, TrialState.PRUNED
                     self._runner.stop(slot)

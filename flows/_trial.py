@@ -14,7 +14,7 @@ from flows.runners import _messages as m
 from flows.runners._messages import Job
 from flows.runners._port import Curve, Message, Report, Saved
 from hpo_core import InputError, TrialPaused, TrialPruned
-from hpo_core.inner import Suggesting, Suggestions, checked_metrics, checked_step, single
+from hpo_core.inner import Suggesting, Suggestions, budgets_below, checked_metrics, checked_step, single
 
 
 class Channel(Protocol):
@@ -77,8 +77,6 @@ class NoSpace(OSError):
 
 # Bytes.
 _NOTHING_LEFT = 2**16
-# From one budget to the next where a strategy may stop the trial at any: the usual reduction factor.
-_ETA = 3
 # Points of a curve in one message.
 _CURVE = 100_000
 
@@ -210,10 +208,8 @@ class LiveTrial(Suggesting):
             return self._job.budgets
         if self._job.target is not None:
             return [min(self._job.target, n)]
-        rungs = [n]
-        while self._job.judged and rungs[0] >= _ETA:
-            rungs.insert(0, rungs[0] // _ETA)
-        return [rung for rung in rungs[:-1] if rung > self._job.known_step] + rungs[-1:]
+        below = budgets_below(n)[:-1] if self._job.judged else ()
+        return [*(budget for budget in below if budget > self._job.known_step), n]
 
     def report(
         self, step: int, metrics: Mapping[str, SupportsFloat] | None = None, **more: SupportsFloat
@@ -235,13 +231,21 @@ class LiveTrial(Suggesting):
             raise InputError("trial.report needs at least one metric, such as trial.report(3, loss=0.1)")
         self._unheard = self._unheard or step <= self._heard
         if step > max(self._job.known_step, self._heard):
-            self._channel.send(Report(step, values))
+            self._channel.send(Report(step, values, self._begun()))
         self._heard = max(self._heard, step)
         self._reported = max(self._reported, step)
         self._hand_over_reported()
         self._last_step = max(self._last_step, step)
         if not self._stepping and (reason := self._end_reason()):
             self._leave(reason)
+
+    def _begun(self) -> int | None:
+        """Where the training began that leads to what is reported next, if not at the trial's last step."""
+        if self._anew:
+            return 0
+        behind = self._heard <= self._job.known_step and self._job.from_step < self._job.known_step
+        # Who neither loops nor repeats a report has gone on by means of its own.
+        return self._job.from_step if behind and (self._stepping or self._heard) else None
 
     def _leave(self, reason: str) -> NoReturn:
         self._ended = reason

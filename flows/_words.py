@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows._notes import newest, request_data
-from hpo_core import Study, TrialRecord, TrialState
+from hpo_core import Settings, Strategy, Study, TrialRecord, TrialState
 from hpo_core.confirm import CONFIRMS
-from hpo_core.inner import BAD, leaders, many, ranks
+from hpo_core.inner import BAD, Plan, leaders, many, ranks
 from tracking import failure_lines, number_text
 
 # So many trials that fail, and none that does not, are no coincidence.
@@ -78,9 +78,18 @@ def _planned_steps(study: Study) -> int | None:
     trials = study.state.limits.trials
     known = _PLANNED.get(study)
     if known is None or known[0] != trials:
-        plan = study.strategy.explain(trials, study.state.settings.max_steps)
-        known = _PLANNED[study] = trials, plan.total_steps
+        settings = study.state.settings
+        known = _PLANNED[study] = (
+            trials,
+            planned(study.strategy, trials, settings, study.created.meta).total_steps,
+        )
     return known[1]
+
+
+def planned(strategy: Strategy, trials: int | None, settings: Settings, meta: Mapping[str, Any]) -> Plan:
+    """What the strategy is going to do with the trials of such a study."""
+    plan = strategy.explain(trials, settings.max_steps)
+    return plan.trained_anew() if meta.get("summary", {}).get("budget") == "rows" else plan
 
 
 def _seconds_left(study: Study, done: int, to_come: int) -> float | None:

@@ -35,11 +35,12 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A stretch of a trial to be run: from a checkpoint (or nothing) to ``target`` (``None``: the end).
+    """A stretch of a trial to be run: from ``from_step`` to ``target`` (``None``: the end).
 
     ``checkpoint``: the one to start from, the trial's newest; a fork without one of its own starts from the
-    newest that its parent had until then. ``attempt`` fences: results of an earlier attempt are ignored.
-    ``rung`` is the number of segments that the trial has finished before.
+    newest that its parent had until then. ``from_step``: that of the checkpoint, and 0 where there is none;
+    who holds what its trials have trained goes on from the pause. ``attempt`` fences: results of an earlier
+    attempt are ignored. ``rung`` is the number of segments that the trial has finished before.
     """
 
     trial: int
@@ -99,8 +100,11 @@ class Decider:
         """Why nothing more should be started by the limit on improvement, or ``None``."""
         return self._rule.enough(self._fold.history, self._fold.limits.improvement)
 
-    def next(self, now: float) -> Segment | Wait | Finish:
-        """What to run next; see :meth:`hpo_core.Execution.next`."""
+    def next(self, now: float, *, held: bool = False) -> Segment | Wait | Finish:
+        """What to run next; see :meth:`hpo_core.Execution.next`.
+
+        ``held``: whoever asks holds what a trial had trained when it paused. Workers have checkpoints alone.
+        """
         fold, history = self._fold, self._fold.history
         if fold.stopped is not None:
             why = fold.stopped.reason or f"the study was stopped as {fold.stopped.state}"
@@ -110,12 +114,12 @@ class Decider:
         waiting = history.in_state(TrialState.WAITING)
         if len(waiting):
             # One that failed and was queued again asks for its steps a second time.
-            fitting = (t for t in waiting if self._room(history.steps[t], history.targets[t]))
-            trial = next(fitting, None)
-            return self._finish_when_idle(self._no_room()) if trial is None else self._segment(int(trial))
+            due = (self._segment(int(trial), held=held) for trial in waiting)
+            fitting = next((each for each in due if self._room(each.from_step, each.target)), None)
+            return fitting or self._finish_when_idle(self._no_room())
         # What the user has asked for by name is run all the same.
         reason = None if fold.queue else self.enough()
-        return self._decide(now) if reason is None else self._finish_when_idle(reason)
+        return self._decide(now, held=held) if reason is None else self._finish_when_idle(reason)
 
     def ask_scheduler(self, *, exhausted: bool = False) -> Action:
         """The scheduler's next action; decisions are pure, so asking changes nothing.
@@ -137,21 +141,21 @@ class Decider:
         # What was running at the edit may have asked for a value since that the space no longer has.
         return trial in history.outside or any(n in known and not known[n].contains(v) for n, v in given)
 
-    def _decide(self, now: float) -> Segment | Wait | Finish:
+    def _decide(self, now: float, *, held: bool) -> Segment | Wait | Finish:
         fold = self._fold
         reused, exhausted = 0, False
         while True:
             action = self.ask_scheduler(exhausted=exhausted)
-            if not isinstance(action, Close | Wait | Finish) and not self._fits(action):
+            if not isinstance(action, Close | Wait | Finish) and not self._fits(action, held=held):
                 return self._finish_when_idle(self._no_room())
             match action:
                 case Close(trial, why):
                     self._record(ended(fold, fold.trial(trial), {}, TrialState.PRUNED, reason=why, now=now))
                 case Resume(trial, target):
                     self._record(ev.TrialResumed(at=now, trial=trial, target=target))
-                    return self._segment(trial)
+                    return self._segment(trial, held=held)
                 case Fork():
-                    return self._fork(action, now)
+                    return self._segment(self._fork(action, now), held=held)
                 case Start() if exhausted:
                     return self._finish_when_idle("every configuration of the space has been tried")
                 case Start() if fold.history.trials_left == 0:
@@ -164,9 +168,9 @@ class Decider:
                     if choice is None:
                         exhausted = True
                         continue
-                    segment = self._start(action, choice, now)
-                    if segment is not None:
-                        return segment
+                    number = self._start(action, choice, now)
+                    if choice.reuse is None:
+                        return self._segment(number, held=held)
                     reused += 1
                 case Finish(why):
                     return self._finish_when_idle(why)
@@ -176,27 +180,27 @@ class Decider:
                     # Waiting for nothing would be for ever; the schedulers' conformance test forbids it.
                     return self._finish_when_idle(f"the scheduler waits although nothing runs: {why}")
 
-    def _fits(self, action: Start | Resume | Fork) -> bool:
+    def _fits(self, action: Start | Resume | Fork, *, held: bool) -> bool:
         """Whether the limit on steps has room for the action's segment."""
         begin = action.step if isinstance(action, Fork) else 0
         if isinstance(action, Resume):
-            begin = int(self._fold.history.steps[action.trial])
-        return self._room(begin, -1 if action.target is None else action.target)
+            begin = self._segment(action.trial, held=held).from_step
+        return self._room(begin, action.target)
 
-    def _room(self, begin: int, target: int) -> bool:
+    def _room(self, begin: int, target: int | None) -> bool:
         """Whether the limit on steps has room from ``begin`` to ``target`` beside those that are running.
 
-        ``target``: -1 for the end. A segment to an end that nobody knows is let through, and stopped by
-        :meth:`Study.report`.
+        A segment to an end that nobody knows is let through, and stopped by :meth:`Study.report`.
         """
         limit, history = self._fold.limits.steps, self._fold.history
         if limit is None:
             return True
         end = self._fold.settings.max_steps or 0
-        goal = end if target < 0 else target
+        goal = end if target is None else target
         running = history.in_state(TrialState.RUNNING)
         goals = np.where(history.targets[running] < 0, end, history.targets[running])
-        promised = int(np.maximum(goals - history.steps[running], 0).sum())
+        trained = np.array([self._fold.trials[number].trained_to for number in running], dtype=np.int64)
+        promised = int(np.maximum(goals - trained, 0).sum())
         return self._fold.steps_spent + promised + max(goal - begin, 0) <= limit
 
     def _no_room(self) -> str:
@@ -222,8 +226,8 @@ class Decider:
             return  # a sampler that takes no conditions goes on without knowing them
         self._record(ev.SpaceChanged(at=self._fold.last_at, space=space.to_json(), found=found))
 
-    def _start(self, action: Start, choice: Choice, now: float) -> Segment | None:
-        """The segment of a new trial, or ``None`` when the trial needs no run (a reused result)."""
+    def _start(self, action: Start, choice: Choice, now: float) -> int:
+        """The number of a new trial; one with a reused result has ended."""
         number = self._fold.history.n_trials
         self._record(
             ev.TrialAsked(
@@ -237,7 +241,7 @@ class Decider:
             )
         )
         if choice.reuse is None:
-            return self._segment(number)
+            return number
         known = self._fold.trial(choice.reuse)
         self._record(
             ev.TrialFinished(
@@ -250,9 +254,9 @@ class Decider:
                 reason=f"the result of trial {known.number}, which has the same configuration",
             )
         )
-        return None
+        return number
 
-    def _fork(self, action: Fork, now: float) -> Segment:
+    def _fork(self, action: Fork, now: float) -> int:
         number = self._fold.history.n_trials
         self._record(
             ev.TrialAsked(
@@ -267,9 +271,9 @@ class Decider:
                 start_step=action.step,
             )
         )
-        return self._segment(number)
+        return number
 
-    def _segment(self, number: int) -> Segment:
+    def _segment(self, number: int, *, held: bool) -> Segment:
         trial = self._fold.trial(number)
         checkpoint: Checkpoint | None = None
         if trial.checkpoints:
@@ -280,13 +284,17 @@ class Decider:
             if origin := origin_of(self._fold.trials, trial):
                 source, step = origin
                 checkpoint = Checkpoint(source, step, self._fold.trial(source).checkpoints[step][0])
+        begin = checkpoint.step if checkpoint is not None and checkpoint.uri else 0
+        if held:
+            # Not the last step that it reported: a lost attempt has kept nothing beyond its pause.
+            begin = max(trial.checkpoint_step, int(self._fold.history.pauses[number]))
         return Segment(
             trial=number,
             attempt=trial.attempt + 1,
             params=dict(trial.params),
             seed=trial_seed(self._fold.created.seed, number),
             target=trial.target,
-            from_step=checkpoint.step if checkpoint else 0,
+            from_step=begin,
             checkpoint=checkpoint,
             parent=trial.parent,
             rung=trial.segments,

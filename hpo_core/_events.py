@@ -146,12 +146,16 @@ class TrialResolved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialReported(Event):
-    """Metrics of a running trial at a step; steps rise within a trial."""
+    """Metrics of a running trial at a step; steps rise within a trial.
+
+    ``begun``: the step that the training which led to them began at, where that was not the trial's last one.
+    """
 
     type: ClassVar[str] = "trial_reported"
     trial: int
     step: int
     metrics: Metrics = field(default_factory=dict)
+    begun: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -241,6 +241,7 @@ class Fold:
         trial.started_at = trial.started_at or event.at
         trial.segment_started_at = event.at
         trial.from_step = event.from_step
+        trial.trained_to = min(event.from_step, trial.step)
         trial.reported_at = 0.0
         self.history._move(event.trial, TrialState.RUNNING)
 
@@ -250,13 +251,14 @@ class Fold:
 
     def _reported(self, event: ev.TrialReported) -> None:
         trial = self.trials[event.trial]
-        self.steps_spent += event.step - trial.step
-        trial.step = event.step
+        since = trial.step if event.begun is None else min(event.begun, trial.step)
+        self.steps_spent += event.step - since
+        trial.step = trial.trained_to = event.step
         first = not trial.reported_at
-        since = trial.segment_started_at if first else trial.reported_at
+        before = trial.segment_started_at if first else trial.reported_at
         # A deterministic study is not to hear how long its trials took.
-        known = since and event.at and not self.settings.deterministic
-        seconds = max(event.at - since, 0.0) if known else math.nan
+        known = before and event.at and not self.settings.deterministic
+        seconds = max(event.at - before, 0.0) if known else math.nan
         trial.reported_at = event.at
         self.history._report(event.trial, event.step, event.metrics, seconds=seconds, first=first)
 

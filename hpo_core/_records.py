@@ -43,7 +43,8 @@ class TrialRecord:
     when the trial ended, time without a driver left out; ``steps_until_end``: steps that all trials together
     had taken by then. ``reported_at``: when the present segment last reported, 0 before. ``checkpoints`` maps
     steps to ``(uri, bytes)``; ``from_step`` is that of the one that the latest segment began from,
-    0 for none.
+    0 for none. ``trained_to``: the step that it has got to in that segment, as far as it has said; behind
+    ``step`` while it repeats what an attempt before it had reported.
     """
 
     number: int
@@ -70,6 +71,7 @@ class TrialRecord:
     busy_seconds: float = 0.0
     segment_started_at: float = 0.0
     from_step: int = 0
+    trained_to: int = 0
     reported_at: float = 0.0
     checkpoints: dict[int, tuple[str, int]] = field(default_factory=dict)
     losses: int = 0
@@ -105,9 +107,9 @@ class Limits:
     """The study's budget; ``None`` is no limit.
 
     ``trials``: configurations in total. ``seconds``: wall time of all drivers together. ``steps``:
-    steps of all trials together. ``cost``: worker-seconds of all trials together. ``failures``:
-    trials that failed, timed out, ran out of memory or were lost in every attempt, after which the
-    study stops. ``seconds`` and ``cost`` need the study to be told the time (``now``).
+    steps of all trials together, each as often as it was trained. ``cost``: worker-seconds of all trials
+    together. ``failures``: trials that failed, timed out, ran out of memory or were lost in every attempt,
+    after which the study stops. ``seconds`` and ``cost`` need the study to be told the time (``now``).
     ``improvement``: start nothing more once all further trials together are expected to improve on
     the best by less than this, in the objective's units, or, with ``"noise"``, by less than the
     noise of one result; ``"never"`` takes that back. What runs may finish then. One objective only.

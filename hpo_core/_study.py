@@ -376,23 +376,20 @@ class Study:
         Raises :class:`StudyFinished` when the plan is done, :class:`MustWait` when a running trial
         has to be told first.
         """
-        due = self.execution.next(now)
+        due = self.execution.decider.next(checked_time(now), held=True)
         match due:
             case Wait(reason):
                 raise MustWait(f"nothing can be started now: {reason}; tell a running trial first")
             case Finish(reason):
                 raise StudyFinished(f"nothing is left to ask for: {reason}")
         self.execution.started(due, now=now)
-        record = self.trials[due.trial]
-        # Not the last step that it reported: a lost attempt has kept nothing beyond its pause or checkpoint.
-        kept = max(record.checkpoint_step, int(self.history.pauses[due.trial]))
         return Trial(
             number=due.trial,
             params=due.params,
             seed=due.seed,
             attempt=due.attempt,
             target=due.target,
-            start_step=kept,
+            start_step=due.from_step,
             parent=due.parent,
             study=self.created.study_id,
         )
@@ -430,9 +427,18 @@ class Study:
         return self.execution.finish(trial, named, state=state, step=step, now=now)
 
     def report(
-        self, trial: Trial | int, step: WholeNumber, metrics: Metrics, now: float = 0.0
+        self,
+        trial: Trial | int,
+        step: WholeNumber,
+        metrics: Metrics,
+        now: float = 0.0,
+        *,
+        begun: WholeNumber | None = None,
     ) -> Stop | None:
         """Fold a running trial's metrics at a step, and say whether it may go on.
+
+        ``begun``: the step that the training which led to them began at, where that was not the trial's last
+        one: its steps are counted from there.
 
         ``None``: go on; :class:`Stop` says why not, and the trial is then to be finished as pruned. Steps
         count from 1. A report at a step that is not above the last one, or of a trial that no longer runs,
@@ -443,7 +449,10 @@ class Study:
         values = checked_metrics(metrics, self.objectives)
         if not self._log.current(trial) or record.state is not TrialState.RUNNING or step <= record.step:
             return None
-        self._log.append(ev.TrialReported(at=now, trial=record.number, step=step, metrics=values))
+        since = None if begun is None else checked_step(begun, 0, "the step that training began at")
+        self._log.append(
+            ev.TrialReported(at=now, trial=record.number, step=step, metrics=values, begun=since)
+        )
         limit = self.state.limits.steps
         goal = record.target or self.state.settings.max_steps
         if limit is not None and self.state.steps_spent >= limit and step != goal:

@@ -25,7 +25,7 @@ from hpo_core._moments import deviation, mean
 from hpo_core._outcome_constraints import OutcomeConstraint
 from hpo_core._parameters import parameter_from_json
 from hpo_core._pareto import nondominated
-from hpo_core._plan import Plan
+from hpo_core._plan import Plan, budgets_below
 from hpo_core._records import IMPROVEMENTS, origin_of
 from hpo_core._result import by_rule, leaders, ranked, ranks
 from hpo_core._states import BAD
@@ -49,6 +49,7 @@ __all__ = [
     "Suggesting",
     "Suggestions",
     "WorkingTime",
+    "budgets_below",
     "by_rule",
     "check_whole",
     "checked_metrics",

@@ -346,7 +346,10 @@ class _Loop:
             study.execution.finish(trial, state=TrialState.FAILED, reason="the objective raised", now=at)
             self._leave(attempt, now, "failed")
             return
-        verdict = study.report(trial, step, attempt.metrics, now=at) if attempt.metrics else None
+        record, verdict = study.trials[trial], None
+        if attempt.metrics:
+            begun = attempt.due.from_step if record.trained_to < record.step else None
+            verdict = study.report(trial, step, attempt.metrics, now=at, begun=begun)
         self._compare(attempt, now)
         if verdict is not None:
             study.execution.finish(trial, state=TrialState.PRUNED, reason=verdict.reason, now=at)

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 def explain(plan: Plan, *, as_json: bool) -> int:
     """Print the space, what the strategy will do and an estimate of the time; the exit code."""
     from flows._plan import with_past
+    from flows._words import planned
 
     plan = with_past(plan)
     terms, workers = plan.terms, plan.runner_terms.workers
-    explained = terms.strategy.explain(terms.limits.trials, terms.settings.max_steps)
+    explained = planned(terms.strategy, terms.limits.trials, terms.settings, terms.meta)
     with only_json(as_json):
         pace = _measured(plan)
     seconds = None if pace is None else explained.seconds(workers, pace.step, pace.set_up)

@@ -48,10 +48,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Metrics of the running segment at a step."""
+    """Metrics of the running segment at a step; ``begun`` as in :meth:`hpo_core.Study.report`."""
 
     step: int
     metrics: dict[str, float]
+    begun: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,8 @@ class Runner(Protocol):
 def data_of(message: Message) -> dict[str, Any]:
     """The message as a worker's JSON, from which :func:`message_of` makes it again."""
     match message:
-        case Report(step, metrics):
-            return {"type": "report", "step": step, "metrics": metrics}
+        case Report(step, metrics, begun):
+            return {"type": "report", "step": step, "metrics": metrics, "begun": begun}
         case Curve(name, steps, points):
             return {"type": "curve", "name": name, "steps": steps, "points": points}
         case Saved(step, uri, size):
@@ -140,7 +141,8 @@ def message_of(data: dict[str, Any], answer: Callable[[str], None]) -> Message |
     """The message of a worker's JSON, or ``None`` for kinds that runners keep to themselves."""
     match data["type"]:
         case "report":
-            return Report(int(data["step"]), {k: float(v) for k, v in data["metrics"].items()})
+            metrics = {name: float(value) for name, value in data["metrics"].items()}
+            return Report(int(data["step"]), metrics, data.get("begun"))
         case "curve":
             return Curve(str(data["name"]), list(data["steps"]), list(data["points"]))
         case "saved":

@@ -209,6 +209,20 @@ def test_a_dry_run_says_rungs_steps_and_time(hpo: Hpo, place: Place) -> None:
     assert place.studies == []
 
 
+def test_a_dry_run_counts_each_share_of_the_rows_in_full(hpo: Hpo, place: Place) -> None:
+    """It counted as if a trial trained on from a third of the rows to all of them."""
+    command = ("tune", "sklearn", "--data", "sklearn:breast_cancer", "--strategy", "hyperband")
+    given = ("--trials", 27, "--option", "budget=rows", "--workers", 1, "--dry-run", "--json")
+    said = json.loads(hpo(*command, *given).out)
+    assert [step for *_, step in said["rungs"]][-1] == 3
+    assert said["steps"] == sum(trials * step for _, _, trials, step in said["rungs"])
+    begun = sum(trials for _, _, trials, _ in said["rungs"])
+    assert said["seconds"] == pytest.approx(
+        said["steps"] * said["step_seconds"] + begun * said["set_up_seconds"]
+    )
+    assert place.studies == []
+
+
 @pytest.fixture(autouse=True)
 def _as_usual() -> Iterator[None]:
     yield

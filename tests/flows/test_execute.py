@@ -459,6 +459,40 @@ def test_what_an_attempt_before_has_reported_is_not_reported_again(tmp_path: Pat
     assert line.said == [("report", 3), ("report", 4)]
 
 
+def by_hand(trial: Any) -> float:
+    """Goes on from files of its own, which the study knows nothing of."""
+    for step in range(trial.params["first"], 7):
+        trial.report(step, loss=1.0)
+    return 1.0
+
+
+def in_a_loop(trial: Any) -> float:
+    """Validates every third step."""
+    for step in trial.steps(9):
+        if step % 3 == 0:
+            trial.report(step, loss=1.0)
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("objective", "given", "begun"),
+    [
+        (by_hand, {"params": {"first": 1}, "known_step": 3}, [(4, 0), (5, None), (6, None)]),
+        (by_hand, {"params": {"first": 4}, "known_step": 3}, [(4, None), (5, None), (6, None)]),
+        (by_hand, {"params": {"first": 1}}, [(step, None) for step in range(1, 7)]),
+        (in_a_loop, {"known_step": 2}, [(3, 0), (6, None), (9, None)]),
+    ],
+)
+def test_a_report_says_where_training_began_that_was_done_before(
+    objective: Any, given: dict[str, Any], begun: list[tuple[int, int | None]], tmp_path: Path
+) -> None:
+    """Steps that were trained again were counted once, and the limit on them was overshot by that much."""
+    heard = Heard()
+    first = {"from_step": 0, "known_step": 0, **given}
+    execute(objective, replace(job(tmp_path, ""), **first), heard, Signals())
+    assert [(report.step, report.begun) for report in heard.reports] == begun
+
+
 class Heard(NoChannel):
     """Keeps what was reported; ``then``: what to do about it."""
 
@@ -504,6 +538,36 @@ def test_what_begins_anew_is_trained_with_the_budgets_that_the_study_wants_alone
     outcome = execute(shares, replace(job(tmp_path, ""), **first), heard, Signals())
     assert ([report.step for report in heard.reports], outcome.kind) == (budgets, kind)
     assert outcome.note == ""
+
+
+@pytest.mark.parametrize("limit", [60, 61, 100])
+@pytest.mark.parametrize("strategy", ["random+asha", "hyperband", "multi_fidelity", "random"])
+@pytest.mark.parametrize("loop", ["steps", "budgets"])
+def test_the_limit_on_steps_holds_for_those_that_are_trained_again(
+    loop: str, strategy: str, limit: int, tmp_path: Path
+) -> None:
+    """Without checkpoints every rung trains from the first step: of 100 steps 140 were trained."""
+    limits, settings = {"trials": 200, "steps": limit}, {"max_steps": 9}
+    study = Study({"x": Float(0, 1)}, strategy=strategy, seed=3, limits=limits, settings=settings)
+    trained = 0
+
+    def once(trial: Any) -> float:
+        nonlocal trained
+        for step in getattr(trial, loop)(9):
+            trained += step if loop == "budgets" else 1
+            trial.report(step, loss=trial.params["x"] + 1 / step)
+        return float(trial.params["x"])
+
+    while isinstance(segment := study.execution.next(), Segment):
+        study.execution.started(segment)
+
+        def told(report: Report, trial: int = segment.trial) -> None:
+            assert study.report(trial, report.step, report.metrics, begun=report.begun) is None
+
+        outcome = execute(once, job_of(study, segment, tmp_path), Heard(told), Signals())
+        settle(study, Running(segment), outcome, leaving="", now=0.0)
+    assert trained == study.state.steps_spent
+    assert limit - 9 < trained <= limit
 
 
 @pytest.mark.parametrize("signal", ["stop", "suspend"])

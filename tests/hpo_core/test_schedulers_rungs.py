@@ -21,6 +21,7 @@ from hpo_core.schedulers import (
     ASHA,
     PBT,
     ASHAStopping,
+    Full,
     Hyperband,
     Levels,
     Median,
@@ -277,6 +278,16 @@ def test_plans_add_up(trials: int, workers: int) -> None:
         assert plan.seconds(1, 2.0) == pytest.approx(2.0 * steps)
         begun = sum(n for _, _, n, _ in plan.rungs)
         assert plan.seconds(1, 2.0, 5.0) == pytest.approx(2.0 * steps + 5.0 * begun)
+        anew = plan.trained_anew()
+        assert anew.total_steps == sum(n * step for _, _, n, step in plan.rungs)
+        assert anew.seconds(1, 2.0) == pytest.approx(2.0 * anew.total_steps)
+
+
+def test_the_most_that_training_anew_can_cost_has_the_budgets_below_the_last() -> None:
+    """Shares of the rows are trained on at a ninth and a third of them before all: 13 steps, not 9."""
+    stopped = Median().explain(7, 9).trained_anew()
+    assert (stopped.total_steps, stopped.most) == (7 * (1 + 3 + 9), True)
+    assert Full().explain(7, 9).trained_anew().total_steps == 7 * 9
 
 
 @pytest.mark.parametrize("scheduler", [ASHA(brackets=2), ASHAStopping(), Levels()])

@@ -467,6 +467,24 @@ def test_the_limit_on_steps_holds_for_all_trials_together() -> None:
     assert open_ended.report(0, 3, 0.5) == Stop("the limit of 3 steps is used up")
 
 
+def test_steps_count_as_often_as_they_are_trained() -> None:
+    """A trial that began anew, its worker lost and no checkpoint saved, had its first steps counted once."""
+    study, journal = recorded(LINE, strategy="random", limits={"steps": 14}, settings={"max_steps": 4})
+    started(study)
+    study.report(0, 3, 0.5)
+    study.execution.lost(0, "gone")
+    started(study)
+    due = study.execution.next()  # 3 are spent, and the first trial is to take 4 again, the second 4
+    assert isinstance(due, Segment)
+    study.execution.started(due)
+    assert isinstance(study.execution.next(), Wait), "11 of 14, and another would take 4"
+    study.report(0, 4, 0.5, begun=0)
+    assert study.state.steps_spent == 7
+    assert replayed(journal).state.steps_spent == 7
+    with pytest.raises(InputError, match="the step that training began at"):
+        study.report(1, 1, 0.5, begun=-1)
+
+
 def test_steps_that_were_not_reported_count_too() -> None:
     study = Study(LINE, strategy="random")
     study.tell(study.ask(), 1.0, step=7)
