@@ -13,9 +13,9 @@ from hpo_core._conditions import same
 from hpo_core._domain import json_text
 from hpo_core._errors import SpaceError
 from hpo_core._parameters import Categorical, Constant, Int, Parameter
-from hpo_core._space import SearchSpace
+from hpo_core._space import MissingPredicate, SearchSpace
 
-__all__ = ["Unfit", "fitted", "in_its_type", "read_text"]
+__all__ = ["Unfit", "fitted", "in_its_type", "meets", "read_text"]
 
 
 class Unfit(Exception):
@@ -43,10 +43,23 @@ def fitted(space: SearchSpace, params: Mapping[str, Any], *, text: bool = False)
     missing = np.flatnonzero(np.isnan(u) & ~np.isnan(complete[0]))
     if len(missing):
         raise Unfit(f"without {space.column_names[int(missing[0])]!r}")
-    if not space.allowed(complete)[0]:
+    if not meets(space, space.configuration(complete[0])):
         raise Unfit("against the constraints")
     inactive = {n for n, v in zip(space.column_names, u, strict=True) if np.isnan(v)}
     return {name: value for name, value in found.items() if name not in inactive}
+
+
+def meets(space: SearchSpace, params: Mapping[str, Any]) -> bool:
+    """Whether a configuration that was not drawn from the space meets its input constraints.
+
+    A function that fails for it says no. One that is missing says nothing: whoever only reads the study may
+    lack it.
+    """
+    known = (c for c in space.constraints if not isinstance(c.original, MissingPredicate))
+    try:
+        return all(constraint.holds(dict(params)) for constraint in known)
+    except SpaceError:
+        return False
 
 
 def in_its_type(parameter: Parameter, value: Any) -> Any:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from hpo_core._columns import Column
 from hpo_core._errors import SpaceError
-from hpo_core._fitting import Unfit, fitted
+from hpo_core._fitting import Unfit, fitted, meets
 from hpo_core._logs import Evidence, Reports, minimised, sign_of
 from hpo_core._outcome_constraints import OutcomeConstraint, excesses
 from hpo_core._space import SearchSpace
@@ -401,16 +401,10 @@ class History:
     def _learn(self, params: dict[str, Any], row: Floats, state: int, excess: Floats, *, text: bool) -> None:
         """Make evidence of an observation, as long as it fits the present space."""
         u, fits = self._matched(params) if text else self._encoded(params)
-        if fits and (text or self._may_be(params)):
+        if fits and (text or meets(self.space, params)):
             self._warm.add(self.space.key(u))
             self._leave_out(u)
             self.evidence._append(u, row, state, 0, -1, excess)
-
-    def _may_be(self, params: Mapping[str, Any]) -> bool:
-        try:
-            return self.space.meets_constraints(params)
-        except SpaceError:  # whoever only reads the study may lack the function
-            return True
 
     def _minimised(self, values: Mapping[str, float]) -> Floats:
         return np.array(minimised(values, self.objectives, self._signs))

@@ -27,7 +27,7 @@ from hpo_core._errors import (
 )
 from hpo_core._event_log import EventLog
 from hpo_core._execution import Execution
-from hpo_core._fitting import in_its_type
+from hpo_core._fitting import in_its_type, meets
 from hpo_core._fold import Fold
 from hpo_core._given import (
     Metrics,
@@ -467,9 +467,9 @@ class Study:
         declared = {n: v for n, v in params.items() if n not in undeclared}
         try:
             space.encode(declared)
-            return space.meets_constraints(declared)
-        except SpaceError:  # also where a user's function cannot make anything of it
+        except SpaceError:
             return False
+        return meets(space, declared)
 
     def _reached_target(self, record: TrialRecord, named: Mapping[str, float], now: float) -> TrialState:
         if record.state is not TrialState.RUNNING:

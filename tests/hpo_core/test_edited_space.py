@@ -115,6 +115,26 @@ def test_a_constraint_that_fails_on_an_earlier_trial_does_not_hinder_the_edit() 
     assert study.history.outside == {0}
 
 
+@pytest.mark.parametrize("text", [False, True])
+def test_a_constraint_that_fails_on_a_result_from_elsewhere_leaves_it_out_like_a_trial(text: bool) -> None:
+    """The result stayed evidence beside trials that did not; as text it ended the study in an error, after
+    its journal had it. Whoever reads the study without the function sees it.
+    """
+    study, journal = recorded(SearchSpace({"x": Float(0, 1)}), strategy="random")
+    for x in (0.0, 0.5):
+        study.observe({"x": str(x) if text else x}, {"loss": 1.0}, text=text)
+        study.enqueue({"x": x})
+        study.tell(study.ask(), 1.0)
+    edited = SearchSpace({"x": Float(0, 1)}, lambda p: 1 / p["x"] < 5)
+    study.change_space(edited)
+    assert study.history.outside == {0}
+    assert study.history.evidence.trials.tolist() == [-1, 1]
+    again = Study.replay(journal.events(), space=edited)
+    assert again.history.evidence.trials.tolist() == [-1, 1]
+    unknown = Study.replay(journal.events())
+    assert unknown.history.evidence.trials.tolist() == [-1, -1, 1]
+
+
 def trained(trial: Any, step: int) -> float:
     """Less is better; what lies below 0.5, which edits take out, is ahead."""
     return float(trial.params["x"] + 0.1 / step)
