@@ -38,6 +38,9 @@ _GROUP_SHUFFLES = 20
 
 # Where nobody says how many folds: so many rows, of each class and in so many groups, are enough for one.
 _MANY_ROWS, _MANY_OF_A_CLASS, _MANY_GROUPS = 50_000, 1_000, 100
+# Fewer have to do where training is dear: by rows times columns times what is learnt of each row, which of
+# three or more classes is a score for each.
+_ENOUGH_ROWS, _DEAR = 10_000, 5_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +48,8 @@ class SplitPlan:
     """How rows are split. ``folds=1`` is a single validation set of a fifth of the training rows.
 
     ``folds=None``: ``usual`` ones, and 1 where there are so many rows that a single validation set tells
-    configurations apart: many more of them are tried in the same time. ``deal``: another number deals the
-    training rows into other folds; the test rows do not depend on it.
+    configurations apart, or enough for it where each takes long: many more are tried in the same time.
+    ``deal``: another number deals the training rows into other folds; the test rows do not depend on it.
 
     Raises :class:`InputError` for numbers out of range and for an unknown kind.
     """
@@ -101,7 +104,10 @@ def make_split(problem: Problem, plan: SplitPlan) -> Split:
     single = plan.folds is None and plan.usual > 1 and _is_plenty(problem, kind)
     split = make(problem, replace(plan, folds=1) if single else plan, rng, dealer)
     if single:
-        note = f"one validation set in place of {plan.usual} folds, for so many rows; --folds says otherwise"
+        size = "rows" if len(problem.y) >= _MANY_ROWS else "values"
+        note = (
+            f"one validation set in place of {plan.usual} folds, for so many {size}; --folds says otherwise"
+        )
         split = replace(split, notes=(*split.notes, note))
     split = replace(
         split,
@@ -136,9 +142,14 @@ def _resolve(problem: Problem, kind: str) -> str:
 
 def _is_plenty(problem: Problem, kind: str) -> bool:
     """Whether a validation set of a part of the rows has many of everything that is dealt out."""
-    if len(problem.y) < _MANY_ROWS:
+    rows, classes = len(problem.y), len(problem.classes)
+    scores = classes if classes > 2 else 1
+    dear = rows * len(problem.columns) * scores >= _DEAR
+    if rows < (_ENOUGH_ROWS if dear else _MANY_ROWS):
         return False
-    if problem.classes and np.bincount(problem.y.astype(np.int64)).min() < _MANY_OF_A_CLASS:
+    # What is a mean over the classes is as sure with fewer rows of each.
+    many = _MANY_OF_A_CLASS * 2 / classes if classes else 0
+    if classes and np.bincount(problem.y.astype(np.int64)).min() < many:
         return False
     groups = problem.table.groups
     return kind != "grouped" or (groups is not None and int(groups.max()) + 1 >= _MANY_GROUPS)

@@ -253,14 +253,14 @@ def test_large_trees_are_searched_and_tried_early_where_rows_are_many(
     first = first_configurations(space, problem, n_train)
     assert [c["num_leaves"] for c in first] == [
         min(31, leaves),
-        *([large] if large else []),
         6,
+        *([large] if large else []),
         min(31, leaves),
         6,
     ]
     assert space.parameters["num_leaves"] == Int(4, leaves, log=True, default=min(31, leaves))
     if large:
-        assert first[1] == {**first[0], "num_leaves": large, "learning_rate": 0.1}
+        assert first[2] == {**first[0], "num_leaves": large, "learning_rate": 0.1}
 
 
 def test_learning_rates_that_take_more_rounds_than_there_are_are_not_searched_on_many_rows(
