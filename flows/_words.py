@@ -11,7 +11,7 @@ from typing import Any
 from flows._notes import newest, request_data
 from hpo_core import Settings, Strategy, Study, TrialRecord, TrialState
 from hpo_core.confirm import CONFIRMS
-from hpo_core.inner import BAD, Plan, leaders, many, ranks
+from hpo_core.inner import BAD, Plan, events, leaders, many, ranks
 from tracking import failure_lines, number_text
 
 # So many trials that fail, and none that does not, are no coincidence.
@@ -234,7 +234,7 @@ def _used_up(study: Study) -> dict[str, float]:
     ):
         return {"max_total_steps": 2 * limits.steps}
     # Last of all: where the others are used up, more trials would not be started, and none would go on.
-    if limits.trials is not None and study.history.trials_left == 0:
+    if limits.trials is not None and study.history.trials_left == 0 and events.ALL_TRIED not in reason:
         return {"trials": 2 * limits.trials}
     return {}
 

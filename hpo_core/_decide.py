@@ -157,11 +157,11 @@ class Decider:
                 case Fork():
                     return self._segment(self._fork(action, now), held=held)
                 case Start() if exhausted:
-                    return self._finish_when_idle("every configuration of the space has been tried")
+                    return self._finish_when_idle(ev.ALL_TRIED)
                 case Start() if fold.history.trials_left == 0:
                     total = fold.history.max_trials
                     begun = "its one trial has" if total == 1 else f"all {total} trials have"
-                    return self._finish_when_idle(f"{begun} been started")
+                    return self._finish_when_idle(self._with_all_tried(f"{begun} been started"))
                 case Start():
                     self._learn_conditions()
                     choice = self._proposer.choose(fold.history, fold.queue, reuse=reused < _MOST_REUSES)
@@ -173,7 +173,7 @@ class Decider:
                         return self._segment(number, held=held)
                     reused += 1
                 case Finish(why):
-                    return self._finish_when_idle(why)
+                    return self._finish_when_idle(self._with_all_tried(why))
                 case Wait(why):
                     if fold.history.count(TrialState.RUNNING):
                         return action
@@ -205,6 +205,12 @@ class Decider:
 
     def _no_room(self) -> str:
         return f"the limit of {self._fold.limits.steps} steps has no room for another segment"
+
+    def _with_all_tried(self, reason: str) -> str:
+        """The reason, and whether more trials would find nothing to try."""
+        history = self._fold.history
+        ends = history.trials_left == 0 and not history.count(TrialState.RUNNING)
+        return f"{ev.ALL_TRIED}: {reason}" if ends and self._proposer.exhausted(history) else reason
 
     def _finish_when_idle(self, reason: str, state: str = "finished") -> Wait | Finish:
         history = self._fold.history

@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 JOURNAL_VERSION = 1
 # Before the reason of a study that has ended without a result.
 NO_RESULT = "no trial is complete: "
+# Why a study has ended that no further trial could go on with.
+ALL_TRIED = "every configuration of the space has been tried"
 
 Params = dict[str, Any]
 Metrics = dict[str, float]

@@ -67,6 +67,17 @@ class Proposer:
             u, proposal = fresh.u, fresh
         return Choice(space.configuration(u), "sampler", proposal.note)
 
+    def exhausted(self, history: History) -> bool:
+        """Whether a further trial would find no configuration, as far as that is known at little cost."""
+        space = history.space
+        small = space.size is not None and space.size <= _LISTED
+        # Constraints may reject a million points before the next one.
+        if getattr(self._sampler, "finite", False) and (small or not space.constraints):
+            return self._sampler.sample(history, sampler_rng(history, history.n_trials)) is None
+        if self._policy == "repeat" or not space.names or not small:
+            return False
+        return not history.untried(space.enumerate()).any()
+
     def _fresh(self, history: History) -> Proposal | None:
         space = history.space
         for retry in range(1, _SAMPLER_RETRIES + 1):

@@ -28,7 +28,10 @@ class Proposal:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Chooses which configuration to try next."""
+    """Chooses which configuration to try next.
+
+    One that comes to an end by itself, as a grid does, says so as ``finite = True``.
+    """
 
     def check(self, space: SearchSpace, n_objectives: int) -> None:
         """Raise :class:`StrategyError` naming the parameter and the strategies that can handle it."""

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,8 @@ class Grid:
 
     Trials that were enqueued or observed before and lie on the grid are not repeated.
     """
+
+    finite: ClassVar[bool] = True
 
     resolution: int | Mapping[str, int] = 5
     _listing: _Listing = field(default_factory=_Listing, init=False, repr=False, compare=False)

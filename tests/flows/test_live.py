@@ -22,6 +22,7 @@ from flows._words import ended_badly, failures, progress_of, ways_to_see, what_n
 from flows._words import test_line as line_of_test
 from hpo_core import Float, Segment, Study, TrialState
 from hpo_core.confirm import CONFIRMS
+from hpo_core.inner import events
 from tracking import StudyTracker
 
 
@@ -223,6 +224,9 @@ def test_what_has_ended_the_study_is_suggested_to_be_raised() -> None:
     early = study(1.0, 2.0)
     early.stop(reason="every configuration of the space has been tried", now=20.0)
     assert what_next(early) == ["hpo show study"]
+    used_up = study(1.0, 2.0, limits={"trials": 2})
+    used_up.stop(reason=f"{events.ALL_TRIED}: all 2 trials have been started", now=20.0)
+    assert what_next(used_up) == ["hpo show study"], "more trials would find nothing to try"
 
 
 def test_a_confirmation_that_is_over_leads_to_its_verdict() -> None:

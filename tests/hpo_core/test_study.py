@@ -467,6 +467,31 @@ def test_the_limit_on_steps_holds_for_all_trials_together() -> None:
     assert open_ended.report(0, 3, 0.5) == Stop("the limit of 3 steps is used up")
 
 
+@pytest.mark.parametrize(
+    ("strategy", "space", "trials", "all_tried"),
+    [
+        ("grid", FEW, 6, True),
+        ("grid", FEW, 5, False),
+        ("grid+asha", FEW, 6, True),
+        ("random", FEW, 6, True),
+        ("tpe", FEW, 5, False),
+        ("grid", LINE, 5, True),
+        ("random", LINE, 5, False),
+        ("random", SearchSpace(FEW.parameters, "n < 3"), 4, True),
+        ("random", {"always": Constant(1)}, 1, True),
+    ],
+)
+def test_a_plan_that_has_tried_everything_says_so_at_its_last_trial(
+    strategy: str, space: Any, trials: int, all_tried: bool
+) -> None:
+    """A grid of exactly as many points as trials ended as if more trials would find more."""
+    study = Study(space, strategy=strategy, limits={"trials": trials}, settings={"max_steps": 1})
+    assert run_to_the_end(study) == trials
+    due = study.execution.next()
+    assert isinstance(due, Finish)
+    assert due.reason.startswith("every configuration of the space has been tried: ") == all_tried
+
+
 def test_steps_count_as_often_as_they_are_trained() -> None:
     """A trial that began anew, its worker lost and no checkpoint saved, had its first steps counted once."""
     study, journal = recorded(LINE, strategy="random", limits={"steps": 14}, settings={"max_steps": 4})
