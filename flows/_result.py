@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpo_core import Study, TrialRecord
+from hpo_core import Study, StudyStateError, TrialRecord
 
 # Why a session ended that was broken off: by Ctrl-C, or with the process that it ran in.
 INTERRUPTED, TERMINATED = "interrupted", "terminated"
@@ -43,8 +43,16 @@ class Result:
 
     @property
     def best(self) -> TrialRecord:
-        """The best complete trial. Raises :class:`StudyStateError` when there is none."""
-        return self.study.best
+        """The best complete trial. Raises :class:`StudyStateError` when there is none, with what to do."""
+        try:
+            return self.study.best
+        except StudyStateError as error:
+            from flows._words import ended_badly, what_next
+
+            became = "; ".join(f"{label}: {line}" for label, line in ended_badly(self.study))
+            raise StudyStateError(
+                f"{error}{f' ({became})' * bool(became)}; next: {', '.join(what_next(self.study))}"
+            ) from None
 
     def _repr_html_(self) -> str:
         """In a notebook: what the command line says at the end, failures and leaders among it."""

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flows._cut_off import cut_off, enough_seconds, enough_steps, told
 from flows._notes import newest, request_data
 from hpo_core import Settings, Strategy, Study, TrialRecord, TrialState
 from hpo_core.confirm import CONFIRMS
@@ -140,10 +141,11 @@ def ended_badly(study: Study) -> list[tuple[str, str]]:
     lines = [("failed", line) for line in failures(study)]
     if study.history.count(TrialState.COMPLETE):
         return lines
+    again = {trial.number for trial in cut_off(study)}
     for state in (TrialState.INFEASIBLE, TrialState.PRUNED):
-        ended = [(t.number, "", t.reason) for t in study.trials if t.state is state]
+        ended = [(t.number, "", t.reason) for t in study.trials if t.state is state and t.number not in again]
         lines += [(state.label, line) for line in failure_lines(ended)]
-    return lines
+    return lines + [("cut off", line) for line in told(study)]
 
 
 def all_failed(study: Study) -> str:
@@ -219,20 +221,20 @@ def ways_to_see(tracking: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _used_up(study: Study) -> dict[str, float]:
-    """The limit that has ended the study, doubled, by the name it has in ``tune``; empty where none has."""
+    """The limit that has ended the study, doubled at least, by its name in ``tune``; empty where none has."""
     limits, spent = study.state.limits, study.state
     if limits.failures is not None and sum(study.history.count(s) for s in BAD) >= limits.failures:
         return {"max_failures": 2 * limits.failures}
     if limits.seconds is not None and spent.seconds_spent >= limits.seconds:
-        return {"timeout": 2 * limits.seconds}
+        return {"timeout": enough_seconds(study, limits.seconds, spent.seconds_spent, together=False)}
     if limits.cost is not None and spent.cost_spent >= limits.cost:
-        return {"max_cost": 2 * limits.cost}
+        return {"max_cost": enough_seconds(study, limits.cost, spent.cost_spent, together=True)}
     # Steps that are left may be too few for any trial to go on.
     reason = study.stopped.reason if study.stopped else ""
     if limits.steps is not None and (
         spent.steps_spent >= limits.steps or f"limit of {limits.steps} steps" in reason
     ):
-        return {"max_total_steps": 2 * limits.steps}
+        return {"max_total_steps": enough_steps(study, limits.steps, spent.steps_spent)}
     # Last of all: where the others are used up, more trials would not be started, and none would go on.
     if limits.trials is not None and study.history.trials_left == 0 and events.ALL_TRIED not in reason:
         return {"trials": 2 * limits.trials}

@@ -271,8 +271,14 @@ class StudyStopped(Event):
         return f"not promoted: {self.reason}"
 
     def interrupted(self, state: str, reason: str) -> bool:
-        """Whether a trial that ended so ran when a limit ended the study; it is run again on extending."""
-        return state == "cancelled" and reason in (self.reason, self.reason.removeprefix(NO_RESULT))
+        """Whether a trial that ended so ran when a limit ended the study; it is run again on extending.
+
+        A limit on steps has it pruned, in its report.
+        """
+        return state in ("cancelled", "pruned") and reason in (
+            self.reason,
+            self.reason.removeprefix(NO_RESULT),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

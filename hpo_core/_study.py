@@ -203,7 +203,10 @@ class Study:
         """
         number = best_number(self.history)
         if number is None:
-            raise StudyStateError(f"study {self.name!r} has no complete trial yet, so there is no best one")
+            ended = "" if self.stopped is None else f": {self.stopped.reason.removeprefix(ev.NO_RESULT)}"
+            raise StudyStateError(
+                f"study {self.name!r} has no complete trial yet, so there is no best one{ended}"
+            )
         return self.trials[number]
 
     @property
